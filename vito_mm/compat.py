@@ -1,0 +1,143 @@
+"""The one place that checks or bends third-party versions.
+
+Versions are compared by import (``mmcv.__version__``), never by distribution name, so that forks
+with the same import names pass. Nothing here is done before ``import vito_mm``, and nothing
+outside this module tests a version.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from typing import Any
+
+MMENGINE_RANGE = ('0.10.4', '1.0.0')
+"""MMEngine versions that work: at least the first, below the second."""
+MMCV_RANGE = ('2.0.0', '2.2.0')
+"""MMCV versions that work. mmdet 3.3.0 and mmseg 1.2.2 refuse 2.2.0."""
+
+_MMCV_REMEDY = (
+    'Build mmcv 2.1.0 with its ops against the installed torch: pip install "setuptools>=70,<82" '
+    'wheel ninja psutil && MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+    '--no-cache-dir --force-reinstall mmcv==2.1.0'
+)
+
+
+def _version_of(module: str) -> str:
+    """Version of an importable package, or an ImportError that names the remedy."""
+    try:
+        return importlib.import_module(module).__version__
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ImportError(f'vito_mm needs {module}, which is not installed.') from None
+
+
+def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
+    from packaging.version import Version
+
+    found = _version_of(module)
+    lowest, below = bounds
+    if not Version(lowest) <= Version(found) < Version(below):
+        raise ImportError(
+            f'vito_mm works with {module} >= {lowest}, < {below}, but {found} is installed. {remedy}'
+        )
+
+
+def check_environment() -> None:
+    """Check what the import of vito_mm and of the OpenMMLab packages depends on.
+
+    Raises:
+        ImportError: If mmengine or mmcv is missing or outside the range that works, if mmcv was
+            installed without its compiled ops (or with ops built for another torch), or if
+            setuptools no longer ships ``pkg_resources``. The message says how to repair it.
+    """
+    _check_range('mmengine', MMENGINE_RANGE, 'Run: pip install mmengine==0.10.7')
+    _check_range('mmcv', MMCV_RANGE, _MMCV_REMEDY)
+    if importlib.util.find_spec('pkg_resources') is None:
+        raise ImportError(
+            'mmengine needs pkg_resources to resolve "mmdet::" and "mmseg::" configs, and the '
+            'installed setuptools (>= 82) has none. Run: pip install "setuptools>=70,<82"'
+        )
+    _check_mmcv_ops()
+
+
+def _check_mmcv_ops() -> None:
+    """A full mmcv must have its ops; mmcv-lite, which has none by design, may pre-train."""
+    import torch  # noqa: F401  the ops link against its libraries
+
+    try:
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and _is_installed('mmcv-lite'):
+            return
+        what = (
+            'was installed without its compiled ops (mmcv._ext is missing)'
+            if isinstance(error, ModuleNotFoundError)
+            else f'has ops that do not load with torch {torch.__version__} ({error})'
+        )
+        raise ImportError(f'The installed mmcv {what}. {_MMCV_REMEDY}') from None
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def install_patches() -> None:
+    """Make MMEngine know vito_mm's configs and load its own checkpoints safely. Idempotent."""
+    _allow_package_bases()
+    _allow_mmengine_checkpoints()
+
+
+def _allow_package_bases() -> None:
+    """``vito_mm::vito/pretrain_r50.py`` as a base: MMEngine looks packages up in a fixed list."""
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE.setdefault('vito_mm', 'vito_mm')
+
+
+def _getattr_for_history(obj: Any, name: str) -> Any:
+    """``getattr`` as it occurs in MMEngine's checkpoints, and nothing else.
+
+    The pickle of a ``HistoryBuffer`` looks its statistics methods up by attribute; any other use of
+    ``getattr`` in a checkpoint could reach arbitrary code and is refused.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if obj is HistoryBuffer and name in HistoryBuffer._statistics_methods:
+        return getattr(obj, name)
+    raise RuntimeError(f'checkpoint refused: it looks up the attribute {name!r} of {obj!r}')
+
+
+def _allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)``, the default since torch 2.6, read MMEngine checkpoints.
+
+    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) beside the weights and
+    loads it without a thought of ``weights_only``: resume, ``mim test`` and initialisation from a
+    training checkpoint all fail. Exactly the types found in such files are allowed.
+    See https://docs.pytorch.org/docs/stable/notes/serialization.html#weights-only.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    if not hasattr(torch.serialization, 'add_safe_globals'):  # torch < 2.4 has no allow list
+        return
+    HistoryBuffer()  # registers the standard statistics methods
+    multiarray = sys.modules[np.ndarray.__reduce__(np.empty(0))[0].__module__]
+    dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')}
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            np.dtype,
+            np.ndarray,
+            *sorted(dtypes, key=lambda dtype: dtype.__name__),
+            multiarray._reconstruct,
+            multiarray.scalar,
+            (_getattr_for_history, 'builtins.getattr'),
+        ]
+    )

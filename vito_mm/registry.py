@@ -1,0 +1,70 @@
+"""Registries of scope ``vito_mm`` and the publication of their names.
+
+Every part of vito_mm is registered in a child registry of this module, as in any OpenMMLab
+package, so that ``type='vito_mm.VITOResNet'`` is found by MMEngine without ``custom_imports``.
+On ``import vito_mm`` the same names are added to MMEngine's root registries, which mmseg, mmdet and
+mmpretrain all search, so that after ``custom_imports=['vito_mm']`` plain ``type='VITOResNet'``
+works in any of them.
+"""
+
+from importlib import import_module
+from typing import Any, Callable
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+SCOPE = 'vito_mm'
+
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['vito_mm.datasets']
+)
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['vito_mm.engine'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['vito_mm.transfer'])
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['vito_mm.models'])
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['vito_mm.datasets']
+)
+
+REGISTRIES = (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS)
+
+
+def register_lazily(registry: Registry, name: str, module: str) -> None:
+    """Register a class that is imported only when it is first built.
+
+    For parts that subclass another OpenMMLab package: a detection user needs no mmpretrain.
+
+    Args:
+        registry (Registry): Registry that receives the name.
+        name (str): Name of the class, both in the registry and in ``module``.
+        module (str): Full name of the module that defines the class.
+    """
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f'Builds :class:`{module}.{name}`.'
+    registry.register_module(name=name, module=build)
+
+
+def publish() -> None:
+    """Add every name registered in scope ``vito_mm`` to MMEngine's root registries.
+
+    Raises:
+        KeyError: If the root registry already holds another object of the same name.
+    """
+    for registry in REGISTRIES:
+        for name, module in registry.module_dict.items():
+            known: Callable | None = registry.parent.module_dict.get(name)
+            if known is None:
+                registry.parent.register_module(name=name, module=module)
+            elif known is not module:
+                raise KeyError(
+                    f'vito_mm cannot publish {name!r} in the root registry {registry.parent.name!r}: '
+                    f'{known} is registered under this name. Use type="{SCOPE}.{name}" and import '
+                    'the other package after vito_mm.'
+                )
