@@ -1,0 +1,60 @@
+"""Choice of the moments that become views."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from vito_mm.registry import TRANSFORMS
+from vito_mm.videos import sample_offsets
+
+
+@TRANSFORMS.register_module()
+class SampleFrames(BaseTransform):
+    """Draw when the views of a clip are taken, without opening the file.
+
+    Section 3.1 of https://arxiv.org/abs/2210.06433. See
+    :func:`vito_mm.videos.sample_offsets` for the methods.
+
+    **Added Keys:**
+
+    - segment (float): Length of the segment in seconds.
+    - segment_start (float): Start as a fraction in [0, 1] of the room the video leaves.
+    - segment_offsets (np.ndarray): Seconds from the start of the segment, shape (num_views, ).
+
+    Args:
+        num_views (int): Number of views. Defaults to 3.
+        segment (float): Length T of the clip segment in seconds. Defaults to 2.56.
+        method (str): 'marginal', 'delta', 'uniform' or 'single'. Defaults to 'marginal'.
+        delta (float, optional): Delay between views in seconds for ``method='delta'``.
+            Defaults to None.
+
+    Raises:
+        ValueError: At build time, if a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        num_views: int = 3,
+        segment: float = 2.56,
+        method: str = 'marginal',
+        delta: float | None = None,
+    ) -> None:
+        self.num_views = num_views
+        self.segment = segment
+        self.method = method
+        self.delta = delta
+        sample_offsets(num_views, segment, method, delta, np.random.default_rng(0))
+
+    def transform(self, results: dict) -> dict:
+        """Add the drawn moments to the results."""
+        results['segment'] = self.segment
+        results['segment_start'] = np.random.uniform()
+        results['segment_offsets'] = sample_offsets(
+            self.num_views, self.segment, self.method, self.delta
+        )
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(num_views={self.num_views}, segment={self.segment}, '
+            f'method={self.method!r}, delta={self.delta})'
+        )

@@ -1,0 +1,102 @@
+"""A data set of video files."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmengine.dataset import BaseDataset, force_full_init
+
+from vito_mm.registry import DATASETS
+from vito_mm.videos import VideoReadError, find_videos, read_manifest
+
+
+@DATASETS.register_module()
+class VideoDataset(BaseDataset):
+    """Videos from a folder or a manifest, one clip of each whenever it is drawn.
+
+    A video that cannot be decoded is replaced by another, drawn at random. What was passed over
+    travels with the sample as ``skipped_videos`` (list of (path, reason)), so that the training
+    process can count and log it (:class:`vito_mm.engine.SkippedVideosHook`).
+
+    Args:
+        data_root (str): Folder of videos, searched with its sub-folders if there is no
+            ``ann_file``. Otherwise the folder from which relative paths start; empty means the
+            folder of the manifest. Defaults to ''.
+        ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
+            ``data_root`` unless found as it is. Defaults to ''.
+        pipeline (Sequence[dict | Callable]): Transforms. Each gets the row of the manifest with
+            ``path`` under the name ``video_path`` and ``label`` as ``gt_label``. Defaults to ().
+        max_attempts (int): How many videos are tried for one sample before the data set is declared
+            unreadable. Defaults to 16.
+        **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`.
+
+    Raises:
+        FileNotFoundError: If the folder or the manifest does not exist or has no video.
+        ValueError: If neither ``data_root`` nor ``ann_file`` is given, or a row cannot be read.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = '',
+        pipeline: Sequence[dict | Callable] = (),
+        max_attempts: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        if not data_root and not ann_file:
+            raise ValueError('VideoDataset needs data_root (a folder of videos) or ann_file')
+        if max_attempts < 1:
+            raise ValueError(f'max_attempts must be at least 1, got {max_attempts}')
+        self.max_attempts = max_attempts
+        kwargs.setdefault('data_prefix', {})
+        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=list(pipeline), **kwargs)
+
+    def _join_prefix(self) -> None:
+        """Keep ``ann_file`` as the user gave it if that exists: it need not lie in the root."""
+        if self.ann_file and not os.path.exists(self.ann_file):
+            super()._join_prefix()
+
+    def load_data_list(self) -> list[dict]:
+        """Read the manifest or search the folder.
+
+        Returns:
+            list[dict]: One dict a video with ``video_path`` and what else the manifest says.
+        """
+        if self.ann_file:
+            rows = read_manifest(self.ann_file, self.data_root or None)
+        else:
+            rows = find_videos(self.data_root)
+        for row in rows:
+            row['video_path'] = row.pop('path')
+            if 'label' in row:
+                row['gt_label'] = row.pop('label')
+        return rows
+
+    @force_full_init
+    def __getitem__(self, idx: int) -> dict:
+        """Run the pipeline on a video, or on another if it cannot be read.
+
+        Args:
+            idx (int): Index of the video.
+
+        Returns:
+            dict: What the last transform returns.
+
+        Raises:
+            RuntimeError: If ``max_attempts`` videos in a row cannot be read; lists the reasons.
+        """
+        skipped: list[tuple[str, str]] = []
+        for _ in range(self.max_attempts):
+            row = self.get_data_info(idx)
+            row['skipped_videos'] = skipped
+            try:
+                return self.pipeline(row)
+            except VideoReadError as error:
+                skipped.append((error.path, error.reason))
+                idx = self._rand_another()
+        reasons = '\n'.join(f'  {path}: {reason}' for path, reason in dict(skipped).items())
+        raise RuntimeError(
+            f'{self.max_attempts} videos drawn in a row from {self.ann_file or self.data_root!r} '
+            f'({len(self)} videos) cannot be read:\n{reasons}\n'
+            'Check the paths in the manifest and that the files are whole videos.'
+        )
