@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .vito_resnet import VITOResNet
+
+__all__ = ['VITOResNet']

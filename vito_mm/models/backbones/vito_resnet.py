@@ -1,0 +1,164 @@
+"""ResNet of the task library, initialised from a checkpoint with a check of every key."""
+
+import importlib
+import logging
+import sys
+from functools import cache
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+
+from vito_mm.registry import MODELS
+from vito_mm.transfer.checkpoint import load_backbone
+
+LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
+"""Packages whose ResNet VITOResNet can be."""
+
+
+@MODELS.register_module()
+class VITOResNet:
+    """The task library's own ResNet, starting from a VITO checkpoint.
+
+    In mmseg's scope it is ``mmseg.models.ResNet``, in mmdet's and mmpretrain's likewise, so every
+    keyword of the stock class works and ``isinstance`` holds. ``init_weights`` (called by MMEngine
+    before training, not before testing) fills it from the checkpoint, which must cover every
+    parameter and buffer.
+
+    Nothing is frozen and batch norm is trained unless the config says otherwise: frozen stages
+    cost self-supervised weights about 2 AP on COCO (DenseCL #7). Other pre-trained weights named
+    by the base config (``pretrained``, ``init_cfg`` of type Pretrained) are dropped with a warning
+    when ``checkpoint`` is given.
+
+    Args:
+        *args: Positional arguments of the stock ResNet.
+        checkpoint (str, optional): Local checkpoint file; see
+            :func:`vito_mm.transfer.load_backbone` for what it may be. None leaves the stock
+            initialisation. Defaults to None.
+        which (str): ``'online'`` or ``'target'`` network of a training checkpoint.
+            Defaults to 'online'.
+        allow_partial (bool): Whether to load what matches and warn, instead of an error.
+            Defaults to False.
+        library (str, optional): ``'mmseg'``, ``'mmdet'`` or ``'mmpretrain'``. Defaults to None,
+            which takes MMEngine's default scope, or else the only one of them that is imported.
+        **kwargs: Keywords of the stock ResNet. ``norm_eval`` defaults to False in every library.
+
+    Raises:
+        CheckpointError: In ``init_weights``, if the checkpoint is not whole; see
+            :func:`vito_mm.transfer.load_backbone`.
+        ValueError: If the library cannot be told.
+    """
+
+    def __new__(cls, *args: Any, library: str | None = None, **kwargs: Any) -> 'VITOResNet':
+        if cls is VITOResNet:
+            cls = _class_for(library or _current_library())
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        *args: Any,
+        checkpoint: str | None = None,
+        which: str = 'online',
+        allow_partial: bool = False,
+        library: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault('norm_eval', False)
+        if checkpoint is not None:
+            kwargs = _without_other_weights(kwargs)
+            _warn_of_frozen_parts(kwargs)
+        super().__init__(*args, **kwargs)
+        self.checkpoint = checkpoint
+        self.which = which
+        self.allow_partial = allow_partial
+
+    def __reduce__(self) -> tuple:
+        # The class is made at run time, so pickle cannot find it by name.
+        return _empty, (self.library,), self.__dict__
+
+    def init_weights(self) -> None:
+        """Initialise as the stock ResNet does, then load the checkpoint over it, once."""
+        is_first = not self.is_init
+        super().init_weights()
+        if is_first and self.checkpoint is not None:
+            load_backbone(self, self.checkpoint, self.which, self.allow_partial)
+
+
+@cache
+def _class_for(library: str) -> type:
+    """VITOResNet as a subclass of the library's ResNet, imported only now."""
+    if library not in LIBRARIES:
+        raise ValueError(f'VITOResNet: library must be one of {LIBRARIES}, got {library!r}')
+    try:
+        stock = importlib.import_module(f'{library}.models.backbones').ResNet
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'VITOResNet: the ResNet of {library} cannot be imported ({error}).'
+        ) from error
+    return type('VITOResNet', (VITOResNet, stock), {'library': library, '__module__': __name__})
+
+
+def _empty(library: str) -> VITOResNet:
+    cls = _class_for(library)
+    return cls.__new__(cls)
+
+
+def _current_library() -> str:
+    scope = DefaultScope.get_current_instance()
+    if scope is not None and scope.scope_name in LIBRARIES:
+        return scope.scope_name
+    imported = [name for name in LIBRARIES if name in sys.modules]
+    if len(imported) == 1:
+        return imported[0]
+    raise ValueError(
+        'VITOResNet cannot tell whose ResNet to be: the default scope is '
+        f'{scope.scope_name if scope else None!r}, and of {", ".join(LIBRARIES)} these are '
+        f'imported: {", ".join(imported) or "none"}. Set default_scope in the config (or '
+        f'init_default_scope), or give library=, one of {LIBRARIES}.'
+    )
+
+
+def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Drop ``pretrained`` and ``init_cfg`` of type Pretrained, which the checkpoint replaces."""
+    kwargs = dict(kwargs)
+    dropped = []
+    if pretrained := kwargs.pop('pretrained', None):
+        dropped.append(f'pretrained={pretrained!r}')
+    init_cfg = kwargs.pop('init_cfg', None)
+    if init_cfg is not None:
+        listed = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+        others = [cfg for cfg in listed if not _is_pretrained(cfg)]
+        dropped += [f'init_cfg={dict(cfg)}' for cfg in listed if _is_pretrained(cfg)]
+        if others:
+            kwargs['init_cfg'] = others
+    if dropped:
+        print_log(
+            f'VITOResNet: {" and ".join(dropped)} in the config is ignored, because checkpoint= '
+            'is given. Set model.pretrained=None (mmseg) or backbone.init_cfg=None to say so.',
+            'current',
+            logging.WARNING,
+        )
+    return kwargs
+
+
+def _is_pretrained(cfg: dict) -> bool:
+    kind = cfg['type']
+    return kind == 'Pretrained' or getattr(kind, '__name__', '') == 'PretrainedInit'
+
+
+def _warn_of_frozen_parts(kwargs: dict[str, Any]) -> None:
+    frozen = []
+    if kwargs.get('frozen_stages', -1) >= 0:
+        frozen.append(f'frozen_stages={kwargs["frozen_stages"]}')
+    if kwargs['norm_eval']:
+        frozen.append('norm_eval=True')
+    if not (kwargs.get('norm_cfg') or {}).get('requires_grad', True):
+        frozen.append('norm_cfg.requires_grad=False')
+    if frozen:
+        print_log(
+            f'VITOResNet: the config keeps {", ".join(frozen)}, which suits supervised weights and '
+            'costs self-supervised ones (about 2 AP on COCO, DenseCL #7). Recommended: '
+            'frozen_stages=-1, norm_eval=False, norm_cfg.requires_grad=True.',
+            'current',
+            logging.WARNING,
+        )
