@@ -5,6 +5,7 @@ with the same import names pass. Nothing here is done before ``import vito_mm``,
 outside this module tests a version.
 """
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -40,7 +41,8 @@ def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
     lowest, below = bounds
     if not Version(lowest) <= Version(found) < Version(below):
         raise ImportError(
-            f'vito_mm works with {module} >= {lowest}, < {below}, but {found} is installed. {remedy}'
+            f'vito_mm works with {module} >= {lowest}, < {below}, but {found} is installed. '
+            f'{remedy}'
         )
 
 
@@ -64,7 +66,7 @@ def check_environment() -> None:
 
 def _check_mmcv_ops() -> None:
     """A full mmcv must have its ops; mmcv-lite, which has none by design, may pre-train."""
-    import torch  # noqa: F401  the ops link against its libraries
+    import torch
 
     try:
         importlib.import_module('mmcv._ext')
@@ -88,9 +90,10 @@ def _is_installed(distribution: str) -> bool:
 
 
 def install_patches() -> None:
-    """Make MMEngine know vito_mm's configs and load its own checkpoints safely. Idempotent."""
+    """Make MMEngine and MMCV work with vito_mm and with current torch and numpy. Idempotent."""
     _allow_package_bases()
     _allow_mmengine_checkpoints()
+    _repair_adjust_hue()
 
 
 def _allow_package_bases() -> None:
@@ -114,11 +117,11 @@ def _getattr_for_history(obj: Any, name: str) -> Any:
 
 
 def _allow_mmengine_checkpoints() -> None:
-    """Let ``torch.load(weights_only=True)``, the default since torch 2.6, read MMEngine checkpoints.
+    """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
 
-    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) beside the weights and
-    loads it without a thought of ``weights_only``: resume, ``mim test`` and initialisation from a
-    training checkpoint all fail. Exactly the types found in such files are allowed.
+    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) beside the weights
+    and loads it without a thought of ``weights_only``: resume, ``mim test`` and initialisation from
+    a training checkpoint all fail. Exactly the types found in such files are allowed.
     See https://docs.pytorch.org/docs/stable/notes/serialization.html#weights-only.
     """
     import numpy as np
@@ -141,3 +144,32 @@ def _allow_mmengine_checkpoints() -> None:
             (_getattr_for_history, 'builtins.getattr'),
         ]
     )
+
+
+def _repair_adjust_hue() -> None:
+    """Let mmpretrain's ``ColorJitter`` shift hues downwards on numpy >= 2.
+
+    mmcv 2.1.0 casts the shift to uint8, which numpy 2 refuses for negative numbers
+    (OverflowError) instead of taking it modulo 256, where hues are cyclic.
+    """
+    import cv2
+    import mmcv
+    import numpy as np
+
+    stock = mmcv.adjust_hue
+    try:
+        stock(np.zeros((1, 1, 3), np.uint8), -0.1, backend='cv2')
+        return
+    except OverflowError:
+        pass
+
+    @functools.wraps(stock)
+    def adjust_hue(img: np.ndarray, hue_factor: float, backend: str | None = None) -> np.ndarray:
+        if hue_factor >= 0 or hue_factor < -0.5:
+            return stock(img, hue_factor, backend)
+        hsv = cv2.cvtColor(np.ascontiguousarray(img, np.uint8), cv2.COLOR_BGR2HSV_FULL)
+        hsv[..., 0] += np.uint8(int(hue_factor * 255) % 256)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL).astype(img.dtype)
+
+    for module in (mmcv, mmcv.image, mmcv.image.photometric):
+        module.adjust_hue = adjust_hue

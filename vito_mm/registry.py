@@ -7,13 +7,15 @@ mmpretrain all search, so that after ``custom_imports=['vito_mm']`` plain ``type
 works in any of them.
 """
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Callable
+from typing import Any
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -25,11 +27,17 @@ DATASETS = Registry(
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['vito_mm.engine'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['vito_mm.transfer'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['vito_mm.models'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_CONSTRUCTORS,
+    scope=SCOPE,
+    locations=['vito_mm.engine'],
+)
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['vito_mm.datasets']
 )
 
-REGISTRIES = (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS)
+REGISTRIES = (DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS)
 
 
 def register_lazily(registry: Registry, name: str, module: str) -> None:
@@ -64,7 +72,7 @@ def publish() -> None:
                 registry.parent.register_module(name=name, module=module)
             elif known is not module:
                 raise KeyError(
-                    f'vito_mm cannot publish {name!r} in the root registry {registry.parent.name!r}: '
-                    f'{known} is registered under this name. Use type="{SCOPE}.{name}" and import '
-                    'the other package after vito_mm.'
+                    f'vito_mm cannot publish {name!r} in the root registry '
+                    f'{registry.parent.name!r}: {known} is registered under '
+                    f'this name. Use type="{SCOPE}.{name}" and import the other package later.'
                 )

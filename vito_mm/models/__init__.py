@@ -1,0 +1,8 @@
+"""Parts of the VITO network that mmpretrain does not have."""
+
+from .backbones import *  # noqa: F403
+from .heads import InfoNCEHead
+from .necks import AttentionPooling, MultiScaleAttentionPooling
+from .selfsup import *  # noqa: F403
+
+__all__ = ['AttentionPooling', 'InfoNCEHead', 'MultiScaleAttentionPooling']

@@ -1,0 +1,5 @@
+"""Heads: the contrastive loss."""
+
+from .infonce_head import InfoNCEHead
+
+__all__ = ['InfoNCEHead']

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Train on several GPUs (or CPU processes): tools/dist_train.sh CONFIG GPUS [arguments of train.py]
+#
+# One machine: the port is chosen by itself. Several: run the same line on each with
+#   NNODES=2 NODE_RANK=0|1 MASTER_ADDR=first-machine PORT=29500 tools/dist_train.sh CONFIG GPUS
+set -eu
+if [ $# -lt 2 ]; then
+    echo "usage: $0 CONFIG GPUS [arguments of train.py]" >&2
+    exit 2
+fi
+exec bash "$(dirname "$0")/torchrun.sh" train.py "$2" "$1" "${@:3}"

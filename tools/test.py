@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint of a segmentation, detection or classification config on its test set."""
+
+import argparse
+
+from vito_mm.engine.launch import add_common_arguments, build_runner, load_config
+
+
+def main() -> None:
+    """Parse the command line and evaluate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file that training wrote')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+
+    cfg = load_config(args)
+    if not cfg.get('test_dataloader'):
+        raise SystemExit(
+            f'{args.config} has no test_dataloader: pre-training has nothing to test. Evaluate its '
+            'checkpoint by fine-tuning (configs/seg, configs/det) or tools/knn_probe.py'
+        )
+    cfg.load_from = args.checkpoint
+    build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

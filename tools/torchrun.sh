@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Shared by dist_train.sh and dist_test.sh: torchrun.sh SCRIPT GPUS [arguments of the script]
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+script=$1 gpus=$2
+shift 2
+nnodes=${NNODES:-1}
+if [ "$nnodes" = 1 ]; then
+    # Port 0 lets torchrun take a free one, so that runs side by side do not meet.
+    place=(--standalone --rdzv-endpoint="localhost:${PORT:-0}")
+    [ -n "${PORT:-}" ] && place=(--master-addr=127.0.0.1 --master-port="$PORT")
+else
+    if [ -z "${MASTER_ADDR:-}" ] || [ -z "${NODE_RANK:-}" ]; then
+        echo "NNODES=$nnodes needs MASTER_ADDR (address of node 0) and NODE_RANK (0 to $((nnodes - 1)))" >&2
+        exit 2
+    fi
+    place=(--nnodes="$nnodes" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR"
+        --master-port="${PORT:-29500}")
+fi
+export PYTHONPATH="$(dirname "$here")${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python}" -m torch.distributed.run "${place[@]}" --nproc-per-node="$gpus" \
+    "$here/$script" "$@" --launcher pytorch

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Train from a config: VITO pre-training, or any mmseg, mmdet or mmpretrain config."""
+
+import argparse
+
+from vito_mm.engine.launch import add_common_arguments, build_runner, load_config
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from the checkpoint named here; without a name from the latest in the work dir',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision, where the config has none'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate from auto_scale_lr.base_batch_size to the actual batch',
+    )
+    add_common_arguments(parser)
+    args = parser.parse_args()
+
+    cfg = load_config(args)
+    if args.amp and cfg.optim_wrapper.type != 'AmpOptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size to scale from')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,111 @@
+"""Start a run from a config: what ``tools/train.py`` and ``tools/test.py`` share."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner import Runner
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that OpenMMLab's ``train.py`` and ``test.py`` have in common.
+
+    Both spellings of the local rank are taken: old PyTorch launchers pass ``--local_rank``, newer
+    ones ``--local-rank``, torchrun sets the environment variable.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to extend.
+    """
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that override the config, as key=value, e.g. train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='launcher'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name and apply what they override.
+
+    Args:
+        args (argparse.Namespace): Has ``config`` and what :func:`add_common_arguments` adds.
+
+    Returns:
+        Config: Config with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        SystemExit: If there is no such config file.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise SystemExit(f'there is no config file {args.config!r}')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def fit_to_machine(cfg: Config) -> None:
+    """Let a config written for GPUs run on a machine without one, and say what changes.
+
+    MMEngine's ``AmpOptimWrapper`` and NCCL refuse a CPU, and its launcher selects a CUDA device.
+    On a machine with a GPU nothing is changed.
+
+    Args:
+        cfg (Config): Config, changed in place.
+    """
+    if torch.cuda.is_available():
+        return
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    if optim_wrapper.get('type') == 'AmpOptimWrapper':
+        _tell('no GPU: training in float32 instead of mixed precision')
+        optim_wrapper.type = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale', 'use_fsdp'):
+            optim_wrapper.pop(key, None)
+    if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
+        _tell('no GPU: processes talk over gloo instead of NCCL')
+        torch.distributed.init_process_group('gloo')
+        cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {}).backend = 'gloo'
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner, for this machine.
+
+    Args:
+        cfg (Config): Config with ``work_dir`` and ``launcher``.
+
+    Returns:
+        Runner: MMEngine's runner, ready for ``train()`` or ``test()``.
+    """
+    fit_to_machine(cfg)
+    runner = Runner.from_cfg(cfg)
+    if runner.distributed and not torch.cuda.is_available():
+        # PyTorch has no SyncBatchNorm on CPUs; without a process group MMEngine does the same.
+        _tell('no GPU: SyncBN becomes BN, each process has its own batch statistics')
+        revert_sync_batchnorm(runner.model)
+    return runner
+
+
+def _tell(message: str) -> None:
+    if int(os.environ.get('RANK', 0)) == 0:
+        print_log(message, logger='current', level=logging.WARNING)

@@ -1,0 +1,143 @@
+"""InfoNCE between online and target projections of all pairs of views."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from vito_mm.registry import MODELS
+
+NEGATIVES = ('target_view', 'all_views')
+"""Known values of ``negatives``."""
+
+
+@MODELS.register_module()
+class InfoNCEHead(BaseModule):
+    r"""InfoNCE over all ordered pairs of views, negatives from the global batch.
+
+    Section 3.2 of https://arxiv.org/abs/2210.06433. For an ordered pair of views i != j of a video
+    with online projection z_i and target projection z'_j, all scaled to norm
+    :math:`1 / \sqrt{\tau}`,
+
+    .. math::
+        L_{ij} = -\log \frac{\exp(z_i \cdot z'_j)}
+                            {\exp(z_i \cdot z'_j) + \sum_n \exp(z_i \cdot z'_{n})}
+
+    where n runs over the other videos of the batch on all ranks. The loss is the mean over videos
+    of the sum over pairs (six terms for three views). Only the online projections carry gradients.
+
+    Args:
+        temperature (float): :math:`\tau`. Defaults to 0.1.
+        negatives (str): 'target_view' takes the negatives of a pair from view j of the other
+            videos, as in the paper. 'all_views' takes all their views (DetCon's wider set).
+            Defaults to 'target_view'.
+        init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
+
+    Raises:
+        ValueError: If the temperature is not positive or ``negatives`` is unknown.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        negatives: str = 'target_view',
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not temperature > 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        if negatives not in NEGATIVES:
+            raise ValueError(f'negatives must be one of {NEGATIVES}, got {negatives!r}')
+        self.temperature = temperature
+        self.negatives = negatives
+
+    def forward(self, online: Sequence[Tensor], target: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Compute the loss and what tells whether it learns.
+
+        Args:
+            online (Sequence[Tensor]): Online projections, one tensor (N, D) a view, at least two
+                views. They need not be normalised.
+            target (Sequence[Tensor]): Target projections, as many of the same shape; no gradient
+                flows into them.
+
+        Returns:
+            dict[str, Tensor]: Scalars. ``loss``: see above. ``pair_nll``: the mean over pairs,
+            comparable between numbers of views (chance: log of the global batch).
+            ``top1_acc``: share in percent of online projections whose nearest target projection in
+            the batch is that of their own video. ``similarity_pos``, ``similarity_neg``: mean
+            cosine with the own and with other videos. ``embedding_std``: standard deviation of the
+            normalised online projections over the local batch, averaged over dimensions and times
+            sqrt(D): near 1 where they spread over the sphere, near 0 when they collapse.
+
+        Raises:
+            ValueError: If there are fewer than two views or fewer than two videos in the batch.
+        """
+        if len(online) < 2 or len(online) != len(target):
+            raise ValueError(
+                f'InfoNCE needs at least 2 views, online and target alike, got {len(online)} and '
+                f'{len(target)}'
+            )
+        # float32 (float64 in tests) in any autocast: the loss is cheap and sums exponentials.
+        with torch.autocast(online[0].device.type, enabled=False):
+            return self._loss(*(_unit_vectors(views) for views in (online, target)))
+
+    def _loss(self, online: Tensor, target: Tensor) -> dict[str, Tensor]:
+        num_views, num_local = online.shape[:2]
+        # Targets carry no gradient, so a plain gather is enough: no gradient has to come back.
+        gathered = torch.cat(all_gather(target.detach().contiguous()), dim=1)
+        num_global = gathered.size(1)
+        if num_global < 2:
+            raise ValueError(
+                'InfoNCE has no negatives in a batch of 1 video: raise train_dataloader.batch_size'
+            )
+        own = torch.arange(num_local, device=online.device) + get_rank() * num_local
+        # cosine[i, n, j, m]: online view i of local video n with target view j of global video m.
+        cosine = torch.einsum('ind,jmd->injm', online, gathered)
+
+        losses, correct, positives, negatives = [], [], [], []
+        rows = torch.arange(num_local, device=online.device)
+        for i in range(num_views):
+            for j in range(num_views):
+                if i == j:
+                    continue
+                logits = cosine[i, :, j] / self.temperature
+                positive = cosine[i, rows, j, own]
+                if self.negatives == 'all_views':
+                    others = cosine[i] / self.temperature
+                    others = others.index_put(
+                        (rows[:, None], torch.arange(num_views, device=rows.device), own[:, None]),
+                        others.new_tensor(float('-inf')),
+                    )
+                    others = others.flatten(1)
+                    logits = torch.cat([positive[:, None] / self.temperature, others], dim=1)
+                    losses.append(F.cross_entropy(logits, torch.zeros_like(own)))
+                    correct.append(logits.argmax(dim=1) == 0)
+                else:
+                    losses.append(F.cross_entropy(logits, own))
+                    correct.append(logits.argmax(dim=1) == own)
+                with torch.no_grad():
+                    positives.append(positive.mean())
+                    total = cosine[i, :, j].sum() - positive.sum()
+                    negatives.append(total / (num_local * (num_global - 1)))
+
+        loss = torch.stack(losses).sum()
+        with torch.no_grad():
+            std = online.std(dim=1, correction=0).mean() * online.size(-1) ** 0.5
+            return {
+                'loss': loss,
+                'pair_nll': loss / len(losses),
+                'top1_acc': torch.stack(correct).float().mean() * 100,
+                'similarity_pos': torch.stack(positives).mean(),
+                'similarity_neg': torch.stack(negatives).mean(),
+                'embedding_std': std,
+            }
+
+
+def _unit_vectors(views: Sequence[Tensor]) -> Tensor:
+    """Stack views to (V, N, D) and normalise, in float32 at least."""
+    stacked = torch.stack(list(views))
+    dtype = torch.promote_types(stacked.dtype, torch.float32)
+    return F.normalize(stacked.to(dtype), dim=-1)
