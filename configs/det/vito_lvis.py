@@ -1,0 +1,30 @@
+"""Mask R-CNN FPN, ResNet-50, on LVIS v1 from a VITO checkpoint: mmdet's stock 1x schedule.
+
+    mim train mmdet configs/det/vito_lvis.py
+
+Another checkpoint, or random weights (what stands in `checkpoint` below is only the default):
+    --cfg-options model.backbone.checkpoint=FILE
+    --cfg-options model.backbone.checkpoint=None
+Less than 100 % of the backbone's keys in the file is an error.
+
+Evaluation is by FasterLVISMetric, since the lvis package's fails on the current numpy.
+The learning rate (0.02 for 16 images) is the stock one. A checkpoint deserves its own: sweep
+optim_wrapper.optimizer.lr before comparing.
+"""
+
+_base_ = 'mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py'
+
+model = dict(
+    backbone=dict(
+        type='VITOResNet',
+        checkpoint='work_dirs/pretrain_r50/iter_93750.pth',
+        frozen_stages=-1,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        init_cfg=None,
+    )
+)
+val_evaluator = dict(type='FasterLVISMetric')
+test_evaluator = dict(type='FasterLVISMetric')
+
+custom_imports = dict(imports=['vito_mm'], allow_failed_imports=False)
