@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
+from torch import nn
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,11 +82,25 @@ def fit_to_machine(cfg: Config) -> None:
         _tell('no GPU: processes talk over gloo instead of NCCL')
         torch.distributed.init_process_group('gloo')
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {}).backend = 'gloo'
-        cfg.model_wrapper_cfg = dict(
-            type='MMDistributedDataParallel',
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
+
+
+class _CPURunner(Runner):
+    """MMEngine's runner where there is no GPU: it names CUDA devices and keeps SyncBN."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not self.distributed or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        # PyTorch has no SyncBatchNorm on CPUs; without a process group MMEngine does the same.
+        _tell('no GPU: SyncBN becomes BN, each process has its own batch statistics')
+        model_wrapper_cfg = dict(
+            model_wrapper_cfg
+            or dict(
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            ),
+            device_ids=None,
         )
+        return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -98,12 +113,8 @@ def build_runner(cfg: Config) -> Runner:
         Runner: MMEngine's runner, ready for ``train()`` or ``test()``.
     """
     fit_to_machine(cfg)
-    runner = Runner.from_cfg(cfg)
-    if runner.distributed and not torch.cuda.is_available():
-        # PyTorch has no SyncBatchNorm on CPUs; without a process group MMEngine does the same.
-        _tell('no GPU: SyncBN becomes BN, each process has its own batch statistics')
-        revert_sync_batchnorm(runner.model)
-    return runner
+    runner_type = Runner if torch.cuda.is_available() else _CPURunner
+    return runner_type.from_cfg(cfg)
 
 
 def _tell(message: str) -> None:

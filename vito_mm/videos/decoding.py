@@ -1,13 +1,11 @@
 """Pixels of a video at given times."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-# decord's own default lets one truncated file spin for 10,240 attempts.
-os.environ.setdefault('DECORD_EOF_RETRY_MAX', '64')
 
 
 class VideoReadError(RuntimeError):
@@ -55,6 +53,7 @@ def decode_frames(
     except ImportError as error:
         raise ImportError('decoding videos needs decord: pip install "vito_mm[video]"') from error
     _check_file(path)
+    decord.logging.set_level(decord.logging.FATAL)  # what fails is reported once, by the caller
     try:
         reader = decord.VideoReader(path, num_threads=1)
         num_frames = len(reader)
@@ -72,9 +71,7 @@ def decode_frames(
     except VideoReadError:
         raise
     except (decord.DECORDError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        # decord appends its C++ stack trace after the first line.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise VideoReadError(path, lines[0]) from None
+        raise VideoReadError(path, _reason(error, path)) from None
     return frames[position], shown_at[ordered][position]
 
 
@@ -88,3 +85,11 @@ def _check_file(path: str) -> None:
         raise VideoReadError(path, 'no permission to read it')
     if Path(path).stat().st_size == 0:
         raise VideoReadError(path, 'is empty (0 bytes)')
+
+
+def _reason(error: Exception, path: str) -> str:
+    """First line of decord's message without time, source file, stack trace and bare numbers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = re.sub(r'^\[[\d:]+\] \S+?:\d+: ', '', lines[0]).replace(f'[{path}]', '')
+    # AVERROR_INVALIDDATA of FFmpeg
+    return reason.replace('1094995529', 'invalid data: the file is damaged or cut off')

@@ -30,6 +30,9 @@ class VITO(BaseSelfSupervisor):
         base_momentum (float): Share of the target network kept at a step at the start, as in the
             paper; it rises to 1 along a cosine. mmpretrain's own ``base_momentum`` is 1 minus this.
             Defaults to 0.99.
+        channels_last (bool): Keep images and weights in PyTorch's channels-last memory format,
+            faster on CPUs and on GPUs with tensor cores; the numbers are the same. Defaults to
+            True.
         data_preprocessor (dict, optional): Defaults to None, which means mmpretrain's
             ``SelfSupDataPreprocessor``.
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
@@ -46,6 +49,7 @@ class VITO(BaseSelfSupervisor):
         projector: dict,
         head: dict,
         base_momentum: float = 0.99,
+        channels_last: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -65,6 +69,8 @@ class VITO(BaseSelfSupervisor):
                 f'neck.in_channels={self.neck.in_channels} expects {scales}'
             )
         self.projector = MODELS.build(projector)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
         self.target_net = CosineEMA(self._online_net(), momentum=1 - base_momentum)
         self._target_is_updated = False
 
@@ -114,6 +120,7 @@ class VITO(BaseSelfSupervisor):
                 stacklevel=2,
             )
             self._target_is_updated = True
+        inputs = [view.contiguous(memory_format=self.memory_format) for view in inputs]
         online_net = self._online_net()
         online = [online_net(view)[0] for view in inputs]
         with torch.no_grad():
