@@ -65,7 +65,8 @@ def decode_frames(
         shown_at = begins - begins[0]
         duration = max(ends[-1] - begins[0], shown_at[-1] + 1 / reader.get_avg_fps())
         times = np.asarray(choose_times(float(duration)), dtype=np.float64)
-        indices = np.searchsorted(shown_at, times, side='right') - 1
+        # decord's time stamps are float32: 1e-4 s keeps a time on a boundary with its frame.
+        indices = np.searchsorted(shown_at, times + 1e-4, side='right') - 1
         ordered, position = np.unique(indices.clip(0), return_inverse=True)
         frames = reader.get_batch(ordered).asnumpy()
     except VideoReadError:

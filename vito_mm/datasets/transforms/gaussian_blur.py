@@ -14,9 +14,9 @@ from vito_mm.registry import TRANSFORMS
 class RandomGaussianBlur(BaseTransform):
     """Blur with a Gaussian kernel of fixed size and random width, as BYOL does.
 
-    Appendix B of https://arxiv.org/abs/2006.07733. mmpretrain's ``GaussianBlur`` calls Pillow, which
-    approximates the Gaussian by box filters and has no kernel size; this one is the sampled kernel
-    itself, mirrored at the border like torchvision's.
+    Appendix B of https://arxiv.org/abs/2006.07733. mmpretrain's ``GaussianBlur`` calls Pillow,
+    which approximates the Gaussian by box filters and has no kernel size; this one is the sampled
+    kernel itself, mirrored at the border like torchvision's.
 
     **Required Keys:**
 

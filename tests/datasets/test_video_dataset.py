@@ -1,0 +1,201 @@
+"""From video files to views, through the shipped pipeline."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from tests.conftest import REPO, frame_index, write_video
+from vito_mm.datasets import AugmentViews, DecodeFrames, SampleFrames, VideoDataset
+from vito_mm.videos import write_manifest
+
+DECODE = [dict(type='SampleFrames'), dict(type='DecodeFrames')]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmpretrain')
+
+
+@pytest.fixture
+def pipeline():
+    return Config.fromfile(REPO / 'configs/vito/pretrain_r50.py').train_pipeline
+
+
+def test_folder_gives_three_views_of_each_video(video_folder, pipeline):
+    dataset = VideoDataset(data_root=str(video_folder), pipeline=pipeline)
+    assert len(dataset) == 6
+    item = dataset[2]
+    assert [view.shape for view in item['inputs']] == [(3, 224, 224)] * 3
+    assert {view.dtype for view in item['inputs']} == {torch.uint8}
+    sample = item['data_samples']
+    assert sample.video_path == str(video_folder / '2.mp4')
+    assert sample.skipped_videos == []
+    assert sample.frame_times.shape == (3,)
+
+
+def test_manifest_brings_labels_and_relative_paths(video_folder):
+    write_manifest(
+        video_folder / 'manifest.jsonl',
+        [dict(path=f'{i}.mp4', label=i % 2, title='x') for i in range(6)],
+    )
+    dataset = VideoDataset(data_root=str(video_folder), ann_file='manifest.jsonl', pipeline=DECODE)
+    row = dataset[3]
+    assert (row['gt_label'], row['title']) == (1, 'x')
+    assert row['video_path'] == str(video_folder / '3.mp4')
+    # A manifest outside of the data root, and one without any root.
+    moved = video_folder.parent / 'list.jsonl'
+    os.rename(video_folder / 'manifest.jsonl', moved)
+    dataset = VideoDataset(data_root=str(video_folder), ann_file=str(moved), pipeline=DECODE)
+    assert dataset[3]['video_path'] == str(video_folder / '3.mp4')
+    write_manifest(video_folder / 'here.jsonl', [dict(path='0.mp4')])
+    dataset = VideoDataset(ann_file=str(video_folder / 'here.jsonl'), pipeline=DECODE)
+    assert dataset[0]['video_path'] == str(video_folder / '0.mp4')
+
+
+def test_views_lie_within_the_segment_anywhere_in_the_video(make_video):
+    path = make_video(num_frames=120, fps=25)
+    steps = [SampleFrames(num_views=3, segment=1.0), DecodeFrames()]
+    np.random.seed(0)
+    seen = []
+    for _ in range(60):
+        results = dict(video_path=str(path))
+        for step in steps:
+            results = step.transform(results)
+        indices = [frame_index(frame) for frame in results['imgs']]
+        assert max(indices) - min(indices) <= 25
+        np.testing.assert_allclose(results['frame_times'] * 25, indices, atol=1e-3)
+        seen += indices
+    assert min(seen) < 10
+    assert max(seen) > 110
+
+
+def test_a_video_shorter_than_the_segment_is_used_whole(make_video):
+    path = make_video(num_frames=10, fps=25)
+    np.random.seed(0)
+    seen = set()
+    for _ in range(30):
+        results = SampleFrames(num_views=3, segment=2.56).transform(dict(video_path=str(path)))
+        seen |= {frame_index(frame) for frame in DecodeFrames().transform(results)['imgs']}
+    assert seen == set(range(10))
+
+
+def test_frames_are_bgr(tmp_path):
+    import av
+
+    path = tmp_path / 'red.mp4'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, 'yuv420p'
+        red = np.zeros((32, 32, 3), np.uint8)
+        red[..., 0] = 200
+        for _ in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(red, format='rgb24')))
+        container.mux(stream.encode())
+    results = DecodeFrames().transform(
+        SampleFrames(num_views=1).transform(dict(video_path=str(path)))
+    )
+    blue, green, red = results['imgs'][0].reshape(-1, 3).mean(axis=0)
+    assert red > 180
+    assert max(blue, green) < 20
+
+
+def test_pipelines_alternate_over_the_views():
+    add = [dict(type='Add', value=1)], [dict(type='Add', value=10)]
+    from mmcv.transforms import TRANSFORMS, BaseTransform
+
+    if 'Add' not in TRANSFORMS:
+
+        @TRANSFORMS.register_module()
+        class Add(BaseTransform):
+            def __init__(self, value):
+                self.value = value
+
+            def transform(self, results):
+                return {**results, 'img': results['img'] + self.value}
+
+    frames = [np.zeros((2, 2, 3))] * 3
+    views = AugmentViews(add).transform(dict(imgs=frames))['img']
+    assert [view[0, 0, 0] for view in views] == [1, 10, 1]
+    with pytest.raises(ValueError, match='pipelines'):
+        AugmentViews([])
+
+
+def broken(folder):
+    (folder / 'empty.mp4').touch()
+    (folder / 'page.mp4').write_text('<html>404</html>')
+
+
+def test_an_unreadable_video_is_replaced_and_reported(video_folder):
+    broken(video_folder)
+    dataset = VideoDataset(data_root=str(video_folder), pipeline=DECODE)
+    np.random.seed(0)
+    for index in range(len(dataset)):
+        row = dataset[index]
+        assert len(row['imgs']) == 3
+        name = dataset.get_data_info(index)['video_path'].rsplit('/')[-1]
+        if name in ('empty.mp4', 'page.mp4'):
+            path, reason = row['skipped_videos'][0]
+            assert path.endswith(name)
+            assert reason
+        else:
+            assert row['skipped_videos'] == []
+
+
+def test_no_readable_video_is_an_error_that_lists_reasons(tmp_path):
+    broken(tmp_path)
+    dataset = VideoDataset(data_root=str(tmp_path), pipeline=DECODE)
+    with pytest.raises(RuntimeError) as caught:
+        dataset[0]
+    message = str(caught.value)
+    for part in ('empty.mp4: is empty', 'page.mp4: ', '2 videos', 'manifest'):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'message'),
+    [
+        (dict(), ValueError, 'data_root'),
+        (dict(data_root='nowhere'), FileNotFoundError, 'nowhere'),
+        (dict(ann_file='nowhere.jsonl'), FileNotFoundError, r'nowhere\.jsonl'),
+        (dict(data_root='x', max_attempts=0), ValueError, 'max_attempts'),
+    ],
+)
+def test_bad_settings_are_named(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        VideoDataset(**kwargs)
+
+
+def test_workers_open_their_own_readers_and_draw_different_clips(video_folder, pipeline):
+    """Two forked workers, as in training: no dead-lock, and no two views alike."""
+    pipeline = copy.deepcopy(pipeline)
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=3,
+            num_workers=2,
+            sampler=dict(type=DefaultSampler, shuffle=False),
+            collate_fn=dict(type='default_collate'),
+            dataset=dict(type='VideoDataset', data_root=str(video_folder), pipeline=pipeline),
+        ),
+        seed=0,
+    )
+    batches = list(loader)
+    times = [tuple(s.frame_times) for batch in batches for s in batch['data_samples']]
+    assert len(set(times)) == 6
+    assert [tuple(view.shape) for view in batches[0]['inputs']] == [(3, 3, 224, 224)] * 3
+
+
+def test_write_video_helper_is_exact(tmp_path):
+    """The other tests rest on grey levels that survive the codec."""
+    path = write_video(tmp_path / 'x.mp4', num_frames=120)
+    results = dict(
+        video_path=str(path), segment=4.8, segment_start=0.0, segment_offsets=np.arange(120) / 25
+    )
+    frames = DecodeFrames().transform(results)['imgs']
+    assert [frame_index(frame) for frame in frames] == list(range(120))

@@ -1,0 +1,171 @@
+"""The loss, against brute force in float64 and across processes."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vito_mm.models import InfoNCEHead
+
+TAU = 0.1
+
+
+def brute_force(online: np.ndarray, target: np.ndarray, tau: float, all_views: bool = False):
+    """The formula of the paper, one exponential at a time. Arrays of shape (V, N, D)."""
+    num_views, num_videos, _ = online.shape
+    z = online / np.linalg.norm(online, axis=-1, keepdims=True) / math.sqrt(tau)
+    t = target / np.linalg.norm(target, axis=-1, keepdims=True) / math.sqrt(tau)
+    terms = []
+    for i in range(num_views):
+        for j in range(num_views):
+            if i == j:
+                continue
+            for n in range(num_videos):
+                positive = math.exp(z[i, n] @ t[j, n])
+                views = range(num_views) if all_views else [j]
+                negatives = sum(
+                    math.exp(z[i, n] @ t[k, m]) for k in views for m in range(num_videos) if m != n
+                )
+                terms.append(-math.log(positive / (positive + negatives)))
+    return sum(terms) / num_videos, np.mean(terms)
+
+
+def projections(num_views: int, num_videos: int = 5, dim: int = 7) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(num_views)
+    shape = (num_views, num_videos, dim)
+    return tuple(
+        torch.randn(shape, generator=generator, dtype=torch.float64) * scale for scale in (3.0, 0.2)
+    )
+
+
+@pytest.mark.parametrize('num_views', [2, 3, 4])
+@pytest.mark.parametrize('negatives', ['target_view', 'all_views'])
+def test_loss_is_the_formula(num_views, negatives):
+    online, target = projections(num_views)
+    losses = InfoNCEHead(TAU, negatives)(list(online), list(target))
+    total, mean = brute_force(online.numpy(), target.numpy(), TAU, negatives == 'all_views')
+    assert losses['loss'].item() == pytest.approx(total, rel=1e-12)
+    assert losses['pair_nll'].item() == pytest.approx(mean, rel=1e-12)
+
+
+def test_gradient_is_that_of_the_formula_and_spares_the_target():
+    online, target = (x.requires_grad_() for x in projections(3, 4, 5))
+    head = InfoNCEHead(TAU)
+    head(list(online), list(target))['loss'].backward()
+    assert target.grad is None
+    rng = np.random.default_rng(0)
+    for index in zip(*(rng.integers(0, n, 10) for n in online.shape), strict=True):
+        step = np.zeros(online.shape)
+        step[index] = 1e-6
+        up, down = (
+            brute_force(online.detach().numpy() + sign * step, target.detach().numpy(), TAU)[0]
+            for sign in (1, -1)
+        )
+        assert online.grad[index].item() == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_logs_tell_learning_from_collapse():
+    online = torch.nn.functional.one_hot(torch.arange(6)).double()
+    perfect = InfoNCEHead(TAU)([online, online], [online, online])
+    assert perfect['top1_acc'].item() == 100
+    assert perfect['similarity_pos'].item() == pytest.approx(1)
+    assert perfect['similarity_neg'].item() == pytest.approx(0)
+    # Variance of a one-hot coordinate over 6 videos: 1/6 * 5/6.
+    assert perfect['embedding_std'].item() == pytest.approx(math.sqrt(5) / 6 * math.sqrt(6))
+
+    same = torch.ones(6, 4)
+    collapsed = InfoNCEHead(TAU)([same, same], [same, same])
+    assert collapsed['pair_nll'].item() == pytest.approx(math.log(6), abs=1e-5)
+    assert collapsed['similarity_neg'].item() == pytest.approx(1, abs=1e-6)
+    assert collapsed['embedding_std'].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_one_wrong_neighbour_lowers_the_accuracy():
+    target = torch.eye(4)
+    online = torch.eye(4)
+    online[0] = target[1]
+    assert InfoNCEHead()([online, target], [target, target])['top1_acc'].item() == 87.5
+
+
+def test_half_precision_input_is_summed_in_float32():
+    online, target = (x.bfloat16() for x in projections(2))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = InfoNCEHead(TAU)(list(online), list(target))['loss']
+    assert loss.dtype == torch.float32
+    expected, _ = brute_force(online.double().numpy(), target.double().numpy(), TAU)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'name'),
+    [(dict(temperature=0.0), 'temperature'), (dict(negatives='none'), 'negatives')],
+)
+def test_bad_settings_are_named(kwargs, name):
+    with pytest.raises(ValueError, match=name):
+        InfoNCEHead(**kwargs)
+
+
+def test_too_few_views_or_videos_are_named():
+    with pytest.raises(ValueError, match='at least 2 views'):
+        InfoNCEHead()([torch.randn(4, 8)], [torch.randn(4, 8)])
+    with pytest.raises(ValueError, match='batch_size'):
+        InfoNCEHead()([torch.randn(1, 8)] * 2, [torch.randn(1, 8)] * 2)
+
+
+WORKER = """
+import sys, torch, torch.distributed as dist
+from vito_mm.models import InfoNCEHead
+dist.init_process_group('gloo')
+rank, world = dist.get_rank(), dist.get_world_size()
+data = torch.load(sys.argv[1])
+net = torch.nn.Linear(6, 4, bias=False).double()
+net.load_state_dict(data['net'])
+net = torch.nn.parallel.DistributedDataParallel(net)
+local = slice(rank * 8 // world, (rank + 1) * 8 // world)
+views = [net(view[local]) for view in data['views']]
+losses = InfoNCEHead(0.1, data['negatives'])(views, [t[local] for t in data['target']])
+losses['loss'].backward()
+values = {name: value.detach().clone() for name, value in losses.items()}
+for value in values.values():
+    dist.all_reduce(value)
+    value /= world
+if rank == 0:
+    torch.save(dict(grad=net.module.weight.grad, **values), sys.argv[2])
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize('negatives', ['target_view', 'all_views'])
+def test_two_ranks_are_one_rank_on_the_joined_batch(tmp_path, negatives):
+    """Loss, gradients (averaged by DDP) and logs do not depend on how the batch is cut."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(6, 4, bias=False).double()
+    views = torch.randn(3, 8, 6, dtype=torch.float64)
+    target = torch.randn(3, 8, 4, dtype=torch.float64)
+    torch.save(
+        dict(net=net.state_dict(), views=views, target=target, negatives=negatives),
+        tmp_path / 'in.pth',
+    )
+    (tmp_path / 'worker.py').write_text(WORKER)
+    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'}
+    subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+        + [str(tmp_path / name) for name in ('worker.py', 'in.pth', 'out.pth')],
+        check=True,
+        env=env,
+        timeout=120,
+    )
+    joined = torch.load(tmp_path / 'out.pth')
+
+    losses = InfoNCEHead(0.1, negatives)([net(view) for view in views], list(target))
+    losses['loss'].backward()
+    torch.testing.assert_close(joined.pop('grad'), net.weight.grad, rtol=1e-12, atol=1e-14)
+    # The spread of embeddings is that of the local batch by definition.
+    joined.pop('embedding_std')
+    for name, value in joined.items():
+        torch.testing.assert_close(value, losses[name].detach(), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,175 @@
+"""The algorithm: target network, what a checkpoint holds, what the optimizer sees."""
+
+import copy
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from tests.conftest import REPO
+from vito_mm.registry import MODELS
+
+NORM = dict(type='BN')
+
+
+def config(**changes) -> dict:
+    """VITO with the smallest ResNet that mmpretrain offers."""
+    base = dict(
+        type='VITO',
+        backbone=dict(
+            type='ResNet',
+            depth=18,
+            stem_channels=4,
+            base_channels=4,
+            out_indices=(2, 3),
+            norm_cfg=NORM,
+        ),
+        neck=dict(type='MultiScaleAttentionPooling', in_channels=(16, 32)),
+        projector=dict(
+            type='NonLinearNeck',
+            in_channels=48,
+            hid_channels=16,
+            out_channels=8,
+            with_bias=True,
+            with_last_bn=False,
+            with_avg_pool=False,
+            norm_cfg=dict(type='BN1d'),
+        ),
+        head=dict(type='InfoNCEHead'),
+    )
+    return Config(base | changes).to_dict()
+
+
+@pytest.fixture
+def vito():
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(config())
+    model.init_weights()
+    return model
+
+
+def views(num_views: int = 3, n: int = 4) -> list[torch.Tensor]:
+    return [torch.randn(n, 3, 32, 32) for _ in range(num_views)]
+
+
+def test_target_starts_as_the_initialised_online_network(vito):
+    vito.start_target()
+    online = torch.nn.Sequential(vito.backbone, vito.neck, vito.projector).state_dict()
+    target = vito.target_net.module.state_dict()
+    assert online.keys() == target.keys()
+    assert all(torch.equal(online[key], target[key]) for key in online)
+    # A resumed run calls it again and must keep the target that the checkpoint brought.
+    with torch.no_grad():
+        vito.backbone.conv1.weight += 1
+    vito.start_target()
+    assert torch.equal(vito.target_net.module[0].conv1.weight + 1, vito.backbone.conv1.weight)
+
+
+def test_target_follows_the_cosine_of_the_paper(vito):
+    steps, base = 4, 0.99
+    MessageHub.get_current_instance().update_info('max_iters', steps)
+    vito.start_target()
+    expected = vito.backbone.conv1.weight.detach().double().clone()
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            vito.backbone.conv1.weight.copy_(torch.randn_like(vito.backbone.conv1.weight))
+        vito.update_target()
+        momentum = 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
+        expected = momentum * expected + (1 - momentum) * vito.backbone.conv1.weight.double()
+        torch.testing.assert_close(
+            vito.target_net.module[0].conv1.weight.double(), expected, rtol=1e-5, atol=1e-7
+        )
+
+
+def test_loss_is_the_head_on_projections_of_every_view(vito):
+    vito.start_target()
+    vito.eval()  # running statistics, so that views can be computed one by one
+    batch = views()
+    losses = vito.loss(batch)
+    online = [vito.projector(vito.neck(vito.backbone(view)))[0] for view in batch]
+    torch.testing.assert_close(losses['loss'], vito.head(online, online)['loss'])
+
+
+def test_gradients_reach_online_parameters_alone(vito):
+    vito.start_target()
+    vito.loss(views())['loss'].backward()
+    for name, param in vito.named_parameters():
+        if name.startswith('target_net.'):
+            assert not param.requires_grad
+            assert param.grad is None
+        else:
+            assert param.grad is not None, name
+            assert torch.isfinite(param.grad).all(), name
+
+
+def test_backbone_keys_are_torchvisions(vito):
+    from torchvision.models import resnet18
+
+    keys = {key.removeprefix('backbone.') for key in vito.state_dict() if 'backbone.' in key}
+    assert keys == {key for key in resnet18().state_dict() if not key.startswith('fc.')}
+
+
+def test_memory_format_changes_no_number():
+    init_default_scope('mmpretrain')
+    batch = views()
+    models = [MODELS.build(config(channels_last=choice)) for choice in (True, False)]
+    models[1].load_state_dict(models[0].state_dict())
+    values = []
+    for model in models:
+        model.start_target()
+        values.append(model.loss(batch)['loss'])
+    assert (
+        models[0].backbone.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    )
+    torch.testing.assert_close(*values, rtol=1e-4, atol=1e-4)
+
+
+def test_training_without_the_hook_warns(vito):
+    with pytest.warns(UserWarning, match='TargetEMAHook'):
+        vito.loss(views())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'name'),
+    [
+        (dict(base_momentum=1.0), 'base_momentum'),
+        (dict(neck=dict(type='MultiScaleAttentionPooling', in_channels=(32,))), 'out_indices'),
+    ],
+)
+def test_bad_settings_are_named(changes, name):
+    init_default_scope('mmpretrain')
+    with pytest.raises(ValueError, match=name):
+        MODELS.build(config(**changes))
+
+
+def test_paper_recipe_excludes_norms_and_biases_and_trains_no_target():
+    """Section 5 of the specification, on the parameters of the shipped config."""
+    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model)
+    optim = copy.deepcopy(cfg.optim_wrapper)
+    optim.type = 'OptimWrapper'  # mixed precision needs a GPU
+    del optim['dtype'], optim['loss_scale']
+    wrapper = Runner.build_optim_wrapper(_Shell(model), optim)
+    groups = {id(group['params'][0]): group for group in wrapper.optimizer.param_groups}
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    assert set(groups) == {id(param) for _, param in trained}
+    for name, param in trained:
+        group = groups[id(param)]
+        excluded = param.ndim <= 1
+        assert group.get('lars_exclude', False) is excluded, name
+        assert group['weight_decay'] == (0 if excluded else 1e-6), name
+        assert (group['lr'], group['momentum'], group['eta']) == (4.8, 0.9, 1e-3)
+    assert sum(p.numel() for p in model.neck.scales[1].parameters()) == 16_785_408
+
+
+class _Shell:
+    """What Runner.build_optim_wrapper reads of a runner."""
+
+    def __init__(self, model):
+        self.model = model
