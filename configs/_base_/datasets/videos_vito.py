@@ -43,21 +43,12 @@ crop = dict(
 )
 flip = dict(type='RandomFlip', prob=0.5)
 
-augmentation_1 = [
-    crop,
-    flip,
-    jitter,
-    grayscale,
-    dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=1.0),
-]
-augmentation_2 = [
-    crop,
-    flip,
-    jitter,
-    grayscale,
-    dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=0.1),
-    dict(type='Solarize', thr=128, prob=0.2),
-]
+blur_1 = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=1.0)
+blur_2 = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=0.1)
+solarize = dict(type='Solarize', thr=128, prob=0.2)
+
+augmentation_1 = [crop, flip, jitter, grayscale, blur_1]
+augmentation_2 = [crop, flip, jitter, grayscale, blur_2, solarize]
 
 train_pipeline = [
     dict(type='SampleFrames', num_views=3, segment=2.56, method='marginal'),
