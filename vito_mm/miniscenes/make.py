@@ -22,7 +22,7 @@ TASKS = tuple(PARTS)
 RECORD = 'miniscenes.json'
 """File in the folder of each part that says what it was made from, and whether it is whole."""
 
-VERSION = 1
+VERSION = 2
 """Raised with every change that changes the files, so that older ones are made anew."""
 
 _SAY_EVERY = 5.0  # seconds

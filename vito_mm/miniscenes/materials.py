@@ -23,19 +23,19 @@ def _turned(x: np.ndarray, y: np.ndarray, rng: Rng) -> tuple[np.ndarray, np.ndar
 
 def _stripes(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     along, _ = _turned(x, y, rng)
-    return _edge(np.sin(np.pi * rng.uniform(2.5, 3.6) * along + rng.uniform(0, 2 * np.pi)), 0.3)
+    return _edge(np.sin(np.pi * rng.uniform(1.9, 2.4) * along + rng.uniform(0, 2 * np.pi)), 0.3)
 
 
 def _checks(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     u, v = _turned(x, y, rng)
-    frequency = np.pi * rng.uniform(2.2, 3.2)
+    frequency = np.pi * rng.uniform(2.4, 3.0)
     a, b = rng.uniform(0, 2 * np.pi, 2)
     return _edge(np.sin(frequency * u + a) * np.sin(frequency * v + b))
 
 
 def _dots(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     u, v = _turned(x, y, rng)
-    frequency = rng.uniform(1.6, 2.3)
+    frequency = rng.uniform(1.9, 2.3)
     a, b = rng.uniform(0, 1, 2)
     du = (u * frequency + a) % 1.0 - 0.5
     dv = (v * frequency + b) % 1.0 - 0.5
@@ -54,7 +54,7 @@ def _rings(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     centre = rng.uniform(-0.12, 0.12, 2)
     radius = np.hypot(x - centre[0], y - centre[1])
     return _edge(
-        np.sin(2 * np.pi * rng.uniform(2.4, 3.4) * radius + rng.uniform(0, 2 * np.pi)), 0.3
+        np.sin(2 * np.pi * rng.uniform(2.8, 3.4) * radius + rng.uniform(0, 2 * np.pi)), 0.3
     )
 
 
@@ -65,14 +65,14 @@ def _plain(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _lines(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     along, _ = _turned(x, y, rng)
-    wave = np.cos(2 * np.pi * rng.uniform(3.2, 4.4) * along + rng.uniform(0, 2 * np.pi))
-    return _edge(wave - 0.6, 0.25)
+    wave = np.cos(2 * np.pi * rng.uniform(4.2, 5.2) * along + rng.uniform(0, 2 * np.pi))
+    return _edge(wave - 0.3, 0.3)
 
 
 def _rays(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
     centre = rng.uniform(-0.1, 0.1, 2)
     angle = np.arctan2(y - centre[1], x - centre[0])
-    return _edge(np.sin(int(rng.integers(6, 10)) * angle + rng.uniform(0, 2 * np.pi)), 0.4)
+    return _edge(np.sin(int(rng.integers(7, 10)) * angle + rng.uniform(0, 2 * np.pi)), 0.4)
 
 
 MATERIALS: dict[str, Callable[[np.ndarray, np.ndarray, Rng], np.ndarray]] = {

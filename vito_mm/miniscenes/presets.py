@@ -44,9 +44,9 @@ class Preset:
     still_radius: tuple[float, float] = (0.20, 0.36)
     spin: tuple[float, float] = (1.5, 2.5)
     hue_drift: tuple[float, float] = (90.0, 150.0)
-    tilt: float = 0.9
+    tilt: float = 0.6
     zoom: float = 1.25
-    light: tuple[float, float] = (0.65, 1.1)
+    light: tuple[float, float] = (0.75, 1.1)
     backgrounds: int = 24
     pan: float = 0.5
 

@@ -1,0 +1,156 @@
+"""What could give a video or a class away without its object being looked at.
+
+A contrastive loss learns whatever tells one video from another and stays the same within it. If
+mean colour or the background does that by itself, the loss can be met without learning anything.
+"""
+
+import numpy as np
+
+from .classes import CLASSES
+from .presets import Preset, get_preset
+from .stills import render_probe_image
+from .videos import render_video, video_label
+
+
+def ridge_accuracy(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    penalty: float = 1.0,
+) -> float:
+    """Fit a linear classifier by ridge regression on one-hot labels, and test it.
+
+    Args:
+        train: (N, C) features.
+        train_labels: (N,) int labels.
+        test: (M, C) features.
+        test_labels: (M,) int labels.
+        penalty: Weight of the squared norm, for features of unit variance. Defaults to 1.
+
+    Returns:
+        float: Accuracy on ``test``, in [0, 1].
+    """
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
+    train, test = (np.c_[(part - mean) / deviation, np.ones(len(part))] for part in (train, test))
+    targets = np.eye(int(train_labels.max()) + 1)[train_labels]
+    gram = train.T @ train + penalty * len(train) * np.eye(train.shape[1])
+    weights = np.linalg.solve(gram, train.T @ targets)
+    return float(((test @ weights).argmax(axis=1) == test_labels).mean())
+
+
+def knn_accuracy(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    neighbours: int = 10,
+) -> float:
+    """Classify by the nearest neighbours in cosine similarity of the centred features.
+
+    Args:
+        train: (N, C) features.
+        train_labels: (N,) int labels.
+        test: (M, C) features.
+        test_labels: (M,) int labels.
+        neighbours: Number of neighbours that vote. Defaults to 10.
+
+    Returns:
+        float: Accuracy on ``test``, in [0, 1].
+    """
+    mean = train.mean(axis=0)
+    train, test = (part - mean for part in (train, test))
+    train, test = (
+        part / (np.linalg.norm(part, axis=1, keepdims=True) + 1e-12) for part in (train, test)
+    )
+    nearest = np.argsort(-test @ train.T, axis=1)[:, :neighbours]
+    votes = np.eye(int(train_labels.max()) + 1)[train_labels[nearest]].sum(axis=1)
+    return float((votes.argmax(axis=1) == test_labels).mean())
+
+
+def retrieval_accuracy(queries: np.ndarray, keys: np.ndarray) -> float:
+    """Find each query's own key among all keys by Euclidean distance.
+
+    Args:
+        queries: (N, C) features of one frame a video.
+        keys: (N, C) features of another frame of the same videos.
+
+    Returns:
+        float: Share of the videos whose own frame is the nearest, in [0, 1]. Chance is 1 / N.
+    """
+    # Colours and borders have few channels, so the difference itself fits into memory.
+    distances = ((queries[:, None] - keys[None]) ** 2).sum(axis=-1)
+    return float((distances.argmin(axis=1) == np.arange(len(queries))).mean())
+
+
+def mean_colour(pictures: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) uint8 to (N, 3) float64: the mean colour of each picture."""
+    return pictures.mean(axis=(1, 2))
+
+
+def corners(pictures: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) uint8 to (N, 12) float64: the corners, where mostly background is seen."""
+    length = max(1, pictures.shape[1] // 8)
+    rows = (slice(0, length), slice(-length, None))
+    return np.concatenate([pictures[:, y, x].mean(axis=(1, 2)) for y in rows for x in rows], axis=1)
+
+
+def measure_shortcuts(
+    preset: str | Preset = 'demo', seed: int = 0, num_videos: int = 64, delay: float = 0.75
+) -> dict[str, float]:
+    """Measure how far mean colour and background go.
+
+    Args:
+        preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
+        seed: Seed of the world. Defaults to 0.
+        num_videos: Number of videos to tell apart, 8 or more. Defaults to 64.
+        delay: Time between the two frames of a video, in seconds. Defaults to 0.75, the median
+            delay of two views in marginal sampling of 2.56 s.
+
+    Returns:
+        dict[str, float]: Accuracies. ``video_by_*``: finding the other frame of the own video
+        among ``num_videos``, with frames ``delay`` apart; ``video_by_*_at_once``: the same for
+        neighbouring frames, the ceiling of these features; ``class_by_*``: a linear classifier of
+        the eight classes, trained on frames of the videos and tested on probe images.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    times = 0.5 + np.array([0.0, 1.0 / preset.fps, delay])
+    frames = np.stack(
+        [list(render_video(preset, seed, index, times)) for index in range(num_videos)]
+    )
+    labels = np.array([video_label(index) for index in range(num_videos)])
+    count = 25 * len(CLASSES)
+    probe = np.stack([render_probe_image(preset, seed, 'val', index) for index in range(count)])
+    probe_labels = np.arange(count) % len(CLASSES)
+    result = {'chance_video': 1 / num_videos, 'chance_class': 1 / len(CLASSES)}
+    for name, feature in (('mean_colour', mean_colour), ('corners', corners)):
+        first, neighbour, later = (feature(frames[:, time]) for time in range(3))
+        result[f'video_by_{name}'] = retrieval_accuracy(first, later)
+        result[f'video_by_{name}_at_once'] = retrieval_accuracy(first, neighbour)
+        result[f'class_by_{name}'] = ridge_accuracy(
+            np.concatenate([first, later]), np.tile(labels, 2), feature(probe), probe_labels
+        )
+    return result
+
+
+def report_shortcuts(preset: str | Preset = 'demo', seed: int = 0) -> str:
+    """Write the measured shortcuts as a table.
+
+    Args:
+        preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
+        seed: Seed of the world. Defaults to 0.
+
+    Returns:
+        str: Table of several lines.
+    """
+    found = measure_shortcuts(preset, seed)
+    lines = ['What gives a video or a class away (accuracy)  mean colour  corners (background)']
+    for title, key, chance in (
+        ('own video among 64, 0.75 s later', 'video_by_{}', 'chance_video'),
+        ('own video among 64, the next frame', 'video_by_{}_at_once', 'chance_video'),
+        ('class of an image, linear', 'class_by_{}', 'chance_class'),
+    ):
+        colour, background = (found[key.format(name)] for name in ('mean_colour', 'corners'))
+        title = f'{title} (chance {found[chance]:.3f})'
+        lines.append(f'{title:<46} {colour:>11.3f}  {background:>20.3f}')
+    return '\n'.join(lines)
