@@ -7,10 +7,7 @@ The folder holds train/<class>/*.jpg and val/<class>/*.jpg.
 import argparse
 from pathlib import Path
 
-import torch
-
-from vito_mm.models.backbones import VITOResNet
-from vito_mm.transfer.knn import image_folder_features, knn_top1
+from vito_mm.transfer.knn import checkpoint_knn
 
 
 def main() -> None:
@@ -24,18 +21,11 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of random weights')
     args = parser.parse_args()
 
-    torch.manual_seed(args.seed)
     checkpoint = None if args.checkpoint == 'random' else args.checkpoint
-    backbone = VITOResNet(depth=args.depth, checkpoint=checkpoint, library='mmpretrain')
-    backbone.init_weights()
-    if torch.cuda.is_available():
-        backbone.cuda()
-    train, test = (
-        image_folder_features(backbone, args.folder / part, args.image_size)
-        for part in ('train', 'val')
+    accuracy = checkpoint_knn(
+        checkpoint, args.folder, args.depth, args.image_size, args.k, args.seed
     )
-    accuracy = knn_top1(*train, *test, k=args.k)
-    print(f'kNN top-1: {accuracy:.1f} % ({args.checkpoint}, {len(test[1])} images, k={args.k})')
+    print(f'kNN top-1: {accuracy:.1f} % ({args.checkpoint}, {args.folder}, k={args.k})')
 
 
 if __name__ == '__main__':

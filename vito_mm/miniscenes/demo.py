@@ -72,12 +72,15 @@ class DemoResult:
     notes: list[str]
 
 
-def run_demo(repo: Path, data: Path, work_dir: Path) -> DemoResult:
+def run_demo(
+    repo: Path, data: Path = Path('data/miniscenes'), work_dir: Path = Path('work_dirs/demo')
+) -> DemoResult:
     """Make the data, pre-train, fine-tune, and write table and page.
 
     Args:
-        repo (Path): Checkout with ``configs`` and ``tools``.
-        data (Path): Folder of MiniScenes; it is made if need be.
+        repo (Path): Checkout with ``configs`` and ``tools``; the current folder must be the same,
+            since the configs name their data relative to it.
+        data (Path): Folder of MiniScenes, as the configs name it; it is made if need be.
         work_dir (Path): Folder of the runs. What an earlier demo left there is removed.
 
     Returns:
@@ -106,10 +109,11 @@ def run_demo(repo: Path, data: Path, work_dir: Path) -> DemoResult:
     started = _step('2/5 Pre-training: tools/train.py configs/miniscenes/pretrain_r18.py')
     pretrain = Job(
         'pre-training',
-        [sys.executable, str(repo / 'tools' / 'train.py'), str(configs / 'pretrain_r18.py')]
-        + ['--work-dir', str(work_dir / 'pretrain'), '--cfg-options']
-        + [f'train_dataloader.dataset.ann_file={manifest.resolve()}']
-        + ['train_dataloader.dataset.data_root=""'],
+        [
+            *(sys.executable, str(repo / 'tools' / 'train.py'), str(configs / 'pretrain_r18.py')),
+            *('--work-dir', str(work_dir / 'pretrain')),
+            *('--cfg-options', f'train_dataloader.dataset.ann_file={manifest.resolve()}'),
+        ],
         work_dir / 'pretrain',
     )
     run_jobs([pretrain], at_once=1, threads=max(1, cores - 1))
@@ -129,7 +133,7 @@ def run_demo(repo: Path, data: Path, work_dir: Path) -> DemoResult:
         'four tasks, from random weights and from the checkpoint'
     )
     runs = {
-        (task.name, init): _fine_tuning(task, init, configs, data, work_dir, pretrain.checkpoint())
+        (task.name, init): _fine_tuning(task, init, configs, work_dir, pretrain.checkpoint())
         for task in TASKS
         for init in INITS
     }
@@ -217,9 +221,7 @@ def _knn(probe: Path, checkpoint: Path) -> list[float]:
     return values
 
 
-def _fine_tuning(
-    task: Task, init: str, configs: Path, data: Path, work_dir: Path, checkpoint: Path
-) -> Job:
+def _fine_tuning(task: Task, init: str, configs: Path, work_dir: Path, checkpoint: Path) -> Job:
     from mmengine.config import Config
 
     config = configs / task.config

@@ -1,10 +1,12 @@
 """k-nearest-neighbour classification of frozen features."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 
@@ -73,6 +75,63 @@ def image_folder_features(
         features.append(last.mean(dim=(2, 3)).float().cpu())
         labels.append(targets)
     return torch.cat(features), torch.cat(labels)
+
+
+def checkpoint_knn(
+    checkpoint: str | os.PathLike | None,
+    folder: str | os.PathLike,
+    depth: int = 50,
+    image_size: int = 224,
+    k: int = 20,
+    seed: int = 0,
+) -> float:
+    """Nearest-neighbour accuracy of a ResNet checkpoint without any training.
+
+    Args:
+        checkpoint: Checkpoint file, see :func:`vito_mm.transfer.load_backbone`, or None for random
+            weights.
+        folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
+        depth (int): Depth of the ResNet. Defaults to 50.
+        image_size (int): Side of the images in pixels. Defaults to 224.
+        k (int): Number of neighbours. Defaults to 20.
+        seed (int): Seed of random weights. Defaults to 0.
+
+    Returns:
+        float: Top-1 accuracy in percent.
+
+    Raises:
+        CheckpointError: If the checkpoint does not cover the ResNet.
+        FileNotFoundError: If the folder has no such images.
+    """
+    from vito_mm.models.backbones import VITOResNet
+
+    torch.manual_seed(seed)
+    with _quiet_initialisation():
+        backbone = VITOResNet(
+            depth=depth,
+            checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+            library='mmpretrain',
+        )
+        backbone.init_weights()
+    if torch.cuda.is_available():
+        backbone.cuda()
+    train, test = (
+        image_folder_features(backbone, os.path.join(folder, part), image_size)
+        for part in ('train', 'val')
+    )
+    return knn_top1(*train, *test, k=k)
+
+
+@contextmanager
+def _quiet_initialisation() -> Iterator[None]:
+    """MMEngine logs where every single parameter got its values."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _evaluation_view(image_size: int) -> Callable:
