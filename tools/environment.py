@@ -199,10 +199,9 @@ class Display:
             width = shutil.get_terminal_size().columns - 7
             print(f'\r\033[K      {progress.describe(now)[:width]}', end='', flush=True)
             return
+        due = now - self.last_time >= self.QUIET_SECONDS * (4 if progress.total else 1)
         if progress.total:
-            due = progress.percent() // 10 > self.last_percent // 10
-        else:
-            due = now - self.last_time >= self.QUIET_SECONDS
+            due = due or progress.percent() // 10 > self.last_percent // 10
         if due:
             print(f'      {progress.describe(now)}', flush=True)
             self.last_time, self.last_percent = now, progress.percent()

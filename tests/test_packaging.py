@@ -1,0 +1,210 @@
+"""Builds and installs of the package, and what its import says in a broken environment."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+SOURCES = (
+    'CHANGELOG.md',
+    'CITATION.cff',
+    'LICENSE',
+    'MANIFEST.in',
+    'Makefile',
+    'model-index.yml',
+    'pyproject.toml',
+    'setup.cfg',
+    'setup.py',
+    'configs',
+    'requirements',
+    'tools',
+    'vito_mm',
+)
+
+
+def run(command: list, cwd: Path, **environment: str) -> str:
+    """Standard output and error of a command that must succeed."""
+    env = {**os.environ, 'PYTHONWARNINGS': 'ignore', **environment}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what builds need, with the links that an editable install leaves in the package."""
+    ignored = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in SOURCES:
+        source = REPO / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignored)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / name)
+    (target / 'README.md').write_text('# vito_mm\n')
+    return target
+
+
+class Environment:
+    """A virtual environment that sees the packages of the running one, but not its vito_mm."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        run([sys.executable, '-m', 'venv', '--without-pip', folder], folder.parent)
+        self.python = folder / 'bin' / 'python'
+        (self.site_packages,) = folder.glob('lib/python3*/site-packages')
+        # A folder named in a .pth file comes after site-packages, and its own .pth files, such as
+        # the one of an editable vito_mm, are not read.
+        (self.site_packages / 'parent.pth').write_text(sysconfig.get_paths()['purelib'])
+
+    def install(self, *arguments: object) -> None:
+        """Install offline, against the packages that are there."""
+        options = ['--no-index', '--no-deps', '--no-build-isolation', '--ignore-installed']
+        run([self.python, '-m', 'pip', 'install', *options, *arguments], self.folder)
+
+    def mim(self, *arguments: str) -> str:
+        """Output of a call of mim from a folder that is not the checkout."""
+        code = 'import sys; from mim.cli import cli; sys.argv[0] = "mim"; cli()'
+        return run([self.python, '-c', code, *arguments], self.folder)
+
+    def assert_complete(self, package: Path) -> None:
+        """The package is found at this place by MMEngine and mim, with its configs and tools."""
+        code = (
+            'from mmengine.utils import get_installed_path\n'
+            'print(get_installed_path("vito_mm"))\n'
+            'import importlib.util; print(importlib.util.find_spec("vito_mm").origin)'
+        )
+        root, origin = run([self.python, '-c', code], self.folder).splitlines()[-2:]
+        assert Path(root).resolve() == Path(origin).parent.resolve() == package.resolve()
+        for part in ('configs/vito/pretrain_r50.py', 'tools/train.py', 'model-index.yml'):
+            assert (Path(root) / '.mim' / part).is_file()
+        output = self.mim('run', 'vito_mm', 'environment', '--', '--help')
+        assert f'{root}/.mim/tools/environment.py' in output
+        assert 'usage: environment.py' in output
+        assert 'pretrain_r50' in self.mim('search', 'vito_mm', '--valid-config')
+
+
+def test_editable_install_then_sdist_then_wheel(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / 'checkout')
+
+    editable = Environment(tmp_path / 'editable')
+    editable.install('-e', checkout)
+    mim = checkout / 'vito_mm' / '.mim'
+    assert (mim / 'configs').readlink() == Path('..', '..', 'configs')
+    editable.assert_complete(checkout / 'vito_mm')
+    (checkout / 'configs' / 'new.py').write_text('')
+    assert (mim / 'configs' / 'new.py').exists(), 'a new config needs no new install'
+    (checkout / 'configs' / 'new.py').unlink()
+
+    # With the links of the editable install still in the checkout.
+    code = 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+    run([sys.executable, '-c', code], checkout)
+    (sdist,) = (checkout / 'dist').glob('vito_mm-*.tar.gz')
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+    assert not [name for name in names if '/.mim' in name]
+    assert any(name.endswith('/tools/dist_train.sh') for name in names)
+
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-index', '--no-deps']
+    command += ['--no-build-isolation', '-w', tmp_path]
+    run([*command, sdist], tmp_path)
+    (wheel,) = tmp_path.glob('vito_mm-*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        from_sdist = set(archive.namelist())
+    wheel.unlink()
+    run([*command, checkout], tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        assert set(archive.namelist()) == from_sdist
+    assert not any('__pycache__' in name or name.startswith('tests') for name in from_sdist)
+
+    installed = Environment(tmp_path / 'wheel')
+    installed.install(wheel)
+    installed.assert_complete(installed.site_packages / 'vito_mm')
+
+    again = Environment(tmp_path / 'again')
+    again.install('-e', checkout)
+    assert (mim / 'tools' / 'train.py').is_file()
+
+
+def failed_import(first_on_path: Path) -> str:
+    """What ``import vito_mm`` says with a folder first on the path."""
+    done = subprocess.run(
+        [sys.executable, '-c', 'import vito_mm'],
+        cwd=first_on_path,
+        env={**os.environ, 'PYTHONPATH': f'{first_on_path}{os.pathsep}{REPO}'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith('ImportError: ')
+    # The traceback ends in the check, not inside another package.
+    assert done.stderr.rindex('vito_mm/compat.py') > done.stderr.rfind('site-packages')
+    return message
+
+
+def fake_module(folder: Path, name: str, text: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / '__init__.py').write_text(text)
+
+
+def test_import_with_an_mmcv_that_is_too_new(tmp_path: Path) -> None:
+    fake_module(tmp_path, 'mmcv', '__version__ = "2.2.0"\n')
+    message = failed_import(tmp_path)
+    assert 'mmcv >= 2.0.0, < 2.2.0, but 2.2.0 is installed' in message
+    assert 'mmcv==2.1.0' in message
+
+
+def test_import_with_an_mmcv_without_ops(tmp_path: Path) -> None:
+    fake_module(tmp_path, 'mmcv', '__version__ = "2.1.0"\n')
+    message = failed_import(tmp_path)
+    assert 'without its compiled ops' in message
+    assert 'MMCV_WITH_OPS=1' in message
+
+
+def test_import_with_ops_that_were_built_for_another_torch(tmp_path: Path) -> None:
+    fake_module(tmp_path, 'mmcv', '__version__ = "2.1.0"\n')
+    (tmp_path / 'mmcv' / '_ext.py').write_text('raise ImportError("undefined symbol: _ZN3c10")')
+    message = failed_import(tmp_path)
+    assert 'undefined symbol' in message
+    assert 'MMCV_WITH_OPS=1' in message
+
+
+def test_import_with_a_setuptools_without_pkg_resources(tmp_path: Path) -> None:
+    # A finder that hides the module, as if the installed setuptools did not have it.
+    (tmp_path / 'sitecustomize.py').write_text(
+        'import sys\n'
+        'from importlib.machinery import PathFinder\n'
+        'class Hidden(PathFinder):\n'
+        '    @classmethod\n'
+        '    def find_spec(cls, name, path=None, target=None):\n'
+        '        if name == "pkg_resources":\n'
+        '            return None\n'
+        '        return PathFinder.find_spec(name, path, target)\n'
+        'sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden\n'
+    )
+    message = failed_import(tmp_path)
+    assert 'pkg_resources' in message
+    assert 'setuptools>=70,<82' in message
+
+
+@pytest.mark.parametrize('how', ['import vito_mm', 'import vito_mm.models, vito_mm.transfer'])
+def test_import_is_light(how: str, tmp_path: Path) -> None:
+    code = (
+        f'{how}; import sys; print(sorted({{"mmpretrain", "mmdet", "mmseg"}} & set(sys.modules)))'
+    )
+    output = run([sys.executable, '-c', code], tmp_path, PYTHONPATH=str(REPO))
+    assert output.splitlines()[-1] == '[]'
