@@ -1,0 +1,86 @@
+"""Every shipped config loads and builds."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from tests.conftest import REPO
+
+CONFIGS = sorted(
+    path.relative_to(REPO / 'configs')
+    for path in (REPO / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
+ALL_FILES = sorted(path.relative_to(REPO) for path in REPO.glob('configs/**/*.py'))
+
+
+def test_there_are_configs():
+    assert Path('vito/pretrain_r50.py') in CONFIGS
+    assert {path.parts[0] for path in CONFIGS} >= {'vito', 'seg', 'det', 'miniscenes'}
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=str)
+def test_config_loads_and_builds(path):
+    cfg = Config.fromfile(REPO / 'configs' / path)
+    assert 'vito_mm' in cfg.custom_imports['imports']
+    assert cfg.default_scope in ('mmpretrain', 'mmseg', 'mmdet')
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) > 1e6
+    for part in ('train_dataloader', 'optim_wrapper', 'train_cfg'):
+        assert cfg[part]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=str)
+def test_config_fetches_nothing(path):
+    text = Config.fromfile(REPO / 'configs' / path).pretty_text
+    for scheme in ('torchvision://', 'open-mmlab://', 'http://', 'https://', 'modelzoo://'):
+        assert scheme not in text
+
+
+@pytest.mark.parametrize(
+    'path', [p.relative_to(REPO) for p in REPO.glob('configs/**/*.py')], ids=str
+)
+def test_config_is_data(path):
+    """No logic: a docstring, assignments, calls of dict() and literals."""
+    allowed = (ast.Expr, ast.Assign)
+    source = (REPO / path).read_text().replace('{{', '"').replace('}}', '"')
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree), 'a config says in its docstring what it is'
+    assert all(isinstance(node, allowed) for node in tree.body)
+    calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert set(calls) <= {'dict'}
+
+
+def test_recipe_of_the_paper():
+    """Every number of section 5 of the specification."""
+    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+    assert cfg.train_cfg.max_iters == 300 * 1_280_000 // 4096 == 93_750
+    assert cfg.train_dataloader.batch_size * 8 == 4096 == cfg.auto_scale_lr.base_batch_size
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.type == 'LARS'
+    assert optimizer.lr == pytest.approx(0.3 * 4096 / 256)
+    assert (optimizer.weight_decay, optimizer.momentum, optimizer.eta) == (1e-6, 0.9, 1e-3)
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.begin, warm_up.end) == (0, 10 * 1_280_000 // 4096)
+    assert (cosine.begin, cosine.end, cosine.eta_min) == (warm_up.end, 93_750, 0)
+    assert cosine.T_max == cosine.end - cosine.begin
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.dtype == 'bfloat16'
+    assert cfg.model.base_momentum == 0.99
+    assert cfg.model.head.temperature == 0.1
+    assert cfg.model.backbone.norm_cfg.type == cfg.model.projector.norm_cfg.type == 'SyncBN'
+    sample = cfg.train_pipeline[0]
+    assert (sample.num_views, sample.segment, sample.method) == (3, 2.56, 'marginal')
+
+
+def test_a_config_of_another_project_inherits_from_ours(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'vito_mm::vito/pretrain_r50.py'\nmodel = dict(base_momentum=0.996)\n"
+    )
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert cfg.model.base_momentum == 0.996
+    assert cfg.model.type == 'VITO'
