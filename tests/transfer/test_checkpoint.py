@@ -1,6 +1,8 @@
 """Backbones found in, loaded from and exported from checkpoint files."""
 
 import pickle
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,3 +239,26 @@ def test_export_refuses_half_a_resnet(tmp_path):
     torch.save({k: v for k, v in resnet18().state_dict().items() if 'layer4' not in k}, file)
     with pytest.raises(CheckpointError, match=r'no whole ResNet[\s\S]*missing: layer4'):
         export_backbone(file, tmp_path / 'out.pth')
+
+
+# Tools
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+CONFIG = str(Path(__file__).parents[2] / 'configs' / 'miniscenes' / 'seg_pascal.py')
+
+
+def _run_tool(monkeypatch, name, *args):
+    monkeypatch.setattr('sys.argv', [name, *map(str, args)])
+    runpy.run_path(str(TOOLS / name), run_name='__main__')
+
+
+def test_export_and_check_tools(checkpoints, tmp_path, monkeypatch, capsys):
+    file = tmp_path / 'vito.pth'
+    _run_tool(monkeypatch, 'export_checkpoint.py', checkpoints['training'], file)
+    _run_tool(monkeypatch, 'check_checkpoint.py', CONFIG, file)
+    assert 'complete: 120/120 keys' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r'NOT complete\. There is no checkpoint'):
+        _run_tool(monkeypatch, 'check_checkpoint.py', CONFIG, tmp_path / 'gone.pth')
+    args = (checkpoints['mmpretrain'], tmp_path / 'x.pth', '--which', 'target')
+    with pytest.raises(SystemExit, match='no target network'):
+        _run_tool(monkeypatch, 'export_checkpoint.py', *args)

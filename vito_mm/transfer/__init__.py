@@ -5,6 +5,7 @@ from vito_mm.registry import METRICS, register_lazily
 from .checkpoint import (
     BackboneMatch,
     CheckpointError,
+    check_config,
     export_backbone,
     find_backbone,
     load_backbone,
@@ -18,6 +19,7 @@ register_lazily(METRICS, 'FasterLVISMetric', 'vito_mm.transfer.lvis_metric')
 __all__ = [
     'BackboneMatch',
     'CheckpointError',
+    'check_config',
     'export_backbone',
     'find_backbone',
     'load_backbone',

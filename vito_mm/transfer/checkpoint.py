@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 NETWORKS = ('online', 'target')
@@ -285,6 +287,33 @@ def load_backbone(
     if match.complete:
         print_log(f'{type(model).__name__}: loaded {coverage} ({origin})', 'current')
     return match
+
+
+def check_config(config: str | os.PathLike, checkpoint: str | None = None) -> BackboneMatch:
+    """Tell whether the backbone of a config would start from the whole checkpoint.
+
+    Builds the backbone alone: no data and no training.
+
+    Args:
+        config (str | os.PathLike): Config of mmseg, mmdet or mmpretrain with a ResNet.
+        checkpoint (str, optional): File to check. Defaults to None, which takes the one that the
+            config names in ``model.backbone.checkpoint``.
+
+    Returns:
+        BackboneMatch: What would be loaded.
+
+    Raises:
+        CheckpointError: If the run would fail, with the same message, or the config names no file.
+    """
+    cfg = Config.fromfile(config)
+    backbone = cfg.model.backbone
+    which = backbone.get('which', 'online')
+    checkpoint = checkpoint or backbone.get('checkpoint')
+    if checkpoint is None:
+        raise CheckpointError(f'{config} sets no model.backbone.checkpoint; name a file to check')
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = MODELS.build(backbone)
+    return load_backbone(model, checkpoint, which, backbone.get('allow_partial', False))
 
 
 def export_backbone(
