@@ -22,7 +22,7 @@ TASKS = tuple(PARTS)
 RECORD = 'miniscenes.json'
 """File in the folder of each part that says what it was made from, and whether it is whole."""
 
-VERSION = 2
+VERSION = 3
 """Raised with every change that changes the files, so that older ones are made anew."""
 
 _SAY_EVERY = 5.0  # seconds
@@ -135,7 +135,7 @@ def _say(progress: bool, message: str) -> None:
 def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
         return json.loads((folder / RECORD).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except json.JSONDecodeError:
         return {'complete': False}
@@ -159,8 +159,8 @@ def _start_part(folder: Path, parameters: dict[str, Any]) -> None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write_record(folder, complete=False, parameters=parameters)
-    except FileExistsError as error:
-        if error.errno is None:
+    except (FileExistsError, NotADirectoryError) as error:
+        if error.errno is None:  # our own, above
             raise
         raise NotADirectoryError(
             f'root: {folder} or a folder above it is a file; choose another root'

@@ -25,8 +25,10 @@ class Preset:
         tilt: Largest out-of-plane turn, in radians.
         zoom: Largest change of the radius within a video, as a factor either way.
         light: Lowest and highest brightness of the light.
-        backgrounds: Number of backgrounds that all videos share. Stills have another pool of this
-            size, probe images a third one.
+        backgrounds: Number of backgrounds that all videos share. Few, so that a background does
+            not tell a video: several videos of a batch have the same one.
+        still_backgrounds: Number of other backgrounds that the stills share; probe images have as
+            many of their own.
         pan: Largest distance the camera travels over the background, as a fraction of the side.
     """
 
@@ -47,7 +49,8 @@ class Preset:
     tilt: float = 0.6
     zoom: float = 1.25
     light: tuple[float, float] = (0.75, 1.1)
-    backgrounds: int = 24
+    backgrounds: int = 12
+    still_backgrounds: int = 24
     pan: float = 0.5
 
     @property
@@ -66,7 +69,8 @@ PRESETS = {
         fps=10,
         seconds=3.0,
         still_size=(96, 72),
-        backgrounds=6,
+        backgrounds=4,
+        still_backgrounds=4,
     ),
 }
 """``demo`` suits a ResNet-18 at 64 px for a few CPU minutes; ``tiny`` is for tests."""

@@ -10,8 +10,6 @@ from .colours import hsv_to_rgb
 from .materials import EXTENT, draw_tile
 from .outlines import draw_outline
 
-SUPERSAMPLING = 4
-
 
 @dataclass(frozen=True)
 class SceneObject:
@@ -93,22 +91,26 @@ def pose_matrix(pose: Pose) -> np.ndarray:
     return pose.radius * axis @ np.diag([1.0, np.cos(pose.tilt)]) @ axis.T @ turn
 
 
-def coverage(scene_object: SceneObject, pose: Pose, size: tuple[int, int]) -> np.ndarray:
+def coverage(
+    scene_object: SceneObject, pose: Pose, size: tuple[int, int], supersampling: int = 4
+) -> np.ndarray:
     """Compute how much of every pixel the object covers.
 
     Args:
         scene_object: The object.
         pose: Its pose.
         size: Width and height of the picture, in pixels.
+        supersampling: Number of samples along a pixel. The outline comes out wider by half a
+            sample at most. Defaults to 4.
 
     Returns:
         numpy.ndarray: (height, width) float32 in [0, 1]. The mask is where it is above 0.5.
     """
     width, height = size
     corners = pose.centre + scene_object.outline @ pose_matrix(pose).T
-    fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
+    fine = np.zeros((height * supersampling, width * supersampling), np.uint8)
     # cv2 puts the centre of a pixel at a whole number, and reads 4 fractional bits here.
-    points = np.round((corners * SUPERSAMPLING - 0.5) * 16).astype(np.int32)
+    points = np.round((corners * supersampling - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(fine, [points], 255, lineType=cv2.LINE_8, shift=4)
     return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 

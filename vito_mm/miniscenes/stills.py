@@ -12,6 +12,7 @@ from .seeding import item_rng
 
 _LEAST_VISIBLE = 0.5  # of an object's own area: less than this says too little of its class
 _TRIES = 20
+_SUPERSAMPLING = 8  # finer than in videos, for the masks
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
     """
     rng = item_rng(seed, stream, index, split)
     size = preset.still_size
-    pool = background_pool(seed, 'still_backgrounds', preset.backgrounds, size)
+    pool = background_pool(seed, 'still_backgrounds', preset.still_backgrounds, size)
     picture = view_background(pool[rng.integers(len(pool))], rng.random(2), size)
     wanted = int(rng.integers(preset.objects_per_still[0], preset.objects_per_still[1] + 1))
     placed: list[tuple[SceneObject, Pose, np.ndarray]] = []
@@ -107,7 +108,7 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
         scene_object = draw_object(rng, label, radius)
         for _ in range(_TRIES):
             pose = _draw_pose(rng, preset, size, preset.still_radius)
-            alpha = coverage(scene_object, pose, size)
+            alpha = coverage(scene_object, pose, size, _SUPERSAMPLING)
             mask = alpha > 0.5
             seen = [other & ~mask for other in masks]
             if mask.any() and all(
@@ -142,7 +143,7 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     rng = item_rng(seed, 'probe', index, split)
     side = preset.video_side
     size = (side, side)
-    pool = background_pool(seed, 'probe_backgrounds', preset.backgrounds, size)
+    pool = background_pool(seed, 'probe_backgrounds', preset.still_backgrounds, size)
     picture = view_background(pool[rng.integers(len(pool))], rng.random(2), size)
     scene_object = draw_object(rng, index % len(CLASSES), side * sum(preset.radius) / 2)
     pose = _draw_pose(rng, preset, size, preset.radius)

@@ -86,7 +86,7 @@ def render_video(
     mean_radius = side * sum(preset.radius) / 2
     scene_object = draw_object(rng, video_label(index), mean_radius)
     poses = draw_poses(rng, preset, times, side)
-    pan = np.stack([0.5 + preset.pan * _wave(rng, times, (4.0, 8.0)) for _ in range(2)], axis=1)
+    pan = np.stack([0.5 + preset.pan * _wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
     for pose, offset in zip(poses, pan, strict=True):
         yield to_uint8(paint(view_background(background, offset, (side, side)), scene_object, pose))
 

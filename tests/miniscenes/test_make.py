@@ -1,0 +1,193 @@
+"""Making MiniScenes: same bytes, nothing twice, nothing half, nobody else's files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vito_mm.miniscenes import CLASSES, make, make_miniscenes, parts
+from vito_mm.videos.manifest import read_manifest
+
+SMALL = dict(
+    preset='tiny', num_videos=3, num_images=4, num_probe_images=9, workers=1, progress=False
+)
+FAST_TASKS = ('videos', 'ade20k', 'voc', 'coco', 'probe')
+
+
+def read_all(root):
+    root = Path(root)
+    return {
+        str(file.relative_to(root)): file.read_bytes()
+        for file in sorted(root.rglob('*'))
+        if file.is_file()
+    }
+
+
+def test_same_bytes_whatever_the_number_of_workers(tmp_path):
+    make_miniscenes(tmp_path / 'a', seed=5, tasks=FAST_TASKS, **SMALL)
+    make_miniscenes(tmp_path / 'b', seed=5, tasks=FAST_TASKS, **{**SMALL, 'workers': 2})
+    first, second = read_all(tmp_path / 'a'), read_all(tmp_path / 'b')
+    assert len(first) > 40
+    assert first == second
+
+
+def test_another_seed_gives_other_items(tmp_path):
+    make_miniscenes(tmp_path / 'a', seed=5, tasks=['videos', 'coco'], **SMALL)
+    make_miniscenes(tmp_path / 'b', seed=6, tasks=['videos', 'coco'], **SMALL)
+    first, second = read_all(tmp_path / 'a'), read_all(tmp_path / 'b')
+    pictures = [name for name in first if name.endswith(('.mp4', '.jpg'))]
+    assert len(pictures) == 3 + 6
+    assert all(first[name] != second[name] for name in pictures)
+
+
+def test_more_items_leave_the_first_ones_as_they_are(tmp_path):
+    make_miniscenes(tmp_path / 'a', tasks=['videos'], **SMALL)
+    make_miniscenes(tmp_path / 'b', tasks=['videos'], **{**SMALL, 'num_videos': 5})
+    first, second = read_all(tmp_path / 'a/videos'), read_all(tmp_path / 'b/videos')
+    assert sum(name.endswith('.mp4') for name in second) == 5
+    assert all(second[name] == first[name] for name in first if name.endswith('.mp4'))
+
+
+def test_splits_and_tasks_have_their_own_pictures(tmp_path):
+    make_miniscenes(tmp_path, tasks=['ade20k', 'voc', 'coco', 'probe'], **SMALL)
+    pictures = [data for name, data in read_all(tmp_path).items() if name.endswith('.jpg')]
+    assert len(pictures) == 6 + 8 + 6 + 18
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_second_call_does_nothing(tmp_path, capsys):
+    folders = make_miniscenes(tmp_path, tasks=['voc'], **SMALL)
+    before = {file: file.stat().st_mtime_ns for file in Path(folders['voc']).rglob('*')}
+    arguments = {**SMALL, 'progress': True}
+    assert make_miniscenes(tmp_path, tasks='voc', **arguments) == folders
+    assert 'already there' in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in Path(folders['voc']).rglob('*')}
+
+
+def test_other_arguments_make_the_part_anew(tmp_path):
+    make_miniscenes(tmp_path, tasks=['probe'], **SMALL)
+    make_miniscenes(tmp_path, tasks=['probe'], **{**SMALL, 'num_probe_images': 2})
+    assert len(list((tmp_path / 'probe').rglob('*.jpg'))) == 4
+
+
+def test_an_interrupted_part_is_completed(tmp_path, monkeypatch):
+    def fail(job):
+        if job.index == 2:
+            raise KeyboardInterrupt
+        return parts.write_item(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make, 'write_item', fail)
+        with pytest.raises(KeyboardInterrupt):
+            make_miniscenes(tmp_path / 'a', tasks=['videos'], **SMALL)
+    record = json.loads((tmp_path / 'a/videos/miniscenes.json').read_text())
+    assert record['complete'] is False
+    assert not (tmp_path / 'a/videos/manifest.jsonl').exists()
+
+    make_miniscenes(tmp_path / 'a', tasks=['videos'], **SMALL)
+    make_miniscenes(tmp_path / 'b', tasks=['videos'], **SMALL)
+    assert read_all(tmp_path / 'a') == read_all(tmp_path / 'b')
+
+
+def test_files_of_others_are_never_deleted(tmp_path):
+    (tmp_path / 'coco').mkdir()
+    (tmp_path / 'coco/mine.txt').write_text('mine')
+    with pytest.raises(FileExistsError, match='choose another root'):
+        make_miniscenes(tmp_path, tasks=['coco'], **SMALL)
+    assert (tmp_path / 'coco/mine.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'preset': 'huge'}, r"preset='huge' is unknown; choose one of demo, tiny"),
+        ({'tasks': ['videos', 'imagenet']}, r"tasks: 'imagenet' is unknown; choose among videos"),
+        ({'num_videos': 0}, r'num_videos=0: give 1 or more'),
+        ({'num_images': -1}, r'num_images=-1: give 1 or more'),
+        ({'seed': -1}, r'seed=-1 is negative'),
+        ({'workers': -2}, r'workers=-2 is negative'),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_miniscenes(tmp_path, **{**SMALL, **arguments})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotADirectoryError, match=r'root: .*choose another root'):
+        make_miniscenes(tmp_path / 'file', tasks=['probe'], **SMALL)
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'mkdir', refuse)
+    with pytest.raises(PermissionError, match=r'root: cannot write .*Permission denied'):
+        make_miniscenes(tmp_path / 'a', tasks=['probe'], **SMALL)
+
+
+def test_manifest_lists_the_videos(miniscenes):
+    lines = (Path(miniscenes['videos']) / 'manifest.jsonl').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == 8
+    assert sorted(row['label'] for row in rows) == list(range(8))
+    for row in rows:
+        assert set(row) == {
+            'path', 'label', 'class_name', 'title', 'fps', 'num_frames', 'seconds',
+        }  # fmt: skip
+        assert not os.path.isabs(row['path'])
+        assert row['class_name'] == CLASSES[row['label']].name
+        assert CLASSES[row['label']].title in row['title']
+        assert row['num_frames'] == row['fps'] * row['seconds']
+    assert [Path(row['path']).is_file() for row in read_manifest(
+        Path(miniscenes['videos']) / 'manifest.jsonl'
+    )] == [True] * 8  # fmt: skip
+
+
+def test_videos_decode_with_decord(miniscenes):
+    decord = pytest.importorskip('decord')
+    for row in read_manifest(Path(miniscenes['videos']) / 'manifest.jsonl'):
+        reader = decord.VideoReader(row['path'], num_threads=1)
+        assert len(reader) == row['num_frames']
+        assert reader.get_avg_fps() == pytest.approx(row['fps'])
+        frames = reader.get_batch([0, row['num_frames'] - 1]).asnumpy()
+        assert frames.shape == (2, 64, 64, 3)
+        assert (frames[0].astype(int) - frames[1]).__abs__().mean() > 3
+
+
+def test_importing_leaves_the_task_libraries_alone():
+    code = (
+        'import sys, vito_mm.miniscenes; '
+        "print(sorted({'mmseg', 'mmdet', 'mmpretrain', 'av', 'decord'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.strip() == '[]'
+
+
+def test_tool_makes_reports_and_draws(tmp_path):
+    repository = Path(__file__).parents[2]
+    sheet = tmp_path / 'sheet.png'
+    done = subprocess.run(
+        [
+            sys.executable, str(repository / 'tools' / 'make_miniscenes.py'), str(tmp_path / 'a'),
+            '--preset', 'tiny', '--tasks', 'probe', '--num-probe-images', '8', '--report',
+            '--contact-sheet', str(sheet),
+        ],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, 'PYTHONPATH': str(repository)},
+    )  # fmt: skip
+    assert 'mean colour' in done.stdout
+    assert sheet.stat().st_size > 10_000
+    assert len(list((tmp_path / 'a/probe/train').iterdir())) == 8
