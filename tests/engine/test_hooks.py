@@ -19,10 +19,10 @@ def tiny_config(video_folder, work_dir, **options) -> Config:
     cfg.experiment_name = f'{work_dir.parent.name}_{work_dir.name}'
     cfg.merge_from_dict(
         {
-            'model.backbone.base_channels': 4,
-            'model.backbone.stem_channels': 4,
-            'model.neck.in_channels': (16, 32),
-            'model.projector.in_channels': 48,
+            'model.backbone.base_channels': 16,
+            'model.backbone.stem_channels': 16,
+            'model.neck.in_channels': (64, 128),
+            'model.projector.in_channels': 192,
             'model.projector.hid_channels': 16,
             'model.projector.out_channels': 8,
             'train_dataloader.batch_size': 4,

@@ -3,6 +3,8 @@
 import torch
 from mmengine.optim import build_optim_wrapper
 
+import vito_mm  # noqa: F401  registers the constructor
+
 
 def test_modules_without_trained_parameters_are_left_out(caplog):
     model = torch.nn.ModuleDict(

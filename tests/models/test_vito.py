@@ -23,15 +23,15 @@ def config(**changes) -> dict:
         backbone=dict(
             type='ResNet',
             depth=18,
-            stem_channels=4,
-            base_channels=4,
+            stem_channels=16,
+            base_channels=16,
             out_indices=(2, 3),
             norm_cfg=NORM,
         ),
-        neck=dict(type='MultiScaleAttentionPooling', in_channels=(16, 32)),
+        neck=dict(type='MultiScaleAttentionPooling', in_channels=(64, 128)),
         projector=dict(
             type='NonLinearNeck',
-            in_channels=48,
+            in_channels=192,
             hid_channels=16,
             out_channels=8,
             with_bias=True,
@@ -138,7 +138,7 @@ def test_training_without_the_hook_warns(vito):
     ('changes', 'name'),
     [
         (dict(base_momentum=1.0), 'base_momentum'),
-        (dict(neck=dict(type='MultiScaleAttentionPooling', in_channels=(32,))), 'out_indices'),
+        (dict(neck=dict(type='MultiScaleAttentionPooling', in_channels=(128,))), 'out_indices'),
     ],
 )
 def test_bad_settings_are_named(changes, name):

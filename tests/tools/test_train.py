@@ -1,0 +1,154 @@
+"""The commands that users type, as they type them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPO
+
+CONFIG = REPO / 'configs/vito/pretrain_r50.py'
+
+
+def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command in the checkout with this interpreter's environment first on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=REPO,
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def tiny_options(folder: Path, max_iters: int = 2) -> list[str]:
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={folder}',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=1',
+        'model.backbone.depth=18',
+        'model.backbone.base_channels=16',
+        'model.backbone.stem_channels=16',
+        'model.neck.in_channels=(64,128)',
+        'model.projector.in_channels=192',
+        'model.projector.hid_channels=16',
+        f'train_cfg.max_iters={max_iters}',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=2',
+    ]
+
+
+def test_paper_recipe_runs_on_one_cpu_and_resumes(video_folder, tmp_path):
+    run = shell(
+        *(sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'run'),
+        *tiny_options(video_folder),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert 'training in float32 instead of mixed precision' in run.stderr + run.stdout
+    assert 'is skipped since its requires_grad' not in run.stdout + run.stderr
+    weights = torch.load(tmp_path / 'run' / 'iter_2.pth', weights_only=True)['state_dict']
+    assert 'backbone.conv1.weight' in weights
+
+    # The old spelling of the local rank, and the latest checkpoint by itself.
+    run = shell(
+        *(sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'run'),
+        *('--resume', '--local_rank=0', *tiny_options(video_folder, max_iters=4)),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert 'Iter(train) [3/4]' in run.stdout + run.stderr
+    assert 'Iter(train) [1/4]' not in run.stdout + run.stderr
+    assert (tmp_path / 'run' / 'iter_4.pth').exists()
+
+
+def test_dist_train_runs_on_two_cpu_processes(video_folder, tmp_path):
+    run = shell(
+        *('tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'run'),
+        *tiny_options(video_folder),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    output = run.stdout + run.stderr
+    assert 'gloo instead of NCCL' in output
+    assert 'SyncBN becomes BN' in output
+    assert 'Iter(train) [2/2]' in output
+    assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+
+def test_two_machines_on_one_host(video_folder, tmp_path):
+    """Two launches with NNODES=2, as on two machines."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
+    env |= dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
+    command = ['tools/dist_train.sh', CONFIG, '1', '--work-dir', tmp_path / 'run']
+    command = [str(part) for part in (*command, *tiny_options(video_folder))]
+    nodes = [
+        subprocess.Popen(
+            command,
+            cwd=REPO,
+            env={**env, 'NODE_RANK': str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:]
+    assert 'Iter(train) [2/2]' in outputs[0]
+
+
+def test_a_second_machine_without_address_is_told_what_is_missing():
+    run = shell('tools/dist_train.sh', CONFIG, 2, NNODES='2')
+    assert run.returncode == 2
+    assert 'MASTER_ADDR' in run.stderr
+    assert 'NODE_RANK' in run.stderr
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_scripts_tell_their_usage(script):
+    run = shell(f'tools/{script}')
+    assert run.returncode == 2
+    assert run.stderr.startswith('usage: ')
+
+
+def test_mim_trains_our_package(video_folder, tmp_path):
+    run = shell(
+        *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG),
+        *('--work-dir', tmp_path / 'run', *tiny_options(video_folder)),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+
+def test_a_missing_config_is_named():
+    run = shell(sys.executable, 'tools/train.py', 'configs/nowhere.py')
+    assert run.returncode != 0
+    assert run.stderr.strip() == "there is no config file 'configs/nowhere.py'"
+
+
+def test_pretraining_has_nothing_to_test():
+    run = shell(sys.executable, 'tools/test.py', CONFIG, 'any.pth')
+    assert run.returncode != 0
+    assert 'no test_dataloader' in run.stderr
+    assert 'Traceback' not in run.stderr
+
+
+def test_no_videos_is_one_clear_error(tmp_path):
+    run = shell(
+        *(sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'run'),
+        *tiny_options(tmp_path / 'nowhere'),
+    )
+    assert run.returncode != 0
+    assert f"there is no folder '{tmp_path}/nowhere' to take videos from" in run.stderr
