@@ -61,8 +61,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# 120 steps of 8 images. No worker processes: starting them takes longer than they save.
-max_iters = 120
+# 200 steps of 8 images. No worker processes: starting them takes longer than they save.
+max_iters = 200
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=5.0))),
