@@ -10,6 +10,8 @@ data_root = 'data/miniscenes/videos'
 ann_file = 'manifest.jsonl'
 
 model = dict(
+    # 240 steps: with the paper's 0.99 the target would stay near its random start for half of them.
+    base_momentum=0.9,
     backbone=dict(depth=18),
     neck=dict(in_channels=(256, 512)),
     projector=dict(in_channels=768, hid_channels=1024, out_channels=128),

@@ -46,48 +46,69 @@ def test_torchvision_takes_the_backbone(checkpoint):
 
 
 TASKS = {
-    'ade20k': ('mmseg', 'seg_ade20k.py', 'mIoU'),
-    'voc': ('mmseg', 'seg_pascal.py', 'mIoU'),
-    'coco': ('mmdet', 'det_coco.py', 'coco/bbox_mAP'),
-    'lvis': ('mmdet', 'det_lvis.py', 'lvis/bbox_AP'),
+    'ade20k': ('mmseg', 'seg', 'ade20k', 'mIoU'),
+    'voc': ('mmseg', 'seg', 'pascal', 'mIoU'),
+    'coco': ('mmdet', 'det', 'coco', 'coco/bbox_mAP'),
+    'lvis': ('mmdet', 'det', 'lvis', 'lvis/bbox_AP'),
 }
 
 
-def fine_tune(task: str, data: dict, checkpoint, folder):
-    """``mim train`` of the demo's config on the tiny data, a few steps and one evaluation."""
-    package, config, _ = TASKS[task]
+def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, full_size: bool = False):
+    """``mim train`` of a shipped config on the tiny data, a few steps and one evaluation."""
+    package, kind, name, _ = TASKS[task]
+    config = f'{kind}/vito_{name}.py' if full_size else f'miniscenes/{kind}_{name}.py'
     root = data[task]
-    options = [f'model.backbone.checkpoint={checkpoint}', 'default_hooks.logger.interval=1']
+    options = [*options, f'model.backbone.checkpoint={checkpoint}']
+    options += ['default_hooks.logger.interval=1']
     if package == 'mmseg':
         options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
         options += [f'{part}_dataloader.dataset.data_root={root}' for part in ('val', 'test')]
-        voc = task == 'voc'  # stock VOC-aug is a ConcatDataset of train and aug
+        voc = task == 'voc'  # stock VOC-aug joins train and aug
         parts = ('datasets.0.', 'datasets.1.') if voc else ('',)
         options += [f'train_dataloader.dataset.{part}data_root={root}' for part in parts]
     else:
-        ann = 'lvis_v1_val' if task == 'lvis' else 'instances_val2017'
+        annotations = 'lvis_v1_val' if task == 'lvis' else 'instances_val2017'
         inner = 'dataset.dataset' if task == 'lvis' else 'dataset'
+        truth = f'{root}/annotations/{annotations}.json'
         options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
         options += [f'{part}_dataloader.dataset.data_root={root}/' for part in ('val', 'test')]
         options += [f'train_dataloader.{inner}.data_root={root}/']
-        options += [
-            f'{part}_evaluator.ann_file={root}/annotations/{ann}.json' for part in ('val', 'test')
-        ]
+        options += [f'{part}_evaluator.ann_file={truth}' for part in ('val', 'test')]
     return shell(
-        *(sys.executable, '-m', 'mim', 'train', package, REPO / 'configs/miniscenes' / config),
+        *(sys.executable, '-m', 'mim', 'train', package, REPO / 'configs' / config),
         *('--work-dir', folder, '--cfg-options', *options),
     )
+
+
+def check(run, task: str, keys: int, checkpoint, folder) -> None:
+    """The run ended well, took every key of the checkpoint, and logged its metric."""
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    assert f'loaded {keys}/{keys} backbone keys from {checkpoint}' in run.stdout + run.stderr
+    (scalars,) = folder.glob('*/vis_data/scalars.json')
+    values = [json.loads(line) for line in scalars.read_text().splitlines()]
+    metric = TASKS[task][-1]
+    assert next(line[metric] for line in values if metric in line) >= -1
 
 
 @pytest.mark.parametrize('task', TASKS)
 def test_mim_train_starts_from_the_checkpoint_and_evaluates(task, data, checkpoint, tmp_path):
     run = fine_tune(task, data, checkpoint, tmp_path / 'run')
-    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
-    assert f'loaded 122/122 backbone keys from {checkpoint}' in run.stdout + run.stderr
-    (scalars,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
-    values = [json.loads(line) for line in scalars.read_text().splitlines()]
-    metric = TASKS[task][2]
-    assert next(line[metric] for line in values if metric in line) >= -1
+    check(run, task, 120, checkpoint, tmp_path / 'run')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', TASKS)
+def test_full_size_configs_train_on_a_cpu(task, data, tmp_path):
+    """The configs for ADE20K, VOC, COCO and LVIS as they are, but for data, workers and length."""
+    from torchvision.models import resnet50
+
+    weights = {f'backbone.{k}': v for k, v in resnet50().state_dict().items() if k[:3] != 'fc.'}
+    checkpoint = tmp_path / 'r50.pth'
+    torch.save(dict(state_dict=weights), checkpoint)
+    workers = [f'{part}_dataloader.num_workers=0' for part in ('train', 'val')]
+    workers += [f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val')]
+    run = fine_tune(task, data, checkpoint, tmp_path / 'run', *workers, full_size=True)
+    check(run, task, 318, checkpoint, tmp_path / 'run')
 
 
 def test_a_wrong_prefix_ends_the_run_with_the_keys(data, checkpoint, tmp_path):

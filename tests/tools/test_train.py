@@ -23,7 +23,7 @@ def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
         env={**env, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
 

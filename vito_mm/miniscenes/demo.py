@@ -116,7 +116,7 @@ def run_demo(
         ],
         work_dir / 'pretrain',
     )
-    run_jobs([pretrain], at_once=1, threads=max(1, cores - 1))
+    run_jobs([pretrain], at_once=1, threads=cores)
     print(
         f'  top-1 accuracy of finding the own video among the batch: '
         f'{pretrain.last("top1_acc"):.0f} %, loss per pair {pretrain.last("pair_nll"):.2f}'
