@@ -3,29 +3,17 @@
 About a minute on one CPU core. The classes are VOC's 21, of which MiniScenes uses nine.
 """
 
-_base_ = '../seg/vito_pascal.py'
+_base_ = ['../seg/vito_pascal.py', '../_base_/miniscenes/fcn_r18.py']
 
 data_root = 'data/miniscenes/voc'
-crop_size = (96, 96)
 
-model = dict(
-    data_preprocessor=dict(size=crop_size),
-    # Output stride 16 and no second head, for speed: their full-size logits cost most of a step.
-    backbone=dict(
-        depth=18,
-        checkpoint='work_dirs/pretrain_r18/iter_240.pth',
-        strides=(1, 2, 2, 1),
-        dilations=(1, 1, 1, 2),
-    ),
-    decode_head=dict(in_channels=512, channels=64),
-    auxiliary_head=None,
-)
+model = {{_base_.demo_model}}
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(160, 120), ratio_range=(0.75, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size={{_base_.demo_crop_size}}, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
@@ -63,10 +51,7 @@ test_dataloader = val_dataloader
 
 # 200 steps of 8 images. No worker processes: starting them takes longer than they save.
 max_iters = 200
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
-    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=5.0))),
-)
+optim_wrapper = {{_base_.demo_optim_wrapper}}
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=15, by_epoch=False),
     dict(type='PolyLR', eta_min=0.0, power=0.9, begin=15, end=max_iters, by_epoch=False),
