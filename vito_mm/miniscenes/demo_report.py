@@ -133,7 +133,7 @@ def draw_fine_tuning(runs: dict[tuple[str, str], Job], file: Path) -> Path:
 
 
 @torch.no_grad()
-def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 5) -> Path:
+def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 4) -> Path:
     """Where the two scales look, on frames of some MiniScenes videos and of a real clip."""
     cfg = Config.fromfile(next(job.work_dir.glob('*.py')))
     init_default_scope(cfg.default_scope)
@@ -141,13 +141,11 @@ def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 5) -> 
     model.load_state_dict(read_checkpoint(job.checkpoint())['state_dict'])
     model.eval()
     rows = read_manifest(manifest)
-    scenes = [row for row in rows if 'label' in row][: num_clips - 1]
     real = [row for row in rows if 'label' not in row][:1]
+    scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
     strips = []
     for row in scenes + real:
-        frames, _ = decode_frames(
-            row['path'], lambda duration: np.array([0.2, 0.5, 0.8]) * duration
-        )
+        frames, _ = decode_frames(row['path'], lambda seconds: np.array([0.2, 0.5, 0.8]) * seconds)
         frames = np.stack([cv2.resize(frame, (160, 128)) for frame in frames])
         inputs = torch.from_numpy(frames[..., ::-1].copy()).permute(0, 3, 1, 2)
         data = model.data_preprocessor(dict(inputs=[inputs], data_samples=None))
@@ -161,7 +159,7 @@ def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 5) -> 
                 axis=1,
             )
         )
-    return _write(np.concatenate([_padded(strip) for strip in strips], axis=1), file)
+    return _write(_grid([strips[: num_clips // 2], strips[num_clips // 2 :]]), file)
 
 
 def _overlay(frame: np.ndarray, mask: torch.Tensor) -> np.ndarray:
