@@ -1,20 +1,19 @@
 #!/usr/bin/env python
-"""The whole path on the embedded data: pre-train on videos, fine-tune mmseg and mmdet, compare."""
+"""The whole path on the embedded data: pre-train on videos, fine-tune mmseg and mmdet, compare.
+
+Writes data/miniscenes and work_dirs/demo in the current folder.
+"""
 
 import argparse
-import os
 from pathlib import Path
 
 from vito_mm.miniscenes.demo import run_demo
 
-REPO = Path(__file__).resolve().parents[1]
-
 
 def main() -> None:
-    """Run the demo from the root of the checkout, which its configs' paths start from."""
+    """Run the demo with the configs and tools beside this file."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    os.chdir(REPO)
-    run_demo(REPO)
+    run_demo(Path(__file__).resolve().parents[1])
 
 
 if __name__ == '__main__':

@@ -123,6 +123,25 @@ def test_scripts_tell_their_usage(script):
     assert run.stderr.startswith('usage: ')
 
 
+def test_slurm_train_asks_srun_for_one_task_a_gpu(tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'GPUS': '16', 'SRUN_ARGS': '--time=1:00 --exclusive'}
+    command = ['tools/slurm_train.sh', 'part', 'job', str(CONFIG), 'wd', '--resume']
+    run = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, check=True)
+    words = run.stdout.split()
+    assert {'--partition=part', '--job-name=job', '--ntasks=16', '--ntasks-per-node=8'} <= set(
+        words
+    )
+    assert {'--gres=gpu:8', '--time=1:00', '--exclusive', '--kill-on-bad-exit=1'} <= set(words)
+    assert words[-7:] == [
+        *(str(REPO / 'tools/train.py'), str(CONFIG), '--work-dir', 'wd'),
+        *('--launcher', 'slurm', '--resume'),
+    ]
+
+
 def test_mim_trains_our_package(video_folder, tmp_path):
     run = shell(
         *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG),

@@ -78,9 +78,9 @@ def run_demo(
     """Make the data, pre-train, fine-tune, and write table and page.
 
     Args:
-        repo (Path): Checkout with ``configs`` and ``tools``; the current folder must be the same,
-            since the configs name their data relative to it.
-        data (Path): Folder of MiniScenes, as the configs name it; it is made if need be.
+        repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
+        data (Path): Folder of MiniScenes; the configs name it relative to the current folder, as
+            the default does. It is made if need be.
         work_dir (Path): Folder of the runs. What an earlier demo left there is removed.
 
     Returns:
