@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +151,9 @@ def run_demo(
 
     started = _step('5/5 Summary')
     result = DemoResult(pretrain, runs, rows, seconds, notes)
-    page = write_report(result, work_dir, device)
+    # The libraries tell every file that they load.
+    with (work_dir / 'summary.log').open('w') as log, redirect_stdout(log):
+        page = write_report(result, work_dir, device)
     seconds['summary'] = _done(started)
     print()
     print(table(rows))

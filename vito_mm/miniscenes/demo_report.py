@@ -146,7 +146,7 @@ def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 4) -> 
     strips = []
     for row in scenes + real:
         frames, _ = decode_frames(row['path'], lambda seconds: np.array([0.2, 0.5, 0.8]) * seconds)
-        frames = np.stack([cv2.resize(frame, (160, 128)) for frame in frames])
+        frames = np.stack([_centre(frame, 128) for frame in frames])
         inputs = torch.from_numpy(frames[..., ::-1].copy()).permute(0, 3, 1, 2)
         data = model.data_preprocessor(dict(inputs=[inputs], data_samples=None))
         masks = model.neck.masks(model.extract_feat(data['inputs'][0]))
@@ -160,6 +160,14 @@ def draw_attention(job: Job, manifest: Path, file: Path, num_clips: int = 4) -> 
             )
         )
     return _write(_grid([strips[: num_clips // 2], strips[num_clips // 2 :]]), file)
+
+
+def _centre(frame: np.ndarray, side: int) -> np.ndarray:
+    """The square in the middle of a frame, resized."""
+    height, width = frame.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    return cv2.resize(frame[top : top + edge, left : left + edge], (side, side))
 
 
 def _overlay(frame: np.ndarray, mask: torch.Tensor) -> np.ndarray:
