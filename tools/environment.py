@@ -709,8 +709,8 @@ PARTS = (
 def check_python() -> Row:
     """Row of the interpreter."""
     row = Row('python', platform.python_version())
-    if sys.version_info < (3, 10):  # noqa: UP036 - the interpreter is the user's
-        row.problem, row.remedy = 'Python >= 3.10 is needed', 'use another interpreter'
+    if sys.version_info < (3, 11):  # noqa: UP036 - the interpreter is the user's
+        row.problem, row.remedy = 'Python >= 3.11 is needed', 'use another interpreter'
     return row
 
 
