@@ -70,6 +70,8 @@ def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, full_siz
         annotations = 'lvis_v1_val' if task == 'lvis' else 'instances_val2017'
         inner = 'dataset.dataset' if task == 'lvis' else 'dataset'
         truth = f'{root}/annotations/{annotations}.json'
+        # Two steps may leave no box above the usual score, and mmdet logs no metric then.
+        options += ['model.test_cfg.rcnn.score_thr=0.0']
         options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
         options += [f'{part}_dataloader.dataset.data_root={root}/' for part in ('val', 'test')]
         options += [f'train_dataloader.{inner}.data_root={root}/']

@@ -144,7 +144,7 @@ def run_demo(
         (
             task.name,
             task.label,
-            *(runs[task.name, init].last(task.metric) * task.scale for init in INITS),
+            *(_score(task, runs[task.name, init]) for init in INITS),
         )
         for task in TASKS
     ]
@@ -227,6 +227,13 @@ def _knn(probe: Path, checkpoint: Path) -> list[float]:
         values.append(checkpoint_knn(file, probe, DEPTH, IMAGE_SIZE))
         print(f'  {init}: {values[-1]:.1f} %', flush=True)
     return values
+
+
+def _score(task: Task, job: Job) -> float:
+    """The metric of a finished run in percent."""
+    if task.package == 'mmdet' and not any(task.metric in line for line in job.scalars()):
+        return 0.0  # mmdet's metrics log nothing where not a single box was found
+    return job.last(task.metric) * task.scale
 
 
 def _fine_tuning(task: Task, init: str, configs: Path, work_dir: Path, checkpoint: Path) -> Job:
