@@ -39,35 +39,6 @@ def ridge_accuracy(
     return float(((test @ weights).argmax(axis=1) == test_labels).mean())
 
 
-def knn_accuracy(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    neighbours: int = 10,
-) -> float:
-    """Classify by the nearest neighbours in cosine similarity of the centred features.
-
-    Args:
-        train: (N, C) features.
-        train_labels: (N,) int labels.
-        test: (M, C) features.
-        test_labels: (M,) int labels.
-        neighbours: Number of neighbours that vote. Defaults to 10.
-
-    Returns:
-        float: Accuracy on ``test``, in [0, 1].
-    """
-    mean = train.mean(axis=0)
-    train, test = (part - mean for part in (train, test))
-    train, test = (
-        part / (np.linalg.norm(part, axis=1, keepdims=True) + 1e-12) for part in (train, test)
-    )
-    nearest = np.argsort(-test @ train.T, axis=1)[:, :neighbours]
-    votes = np.eye(int(train_labels.max()) + 1)[train_labels[nearest]].sum(axis=1)
-    return float((votes.argmax(axis=1) == test_labels).mean())
-
-
 def retrieval_accuracy(queries: np.ndarray, keys: np.ndarray) -> float:
     """Find each query's own key among all keys by Euclidean distance.
 
