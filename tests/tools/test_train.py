@@ -13,14 +13,19 @@ from tests.conftest import REPO
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 
 
-def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command in the checkout with this interpreter's environment first on the path."""
+def user_environment(**changes: str) -> dict[str, str]:
+    """This interpreter's environment, activated, with one thread."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
+    return {**env, **changes}
+
+
+def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command in the checkout as a user does."""
     return subprocess.run(
         [str(part) for part in command],
         cwd=REPO,
-        env={**env, **environment},
+        env=user_environment(**environment),
         capture_output=True,
         text=True,
         timeout=1200,
@@ -88,16 +93,14 @@ def test_two_machines_on_one_host(video_folder, tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
-    env |= dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
+    place = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
     command = ['tools/dist_train.sh', CONFIG, '1', '--work-dir', tmp_path / 'run']
     command = [str(part) for part in (*command, *tiny_options(video_folder))]
     nodes = [
         subprocess.Popen(
             command,
             cwd=REPO,
-            env={**env, 'NODE_RANK': str(rank)},
+            env=user_environment(**place, NODE_RANK=str(rank)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -100,25 +100,19 @@ class InfoNCEHead(BaseModule):
         losses, correct, positives, negatives = [], [], [], []
         rows = torch.arange(num_local, device=online.device)
         for i in range(num_views):
+            if self.negatives == 'all_views':
+                others = self._without_own_video(cosine[i], own)
             for j in range(num_views):
                 if i == j:
                     continue
-                logits = cosine[i, :, j] / self.temperature
                 positive = cosine[i, rows, j, own]
                 if self.negatives == 'all_views':
-                    others = cosine[i] / self.temperature
-                    others = others.index_put(
-                        (rows[:, None], torch.arange(num_views, device=rows.device), own[:, None]),
-                        others.new_tensor(float('-inf')),
-                    )
-                    others = others.flatten(1)
-                    logits = torch.cat([positive[:, None] / self.temperature, others], dim=1)
-                    losses.append(F.cross_entropy(logits, torch.zeros_like(own)))
-                    correct.append(logits.argmax(dim=1) == 0)
+                    similarities, label = torch.cat([positive[:, None], others], dim=1), rows * 0
                 else:
-                    losses.append(F.cross_entropy(logits, own))
-                    correct.append(logits.argmax(dim=1) == own)
+                    similarities, label = cosine[i, :, j], own
+                losses.append(F.cross_entropy(similarities / self.temperature, label))
                 with torch.no_grad():
+                    correct.append(similarities.argmax(dim=1) == label)
                     positives.append(positive.mean())
                     total = cosine[i, :, j].sum() - positive.sum()
                     negatives.append(total / (num_local * (num_global - 1)))
@@ -134,6 +128,12 @@ class InfoNCEHead(BaseModule):
                 'similarity_neg': torch.stack(negatives).mean(),
                 'embedding_std': std,
             }
+
+    @staticmethod
+    def _without_own_video(cosine: Tensor, own: Tensor) -> Tensor:
+        """Cosines (N, V, M) as (N, V * M), the own video's views at minus infinity."""
+        mask = F.one_hot(own, cosine.size(-1)).bool()
+        return cosine.masked_fill(mask[:, None], float('-inf')).flatten(1)
 
 
 def _unit_vectors(views: Sequence[Tensor]) -> Tensor:
