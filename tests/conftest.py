@@ -18,6 +18,7 @@ def write_video(
     fps: int = 25,
     size: tuple[int, int] = (64, 48),
     gop: int = 12,
+    texture: int | None = None,
 ) -> Path:
     """Write an H.264 clip that tells its frame index: tens in the left half, ones in the right.
 
@@ -27,6 +28,7 @@ def write_video(
         fps: Frames per second.
         size: Width and height in pixels.
         gop: Frames between key frames.
+        texture: Seed of a pattern of blocks that the clip shows all the time instead.
 
     Returns:
         Path: The file.
@@ -41,6 +43,9 @@ def write_video(
             image[:, : size[0] // 2], image[:, size[0] // 2 :] = (
                 16 * digit + 20 for digit in divmod(index, 10)
             )
+            if texture is not None:
+                blocks = np.random.default_rng(texture).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+                image = np.kron(blocks, np.ones((size[1] // 6, size[0] // 8, 1), np.uint8))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
         container.mux(stream.encode())
     return path
@@ -62,6 +67,14 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         return write_video(tmp_path / name, **kwargs)
 
     return make
+
+
+@pytest.fixture
+def textured_folder(tmp_path: Path) -> Path:
+    """A folder with eight clips that can be told apart, of constant content."""
+    for index in range(8):
+        write_video(tmp_path / 'textured' / f'{index}.mp4', num_frames=80, texture=index)
+    return tmp_path / 'textured'
 
 
 @pytest.fixture

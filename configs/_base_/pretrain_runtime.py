@@ -7,10 +7,14 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1000, by_epoch=False, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1000, by_epoch=False, max_keep_ckpts=3),
+    sampler_seed=None,  # ClipSampler is endless, there is no epoch to seed
+    target_ema=dict(type='TargetEMAHook'),
+    non_finite=dict(type='NonFiniteHook', max_in_row=10),
+    collapse=dict(type='CollapseHook', threshold=0.05, begin=500),
+    skipped_videos=dict(type='SkippedVideosHook'),
+    run_record=dict(type='RunRecordHook'),
 )
-custom_hooks = [dict(type='TargetEMAHook'), dict(type='SkippedVideosHook')]
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -55,6 +55,7 @@ def test_target_moves_once_for_each_optimizer_step(
         **{
             'train_cfg.max_iters': 6,
             'optim_wrapper.accumulative_counts': accumulative_counts,
+            'default_hooks.checkpoint.interval': 6,
         },
     )
     runner = run(cfg)
@@ -116,11 +117,10 @@ def test_training_stops_when_nothing_can_be_read(tmp_path):
         run(tiny_config(folder, tmp_path / 'run'))
 
 
-def test_weights_follow_the_data(video_folder, tmp_path):
+def test_weights_follow_the_data(textured_folder, tmp_path):
     """The loss falls on a handful of clips, so gradients reach the backbone through it all."""
-    cfg = tiny_config(video_folder, tmp_path / 'run', **{'train_cfg.max_iters': 30})
+    cfg = tiny_config(textured_folder, tmp_path / 'run', **{'train_cfg.max_iters': 30})
     cfg.param_scheduler = []
-    before = None
 
     runner = build_runner(cfg)
     before = runner.model.backbone.conv1.weight.detach().clone()

@@ -1,6 +1,7 @@
 """Data sets of videos and the transforms that make views of them."""
 
+from .clip_sampler import ClipSampler, Draw, random_state_of
 from .transforms import *  # noqa: F403
 from .video_dataset import VideoDataset
 
-__all__ = ['VideoDataset']
+__all__ = ['ClipSampler', 'Draw', 'VideoDataset', 'random_state_of']

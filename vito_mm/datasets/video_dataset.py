@@ -1,11 +1,14 @@
 """A data set of video files."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset, force_full_init
 
+from vito_mm.datasets.clip_sampler import random_state_of
 from vito_mm.registry import DATASETS
 from vito_mm.videos import VideoReadError, find_videos, read_manifest
 
@@ -64,8 +67,11 @@ class VideoDataset(BaseDataset):
         """
         if self.ann_file:
             rows = read_manifest(self.ann_file, self.data_root or None)
+            self._list_hash = hashlib.sha256(Path(self.ann_file).read_bytes()).hexdigest()
         else:
             rows = find_videos(self.data_root)
+            inside = '\n'.join(row['path'][len(self.data_root) :] for row in rows)
+            self._list_hash = hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
         for row in rows:
             row['video_path'] = row.pop('path')
             if 'label' in row:
@@ -73,11 +79,22 @@ class VideoDataset(BaseDataset):
         return rows
 
     @force_full_init
+    def fingerprint(self) -> str:
+        """Hash of the list of videos: whether two runs draw from the same one.
+
+        Returns:
+            str: SHA-256, in hexadecimal digits, of the manifest as a file, or of the paths below
+            the folder.
+        """
+        return self._list_hash
+
+    @force_full_init
     def __getitem__(self, idx: int) -> dict:
         """Run the pipeline on a video, or on another if it cannot be read.
 
         Args:
-            idx (int): Index of the video.
+            idx (int): Index of the video. A :class:`~vito_mm.datasets.Draw` also decides all that
+                is random: the frames, the augmentations and which video stands in for a bad one.
 
         Returns:
             dict: What the last transform returns.
@@ -85,6 +102,10 @@ class VideoDataset(BaseDataset):
         Raises:
             RuntimeError: If ``max_attempts`` videos in a row cannot be read; lists the reasons.
         """
+        with random_state_of(idx):
+            return self._first_readable(idx)
+
+    def _first_readable(self, idx: int) -> dict:
         skipped: list[tuple[str, str]] = []
         for _ in range(self.max_attempts):
             row = self.get_data_info(idx)

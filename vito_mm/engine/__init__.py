@@ -1,6 +1,8 @@
 """What MMEngine does not have around the training loop."""
 
-from .hooks import SkippedVideosHook, TargetEMAHook
+from .clip_train_loop import ClipTrainLoop
+from .guarded_optim_wrapper import GuardedOptimWrapper
+from .hooks import *  # noqa: F403
 from .optim_wrapper_constructor import TrainableParamsConstructor
 
-__all__ = ['SkippedVideosHook', 'TargetEMAHook', 'TrainableParamsConstructor']
+__all__ = ['ClipTrainLoop', 'GuardedOptimWrapper', 'TrainableParamsConstructor']

@@ -64,7 +64,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def fit_to_machine(cfg: Config) -> None:
     """Let a config written for GPUs run on a machine without one, and say what changes.
 
-    MMEngine's ``AmpOptimWrapper`` and NCCL refuse a CPU, and its launcher selects a CUDA device.
+    NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, on which bfloat16 is slow as well, and
+    MMEngine's launcher selects a CUDA device.
     On a machine with a GPU nothing is changed.
 
     Args:
@@ -73,9 +74,11 @@ def fit_to_machine(cfg: Config) -> None:
     if torch.cuda.is_available():
         return
     optim_wrapper = cfg.get('optim_wrapper') or {}
-    if optim_wrapper.get('type') == 'AmpOptimWrapper':
+    wrapper = optim_wrapper.get('type', '')
+    if wrapper == 'AmpOptimWrapper' or optim_wrapper.get('dtype'):
         _tell('no GPU: training in float32 instead of mixed precision')
-        optim_wrapper.type = 'OptimWrapper'
+        if wrapper == 'AmpOptimWrapper':
+            optim_wrapper.type = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(key, None)
     if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():

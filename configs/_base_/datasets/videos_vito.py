@@ -63,7 +63,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='ClipSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='VideoDataset', data_root='data/videos', pipeline=train_pipeline),
 )

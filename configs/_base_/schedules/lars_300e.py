@@ -5,9 +5,8 @@ of warm-up 3,125. Base learning rate 0.3 x 4096 / 256 = 4.8.
 """
 
 optim_wrapper = dict(
-    type='AmpOptimWrapper',
+    type='GuardedOptimWrapper',
     dtype='bfloat16',
-    loss_scale=1.0,  # bfloat16 has float32's range: nothing to scale
     optimizer=dict(type='LARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3),
     constructor='TrainableParamsConstructor',
     # Biases and norm parameters: no weight decay, no layer-wise rate.
@@ -20,10 +19,26 @@ optim_wrapper = dict(
     ),
 )
 
+# In epochs of clips_per_epoch clips, exact for any batch size.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=3125, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=90625, eta_min=0.0, begin=3125, end=93750, by_epoch=False),
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        begin=0,
+        end=10,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=290,
+        eta_min=0.0,
+        begin=10,
+        end=300,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
 ]
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=93750)
+train_cfg = dict(type='ClipTrainLoop', max_epochs=300, clips_per_epoch=1_280_000)
 auto_scale_lr = dict(enable=False, base_batch_size=4096)

@@ -24,8 +24,9 @@ class TargetEMAHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Update the target network if this iteration made an optimizer step."""
-        if runner.optim_wrapper.should_update():
-            _unwrap(runner.model).update_target()
+        wrapper = runner.optim_wrapper
+        if wrapper.should_update() and not getattr(wrapper, 'skipped_last_step', False):
+            _unwrap(runner.model).update_target((runner.iter + 1) / runner.max_iters)
 
 
 def _unwrap(model):

@@ -1,13 +1,20 @@
 """VITO: contrastive learning from the frames of videos."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from mmpretrain.models.utils import CosineEMA
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from vito_mm.models.preprocessors import DeferredPreprocessor, DeferredViews
+
+from .target_network import TargetNetwork
 
 
 class VITO(BaseSelfSupervisor):
@@ -21,6 +28,15 @@ class VITO(BaseSelfSupervisor):
     :meth:`loss`, which runs several times a step under gradient accumulation. Views pass one after
     the other, so batch norm sees one view's statistics at a time, as in BYOL's code.
 
+    With ``micro_batch_size`` the loss is still that of the whole batch, on all ranks, while memory
+    holds one micro-batch: projections are computed without a graph, the loss gives the gradient of
+    each, and the backward pass computes each micro-batch again with a graph (gradient caching,
+    https://arxiv.org/abs/2101.06983), for one more forward pass. Gradients are those of the whole
+    batch for every layer but batch norm, whose statistics are those of a micro-batch on all ranks
+    (with SyncBN) and which updates its running statistics once per micro-batch: keep micro-batches
+    at some hundred clips over all ranks. Gradient accumulation
+    (``optim_wrapper.accumulative_counts``), in contrast, has only a micro-batch's negatives.
+
     Args:
         backbone (dict): Backbone with one feature map a scale, e.g. ResNet with
             ``out_indices=(2, 3)``.
@@ -30,6 +46,8 @@ class VITO(BaseSelfSupervisor):
         base_momentum (float): Share of the target network kept at a step at the start, as in the
             paper; it rises to 1 along a cosine. mmpretrain's own ``base_momentum`` is 1 minus this.
             Defaults to 0.99.
+        micro_batch_size (int, optional): Clips that pass the network at a time, on each rank; the
+            batch size of the data loader is a multiple of it. Defaults to None, which means all.
         channels_last (bool): Keep images and weights in PyTorch's channels-last memory format,
             faster on CPUs and on GPUs with tensor cores; the numbers are the same. Defaults to
             True.
@@ -38,8 +56,8 @@ class VITO(BaseSelfSupervisor):
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
 
     Raises:
-        ValueError: If ``base_momentum`` is not within (0, 1), or the number of scales of backbone
-            and neck differs.
+        ValueError: If ``base_momentum`` is not within (0, 1), ``micro_batch_size`` is below 2, or
+            backbone, neck and projector do not fit each other.
     """
 
     def __init__(
@@ -49,6 +67,7 @@ class VITO(BaseSelfSupervisor):
         projector: dict,
         head: dict,
         base_momentum: float = 0.99,
+        micro_batch_size: int | None = None,
         channels_last: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -62,32 +81,58 @@ class VITO(BaseSelfSupervisor):
         )
         if not 0 < base_momentum < 1:
             raise ValueError(f'base_momentum must be within (0, 1), got {base_momentum}')
+        if micro_batch_size is not None:
+            if micro_batch_size < 2:
+                raise ValueError(
+                    'micro_batch_size must be at least 2 (batch norm needs two), got '
+                    f'{micro_batch_size}'
+                )
+            self.data_preprocessor = DeferredPreprocessor(self.data_preprocessor)
+        self.micro_batch_size = micro_batch_size
+        self.projector = MODELS.build(projector)
+        self._check_that_parts_fit()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+        self.target_net = TargetNetwork(self._online_net(), base_momentum)
+        self._target_is_updated = False
+
+    @torch.no_grad()
+    def _check_that_parts_fit(self) -> None:
+        """Compare out_indices and channels of backbone, neck and projector on a small image."""
         scales, stages = len(self.neck.in_channels), self.backbone.out_indices
         if scales != len(stages):
             raise ValueError(
                 f'backbone.out_indices={tuple(stages)} gives {len(stages)} feature maps, but '
                 f'neck.in_channels={self.neck.in_channels} expects {scales}'
             )
-        self.projector = MODELS.build(projector)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
-        self.target_net = CosineEMA(self._online_net(), momentum=1 - base_momentum)
-        self._target_is_updated = False
+        training = self.training
+        self.eval()  # batch norm keeps its running statistics
+        pooled = self.neck(self.backbone(torch.zeros(1, 3, 64, 64)))
+        try:
+            self.projector(pooled)
+        except RuntimeError as error:
+            raise ValueError(
+                f'projector.in_channels does not fit the {pooled[0].size(1)} channels that the '
+                f'neck makes of in_channels={self.neck.in_channels}: {error}'
+            ) from None
+        self.train(training)
 
     def _online_net(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, self.neck, self.projector)
 
-    @torch.no_grad()
     def start_target(self) -> None:
         """Make the target network a copy of the online network, once, before the first step."""
         self._target_is_updated = True
         if self.target_net.steps == 0:
             self.target_net.update_parameters(self._online_net())
 
-    @torch.no_grad()
-    def update_target(self) -> None:
-        """Move the target network towards the online network, once for each optimizer step."""
-        self.target_net.update_parameters(self._online_net())
+    def update_target(self, progress: float) -> None:
+        """Move the target network towards the online network, once for each optimizer step.
+
+        Args:
+            progress (float): Share of the run that is done, within [0, 1].
+        """
+        self.target_net.update_parameters(self._online_net(), progress)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the online backbone.
@@ -101,12 +146,16 @@ class VITO(BaseSelfSupervisor):
         return self.backbone(inputs)
 
     def loss(
-        self, inputs: list[Tensor], data_samples: list[DataSample] | None = None, **kwargs
+        self,
+        inputs: list[Tensor] | DeferredViews,
+        data_samples: list[DataSample] | None = None,
+        **kwargs,
     ) -> dict[str, Tensor]:
         """Loss of a batch of clips.
 
         Args:
-            inputs (list[Tensor]): Normalised views, each of shape (N, 3, H, W).
+            inputs (list[Tensor] | DeferredViews): Normalised views, each of shape (N, 3, H, W); or
+                what ``DeferredPreprocessor`` keeps for micro-batches.
             data_samples (list[DataSample], optional): Not used. Defaults to None.
             **kwargs: Not used.
 
@@ -115,14 +164,60 @@ class VITO(BaseSelfSupervisor):
         """
         if self.training and not self._target_is_updated:
             warnings.warn(
-                'the target network of VITO does not move: add dict(type="TargetEMAHook") to '
-                'custom_hooks',
+                'the target network of VITO does not move: add '
+                'default_hooks=dict(target_ema=dict(type="TargetEMAHook"))',
                 stacklevel=2,
             )
             self._target_is_updated = True
-        inputs = [view.contiguous(memory_format=self.memory_format) for view in inputs]
+        if isinstance(inputs, DeferredViews):
+            return self.head(*self._project_micro_batches(inputs))
         online_net = self._online_net()
-        online = [online_net(view)[0] for view in inputs]
+        views = [view.contiguous(memory_format=self.memory_format) for view in inputs]
+        online = [online_net(view)[0] for view in views]
         with torch.no_grad():
-            target = [self.target_net(view)[0] for view in inputs]
+            target = [self.target_net(view)[0] for view in views]
         return self.head(online, target)
+
+    def _project_micro_batches(self, batch: DeferredViews) -> tuple[list[Tensor], list[Tensor]]:
+        """Online and target projections, the former computed again in the backward pass."""
+        online_net = self._online_net()
+
+        def project(network: nn.Module, view: int, clips: slice) -> Tensor:
+            images = self.data_preprocessor.slice_view(batch, view, clips)
+            return network(images.contiguous(memory_format=self.memory_format))[0]
+
+        online, target = [], []
+        for view, images in enumerate(batch.views):
+            starts = range(0, len(images), self.micro_batch_size)
+            parts = [slice(start, start + self.micro_batch_size) for start in starts]
+            with torch.no_grad():
+                target.append(torch.cat([project(self.target_net, view, part) for part in parts]))
+            # Checkpointing is gradient caching: autograd has the gradient of the projections when
+            # it computes a micro-batch again.
+            online.append(
+                torch.cat(
+                    [
+                        checkpoint(
+                            *(project, online_net, view, part),
+                            use_reentrant=False,
+                            context_fn=lambda: (nullcontext(), _running_statistics_kept(self)),
+                        )
+                        for part in parts
+                    ]
+                )
+            )
+        return online, target
+
+
+@contextmanager
+def _running_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let batch norm compute as in training without counting the batch a second time."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, kept in zip(norms, before, strict=True):
+            norm.track_running_stats = kept

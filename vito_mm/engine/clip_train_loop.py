@@ -1,0 +1,192 @@
+"""Training counted in clips, with a data stream that goes on where it stopped."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmengine.runner.utils import calc_dynamic_intervals
+from torch.utils.data import DataLoader
+
+from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.registry import LOOPS
+
+CLIPS_DRAWN = 'clips_drawn'
+"""Name under which the message hub, and so a checkpoint, holds the number of clips drawn."""
+
+
+@LOOPS.register_module()
+class ClipTrainLoop(IterBasedTrainLoop):
+    """Iterations of a global batch, an epoch being a number of clips.
+
+    Section 4.1 of https://arxiv.org/abs/2210.06433 counts 1.28 M clips as an epoch whatever the
+    data set. Schedulers with ``convert_to_iter_based=True`` are given in such epochs and come out
+    exact for any batch size: 300 epochs at batch 4096 are 93,750 iterations.
+
+    Different from MMEngine's loop, a resumed run tells the sampler which draw is next instead of
+    decoding all batches that were trained on, and each iteration seeds Python's, NumPy's and
+    PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
+    and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
+    ``ClipSampler``.
+
+    With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
+    micro-batch, so the same clips make the same number of epochs.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): Training data.
+        max_epochs (float, optional): Length of the run in epochs. Defaults to None.
+        max_iters (int, optional): Length of the run in iterations, in place of ``max_epochs``.
+            Defaults to None.
+        clips_per_epoch (int): Clips that count as an epoch. Defaults to 1,280,000.
+        val_begin (int): First iteration after which there may be a validation. Defaults to 1.
+        val_interval (int): Iterations between validations, if there is a ``val_cfg``. Defaults to
+            1000.
+
+    Raises:
+        ValueError: If the settings do not fit each other; names the field of the config.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict,
+        max_epochs: float | None = None,
+        max_iters: int | None = None,
+        clips_per_epoch: int = 1_280_000,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+    ) -> None:
+        if max_epochs is None and max_iters is None:
+            raise ValueError('train_cfg needs max_epochs or max_iters')
+        if clips_per_epoch < 1:
+            raise ValueError(f'train_cfg.clips_per_epoch must be positive, got {clips_per_epoch}')
+        BaseLoop.__init__(self, runner, dataloader)
+        self._accumulative_counts = _get(runner.optim_wrapper, 'accumulative_counts', 1)
+        self.clips_per_iter = self.dataloader.batch_size * get_world_size()
+        self._check_batch()
+        if max_iters is None:
+            max_iters = round(max_epochs * clips_per_epoch / self.clips_per_iter)
+        if max_iters < 1:
+            raise ValueError(
+                f'train_cfg: max_epochs={max_epochs} of clips_per_epoch={clips_per_epoch} are less '
+                f'than one batch of {self.clips_per_iter} clips'
+            )
+        self._max_iters = max_iters
+        self._max_epochs = max_iters * self.clips_per_iter / clips_per_epoch
+        self._epoch = self._iter = 0
+        self.stop_training = False
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval)
+        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+        self._count_epochs_in_clips(clips_per_epoch / self.clips_per_iter)
+        self._scale_lr_to_clips()
+
+    def _check_batch(self) -> None:
+        batch_size = self.dataloader.batch_size
+        if self.runner._randomness_cfg.get('diff_rank_seed'):
+            raise ValueError(
+                'randomness.diff_rank_seed=True would give each rank another stream of clips; '
+                'ClipTrainLoop seeds the ranks differently by itself'
+            )
+        if not isinstance(self.dataloader.sampler, ClipSampler):
+            raise ValueError(
+                'ClipTrainLoop needs train_dataloader.sampler=dict(type="ClipSampler"), got '
+                f'{type(self.dataloader.sampler).__name__}'
+            )
+        if self.clips_per_iter < 2:
+            raise ValueError(
+                'train_dataloader.batch_size is 1 on one process: a contrastive loss needs at '
+                'least 2 clips in the global batch'
+            )
+        micro_batch_size = getattr(_unwrap(self.runner.model), 'micro_batch_size', None)
+        if micro_batch_size and batch_size % micro_batch_size:
+            raise ValueError(
+                f'train_dataloader.batch_size={batch_size} is no multiple of '
+                f'model.micro_batch_size={micro_batch_size}'
+            )
+
+    def _count_epochs_in_clips(self, iters_per_epoch: float) -> None:
+        """Tell schedulers given in epochs how long an epoch is: MMEngine knows whole ones only."""
+        schedulers = self.runner.param_schedulers
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based'):
+                scheduler.setdefault('epoch_length', iters_per_epoch)
+
+    def _scale_lr_to_clips(self) -> None:
+        """See that the learning rate belongs to the clips of an optimizer step."""
+        auto_scale_lr = self.runner.auto_scale_lr or {}
+        base = auto_scale_lr.get('base_batch_size')
+        batch = self.clips_per_iter * self._accumulative_counts
+        if not base or base == batch:
+            return
+        if auto_scale_lr.get('enable'):
+            # The runner multiplies by the batch of an iteration, not of an optimizer step.
+            self.runner.auto_scale_lr = dict(
+                auto_scale_lr, base_batch_size=base / self._accumulative_counts
+            )
+        else:
+            self.runner.logger.warning(
+                f'the learning rate of this config is for {base} clips an optimizer step, this run '
+                f'has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '
+                'auto_scale_lr.base_batch_size says so if the rate is meant as it is'
+            )
+
+    def run(self) -> torch.nn.Module:
+        """Train to the end.
+
+        Returns:
+            nn.Module: The model.
+        """
+        runner, hub = self.runner, self.runner.message_hub
+        sampler = self.dataloader.sampler
+        sampler.seed = runner.seed  # that of the checkpoint, if the run is resumed
+        sampler.start = hub.runtime_info.get(CLIPS_DRAWN, self._iter * self.clips_per_iter)
+        if self._iter and sampler.start != self._iter * self.clips_per_iter:
+            runner.logger.warning(
+                f'{sampler.start} clips were drawn in {self._iter} iterations before, now an '
+                f'iteration has {self.clips_per_iter}: the data goes on with the next clip, but '
+                'the schedule counts iterations'
+            )
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        batches = iter(self.dataloader)
+        clips = sampler.start
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            batch = next(batches)
+            clips += self.clips_per_iter
+            hub.update_info(CLIPS_DRAWN, clips)  # before the hooks that save a checkpoint
+            self._seed_iteration()
+            self.run_iter(batch)
+            self._decide_current_val_interval()
+            if (
+                runner.val_loop is not None
+                and self._iter >= self.val_begin
+                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
+            ):
+                runner.val_loop.run()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _seed_iteration(self) -> None:
+        words = np.random.SeedSequence((self.runner.seed, self._iter, get_rank()))
+        python, numpy, pytorch = (int(word) for word in words.generate_state(3))
+        random.seed(python)
+        np.random.seed(numpy)
+        torch.manual_seed(pytorch)
+
+
+def _get(config_or_wrapper: Any, name: str, default: int) -> int:
+    """A setting of the optimizer wrapper, built or not."""
+    if isinstance(config_or_wrapper, dict):
+        return config_or_wrapper.get(name, default)
+    return getattr(config_or_wrapper, f'_{name}', default)
+
+
+def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,127 @@
+"""What a run was: machine, versions, code and data, beside its logs."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.utils.dl_utils import collect_env
+
+import vito_mm
+from vito_mm.registry import HOOKS
+
+PACKAGES = (
+    'mmengine',
+    'mmcv',
+    'mmpretrain',
+    'mmsegmentation',
+    'mmdet',
+    'torch',
+    'torchvision',
+    'numpy',
+    'opencv-python',
+    'decord',
+)
+"""Distributions whose versions are recorded."""
+
+DATA_FINGERPRINT = 'data_fingerprint'
+"""Name under which the message hub, and so a checkpoint, holds the hash of the data."""
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Write ``run.json`` beside the log: what a reader of the results asks first.
+
+    MMEngine saves the config next to it. Holds the command, package versions, the git revision of
+    the code, MMEngine's description of the environment, seed, processes and batch, and for each
+    data set its source, number of samples and the hash of its list (see
+    :meth:`vito_mm.datasets.VideoDataset.fingerprint`). A resumed run whose list has another hash is
+    warned: its clips are not the ones that would have come.
+    """
+
+    def before_train(self, runner) -> None:
+        """Write the record."""
+        data = list(_describe(runner.train_dataloader.dataset))
+        hashes = [part.get('sha256') for part in data]
+        before = runner.message_hub.runtime_info.get(DATA_FINGERPRINT)
+        if before is not None and before != hashes:
+            runner.logger.warning(
+                f'the list of videos is not that of the run being resumed (sha256 {hashes}, before '
+                f'{before}): the clips to come are others'
+            )
+        runner.message_hub.update_info(DATA_FINGERPRINT, hashes)
+        self._write(runner, data)
+
+    @master_only
+    def _write(self, runner, data: list[dict]) -> None:
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        batch_size = runner.train_dataloader.batch_size * get_world_size()
+        record = dict(
+            command=shlex.join(sys.argv),
+            iteration=runner.iter,
+            seed=runner.seed,
+            processes=get_world_size(),
+            clips_per_optimizer_step=batch_size * counts,
+            versions={'vito_mm': vito_mm.__version__} | _versions(),
+            git=_git_revision(Path(vito_mm.__file__).parent),
+            data=data,
+            environment={key: str(value) for key, value in collect_env().items()},
+        )
+        file = Path(runner.log_dir) / 'run.json'
+        unfinished = file.with_name(f'{file.name}.tmp')
+        unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+        os.replace(unfinished, file)
+
+
+def _describe(dataset: Any) -> Iterator[dict]:
+    """The data sets within MMEngine's wrappers, ours with the hash of their lists."""
+    if hasattr(dataset, 'datasets'):
+        for part in dataset.datasets:
+            yield from _describe(part)
+    elif hasattr(dataset, 'dataset'):
+        yield from _describe(dataset.dataset)
+    else:
+        description = dict(type=type(dataset).__name__, samples=len(dataset))
+        if hasattr(dataset, 'fingerprint'):
+            source = getattr(dataset, 'ann_file', '') or dataset.data_root
+            description |= dict(source=str(source), sha256=dataset.fingerprint())
+        yield description
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision(folder: Path) -> str | None:
+    """Revision of the checkout that the package runs from, None for an installed package."""
+    try:
+        lines = [
+            subprocess.run(
+                ['git', '-C', str(folder), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=20,
+            ).stdout.strip()
+            for words in (
+                ['ls-files', '--error-unmatch', '__init__.py'],  # not some repository around it
+                ['rev-parse', 'HEAD'],
+                ['status', '--porcelain', '-uno', '--', '.'],
+            )
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return lines[1] + (' with uncommitted changes' if lines[2] else '')
