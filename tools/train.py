@@ -3,9 +3,12 @@
 
 import argparse
 
-from vito_mm.engine.launch import add_common_arguments, build_runner, load_config
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from vito_mm.engine.launch import add_common_arguments, build_runner, load_config, set_resume
 
 
+@record  # torchrun shows the error of the process that failed first
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -28,16 +31,15 @@ def main() -> None:
     args = parser.parse_args()
 
     cfg = load_config(args)
-    if args.amp and cfg.optim_wrapper.type != 'AmpOptimWrapper':
+    has_amp = cfg.optim_wrapper.type == 'AmpOptimWrapper' or cfg.optim_wrapper.get('dtype')
+    if args.amp and not has_amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    set_resume(cfg, args.resume or ('auto' if cfg.get('resume') and not cfg.load_from else None))
     build_runner(cfg).train()
 
 

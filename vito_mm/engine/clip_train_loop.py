@@ -121,14 +121,12 @@ class ClipTrainLoop(IterBasedTrainLoop):
         auto_scale_lr = self.runner.auto_scale_lr or {}
         base = auto_scale_lr.get('base_batch_size')
         batch = self.clips_per_iter * self._accumulative_counts
-        if not base or base == batch:
-            return
-        if auto_scale_lr.get('enable'):
+        if base and auto_scale_lr.get('enable'):
             # The runner multiplies by the batch of an iteration, not of an optimizer step.
             self.runner.auto_scale_lr = dict(
                 auto_scale_lr, base_batch_size=base / self._accumulative_counts
             )
-        else:
+        elif base and base != batch:
             self.runner.logger.warning(
                 f'the learning rate of this config is for {base} clips an optimizer step, this run '
                 f'has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -118,6 +119,61 @@ def build_runner(cfg: Config) -> Runner:
     fit_to_machine(cfg)
     runner_type = Runner if torch.cuda.is_available() else _CPURunner
     return runner_type.from_cfg(cfg)
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Decide from which checkpoint a run goes on, if from any.
+
+    A process group that torchrun has started again after a failure goes on from what the group
+    before it saved, whether or not that was asked to resume.
+
+    Args:
+        cfg (Config): Config with ``work_dir``, changed in place.
+        resume (str, optional): A checkpoint; 'auto' for the latest whole one in the work dir, or
+            the beginning where there is none; or None for a new run.
+    """
+    work_dir = Path(cfg.work_dir)
+    if resume is None and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) == 0:
+        if int(os.environ.get('RANK', 0)) == 0:
+            # What is there is of another run: a restart must not go on from it.
+            (work_dir / 'last_checkpoint').unlink(missing_ok=True)
+        return
+    if resume is None:
+        resume = _read_pointer(work_dir)
+    elif resume == 'auto':
+        resume = latest_checkpoint(work_dir)
+    if not resume:
+        _tell(f'no checkpoint to resume from in {work_dir}: starting at the beginning')
+        return
+    _tell(f'resuming from {resume}')
+    cfg.resume, cfg.load_from = True, str(resume)
+
+
+def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """Find the latest checkpoint that is whole.
+
+    Args:
+        work_dir: Folder of a run.
+
+    Returns:
+        str | None: The one that ``last_checkpoint`` names, or, if that is missing or cut off, the
+        newest ``.pth`` file that is not; None if there is none.
+    """
+    work_dir = Path(work_dir)
+    newest_first = sorted(work_dir.glob('*.pth'), key=lambda file: -file.stat().st_mtime)
+    for file in (_read_pointer(work_dir), *map(str, newest_first)):
+        if not file:
+            continue
+        # torch.save writes an archive whose directory comes last, so a cut file has none.
+        if Path(file).is_file() and zipfile.is_zipfile(file):
+            return file
+        _tell(f'{file} is missing or cut off, looking for an older checkpoint')
+    return None
+
+
+def _read_pointer(work_dir: Path) -> str:
+    pointer = work_dir / 'last_checkpoint'
+    return pointer.read_text().strip() if pointer.is_file() else ''
 
 
 def _tell(message: str) -> None:
