@@ -16,10 +16,14 @@ elif [ "$restarts" = 0 ]; then
     place=(--nnodes="$nnodes" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR"
         --master-port="${PORT:-29500}")
 else
-    # A static rendezvous cannot bring the machines together a second time.
+    # A static rendezvous cannot bring the machines together a second time, and a store that outlives
+    # a group leads the next one to the addresses of dead processes.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     place=(--nnodes="$nnodes" --rdzv-backend=c10d --rdzv-id="${RUN_ID:-vito_mm}"
         --rdzv-endpoint="$MASTER_ADDR:${PORT:-29500}")
 fi
+# So that a group that is started again can tell its own checkpoints from those of earlier runs.
+[ "$restarts" = 0 ] || export VITO_MM_LAUNCHED_AT="$(date +%s)"
 export PYTHONPATH="$(dirname "$here")${PYTHONPATH:+:$PYTHONPATH}"
 exec "${PYTHON:-python}" -m torch.distributed.run "${place[@]}" --nproc-per-node="$gpus" \
     --max-restarts="$restarts" "$here/$script" "$@" --launcher pytorch

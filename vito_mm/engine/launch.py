@@ -13,6 +13,9 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
+LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
+"""Environment variable by which ``torchrun.sh`` says when it was started, in seconds since 1970."""
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that OpenMMLab's ``train.py`` and ``test.py`` have in common.
@@ -124,8 +127,9 @@ def build_runner(cfg: Config) -> Runner:
 def set_resume(cfg: Config, resume: str | None) -> None:
     """Decide from which checkpoint a run goes on, if from any.
 
-    A process group that torchrun has started again after a failure goes on from what the group
-    before it saved, whether or not that was asked to resume.
+    Processes that torchrun has started again after a failure (``MAX_RESTARTS``) go on from what was
+    saved since the launch, whatever the launch was asked to start from. The time of the launch
+    tells that: torchrun counts restarts on each machine by itself.
 
     Args:
         cfg (Config): Config with ``work_dir``, changed in place.
@@ -133,20 +137,17 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             the beginning where there is none; or None for a new run.
     """
     work_dir = Path(cfg.work_dir)
-    if resume is None and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) == 0:
-        if int(os.environ.get('RANK', 0)) == 0:
-            # What is there is of another run: a restart must not go on from it.
-            (work_dir / 'last_checkpoint').unlink(missing_ok=True)
-        return
-    if resume is None:
-        resume = _read_pointer(work_dir)
-    elif resume == 'auto':
+    if resume == 'auto':
         resume = latest_checkpoint(work_dir)
-    if not resume:
-        _tell(f'no checkpoint to resume from in {work_dir}: starting at the beginning')
-        return
-    _tell(f'resuming from {resume}')
-    cfg.resume, cfg.load_from = True, str(resume)
+        if resume is None:
+            _tell(f'no checkpoint to resume from in {work_dir}: starting at the beginning')
+    launched_at = os.environ.get(LAUNCHED_AT)
+    pointer = work_dir / 'last_checkpoint'
+    if launched_at and pointer.is_file() and pointer.stat().st_mtime > float(launched_at):
+        resume = pointer.read_text().strip()
+    if resume is not None:
+        _tell(f'resuming from {resume}')
+        cfg.resume, cfg.load_from = True, str(resume)
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -160,20 +161,15 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
         newest ``.pth`` file that is not; None if there is none.
     """
     work_dir = Path(work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    named = [pointer.read_text().strip()] if pointer.is_file() else []
     newest_first = sorted(work_dir.glob('*.pth'), key=lambda file: -file.stat().st_mtime)
-    for file in (_read_pointer(work_dir), *map(str, newest_first)):
-        if not file:
-            continue
+    for file in (*named, *map(str, newest_first)):
         # torch.save writes an archive whose directory comes last, so a cut file has none.
         if Path(file).is_file() and zipfile.is_zipfile(file):
             return file
         _tell(f'{file} is missing or cut off, looking for an older checkpoint')
     return None
-
-
-def _read_pointer(work_dir: Path) -> str:
-    pointer = work_dir / 'last_checkpoint'
-    return pointer.read_text().strip() if pointer.is_file() else ''
 
 
 def _tell(message: str) -> None:

@@ -1,0 +1,273 @@
+"""Runs that are killed, machines that fail, disks that fill up: real processes, real faults."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPO
+from tests.tools.test_train import CONFIG, shell, tiny_options, user_environment
+from vito_mm.engine.launch import latest_checkpoint
+
+
+def train(folder: Path, work_dir: Path, *extra: str, max_iters: int = 9, options=()) -> list[str]:
+    return [
+        *(sys.executable, 'tools/train.py', str(CONFIG), '--work-dir', str(work_dir), *extra),
+        *tiny_options(folder, max_iters=max_iters),
+        *options,
+    ]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Returns a function that starts a command and writes what it prints to a file."""
+    processes = []
+
+    def start(command: list[str], log: Path, **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            command,
+            cwd=REPO,
+            env=user_environment(**environment),
+            stdout=log.open('w'),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            kill(process)
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while text not in log.read_text():
+        assert process.poll() is None, f'ended before {text!r}:\n{log.read_text()[-3000:]}'
+        assert time.monotonic() < end, f'no {text!r} in {seconds} s:\n{log.read_text()[-3000:]}'
+        time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def loss_curve(*work_dirs: Path) -> dict[int, tuple[float, float]]:
+    """Loss and rate of every logged step, the last word where a step was run twice."""
+    lines = [
+        json.loads(line)
+        for work_dir in work_dirs
+        for file in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
+    return {line['step']: (line['loss'], line['lr']) for line in lines}
+
+
+def assert_identical(a: object, b: object, where: str = '') -> None:
+    """Bit by bit, through dicts and lists."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_identical(a[key], b[key], f'{where}.{key}')
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_identical(*pair, f'{where}[{index}]')
+    else:
+        assert a == b, where
+
+
+def test_a_killed_run_goes_on_bit_by_bit(textured_folder, tmp_path, start):
+    """kill -9 between two checkpoints; another number of workers after it."""
+    # The window of the log is one step, so that its mean is not one over two runs.
+    options = ['log_processor.window_size=1', 'model.base_momentum=0.9']
+    whole = tmp_path / 'whole'
+    run = shell(*train(textured_folder, whole, options=options))
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    broken, log = tmp_path / 'broken', tmp_path / 'log.txt'
+    process = start(train(textured_folder, broken, options=options), log)
+    wait_for(log, 'Iter(train) [5/9]', process)
+    kill(process)
+    assert (broken / 'last_checkpoint').read_text() == str(broken / 'iter_4.pth')
+    assert not (broken / 'iter_9.pth').exists()
+
+    options.append('train_dataloader.num_workers=2')
+    run = shell(*train(textured_folder, broken, '--resume', options=options))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f'resuming from {broken}/iter_4.pth' in run.stdout + run.stderr
+    first, second = (
+        torch.load(folder / 'iter_9.pth', weights_only=True) for folder in (whole, broken)
+    )
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_identical(first[part], second[part], part)
+    curve = loss_curve(whole)
+    assert len(curve) == 9
+    assert curve == loss_curve(broken)
+
+
+def test_a_cut_checkpoint_is_passed_over(textured_folder, tmp_path):
+    work_dir = tmp_path / 'run'
+    run = shell(*train(textured_folder, work_dir, max_iters=4))
+    assert run.returncode == 0, run.stderr[-3000:]
+    newest = work_dir / 'iter_4.pth'
+    newest.write_bytes(newest.read_bytes()[:100_000])
+    run = shell(*train(textured_folder, work_dir, '--resume', max_iters=5))
+    assert run.returncode == 0, run.stderr[-3000:]
+    output = run.stdout + run.stderr
+    assert f'{newest} is missing or cut off' in output
+    assert f'resuming from {work_dir}/iter_2.pth' in output
+
+
+def test_resuming_nothing_starts_at_the_beginning(textured_folder, tmp_path):
+    run = shell(*train(textured_folder, tmp_path / 'run', '--resume', max_iters=2))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert 'no checkpoint to resume from' in run.stdout + run.stderr
+    assert latest_checkpoint(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_2.pth')
+
+
+# Runs before the script: the second checkpoint dies half written, or whole but not renamed.
+KILLED_WHILE_SAVING = {
+    'half written': """
+import os, signal
+from mmengine.fileio.backends import LocalBackend
+def put(self, obj, path, original=LocalBackend.put):
+    if 'iter_4.pth' in str(path):
+        original(self, obj[: len(obj) // 2], path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, obj, path)
+LocalBackend.put = put
+""",
+    'not renamed': """
+import os, signal
+def replace(source, target, original=os.replace):
+    if 'iter_4.pth' in str(target):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(source, target)
+os.replace = replace
+""",
+    'not pointed to': """
+import os, signal
+def replace(source, target, original=os.replace):
+    if str(target).endswith('last_checkpoint') and os.path.exists(str(target)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(source, target)
+os.replace = replace
+""",
+}
+
+
+@pytest.mark.parametrize('moment', KILLED_WHILE_SAVING)
+def test_a_kill_while_saving_leaves_the_last_one(textured_folder, tmp_path, moment):
+    work_dir = tmp_path / 'run'
+    (tmp_path / 'sitecustomize.py').write_text(KILLED_WHILE_SAVING[moment])
+    only_one = ['default_hooks.checkpoint.max_keep_ckpts=1']
+    path = os.pathsep.join([str(tmp_path), str(REPO)])
+    run = shell(*train(textured_folder, work_dir, options=only_one), PYTHONPATH=path)
+    assert run.returncode == -signal.SIGKILL, run.stderr[-3000:]
+    pointer = Path((work_dir / 'last_checkpoint').read_text())
+    assert pointer == work_dir / 'iter_2.pth'
+    assert torch.load(pointer, weights_only=True)['meta']['iter'] == 2
+
+    run = shell(*train(textured_folder, work_dir, '--resume', max_iters=4, options=only_one))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f'resuming from {pointer}' in run.stdout + run.stderr
+    # Nothing half written stays.
+    assert {file.name for file in work_dir.glob('*.pth*')} <= {'iter_2.pth', 'iter_4.pth'}
+    assert torch.load(work_dir / 'iter_4.pth', weights_only=True)['meta']['iter'] == 4
+
+
+def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):
+    """The kernel refuses the write: the limit lies between the two checkpoints' sizes."""
+    work_dir = tmp_path / 'run'
+    (tmp_path / 'sitecustomize.py').write_text(
+        'import resource, signal\n'
+        'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+        'from mmengine.fileio.backends import LocalBackend\n'
+        'def put(self, obj, path, original=LocalBackend.put):\n'
+        "    if 'iter_4.pth' in str(path):\n"
+        '        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n'
+        '    original(self, obj, path)\n'
+        'LocalBackend.put = put\n'
+    )
+    only_one = ['default_hooks.checkpoint.max_keep_ckpts=1']
+    path = os.pathsep.join([str(tmp_path), str(REPO)])
+    run = shell(*train(textured_folder, work_dir, options=only_one), PYTHONPATH=path)
+    assert run.returncode not in (0, None)
+    assert f'cannot save the checkpoint {work_dir}/iter_4.pth' in run.stderr
+    assert f'The last whole one is {work_dir}/iter_2.pth' in run.stderr
+    assert [file.name for file in work_dir.glob('*.pth*')] == ['iter_2.pth']
+    assert latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def workers_of(work_dir: Path) -> dict[int, int]:
+    """Process numbers of the training processes of a run, by rank."""
+    found = {}
+    for folder in Path('/proc').iterdir():
+        try:
+            command = (folder / 'cmdline').read_bytes().split(b'\0')
+            environment = (folder / 'environ').read_bytes()
+        except (OSError, ValueError):
+            continue
+        rank = re.search(rb'(?:^|\0)RANK=(\d+)', environment)
+        if rank and str(work_dir).encode() in command and command[1:2] == [b'-u']:
+            # The process itself came before the data loader's workers, its forks.
+            number = int(folder.name)
+            found[int(rank[1])] = min(number, found.get(int(rank[1]), number))
+    return found
+
+
+def test_a_dead_rank_ends_the_others_with_a_message(textured_folder, tmp_path, start):
+    work_dir, log = tmp_path / 'run', tmp_path / 'log.txt'
+    command = ['tools/dist_train.sh', str(CONFIG), '2', '--work-dir', str(work_dir)]
+    process = start([*command, *tiny_options(textured_folder, max_iters=10_000)], log)
+    wait_for(log, '    3/10000]', process)
+    workers = workers_of(work_dir)
+    assert set(workers) == {0, 1}
+    os.kill(workers[1], signal.SIGKILL)
+    killed = time.monotonic()
+    assert process.wait(timeout=60) != 0
+    assert time.monotonic() - killed < 60
+    assert 'SIGKILL' in log.read_text()
+    assert 'rank      : 1' in log.read_text()
+    assert not workers_of(work_dir)
+
+
+def test_two_machines_start_again_where_a_rank_died(textured_folder, tmp_path, start):
+    """Two launches with a common elastic rendezvous, as on two machines; one rank is killed."""
+    work_dir = tmp_path / 'run'
+    place = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port(), MAX_RESTARTS='2')
+    command = ['tools/dist_train.sh', str(CONFIG), '1', '--work-dir', str(work_dir)]
+    command += tiny_options(textured_folder, max_iters=24)
+    logs = [tmp_path / f'log{node}.txt' for node in (0, 1)]
+    nodes = [start(command, log, **place, NODE_RANK=str(node)) for node, log in enumerate(logs)]
+    end = time.monotonic() + 120
+    while not (work_dir / 'iter_4.pth').exists():
+        assert time.monotonic() < end, logs[0].read_text()[-3000:]
+        time.sleep(0.05)
+    os.kill(workers_of(work_dir)[1], signal.SIGKILL)
+    assert [node.wait(timeout=180) for node in nodes] == [0, 0], logs[0].read_text()[-3000:]
+    text = logs[0].read_text() + logs[1].read_text()
+    resumed = [int(step) for step in re.findall(r'resuming from .*iter_(\d+)\.pth', text)]
+    assert max(resumed, default=0) >= 4
+    assert sorted(loss_curve(work_dir)) == list(range(1, 25))
+    assert (work_dir / 'iter_24.pth').exists()
