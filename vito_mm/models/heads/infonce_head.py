@@ -7,11 +7,14 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vito_mm.registry import MODELS
 
 NEGATIVES = ('target_view', 'all_views')
 """Known values of ``negatives``."""
+MAX_ROWS = 512
+"""Local videos whose similarities are in memory at a time."""
 
 
 @MODELS.register_module()
@@ -85,15 +88,42 @@ class InfoNCEHead(BaseModule):
             return self._loss(*(_unit_vectors(views) for views in (online, target)))
 
     def _loss(self, online: Tensor, target: Tensor) -> dict[str, Tensor]:
-        num_views, num_local = online.shape[:2]
+        num_local = online.size(1)
         # Targets carry no gradient, so a plain gather is enough: no gradient has to come back.
         gathered = torch.cat(all_gather(target.detach().contiguous()), dim=1)
-        num_global = gathered.size(1)
-        if num_global < 2:
+        if gathered.size(1) < 2:
             raise ValueError(
                 'InfoNCE has no negatives in a batch of 1 video: raise train_dataloader.batch_size'
             )
         own = torch.arange(num_local, device=online.device) + get_rank() * num_local
+        means: dict[str, Tensor] = {}
+        for rows in torch.arange(num_local, device=online.device).split(MAX_ROWS):
+            args = (online[:, rows], own[rows], gathered)
+            if len(rows) == num_local:
+                part = self._means_over_rows(*args)
+            else:
+                # Similarities grow with the square of the batch: hold those of some rows only, and
+                # compute them again in the backward pass.
+                part = checkpoint(self._means_over_rows, *args, use_reentrant=False)
+            for name, mean in part.items():
+                means[name] = means.get(name, 0) + mean * (len(rows) / num_local)
+        with torch.no_grad():
+            std = online.std(dim=1, correction=0).mean() * online.size(-1) ** 0.5
+        return {**means, 'embedding_std': std}
+
+    def _means_over_rows(self, online: Tensor, own: Tensor, gathered: Tensor) -> dict[str, Tensor]:
+        """Loss and logs of some local videos.
+
+        Args:
+            online (Tensor): Their online projections, shape (V, N, D), of norm 1.
+            own (Tensor): Their indices in the global batch, shape (N, ).
+            gathered (Tensor): Target projections of the global batch, shape (V, M, D), of norm 1.
+
+        Returns:
+            dict[str, Tensor]: Means over these videos.
+        """
+        num_views, num_local = online.shape[:2]
+        num_global = gathered.size(1)
         # cosine[i, n, j, m]: online view i of local video n with target view j of global video m.
         cosine = torch.einsum('ind,jmd->injm', online, gathered)
 
@@ -119,14 +149,12 @@ class InfoNCEHead(BaseModule):
 
         loss = torch.stack(losses).sum()
         with torch.no_grad():
-            std = online.std(dim=1, correction=0).mean() * online.size(-1) ** 0.5
             return {
                 'loss': loss,
                 'pair_nll': loss / len(losses),
                 'top1_acc': torch.stack(correct).float().mean() * 100,
                 'similarity_pos': torch.stack(positives).mean(),
                 'similarity_neg': torch.stack(negatives).mean(),
-                'embedding_std': std,
             }
 
     @staticmethod

@@ -39,5 +39,7 @@ class TargetNetwork(CosineEMA):
             torch._foreach_lerp_(target, online, step)
         # Running statistics are those of the online network; the target computes with its own
         # batch statistics.
-        torch._foreach_copy_(list(self.module.buffers()), list(model.buffers()))
+        buffers = list(self.module.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, list(model.buffers()))
         self.steps += 1

@@ -200,7 +200,10 @@ class VITO(BaseSelfSupervisor):
                         checkpoint(
                             *(project, online_net, view, part),
                             use_reentrant=False,
-                            context_fn=lambda: (nullcontext(), _running_statistics_kept(self)),
+                            context_fn=lambda: (
+                                nullcontext(),
+                                _running_statistics_kept(online_net),
+                            ),
                         )
                         for part in parts
                     ]
@@ -211,13 +214,12 @@ class VITO(BaseSelfSupervisor):
 
 @contextmanager
 def _running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Let batch norm compute as in training without counting the batch a second time."""
+    """Put batch norm's running statistics back afterwards: the batch was counted before."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    before = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for norm, kept in zip(norms, before, strict=True):
-            norm.track_running_stats = kept
+        if buffers:
+            torch._foreach_copy_(buffers, before)
