@@ -72,7 +72,7 @@ def test_recipe_of_the_paper():
     assert cfg.model.base_momentum == 0.99
     assert cfg.model.head.temperature == 0.1
     assert cfg.model.backbone.norm_cfg.type == cfg.model.projector.norm_cfg.type == 'SyncBN'
-    sample = cfg.train_pipeline[0]
+    sample = cfg.train_dataloader.dataset.pipeline.sample
     assert (sample.num_views, sample.segment, sample.method) == (3, 2.56, 'marginal')
 
 

@@ -19,35 +19,19 @@ model = dict(
     projector=dict(in_channels=768, hid_channels=1024, out_channels=128),
 )
 
-crop = dict(
-    type='RandomResizedCrop',
-    scale=64,
-    crop_ratio_range=(0.4, 1.0),
-    interpolation='bicubic',
-)
-flip = dict(type='RandomFlip', prob=0.5)
-augmentation_1 = [crop, flip, {{_base_.jitter}}, {{_base_.grayscale}}, {{_base_.blur_1}}]
-augmentation_2 = [
-    crop,
-    flip,
-    {{_base_.jitter}},
-    {{_base_.grayscale}},
-    {{_base_.blur_2}},
-    {{_base_.solarize}},
-]
-train_pipeline = [
-    dict(type='SampleFrames', num_views=3, segment=2.56, method='marginal'),
-    dict(type='DecodeFrames'),
-    dict(type='AugmentViews', pipelines=[augmentation_1, augmentation_2]),
-    dict(type='PackInputs', meta_keys=('video_path', 'frame_times', 'skipped_videos')),
-]
+crop = dict(scale=64)
 
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,
-    dataset=dict(data_root=data_root, ann_file=ann_file, pipeline=train_pipeline),
+    dataset=dict(
+        data_root=data_root,
+        ann_file=ann_file,
+        pipeline=dict(augment=dict(pipelines=dict(A1=dict(crop=crop), A2=dict(crop=crop)))),
+    ),
 )
 
+auto_scale_lr = dict(base_batch_size=32)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=1e-2),
     # AdamW has no layer-wise rate to leave parameters out of.

@@ -14,18 +14,19 @@ from tests.conftest import REPO
 from vito_mm.datasets import RandomGaussianBlur
 
 CONFIG = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+PIPELINES = CONFIG.train_dataloader.dataset.pipeline.augment.pipelines
 
 
 def image(seed: int = 0, size: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
 
-def only(name: str, augmentation: str = 'augmentation_1') -> Compose:
+def only(name: str, augmentation: str = 'A1') -> Compose:
     """One transform of the shipped pipeline."""
     init_default_scope('mmpretrain')
     steps = [
         step
-        for step in CONFIG[augmentation]
+        for step in PIPELINES[augmentation].values()
         if name in (step['type'], step.get('transforms', [{}])[0].get('type'))
     ]
     assert len(steps) == 1
@@ -44,12 +45,12 @@ def test_blur_is_torchvisions_gaussian_of_23_pixels(sigma):
 @pytest.mark.parametrize(
     ('name', 'augmentation', 'probability'),
     [
-        ('RandomGaussianBlur', 'augmentation_1', 1.0),
-        ('RandomGaussianBlur', 'augmentation_2', 0.1),
-        ('Solarize', 'augmentation_2', 0.2),
-        ('RandomGrayscale', 'augmentation_1', 0.2),
-        ('RandomFlip', 'augmentation_1', 0.5),
-        ('ColorJitter', 'augmentation_1', 0.8),
+        ('RandomGaussianBlur', 'A1', 1.0),
+        ('RandomGaussianBlur', 'A2', 0.1),
+        ('Solarize', 'A2', 0.2),
+        ('RandomGrayscale', 'A1', 0.2),
+        ('RandomFlip', 'A1', 0.5),
+        ('ColorJitter', 'A1', 0.8),
     ],
 )
 def test_probabilities(name, augmentation, probability):
@@ -69,12 +70,12 @@ def test_probabilities(name, augmentation, probability):
 
 
 def test_view_1_has_no_solarize():
-    assert 'Solarize' not in [step['type'] for step in CONFIG.augmentation_1]
+    assert 'Solarize' not in [step['type'] for step in PIPELINES.A1.values()]
 
 
 def test_solarize_threshold_is_half_of_the_range():
     img = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    step = only('Solarize', 'augmentation_2')
+    step = only('Solarize', 'A2')
     step.transforms[0].prob = 1.0
     levels = img.astype(float) / 255
     expected = np.where(levels < 0.5, levels, 1 - levels)

@@ -3,6 +3,7 @@
 import copy
 import os
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mmengine.runner import Runner
 
 from tests.conftest import REPO, frame_index, write_video
 from vito_mm.datasets import AugmentViews, DecodeFrames, SampleFrames, VideoDataset
-from vito_mm.videos import write_manifest
+from vito_mm.videos import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, write_manifest
 
 DECODE = [dict(type='SampleFrames'), dict(type='DecodeFrames')]
 
@@ -25,7 +26,7 @@ def scope():
 
 @pytest.fixture
 def pipeline():
-    return Config.fromfile(REPO / 'configs/vito/pretrain_r50.py').train_pipeline
+    return Config.fromfile(REPO / 'configs/vito/pretrain_r50.py').train_dataloader.dataset.pipeline
 
 
 def test_folder_gives_three_views_of_each_video(video_folder, pipeline):
@@ -99,29 +100,20 @@ def test_frames_are_bgr(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(red, format='rgb24')))
         container.mux(stream.encode())
     results = DecodeFrames().transform(
-        SampleFrames(num_views=1).transform(dict(video_path=str(path)))
+        SampleFrames(num_views=2).transform(dict(video_path=str(path)))
     )
     blue, green, red = results['imgs'][0].reshape(-1, 3).mean(axis=0)
     assert red > 180
     assert max(blue, green) < 20
 
 
+def add(value: int):
+    return lambda results: {**results, 'img': results['img'] + value}
+
+
 def test_pipelines_alternate_over_the_views():
-    add = [dict(type='Add', value=1)], [dict(type='Add', value=10)]
-    from mmcv.transforms import TRANSFORMS, BaseTransform
-
-    if 'Add' not in TRANSFORMS:
-
-        @TRANSFORMS.register_module()
-        class Add(BaseTransform):
-            def __init__(self, value):
-                self.value = value
-
-            def transform(self, results):
-                return {**results, 'img': results['img'] + self.value}
-
     frames = [np.zeros((2, 2, 3))] * 3
-    views = AugmentViews(add).transform(dict(imgs=frames))['img']
+    views = AugmentViews([[add(1)], [add(10)]]).transform(dict(imgs=frames))['img']
     assert [view[0, 0, 0] for view in views] == [1, 10, 1]
     with pytest.raises(ValueError, match='pipelines'):
         AugmentViews([])
@@ -199,3 +191,64 @@ def test_write_video_helper_is_exact(tmp_path):
     )
     frames = DecodeFrames().transform(results)['imgs']
     assert [frame_index(frame) for frame in frames] == list(range(120))
+
+
+def test_named_stages_run_in_order_and_none_is_left_out():
+    named = AugmentViews(dict(A1=dict(a=add(1), b=None, c=add(10)), A2=None, A3=dict(a=add(10))))
+    frames = [np.zeros((2, 2, 3), np.uint8) for _ in range(3)]
+    views = named.transform(dict(imgs=frames))['img']
+    assert [int(view.max()) for view in views] == [11, 10, 11]
+    with pytest.raises(ValueError, match='at least one pipeline'):
+        AugmentViews(dict(A1=None))
+
+
+def test_an_image_is_a_video_of_one_frame(tmp_path, make_video):
+    """Pixels as OpenCV reads them, once a view; found by its ending, alone or beside videos."""
+    images = {}
+    for name in ('a/one.JPG', 'b/zwei ö.png'):
+        image = np.random.default_rng(len(images)).integers(0, 256, (20, 30, 3), np.uint8)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(cv2.imencode(name[-4:].lower(), image)[1].tobytes())
+        images[str(tmp_path / name)] = cv2.imread(str(tmp_path / name))
+    video = make_video('c/clip.mp4')
+    dataset = VideoDataset(data_root=str(tmp_path), pipeline=DECODE, extensions=IMAGE_EXTENSIONS)
+    assert len(dataset) == 2
+    for index in range(2):
+        row = dataset[index]
+        for view in row['imgs']:
+            np.testing.assert_array_equal(view, images[row['video_path']])
+        assert row['frame_times'].tolist() == [0, 0, 0]
+    both = (*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS)
+    mixed = VideoDataset(data_root=str(tmp_path), pipeline=DECODE, extensions=both)
+    assert [mixed[i]['video_path'] for i in range(3)] == [*sorted(images), str(video)]
+    write_manifest(tmp_path / 'list.jsonl', [dict(path='c/clip.mp4'), dict(path='a/one.JPG')])
+    listed = VideoDataset(data_root=str(tmp_path), ann_file='list.jsonl', pipeline=DECODE)
+    assert listed[1]['imgs'][0].shape == (20, 30, 3)
+
+
+def test_a_bad_image_is_passed_over_like_a_bad_video(tmp_path):
+    (tmp_path / 'bad.png').write_bytes(b'no image')
+    cv2.imwrite(str(tmp_path / 'good.png'), np.zeros((8, 8, 3), np.uint8))
+    dataset = VideoDataset(data_root=str(tmp_path), pipeline=DECODE, extensions=IMAGE_EXTENSIONS)
+    np.random.seed(0)
+    row = dataset[0]
+    assert row['video_path'].endswith('good.png')
+    assert (str(tmp_path / 'bad.png'), 'OpenCV cannot decode this image') in row['skipped_videos']
+
+
+@pytest.mark.parametrize('method', ['single', 'delta', 'marginal'])
+def test_fixed_moments_belong_to_the_video(video_folder, method):
+    """The ablations of the paper with one pair, or one frame, per video."""
+    sample = dict(type='SampleFrames', num_views=2, segment=1.0, method=method, fixed=True)
+    if method == 'delta':
+        sample['delta'] = 0.5
+    steps = [sample, dict(type='DecodeFrames')]
+    dataset = VideoDataset(data_root=str(video_folder), pipeline=steps)
+    times = [[dataset[i]['frame_times'].tolist() for _ in range(3)] for i in range(6)]
+    assert all(again == first for first, *rest in times for again in rest)
+    assert len({str(first) for first, *_ in times}) >= 4
+
+
+def test_one_view_is_refused():
+    with pytest.raises(ValueError, match='num_views must be at least 2'):
+        SampleFrames(num_views=1)

@@ -1,4 +1,4 @@
-"""A data set of video files."""
+"""A data set of video files, or of images as videos of one frame."""
 
 import hashlib
 import os
@@ -9,8 +9,9 @@ from typing import Any
 from mmengine.dataset import BaseDataset, force_full_init
 
 from vito_mm.datasets.clip_sampler import random_state_of
+from vito_mm.datasets.transforms.augment_views import named_stages
 from vito_mm.registry import DATASETS
-from vito_mm.videos import VideoReadError, find_videos, read_manifest
+from vito_mm.videos import VIDEO_EXTENSIONS, VideoReadError, find_videos, read_manifest
 
 
 @DATASETS.register_module()
@@ -27,8 +28,14 @@ class VideoDataset(BaseDataset):
             folder of the manifest. Defaults to ''.
         ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
             ``data_root`` unless found as it is. Defaults to ''.
-        pipeline (Sequence[dict | Callable]): Transforms. Each gets the row of the manifest with
-            ``path`` under the name ``video_path`` and ``label`` as ``gt_label``. Defaults to ().
+        pipeline (Sequence[dict | Callable] | dict[str, dict | None]): Transforms, a list or a dict
+            of named stages in order. MMEngine's configs merge dicts but replace lists, so a config
+            that inherits a dict states only what it changes; a stage set to None is left out. The
+            first transform gets the row of the manifest with ``path`` under the name ``video_path``
+            and ``label`` as ``gt_label``. Defaults to ().
+        extensions (Sequence[str]): File name endings that are taken from a folder. With
+            ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame. Defaults to
+            ``VIDEO_EXTENSIONS``.
         max_attempts (int): How many videos are tried for one sample before the data set is declared
             unreadable. Defaults to 16.
         **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`.
@@ -42,7 +49,8 @@ class VideoDataset(BaseDataset):
         self,
         data_root: str = '',
         ann_file: str = '',
-        pipeline: Sequence[dict | Callable] = (),
+        pipeline: Sequence[dict | Callable] | dict[str, dict | None] = (),
+        extensions: Sequence[str] = VIDEO_EXTENSIONS,
         max_attempts: int = 16,
         **kwargs: Any,
     ) -> None:
@@ -51,8 +59,10 @@ class VideoDataset(BaseDataset):
         if max_attempts < 1:
             raise ValueError(f'max_attempts must be at least 1, got {max_attempts}')
         self.max_attempts = max_attempts
+        self.extensions = tuple(extensions)
         kwargs.setdefault('data_prefix', {})
-        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=list(pipeline), **kwargs)
+        stages = named_stages(pipeline)
+        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=stages, **kwargs)
 
     def _join_prefix(self) -> None:
         """Keep ``ann_file`` as the user gave it if that exists: it need not lie in the root."""
@@ -69,7 +79,7 @@ class VideoDataset(BaseDataset):
             rows = read_manifest(self.ann_file, self.data_root or None)
             self._list_hash = hashlib.sha256(Path(self.ann_file).read_bytes()).hexdigest()
         else:
-            rows = find_videos(self.data_root)
+            rows = find_videos(self.data_root, self.extensions)
             inside = '\n'.join(row['path'][len(self.data_root) :] for row in rows)
             self._list_hash = hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
         for row in rows:

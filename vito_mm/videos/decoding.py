@@ -5,7 +5,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
+
+from .manifest import IMAGE_EXTENSIONS
 
 
 class VideoReadError(RuntimeError):
@@ -33,8 +36,10 @@ def decode_frames(
     The file is opened, read in one request with one thread, and closed again in this call: a
     reader that outlives a fork dead-locks, and one that is kept leaks.
 
+    An image file is a video of one frame without duration.
+
     Args:
-        path: Video file.
+        path: Video file, or an image by its ending.
         choose_times: Called once with the duration in seconds, returns the wanted times in seconds
             from the first frame, shape (n, ). A time gives the frame on screen at that moment;
             times beyond the end give the last frame. Times may repeat and be in any order.
@@ -48,6 +53,8 @@ def decode_frames(
         ImportError: If decord is not installed.
     """
     path = os.fspath(path)
+    if path.lower().endswith(IMAGE_EXTENSIONS):
+        return _read_image(path, len(choose_times(0.0)))
     try:
         import decord
     except ImportError as error:
@@ -74,6 +81,15 @@ def decode_frames(
     except (decord.DECORDError, RuntimeError, IndexError, ZeroDivisionError) as error:
         raise VideoReadError(path, _reason(error, path)) from None
     return frames[position], shown_at[ordered][position]
+
+
+def _read_image(path: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    _check_file(path)
+    # Not cv2.imread, which reads no path that is not ASCII on some systems and prints its warnings.
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise VideoReadError(path, 'OpenCV cannot decode this image')
+    return np.broadcast_to(image, (n, *image.shape)), np.zeros(n)
 
 
 def _check_file(path: str) -> None:

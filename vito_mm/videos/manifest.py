@@ -7,27 +7,32 @@ are. Relative paths are relative to the folder of the manifest, so that a data s
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 """File name endings taken for videos, in any case."""
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+"""File name endings taken for images, in any case."""
 
 _NUMBERS = {'label': int, 'num_frames': int, 'fps': float, 'seconds': float}
 
 
-def find_videos(folder: str | os.PathLike) -> list[dict[str, Any]]:
+def find_videos(
+    folder: str | os.PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS
+) -> list[dict[str, Any]]:
     """List the video files below a folder.
 
     Args:
         folder: Folder that is searched with all its sub-folders, links to folders included.
+        extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
         list[dict]: Rows with ``path``, sorted by path.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no file in it has a video's ending.
+        FileNotFoundError: If there is no such folder, or no file in it has such an ending.
     """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
@@ -36,10 +41,10 @@ def find_videos(folder: str | os.PathLike) -> list[dict[str, Any]]:
         os.path.join(parent, name)
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if name.lower().endswith(VIDEO_EXTENSIONS)
+        if name.lower().endswith(tuple(extensions))
     ]
     if not paths:
-        endings = ', '.join(VIDEO_EXTENSIONS)
+        endings = ', '.join(extensions)
         raise FileNotFoundError(f'no video in {folder!r} or below it (files ending in {endings})')
     return [{'path': path} for path in sorted(paths)]
 

@@ -11,9 +11,10 @@ Where mmpretrain's transforms differ from BYOL's (https://arxiv.org/abs/2006.077
   an offset instead. The order of the four is random in both.
 """
 
-view_size = 224
-min_crop_area = 0.4
-
+crop = dict(
+    type='RandomResizedCrop', scale=224, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'
+)
+flip = dict(type='RandomFlip', prob=0.5)
 jitter = dict(
     type='RandomApply',
     transforms=[
@@ -35,27 +36,30 @@ grayscale = dict(
     channel_weights=(0.114, 0.587, 0.299),
     color_format='bgr',
 )
-crop = dict(
-    type='RandomResizedCrop',
-    scale=view_size,
-    crop_ratio_range=(min_crop_area, 1.0),
-    interpolation='bicubic',
-)
-flip = dict(type='RandomFlip', prob=0.5)
-
-blur_1 = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=1.0)
-blur_2 = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=0.1)
+blur = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=1.0)
+rare_blur = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=0.1)
 solarize = dict(type='Solarize', thr=128, prob=0.2)
 
-augmentation_1 = [crop, flip, jitter, grayscale, blur_1]
-augmentation_2 = [crop, flip, jitter, grayscale, blur_2, solarize]
-
-train_pipeline = [
-    dict(type='SampleFrames', num_views=3, segment=2.56, method='marginal'),
-    dict(type='DecodeFrames'),
-    dict(type='AugmentViews', pipelines=[augmentation_1, augmentation_2]),
-    dict(type='PackInputs', meta_keys=('video_path', 'frame_times', 'skipped_videos')),
-]
+# Named stages, so that a config that inherits them states only what it changes.
+pipeline = dict(
+    sample=dict(type='SampleFrames', num_views=3, segment=2.56, method='marginal'),
+    decode=dict(type='DecodeFrames'),
+    augment=dict(
+        type='AugmentViews',
+        pipelines=dict(
+            A1=dict(crop=crop, flip=flip, jitter=jitter, grayscale=grayscale, blur=blur),
+            A2=dict(
+                crop=crop,
+                flip=flip,
+                jitter=jitter,
+                grayscale=grayscale,
+                blur=rare_blur,
+                solarize=solarize,
+            ),
+        ),
+    ),
+    pack=dict(type='PackInputs', meta_keys=('video_path', 'frame_times', 'skipped_videos')),
+)
 
 train_dataloader = dict(
     batch_size=64,
@@ -65,5 +69,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='ClipSampler'),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='VideoDataset', data_root='data/videos', pipeline=train_pipeline),
+    dataset=dict(type='VideoDataset', data_root='data/videos', pipeline=pipeline),
 )

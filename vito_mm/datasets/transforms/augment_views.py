@@ -1,10 +1,26 @@
 """One pipeline of augmentations a view."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mmcv.transforms import BaseTransform, Compose
 
 from vito_mm.registry import TRANSFORMS
+
+Stages = Sequence[dict | Callable] | dict[str, dict | Callable | None]
+"""Transforms in order, with names or without."""
+
+
+def named_stages(stages: Stages) -> list:
+    """Stages in order, given as a list or as a dict of names.
+
+    Args:
+        stages: A list, or a dict whose values are the stages; None leaves one out.
+
+    Returns:
+        list: The stages.
+    """
+    values = stages.values() if isinstance(stages, Mapping) else stages
+    return [stage for stage in values if stage is not None]
 
 
 @TRANSFORMS.register_module()
@@ -24,17 +40,18 @@ class AugmentViews(BaseTransform):
     - img (list[np.ndarray]): The augmented views, what mmpretrain's ``PackInputs`` packs.
 
     Args:
-        pipelines (Sequence[Sequence[dict]]): Pipelines of image transforms, each of which gets a
-            results dict with ``img`` and ``img_shape``.
+        pipelines (Sequence | dict): Pipelines of image transforms, each of which gets a results
+            dict with ``img`` and ``img_shape``. As in :class:`vito_mm.datasets.VideoDataset`, the
+            pipelines and the transforms of each may be lists or dicts of names in order.
 
     Raises:
         ValueError: If there is no pipeline.
     """
 
-    def __init__(self, pipelines: Sequence[Sequence[dict]]) -> None:
-        if not pipelines:
+    def __init__(self, pipelines: Sequence[Stages] | dict[str, Stages | None]) -> None:
+        self.pipelines = [Compose(named_stages(pipeline)) for pipeline in named_stages(pipelines)]
+        if not self.pipelines:
             raise ValueError('AugmentViews needs at least one pipeline in `pipelines`')
-        self.pipelines = [Compose(pipeline) for pipeline in pipelines]
 
     def transform(self, results: dict) -> dict:
         """Add the augmented views to the results."""
