@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import LOOPS
 
 CLIPS_DRAWN = 'clips_drawn'
@@ -102,7 +102,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
                 'train_dataloader.batch_size is 1 on one process: a contrastive loss needs at '
                 'least 2 clips in the global batch'
             )
-        micro_batch_size = getattr(_unwrap(self.runner.model), 'micro_batch_size', None)
+        micro_batch_size = getattr(unwrap(self.runner.model), 'micro_batch_size', None)
         if micro_batch_size and batch_size % micro_batch_size:
             raise ValueError(
                 f'train_dataloader.batch_size={batch_size} is no multiple of '
@@ -184,7 +184,3 @@ def _get(config_or_wrapper: Any, name: str, default: int) -> int:
     if isinstance(config_or_wrapper, dict):
         return config_or_wrapper.get(name, default)
     return getattr(config_or_wrapper, f'_{name}', default)
-
-
-def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    return model.module if is_model_wrapper(model) else model

@@ -98,7 +98,7 @@ class VITO(BaseSelfSupervisor):
 
     @torch.no_grad()
     def _check_that_parts_fit(self) -> None:
-        """Compare out_indices and channels of backbone, neck and projector on a small image."""
+        """Compare out_indices and channels of backbone, neck and projector on one image."""
         scales, stages = len(self.neck.in_channels), self.backbone.out_indices
         if scales != len(stages):
             raise ValueError(
@@ -107,7 +107,7 @@ class VITO(BaseSelfSupervisor):
             )
         training = self.training
         self.eval()  # batch norm keeps its running statistics
-        pooled = self.neck(self.backbone(torch.zeros(1, 3, 64, 64)))
+        pooled = self.neck(self.backbone(torch.zeros(1, 3, 224, 224)))
         try:
             self.projector(pooled)
         except RuntimeError as error:

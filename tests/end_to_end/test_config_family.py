@@ -1,0 +1,224 @@
+"""Every pre-training config takes a real optimizer step, at tiny width."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.conftest import REPO, write_video
+from vito_mm.engine.launch import build_runner
+
+FAMILY = sorted(
+    path.relative_to(REPO / 'configs')
+    for folder in ('vito', 'baselines')
+    for path in (REPO / 'configs' / folder).rglob('*.py')
+)
+
+# Backbones at a sixteenth, or a quarter, of the shipped widths.
+TINY = {
+    'ResNet': (16, dict(depth=18, stem_channels=16, base_channels=16)),
+    'SwinTransformer': (
+        4,
+        dict(
+            arch=dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8]),
+            window_size=4,
+            pad_small_map=True,
+        ),
+    ),
+}
+
+
+def narrow(part: dict, divisor: int) -> None:
+    """Divide every width within a part of the model."""
+    for key, value in part.items():
+        if isinstance(value, dict):
+            narrow(value, divisor)
+        elif key.endswith('_channels'):
+            part[key] = (
+                value // divisor
+                if isinstance(value, int)
+                else tuple(channels // divisor for channels in value)
+            )
+
+
+def shrink(cfg: Config, videos, images) -> None:
+    divisor, changes = TINY[cfg.model.backbone.type]
+    cfg.model.backbone.update(changes)
+    for part in ('neck', 'projector', 'head'):
+        if part in cfg.model:
+            narrow(cfg.model[part], divisor)
+    if 'micro_batch_size' in cfg.model:
+        cfg.model.micro_batch_size = 2
+    loader = cfg.train_dataloader
+    loader.update(batch_size=4, num_workers=0, persistent_workers=False, prefetch_factor=None)
+    for dataset in loader.dataset.get('datasets', [loader.dataset]):
+        dataset.data_root = str(images if 'extensions' in dataset else videos)
+        for pipeline in dataset.pipeline.augment.pipelines.values():
+            pipeline.crop.scale = 32
+    cfg.train_cfg = dict(type='ClipTrainLoop', max_iters=1)
+    cfg.auto_scale_lr.base_batch_size = 4
+
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('videos')
+    for index in range(4):
+        write_video(folder / f'{index}.mp4', num_frames=80, texture=index)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    for index in range(4):
+        image = np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / f'{index}.png'), image)
+    return folder
+
+
+def one_step(cfg: Config, work_dir) -> tuple:
+    """Run the shipped config for a step; the model and how its weights were before."""
+    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
+    cfg.experiment_name = f'{work_dir.parent.name}_{work_dir.name}'
+    runner = build_runner(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('path', FAMILY, ids=str)
+def test_config_takes_a_step(path, videos, images, tmp_path):
+    cfg = Config.fromfile(REPO / 'configs' / path)
+    shrink(cfg, videos, images)
+    runner = one_step(cfg, tmp_path / 'run')
+    assert runner.iter == 1
+    saved = torch.load(tmp_path / 'run' / 'iter_1.pth', weights_only=True)
+    assert any(key.startswith('backbone.') for key in saved['state_dict'])
+    assert all(value.isfinite().all() for value in saved['state_dict'].values())
+    # The step was made, on all that is trained: momenta of it are there.
+    trained = [p for p in runner.model.parameters() if p.requires_grad]
+    assert len(saved['optimizer']['state']) == len(trained) > 0
+    assert not runner.optim_wrapper.skipped_last_step
+    loss, _ = runner.message_hub.get_scalar('train/loss').data
+    assert np.isfinite(loss).all()
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'channels'),
+    [
+        (dict(type='ResNeXt', depth=50, groups=4, width_per_group=4, out_indices=(2, 3)), 1024),
+        (dict(type='ConvNeXt', arch=dict(depths=[1] * 4, channels=[16, 32, 48, 64])), 48),
+        (dict(type='MobileNetV2', out_indices=(4, 6)), 96),
+    ],
+    ids=lambda value: value.get('type') if isinstance(value, dict) else '',
+)
+def test_any_backbone_of_mmpretrain_does(backbone, channels, videos, images, tmp_path):
+    last = {1024: 2048, 48: 64, 96: 320}[channels]
+    if backbone['type'] == 'ConvNeXt':
+        backbone = backbone | dict(out_indices=(2, 3), gap_before_final_norm=False)
+    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+    shrink(cfg, videos, images)
+    cfg.model.backbone = backbone
+    cfg.model.neck.in_channels = (channels, last)
+    cfg.model.projector.in_channels = channels + last
+    one_step(cfg, tmp_path / 'run')
+    assert (tmp_path / 'run' / 'iter_1.pth').exists()
+
+
+def value(cfg: Config, where: str) -> object:
+    for key in where.split('.'):
+        cfg = cfg[key]
+    return cfg
+
+
+SAMPLE = 'train_dataloader.dataset.pipeline.sample'
+CROPS = tuple(
+    f'train_dataloader.dataset.pipeline.augment.pipelines.{view}.crop.crop_ratio_range'
+    for view in ('A1', 'A2')
+)
+
+DIFFERENCES = {
+    'vito/pretrain_r50_200e.py': {'train_cfg.max_epochs': 200},
+    'vito/pretrain_r50_8xb64.py': {
+        'train_dataloader.batch_size': 64,
+        'optim_wrapper.optimizer.lr': 0.3 * 512 / 256,
+        'auto_scale_lr.base_batch_size': 512,
+    },
+    'vito/pretrain_r50_8xb512_micro64.py': {
+        'train_dataloader.batch_size': 512,
+        'model.micro_batch_size': 64,
+    },
+    'vito/pretrain_r50_1xb4096_micro64.py': {
+        'train_dataloader.batch_size': 4096,
+        'model.micro_batch_size': 64,
+        'optim_wrapper.optimizer.lr': 4.8,
+    },
+    **{
+        f'vito/ablations/pretrain_r50_crop{name}.py': dict.fromkeys(CROPS, (area, 1.0))
+        for name, area in (('008', 0.08), ('020', 0.2), ('060', 0.6))
+    },
+    'vito/ablations/pretrain_r50_segment128.py': {f'{SAMPLE}.segment': 1.28},
+    'vito/ablations/pretrain_r50_segment320.py': {f'{SAMPLE}.segment': 3.2},
+    'vito/ablations/pretrain_r50_attention1.py': {
+        'model.backbone.out_indices': (3,),
+        'model.neck.in_channels': (2048,),
+        'model.neck.pooling': 'attention',
+    },
+    'vito/ablations/pretrain_r50_average1.py': {
+        'model.backbone.out_indices': (3,),
+        'model.neck.pooling': 'average',
+    },
+    'vito/ablations/pretrain_r50_average2.py': {
+        'model.backbone.out_indices': (2, 3),
+        'model.neck.pooling': 'average',
+    },
+    'vito/ablations/pretrain_r50_delta.py': {f'{SAMPLE}.method': 'delta'},
+    'vito/ablations/pretrain_r50_uniform.py': {f'{SAMPLE}.method': 'uniform'},
+    'vito/ablations/pretrain_r50_single.py': {f'{SAMPLE}.method': 'single'},
+    'vito/ablations/pretrain_r50_2views.py': {f'{SAMPLE}.num_views': 2},
+    'vito/ablations/pretrain_r50_fixed_pair.py': {
+        f'{SAMPLE}.num_views': 2,
+        f'{SAMPLE}.method': 'delta',
+        f'{SAMPLE}.fixed': True,
+    },
+    'vito/ablations/pretrain_r50_one_frame.py': {
+        f'{SAMPLE}.method': 'single',
+        f'{SAMPLE}.fixed': True,
+    },
+    'baselines/moclr_r50_frames.py': {
+        f'{SAMPLE}.method': 'single',
+        f'{SAMPLE}.num_views': 2,
+        'model.neck.pooling': 'average',
+        'model.neck.in_channels': (2048,),
+        **dict.fromkeys(CROPS, (0.08, 1.0)),
+    },
+    'baselines/vito_r50_images.py': {
+        'model.neck.in_channels': (1024, 2048),
+        **dict.fromkeys(CROPS, (0.4, 1.0)),
+    },
+    'baselines/byol_r50.py': {f'{SAMPLE}.num_views': 2, 'model.type': 'BYOL'},
+    'baselines/simsiam_r50.py': {f'{SAMPLE}.num_views': 2, 'optim_wrapper.optimizer.lr': 0.1},
+    'baselines/mocov3_r50.py': {f'{SAMPLE}.num_views': 2, 'optim_wrapper.optimizer.lr': 9.6},
+}
+
+
+@pytest.mark.parametrize('path', DIFFERENCES)
+def test_a_variant_is_what_its_name_says(path):
+    cfg = Config.fromfile(REPO / 'configs' / path)
+    for where, expected in DIFFERENCES[path].items():
+        found = value(cfg, where)
+        assert (
+            found == pytest.approx(expected)
+            if isinstance(expected, float)
+            else (tuple(found) if isinstance(expected, tuple) else found) == expected
+        ), where
+
+
+@pytest.mark.parametrize('epochs', [200, 300])
+def test_the_schedule_ends_with_the_run(epochs):
+    name = 'pretrain_r50_200e.py' if epochs == 200 else 'pretrain_r50.py'
+    cfg = Config.fromfile(REPO / 'configs/vito' / name)
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.begin, warm_up.end, cosine.begin) == (0, 10, 10)
+    assert cosine.end == cfg.train_cfg.max_epochs == epochs
+    assert cosine.T_max == epochs - 10
