@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, frame_index, write_video
-from vito_mm.datasets import AugmentViews, DecodeFrames, SampleFrames, VideoDataset
+from vito_mm.datasets import AugmentViews, DecodeFrames, Draw, SampleFrames, VideoDataset
 from vito_mm.videos import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, write_manifest
 
 DECODE = [dict(type='SampleFrames'), dict(type='DecodeFrames')]
@@ -247,6 +247,23 @@ def test_fixed_moments_belong_to_the_video(video_folder, method):
     times = [[dataset[i]['frame_times'].tolist() for _ in range(3)] for i in range(6)]
     assert all(again == first for first, *rest in times for again in rest)
     assert len({str(first) for first, *_ in times}) >= 4
+
+
+def test_fixed_moments_are_uniform_over_the_videos():
+    """And those of the video alone, whichever draw of the stream asks."""
+    sample = SampleFrames(num_views=2, segment=1.0, fixed=True)
+    drawn = []
+    for index in range(2000):
+        first = sample.transform(dict(sample_idx=index))
+        again = sample.transform(dict(sample_idx=Draw(index, seed=1, number=7 * index)))
+        assert first['segment_start'] == again['segment_start']
+        np.testing.assert_array_equal(first['segment_offsets'], again['segment_offsets'])
+        drawn.append([first['segment_start'], *first['segment_offsets']])
+    for column in np.transpose(drawn):
+        np.testing.assert_allclose(
+            np.quantile(column, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.05
+        )
+    np.testing.assert_allclose(np.corrcoef(np.transpose(drawn)), np.eye(3), atol=0.1)
 
 
 def test_one_view_is_refused():

@@ -1,7 +1,10 @@
 """Decoding of known frames and of damaged files."""
 
 import os
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,3 +62,49 @@ def test_readers_are_closed(make_video):
         decode_frames(path, lambda duration: np.zeros(1))
     links = [f'/proc/self/fd/{entry}' for entry in os.listdir('/proc/self/fd')]
     assert str(path) not in [os.readlink(link) for link in links if os.path.exists(link)]
+
+
+def no_times(duration: float) -> np.ndarray:
+    assert duration == 0
+    return np.zeros(2)
+
+
+PNG = cv2.imencode('.png', np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    header = b'IHDR' + struct.pack('>II', width, height) + PNG[24:29]
+    return PNG[:12] + header + struct.pack('>I', zlib.crc32(header)) + PNG[33:]
+
+
+def test_images_are_rgb_and_turned_as_exif_says(tmp_path):
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, :16, 2] = 255  # BGR: red on the left
+    jpeg = cv2.imencode('.jpg', image)[1].tobytes()
+    # An APP1 segment with the one tag orientation = 6: turn by a quarter, clockwise.
+    tiff = b'Exif\0\0MM\0*' + struct.pack('>IHHHIHHI', 8, 1, 0x112, 3, 1, 6, 0, 0)
+    segment = b'\xff\xe1' + struct.pack('>H', len(tiff) + 2) + tiff
+    (tmp_path / 'turned.jpg').write_bytes(jpeg[:2] + segment + jpeg[2:])
+    frames, begins = decode_frames(tmp_path / 'turned.jpg', no_times)
+    assert frames.shape == (2, 32, 16, 3)
+    assert begins.tolist() == [0, 0]
+    red, green, blue = frames[1, :16].reshape(-1, 3).mean(axis=0)
+    assert red > 180
+    assert max(green, blue) < 20
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'is empty'),
+        (b'<html>404</html>', 'OpenCV cannot decode'),
+        (PNG[:80], 'OpenCV cannot decode'),
+        (png_that_claims(60_000, 60_000), 'CV_IO_MAX_IMAGE_PIXELS'),
+    ],
+    ids=['empty', 'html', 'truncated', 'too many pixels'],
+)
+def test_bad_image_says_what_is_wrong(tmp_path, content, reason):
+    (tmp_path / 'bad.png').write_bytes(content)
+    with pytest.raises(VideoReadError, match=reason) as error:
+        decode_frames(tmp_path / 'bad.png', no_times)
+    assert error.value.path == str(tmp_path / 'bad.png')

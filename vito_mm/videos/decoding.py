@@ -86,10 +86,13 @@ def decode_frames(
 def _read_image(path: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     _check_file(path)
     # Not cv2.imread, which reads no path that is not ASCII on some systems and prints its warnings.
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
+        raise VideoReadError(path, f'OpenCV cannot decode this image: {error.err}') from None
     if image is None:
         raise VideoReadError(path, 'OpenCV cannot decode this image')
-    return np.broadcast_to(image, (n, *image.shape)), np.zeros(n)
+    return np.broadcast_to(image[..., ::-1], (n, *image.shape)), np.zeros(n)
 
 
 def _check_file(path: str) -> None:
