@@ -53,6 +53,9 @@ param_scheduler = [
     )
 ]
 auto_scale_lr = dict(base_batch_size=512)
-custom_hooks = [dict(type='SimSiamHook', priority='HIGH', fix_pred_lr=True, lr=lr)]
+# By iteration: the schedule is, and ClipTrainLoop has but one epoch to set the rate in.
+custom_hooks = [
+    dict(type='SimSiamHook', priority='HIGH', fix_pred_lr=True, lr=lr, adjust_by_epoch=False)
+]
 
 train_dataloader = dict(batch_size=64, dataset=dict(pipeline=dict(sample=dict(num_views=2))))

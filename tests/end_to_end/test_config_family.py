@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
 from vito_mm.engine.launch import build_runner
@@ -77,11 +79,13 @@ def images(tmp_path_factory):
     return folder
 
 
-def one_step(cfg: Config, work_dir) -> tuple:
-    """Run the shipped config for a step; the model and how its weights were before."""
+def run(cfg: Config, work_dir, *hooks: Hook) -> Runner:
+    """Train as long as the config says."""
     cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
     cfg.experiment_name = f'{work_dir.parent.name}_{work_dir.name}'
     runner = build_runner(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
     runner.train()
     return runner
 
@@ -90,7 +94,7 @@ def one_step(cfg: Config, work_dir) -> tuple:
 def test_config_takes_a_step(path, videos, images, tmp_path):
     cfg = Config.fromfile(REPO / 'configs' / path)
     shrink(cfg, videos, images)
-    runner = one_step(cfg, tmp_path / 'run')
+    runner = run(cfg, tmp_path / 'run')
     assert runner.iter == 1
     saved = torch.load(tmp_path / 'run' / 'iter_1.pth', weights_only=True)
     assert any(key.startswith('backbone.') for key in saved['state_dict'])
@@ -121,8 +125,33 @@ def test_any_backbone_of_mmpretrain_does(backbone, channels, videos, images, tmp
     cfg.model.backbone = backbone
     cfg.model.neck.in_channels = (channels, last)
     cfg.model.projector.in_channels = channels + last
-    one_step(cfg, tmp_path / 'run')
+    run(cfg, tmp_path / 'run')
     assert (tmp_path / 'run' / 'iter_1.pth').exists()
+
+
+class Rates(Hook):
+    """Learning rates with which each iteration begins: of the predictor, of the rest."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.predictor, self.rest = [], []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            rates = self.predictor if group.get('fix_lr') else self.rest
+            rates.append((runner.iter, round(group['lr'], 4)))
+
+
+def test_rate_of_the_predictor_of_simsiam_stays(videos, images, tmp_path):
+    cfg = Config.fromfile(REPO / 'configs/baselines/simsiam_r50.py')
+    shrink(cfg, videos, images)
+    cfg.train_cfg = dict(type='ClipTrainLoop', max_iters=3)
+    cfg.param_scheduler = [dict(type='CosineAnnealingLR', T_max=4, by_epoch=False)]
+    rates = Rates()
+    run(cfg, tmp_path / 'run', rates)
+    assert set(rates.predictor) == {(0, 0.1), (1, 0.1), (2, 0.1)}
+    assert set(rates.rest) == {(0, 0.1), (1, 0.0854), (2, 0.05)}
 
 
 def value(cfg: Config, where: str) -> object:
@@ -138,6 +167,21 @@ CROPS = tuple(
 )
 
 DIFFERENCES = {
+    'vito/pretrain_r50.py': {
+        f'{SAMPLE}.num_views': 3,
+        f'{SAMPLE}.segment': 2.56,
+        'model.neck.pooling': 'attention',
+        **dict.fromkeys(CROPS, (0.4, 1.0)),
+    },
+    'vito/pretrain_swin_s.py': {
+        'model.backbone.arch': 'small',
+        'model.backbone.out_indices': (2, 3),
+        'model.neck.in_channels': (384, 768),
+        'model.projector.in_channels': 384 + 768,
+        'optim_wrapper.optimizer.type': 'AdamW',
+        'optim_wrapper.optimizer.lr': 1.5e-4 * 4096 / 256,
+        'auto_scale_lr.base_batch_size': 4096,
+    },
     'vito/pretrain_r50_200e.py': {'train_cfg.max_epochs': 200},
     'vito/pretrain_r50_8xb64.py': {
         'train_dataloader.batch_size': 64,
@@ -192,14 +236,30 @@ DIFFERENCES = {
         'model.neck.in_channels': (2048,),
         **dict.fromkeys(CROPS, (0.08, 1.0)),
     },
+    'baselines/moclr_r50_images.py': {
+        'train_dataloader.dataset.data_root': 'data/imagenet/train',
+        'model.neck.pooling': 'average',
+        **dict.fromkeys(CROPS, (0.08, 1.0)),
+    },
+    'baselines/vito_r50_images_and_videos.py': {
+        'train_dataloader.dataset.type': 'ConcatDataset',
+        'model.neck.in_channels': (1024, 2048),
+    },
     'baselines/vito_r50_images.py': {
         'model.neck.in_channels': (1024, 2048),
         **dict.fromkeys(CROPS, (0.4, 1.0)),
     },
     'baselines/byol_r50.py': {f'{SAMPLE}.num_views': 2, 'model.type': 'BYOL'},
     'baselines/simsiam_r50.py': {f'{SAMPLE}.num_views': 2, 'optim_wrapper.optimizer.lr': 0.1},
-    'baselines/mocov3_r50.py': {f'{SAMPLE}.num_views': 2, 'optim_wrapper.optimizer.lr': 9.6},
+    'baselines/mocov3_r50.py': {
+        f'{SAMPLE}.num_views': 2,
+        'optim_wrapper.optimizer.lr': 0.3 * 4096 / 256,
+    },
 }
+
+
+def test_no_config_is_forgotten():
+    assert {path.as_posix() for path in FAMILY} == set(DIFFERENCES)
 
 
 @pytest.mark.parametrize('path', DIFFERENCES)
