@@ -61,7 +61,7 @@ def test_recipe_of_the_paper():
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.clips_per_epoch) == (300, 1_280_000)
     assert cfg.train_dataloader.batch_size * 8 == 4096 == cfg.auto_scale_lr.base_batch_size
     optimizer = cfg.optim_wrapper.optimizer
-    assert optimizer.type == 'LARS'
+    assert optimizer.type == 'ForeachLARS'
     assert optimizer.lr == pytest.approx(0.3 * 4096 / 256)
     assert (optimizer.weight_decay, optimizer.momentum, optimizer.eta) == (1e-6, 0.9, 1e-3)
     warm_up, cosine = cfg.param_scheduler

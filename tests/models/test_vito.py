@@ -150,7 +150,8 @@ def test_paper_recipe_excludes_norms_and_biases_and_trains_no_target():
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model)
     wrapper = Runner.build_optim_wrapper(_Shell(model), cfg.optim_wrapper)
-    groups = {id(group['params'][0]): group for group in wrapper.optimizer.param_groups}
+    assert len(wrapper.optimizer.param_groups) == 2
+    groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     assert set(groups) == {id(param) for _, param in trained}
     for name, param in trained:

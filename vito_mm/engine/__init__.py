@@ -4,5 +4,6 @@ from .clip_train_loop import ClipTrainLoop
 from .guarded_optim_wrapper import GuardedOptimWrapper
 from .hooks import *  # noqa: F403
 from .optim_wrapper_constructor import TrainableParamsConstructor
+from .optimizers import *  # noqa: F403
 
 __all__ = ['ClipTrainLoop', 'GuardedOptimWrapper', 'TrainableParamsConstructor']

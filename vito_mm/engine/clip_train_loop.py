@@ -171,6 +171,23 @@ class ClipTrainLoop(IterBasedTrainLoop):
         runner.call_hook('after_train')
         return runner.model
 
+    def run_iter(self, data_batch: dict) -> None:
+        """Train on one batch.
+
+        Args:
+            data_batch (dict): What the data loader yields.
+        """
+        runner = self.runner
+        runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        # The log takes numbers: fetch all at once, as each by itself makes a GPU wait.
+        values = torch.stack([value.detach().float() for value in outputs.values()]).tolist()
+        outputs = dict(zip(outputs, values, strict=True))
+        runner.call_hook(
+            'after_train_iter', batch_idx=self._iter, data_batch=data_batch, outputs=outputs
+        )
+        self._iter += 1
+
     def _seed_iteration(self) -> None:
         words = np.random.SeedSequence((self.runner.seed, self._iter, get_rank()))
         python, numpy, pytorch = (int(word) for word in words.generate_state(3))

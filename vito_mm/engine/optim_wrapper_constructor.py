@@ -1,7 +1,7 @@
 """Parameters that the optimizer gets to see."""
 
 import logging
-from collections import Counter
+from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -14,8 +14,9 @@ from vito_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's default constructor without the modules that are not trained at all.
 
-    The default adds the frozen parameters of a target network to the optimizer, and logs several
-    lines for every parameter at every start. This one logs a line for each kind of parameter group.
+    The default adds the frozen parameters of a target network to the optimizer, makes a group of
+    each parameter, and logs several lines for each at every start. This one makes a group, and logs
+    a line, of all parameters that have the same settings.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -33,25 +34,39 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
             wrapper = super().__call__(model)
         finally:
             logger.removeFilter(_is_no_parameter_line)
-        shown = ('lr', 'weight_decay', 'lars_exclude')
-        kinds = Counter()
         for group in wrapper.optimizer.param_groups:
-            kind = ', '.join(f'{name}={group[name]:g}' for name in shown if name in group)
-            kinds[kind] += sum(param.requires_grad for param in group['params'])
-        for kind, count in kinds.items():
-            logger.info(f'{count} parameter tensors with {kind}')
+            shown = ('lr', 'weight_decay', 'lars_exclude')
+            settings = ', '.join(f'{name}={group[name]:g}' for name in shown if name in group)
+            logger.info(f'{len(group["params"])} parameter tensors with {settings}')
         return wrapper
 
-    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
+    ) -> None:
         """Add the parameters of a module and its children, if any is trained.
 
         Args:
             params (list[dict]): Parameter groups, extended in place.
             module (nn.Module): Module to add.
+            prefix (str): Name of the module within the model. Defaults to '', the model.
             **kwargs: See :class:`mmengine.optim.DefaultOptimWrapperConstructor`.
         """
         if any(param.requires_grad for param in module.parameters()):
-            super().add_params(params, module, **kwargs)
+            super().add_params(params, module, prefix=prefix, **kwargs)
+        if not prefix:
+            params[:] = _merge(params)
+
+
+def _merge(groups: list[dict]) -> list[dict]:
+    """Join groups of the same settings, without what is not trained."""
+    merged: dict[tuple, dict] = {}
+    for group in groups:
+        settings = {name: value for name, value in group.items() if name != 'params'}
+        trained = [param for param in group['params'] if param.requires_grad]
+        if trained:
+            key = tuple(sorted(settings.items()))
+            merged.setdefault(key, dict(params=[], **settings))['params'] += trained
+    return list(merged.values())
 
 
 def _is_no_parameter_line(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ of warm-up 3,125. Base learning rate 0.3 x 4096 / 256 = 4.8.
 optim_wrapper = dict(
     type='GuardedOptimWrapper',
     dtype='bfloat16',
-    optimizer=dict(type='LARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3),
+    optimizer=dict(type='ForeachLARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3),
     constructor='TrainableParamsConstructor',
     # Biases and norm parameters: no weight decay, no layer-wise rate.
     paramwise_cfg=dict(
