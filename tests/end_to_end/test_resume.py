@@ -28,7 +28,7 @@ def train(folder: Path, work_dir: Path, *extra: str, max_iters: int = 9, options
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen]]:
+def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Returns a function that starts a command and writes what it prints to a file."""
     processes = []
 
@@ -48,6 +48,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     for process in processes:
         if process.poll() is None:
             kill(process)
+    # torchrun's workers survive a killed torchrun.
+    subprocess.run(['pkill', '-KILL', '-f', str(tmp_path)], check=False)
 
 
 def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 120) -> None:
@@ -251,6 +253,26 @@ def test_a_dead_rank_ends_the_others_with_a_message(textured_folder, tmp_path, s
     assert 'SIGKILL' in said, said
     assert 'rank      : 1' in said, said
     assert not workers_of(work_dir)
+
+
+def test_a_dead_machine_ends_the_other(textured_folder, tmp_path, start):
+    """Without restarts, and with no launcher that could tell the other machine."""
+    work_dir = tmp_path / 'run'
+    place = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port())
+    command = ['tools/dist_train.sh', str(CONFIG), '1', '--work-dir', str(work_dir)]
+    command += tiny_options(textured_folder, max_iters=10_000)
+    logs = [tmp_path / f'log{node}.txt' for node in (0, 1)]
+    nodes = [start(command, log, **place, NODE_RANK=str(node)) for node, log in enumerate(logs)]
+    wait_for(logs[0], '    3/10000]', nodes[0])
+    # The launcher's workers are no part of its process group.
+    os.kill(workers_of(work_dir)[1], signal.SIGKILL)
+    kill(nodes[1])
+    killed = time.monotonic()
+    assert nodes[0].wait(timeout=60) != 0
+    assert time.monotonic() - killed < 60
+    said = logs[0].read_text()
+    assert 'train.py FAILED' in said, said[-4000:]
+    assert 'Connection' in said, said[-4000:]
 
 
 def test_two_machines_start_again_where_a_rank_died(textured_folder, tmp_path, start):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmengine.hooks import Hook
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
+from tests.tools.test_train import user_environment
 from vito_mm.engine import GuardedOptimWrapper
 from vito_mm.engine.launch import build_runner
 
@@ -127,6 +129,42 @@ def test_a_bad_micro_batch_spoils_its_whole_step(textured_folder, tmp_path):
     for key, value in after.items():
         if 'num_batches_tracked' not in key:
             assert torch.equal(value, before[key]), key
+
+
+TWO_RANKS = """
+import sys, torch, torch.distributed as dist
+from vito_mm.engine import GuardedOptimWrapper
+dist.init_process_group('gloo')
+layer = torch.nn.Linear(2, 1)
+torch.nn.init.ones_(layer.weight)
+wrapper = GuardedOptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
+for step in range(3):
+    # Not wrapped, so that only one rank sees the bad number.
+    bad = step == 1 and dist.get_rank() == 1
+    wrapper.update_params((layer(torch.ones(1, 2)) * (float('nan') if bad else 1)).sum())
+    print('rank', dist.get_rank(), 'step', step, 'skipped', wrapper.skipped_last_step)
+print('rank', dist.get_rank(), 'weight', round(layer.weight[0, 0].item(), 4))
+dist.destroy_process_group()
+"""
+
+
+def test_all_ranks_skip_a_step_that_one_of_them_cannot_make(tmp_path):
+    script = tmp_path / 'worker.py'
+    script.write_text(TWO_RANKS)
+    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', str(script)]
+    run = subprocess.run(
+        [sys.executable, *launch],
+        cwd=REPO,
+        env=user_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = set(run.stdout.splitlines())
+    for rank in (0, 1):
+        for step in range(3):
+            assert f'rank {rank} step {step} skipped {step == 1}' in lines
+        assert f'rank {rank} weight 0.8' in lines
 
 
 def test_an_unknown_dtype_is_named():
