@@ -1,28 +1,15 @@
 """Epochs in clips, and settings that do not fit."""
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 
+from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
 from vito_mm.engine.launch import build_runner
 
-EPOCHS = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        begin=0,
-        end=10,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=290,
-        begin=10,
-        end=300,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
+RECIPE = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
 
 
 def started(cfg):
@@ -48,8 +35,7 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
             'optim_wrapper.accumulative_counts': accumulation,
         },
     )
-    cfg.param_scheduler = EPOCHS
-    cfg.train_cfg = dict(type='ClipTrainLoop', max_epochs=300, clips_per_epoch=1_280_000)
+    cfg.param_scheduler, cfg.train_cfg = RECIPE.param_scheduler, RECIPE.train_cfg
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=4096)
     cfg.optim_wrapper.optimizer.lr = 4.8
     runner = started(cfg)
@@ -96,6 +82,7 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
         ),
         ({'model.projector.in_channels': 191}, r'projector\.in_channels does not fit the 192'),
         ({'model.backbone.out_indices': (3,)}, r'backbone\.out_indices=\(3,\)'),
+        ({'model.backbone.out_indices': (3, 4)}, r'out_indices=\(3, 4\)'),
     ],
 )
 def test_settings_that_do_not_fit_are_named_before_the_first_step(
@@ -115,3 +102,37 @@ def test_another_batch_than_the_rate_is_for_is_told(video_folder, tmp_path):
     started(cfg)
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert 'is for 32 clips an optimizer step, this run has 4' in log.read_text()
+
+
+def test_random_layers_draw_the_same_after_a_restart(textured_folder, tmp_path):
+    """Drop path: its numbers belong to the iteration, not to what the process drew before."""
+
+    def state(name: str, *stops: int) -> dict:
+        for stop in stops:
+            cfg = tiny_config(
+                textured_folder,
+                tmp_path / name,
+                **{'model.backbone.drop_path_rate': 0.5, 'train_cfg.max_iters': 4},
+            )
+            cfg.resume = stop != stops[0]
+            runner = build_runner(cfg)
+            if cfg.resume:
+                torch.manual_seed(99)
+            if stop < 4:
+                runner.register_hook(Stop(stop))
+            runner.train()
+        return torch.load(tmp_path / name / 'iter_4.pth', weights_only=True)['state_dict']
+
+    first, second = state('whole', 4), state('parts', 2, 4)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Stop(Hook):
+    """Ends a run early, with the schedule of the long one."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 == self.iterations:
+            runner.train_loop.stop_training = True

@@ -72,13 +72,19 @@ class VITO(BaseSelfSupervisor):
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        try:
+            super().__init__(
+                backbone=backbone,
+                neck=neck,
+                head=head,
+                data_preprocessor=data_preprocessor,
+                init_cfg=init_cfg,
+            )
+        except AssertionError as error:  # mmpretrain's backbones check out_indices without a word
+            raise ValueError(
+                f'mmpretrain refuses to build the model: {error or "no reason given"}. Is '
+                f'backbone.out_indices={backbone.get("out_indices")} within its stages?'
+            ) from error
         if not 0 < base_momentum < 1:
             raise ValueError(f'base_momentum must be within (0, 1), got {base_momentum}')
         if micro_batch_size is not None:
