@@ -68,8 +68,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def fit_to_machine(cfg: Config) -> None:
     """Let a config written for GPUs run on a machine without one, and say what changes.
 
-    NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, on which bfloat16 is slow as well, and
-    MMEngine's launcher selects a CUDA device.
+    NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, MMEngine's launcher selects a CUDA device,
+    and whether bfloat16 pays depends on the CPU.
     On a machine with a GPU nothing is changed.
 
     Args:
