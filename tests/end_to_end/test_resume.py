@@ -49,7 +49,8 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         if process.poll() is None:
             kill(process)
     # torchrun's workers survive a killed torchrun.
-    subprocess.run(['pkill', '-KILL', '-f', str(tmp_path)], check=False)
+    for number in workers_of(tmp_path).values():
+        os.kill(number, signal.SIGKILL)
 
 
 def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 120) -> None:
@@ -222,7 +223,7 @@ def free_port() -> str:
 
 
 def workers_of(work_dir: Path) -> dict[int, int]:
-    """Process numbers of the training processes of a run, by rank."""
+    """Process numbers of the training processes below a folder, by rank."""
     found = {}
     for folder in Path('/proc').iterdir():
         try:
@@ -231,7 +232,8 @@ def workers_of(work_dir: Path) -> dict[int, int]:
         except (OSError, ValueError):
             continue
         rank = re.search(rb'(?:^|\0)RANK=(\d+)', environment)
-        if rank and str(work_dir).encode() in command and command[1:2] == [b'-u']:
+        ours = any(word.startswith(str(work_dir).encode()) for word in command)
+        if rank and ours and command[1:2] == [b'-u']:
             # The process itself came before the data loader's workers, its forks.
             number = int(folder.name)
             found[int(rank[1])] = min(number, found.get(int(rank[1]), number))
