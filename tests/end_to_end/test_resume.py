@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import REPO
-from tests.tools.test_train import CONFIG, shell, tiny_options, user_environment
+from tests.tools.test_train import CONFIG, free_port, shell, tiny_options, user_environment
 from vito_mm.engine.launch import latest_checkpoint
 
 
@@ -214,12 +213,6 @@ def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):
     assert f'The last whole one is {work_dir}/iter_2.pth' in run.stderr
     assert [file.name for file in work_dir.glob('*.pth*')] == ['iter_2.pth']
     assert latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 def workers_of(work_dir: Path) -> dict[int, int]:

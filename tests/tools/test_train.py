@@ -1,6 +1,7 @@
 """The commands that users type, as they type them."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
         timeout=1200,
         check=False,
     )
+
+
+def free_port() -> str:
+    """Number of a port that is free on this machine."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
 
 
 def tiny_options(folder: Path, max_iters: int = 2) -> list[str]:
@@ -88,12 +96,7 @@ def test_dist_train_runs_on_two_cpu_processes(video_folder, tmp_path):
 
 def test_two_machines_on_one_host(video_folder, tmp_path):
     """Two launches with NNODES=2, as on two machines."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    place = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
+    place = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port())
     command = ['tools/dist_train.sh', CONFIG, '1', '--work-dir', tmp_path / 'run']
     command = [str(part) for part in (*command, *tiny_options(video_folder))]
     nodes = [

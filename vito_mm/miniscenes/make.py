@@ -15,6 +15,8 @@ from typing import Any
 
 import cv2
 
+from vito_mm.atomic import written_aside
+
 from .parts import PARTS, Counts, finish_part, list_jobs, write_item
 from .presets import get_preset
 
@@ -142,9 +144,9 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_record(folder: Path, complete: bool, parameters: dict[str, Any]) -> None:
-    unfinished = folder / f'{RECORD}.{os.getpid()}.tmp'
-    unfinished.write_text(json.dumps({'complete': complete, 'parameters': parameters}, indent=1))
-    os.replace(unfinished, folder / RECORD)
+    record = json.dumps({'complete': complete, 'parameters': parameters}, indent=1)
+    with written_aside(folder / RECORD) as unfinished:
+        unfinished.write_text(record)
 
 
 def _start_part(folder: Path, parameters: dict[str, Any]) -> None:

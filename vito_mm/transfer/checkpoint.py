@@ -22,6 +22,8 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from vito_mm.atomic import written_aside
+
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
 
@@ -362,12 +364,8 @@ def export_backbone(
     }
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
-    try:
-        torch.save(exported, partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_aside(out) as unfinished:
+        torch.save(exported, unfinished)
     return exported
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vito_mm.atomic import written_aside
+
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 """File name endings taken for videos, in any case."""
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -130,8 +132,6 @@ def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -
     if file.suffix != '.jsonl':
         raise ValueError(f'a manifest is written as .jsonl, got {str(file)!r}')
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f'{file.name}.{os.getpid()}.tmp')
-    with unfinished.open('w', encoding='utf-8') as lines:
+    with written_aside(file) as unfinished, unfinished.open('w', encoding='utf-8') as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=False) + '\n')
-    os.replace(unfinished, file)

@@ -1,11 +1,11 @@
 """Checkpoints that are whole or not there."""
 
-import os
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
+from vito_mm.atomic import rename_durably, written_aside
 from vito_mm.registry import HOOKS
 
 UNFINISHED = '.tmp'
@@ -70,8 +70,9 @@ class AtomicCheckpointHook(CheckpointHook):
             )
             self.last_ckpt = str(file)
             if is_main_process():
-                _rename_durably(unfinished, file)
-                _write_text(Path(runner.work_dir) / 'last_checkpoint', str(file))
+                rename_durably(unfinished, file)
+                with written_aside(Path(runner.work_dir) / 'last_checkpoint') as pointer:
+                    pointer.write_text(str(file))
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             previous = previous or _read_text(Path(runner.work_dir) / 'last_checkpoint')
@@ -93,19 +94,6 @@ class AtomicCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return [old for old in outdated if old != step]
-
-
-def _rename_durably(source: Path, target: Path) -> None:
-    """Rename what has reached the disk, so that a power cut leaves one or the other."""
-    with source.open('rb') as file:
-        os.fsync(file.fileno())
-    os.replace(source, target)
-
-
-def _write_text(file: Path, text: str) -> None:
-    unfinished = file.with_name(file.name + UNFINISHED)
-    unfinished.write_text(text)
-    _rename_durably(unfinished, file)
 
 
 def _read_text(file: Path) -> str:

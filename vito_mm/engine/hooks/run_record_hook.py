@@ -1,7 +1,6 @@
 """What a run was: machine, versions, code and data, beside its logs."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.utils.dl_utils import collect_env
 
 import vito_mm
+from vito_mm.atomic import written_aside
 from vito_mm.registry import HOOKS
 
 PACKAGES = (
@@ -75,9 +75,8 @@ class RunRecordHook(Hook):
             environment={key: str(value) for key, value in collect_env().items()},
         )
         file = Path(runner.log_dir) / 'run.json'
-        unfinished = file.with_name(f'{file.name}.tmp')
-        unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
-        os.replace(unfinished, file)
+        with written_aside(file) as unfinished:
+            unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
 
 
 def _describe(dataset: Any) -> Iterator[dict]:
