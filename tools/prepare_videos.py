@@ -1,0 +1,52 @@
+"""Turn a tree of videos into a manifest that training reads; find bad files, make small copies.
+
+Started again, it goes on where it was stopped, and reads new and changed videos only.
+"""
+
+import argparse
+
+from vito_mm.videos.integrity import MAX_PIXELS
+from vito_mm.videos.preparation import run
+from vito_mm.videos.reencoding import PRESETS, Encoding
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', help='folder with videos, or manifest (.jsonl or .csv) of them')
+    parser.add_argument('--out', required=True, help='manifest to write, .jsonl')
+    parser.add_argument('--workers', type=int, help='processes; default: the number of cores')
+    parser.add_argument(
+        '--check', action='store_true', help='decode every frame and compare hashes to find damage'
+    )
+    parser.add_argument('--force', action='store_true', help='read all videos again')
+    parser.add_argument(
+        '--time-limit', type=float, default=3600, help='seconds a video may take; 0: any'
+    )
+    parser.add_argument(
+        '--max-pixels', type=int, default=MAX_PIXELS, help='largest believable frame'
+    )
+    copies = parser.add_argument_group('small copies (H.264, no sound), which the manifest lists')
+    copies.add_argument('--reencode', metavar='DIR', help='folder for the copies')
+    copies.add_argument('--short-side', type=int, default=Encoding.short_side, help='pixels')
+    copies.add_argument(
+        '--gop', type=int, default=Encoding.gop, help='frames between key frames; 1: all are'
+    )
+    copies.add_argument('--crf', type=int, default=Encoding.crf, help='quality of x264, 0 is best')
+    copies.add_argument('--preset', choices=PRESETS, default=Encoding.preset, help='of x264')
+    copies.add_argument(
+        '--fastdecode', action='store_true', help='cheaper to decode, larger (no CABAC, no filter)'
+    )
+    copies.add_argument('--no-b-frames', action='store_true', help='frames in order only')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepare the videos and say what they are like."""
+    raise SystemExit(run(**vars(parse_args())))
+
+
+if __name__ == '__main__':
+    main()

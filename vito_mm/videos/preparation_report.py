@@ -1,0 +1,162 @@
+"""What the user sees of a preparation: its progress, and a summary at the end."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from .integrity import BAD
+
+_SAY_EVERY = 30.0  # seconds, where there is no terminal
+_EDGES = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between key frames
+
+
+class Progress:
+    """Bar on a terminal, now and then a line elsewhere; on stderr.
+
+    Args:
+        total (int): Number of videos.
+    """
+
+    def __init__(self, total: int) -> None:
+        # Comes with MMEngine.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        self.total, self.done, self.skipped, self.bad = total, 0, 0, 0
+        self.start = self.said = time.monotonic()
+        console = Console(stderr=True)
+        # Without the thread that refreshes: processes are forked.
+        self.bar = RichProgress(
+            TextColumn('videos'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('{task.fields[rate]}'),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task('videos', total=total, rate='')
+
+    def __enter__(self) -> 'Progress':
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._show()
+        self.bar.__exit__(*exception)
+
+    def advance(self, skipped: bool = False, bad: bool = False) -> None:
+        """Count a video.
+
+        Args:
+            skipped (bool): Whether it was done before. Defaults to False.
+            bad (bool): Whether it is bad. Defaults to False.
+        """
+        self.done += 1
+        self.skipped += skipped
+        self.bad += bad
+        if time.monotonic() - self.said > (_SAY_EVERY if self.bar.disable else 0.2):
+            self._show()
+
+    def _show(self) -> None:
+        self.said = time.monotonic()
+        rate = (self.done - self.skipped) / max(self.said - self.start, 1e-9)
+        text = f'{rate:.1f} a second, {self.bad} bad'
+        if self.bar.disable:
+            left = f', {(self.total - self.done) / rate / 60:.0f} min left' if rate else ''
+            print(f'{self.done} of {self.total} videos, {text}{left}', file=sys.stderr, flush=True)
+        else:
+            self.bar.update(self.task, completed=self.done, rate=text, refresh=True)
+
+
+@dataclass
+class Summary:
+    """Counts over the rows of a manifest.
+
+    Attributes:
+        num_ok (int): Videos that can be read.
+        num_bad (int): Videos that cannot.
+        num_noted (int): Readable videos with notes.
+        reasons (Counter): Bad videos by the first part of their reason.
+        codecs (Counter): Readable videos by codec.
+        seconds (float): Their length.
+        bytes (int): Their size.
+        spacings (Counter): Their number by the mean seconds between key frames: index of the first
+            edge that is not smaller.
+        num_keyframes (float): Their key frames.
+        num_frames (int): Their frames.
+    """
+
+    num_ok: int = 0
+    num_bad: int = 0
+    num_noted: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    codecs: Counter = field(default_factory=Counter)
+    seconds: float = 0.0
+    bytes: int = 0
+    spacings: Counter = field(default_factory=Counter)
+    num_keyframes: float = 0.0
+    num_frames: int = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a row."""
+        if row['verdict'] == BAD:
+            self.num_bad += 1
+            self.reasons[row['reason'].split(':')[0]] += 1
+            return
+        self.num_ok += 1
+        self.num_noted += 'notes' in row
+        self.codecs[row['codec']] += 1
+        self.seconds += row['seconds']
+        self.num_frames += row['num_frames']
+        self.bytes += row['bytes']
+        mean = row['keyframe_interval']['mean']
+        self.spacings[sum(mean > edge for edge in _EDGES)] += 1
+        self.num_keyframes += row['seconds'] / max(mean, 1e-3)
+
+    def __str__(self) -> str:
+        lines = [
+            f'videos   {self.num_ok + self.num_bad}',
+            f'ok       {self.num_ok}' + (f', {self.num_noted} with notes' * bool(self.num_noted)),
+            f'bad      {self.num_bad}',
+            *(f'         {count:>8}  {reason}' for reason, count in self.reasons.most_common()),
+            f'length   {self.seconds / 3600:.2f} h',
+            f'size     {self.bytes / 1e9:.3f} GB',
+            'codecs   ' + ', '.join(f'{name} {n}' for name, n in self.codecs.most_common()),
+        ]
+        if self.num_ok:
+            lines.append('mean spacing of key frames in a video:')
+            most = max(self.spacings.values())
+            for index, edge in enumerate((*_EDGES, float('inf'))):
+                count = self.spacings[index]
+                name = f'up to {edge:g} s' if edge < float('inf') else f'over {_EDGES[-1]:g} s'
+                bar = '#' * -(-40 * count // most)
+                lines.append(f'  {name:<12} {count:>8}  {bar}'.rstrip())
+        return '\n'.join(lines)
+
+    def hint(self, gop: int = 12) -> str | None:
+        """What rare key frames cost, None if they are not rare.
+
+        Args:
+            gop (int): Frames between key frames of the copies that are suggested. Defaults to 12.
+        """
+        if not self.num_keyframes or self.seconds / self.num_keyframes <= 1:
+            return None
+        spacing = self.seconds / self.num_keyframes
+        decoded = max(1.0, self.num_frames / self.num_keyframes / 2)
+        return (
+            f'Key frames are {spacing:.1f} s apart on average: to show one frame, a reader decodes '
+            f'about {decoded:.0f}. In copies with a key frame every {gop} frames it decodes about '
+            f'{gop // 2}, of fewer pixels: see --reencode.'
+        )
