@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,8 +20,15 @@ def write_video(
     size: tuple[int, int] = (64, 48),
     gop: int = 12,
     texture: int | None = None,
+    times: Sequence[float] | None = None,
+    codec: str = 'libx264',
+    pix_fmt: str = 'yuv420p',
+    rotation: int = 0,
+    seconds_of_audio: float = 0.0,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write an H.264 clip that tells its frame index: tens in the left half, ones in the right.
+    """Write a clip that tells its frame index: tens in the left half, ones in the right.
 
     Args:
         path: File to write.
@@ -29,16 +37,32 @@ def write_video(
         size: Width and height in pixels.
         gop: Frames between key frames.
         texture: Seed of a pattern of blocks that the clip shows all the time instead.
+        times: When the frames are shown, in seconds, in place of ``fps``.
+        codec: Encoder.
+        pix_fmt: Pixel format.
+        rotation: Degrees, counter-clockwise, by which players turn the picture.
+        seconds_of_audio: Length of a silent audio track.
+        options: Further options of the encoder.
+        container_options: Options of the container.
 
     Returns:
         Path: The file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=fps, options={'g': str(gop), 'crf': '10'})
+    times = np.arange(num_frames) / fps if times is None else times
+    base = Fraction(1, 1000) if len(set(np.diff(times).round(6))) > 1 else Fraction(1, fps)
+    quality = {'libx264': {'crf': '10'}, 'mpeg4': {'qmin': '1', 'qmax': '2'}}.get(codec, {})
+    with av.open(str(path), 'w', options=container_options or {}) as container:
+        options = {'g': str(gop)} | quality | (options or {})
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height = size
-        stream.pix_fmt = 'yuv420p'
-        for index in range(num_frames):
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = base
+        stream.codec_context.bit_rate = 4_000_000
+        if rotation:
+            stream.set_display_rotation(rotation)
+        audio = container.add_stream('aac', rate=8000) if seconds_of_audio else None
+        for index, time in enumerate(times):
             image = np.empty((size[1], size[0], 3), np.uint8)
             image[:, : size[0] // 2], image[:, size[0] // 2 :] = (
                 16 * digit + 20 for digit in divmod(index, 10)
@@ -46,8 +70,15 @@ def write_video(
             if texture is not None:
                 blocks = np.random.default_rng(texture).integers(0, 256, (6, 8, 3), dtype=np.uint8)
                 image = np.kron(blocks, np.ones((size[1] // 6, size[0] // 8, 1), np.uint8))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+            frame.pts, frame.time_base = round(time / base), base
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if audio:
+            silence = np.zeros((1, int(8000 * seconds_of_audio)), np.float32)
+            samples = av.AudioFrame.from_ndarray(silence, format='fltp', layout='mono')
+            samples.sample_rate, samples.pts = 8000, 0
+            container.mux([*audio.encode(samples), *audio.encode()])
     return path
 
 

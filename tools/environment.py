@@ -700,7 +700,6 @@ PARTS = (
     ('mmseg', 'mmseg.models', 'mmsegmentation', f'{PINNED}openmmlab.txt'),
     ('mmdet', 'mmdet.models', 'mmdet', f'{PINNED}openmmlab.txt'),
     ('mim', 'mim', 'openmim', f'pip install --no-deps openmim==0.3.9 && {PINNED}openmim-needs.txt'),
-    ('decord', 'decord', 'decord', 'pip install decord==0.6.0'),
     ('av', 'av', 'av', 'pip install av'),
     ('vito_mm', 'vito_mm', 'vito_mm', 'pip install --no-build-isolation --no-deps -e .'),
 )

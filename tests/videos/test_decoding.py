@@ -1,34 +1,164 @@
 """Decoding of known frames and of damaged files."""
 
+import importlib.util
 import os
 import struct
+import subprocess
+import sys
+import tarfile
 import zlib
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import frame_index
+from tests.conftest import REPO, frame_index, write_video
+from tests.videos.layouts import (
+    LAYOUTS,
+    environment_of_torchcodec,
+    frame_times,
+    misplaced,
+    run_in_process,
+    write_layouts,
+)
 from vito_mm.videos import VideoReadError, decode_frames
 
 
-@pytest.mark.parametrize('fps', [10, 25, 50])
-def test_frames_are_those_on_screen_at_the_times(make_video, fps):
-    path = make_video(num_frames=100, fps=fps)
-    # In any order, repeated, on a boundary, in the middle of a frame, beyond the end.
-    wanted = np.array([40.5, 3.0, 3.0, 77.01, 0.0, 99.99, 500.0])
+@pytest.fixture(scope='module')
+def layouts(tmp_path_factory) -> dict:
+    return write_layouts(tmp_path_factory.mktemp('layouts'))
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+def test_frames_are_those_on_screen_at_the_times(layouts, layout, backend):
+    assert misplaced(layout, layouts[layout], backend) == []
+
+
+def test_torchcodec_gives_the_same_frames(layouts, tmp_path):
+    """In a process that finds FFmpeg, which the system may not have."""
+    if importlib.util.find_spec('torchcodec') is None:
+        pytest.skip('torchcodec is not installed')
+    environment = environment_of_torchcodec(tmp_path / 'ffmpeg')
+    folder = next(iter(layouts.values())).parent
+    assert run_in_process('torchcodec', folder, environment) == ''
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_duration_is_that_of_all_frames(layouts, layout):
+    """From the first frame to the end of the last one, which lasts as long as most do."""
+    seen = []
+    decode_frames(layouts[layout], lambda duration: seen.append(duration) or np.zeros(1))
+    times = frame_times(layout)
+    assert seen == [pytest.approx(times[-1] + 0.04, abs=0.08)]
+
+
+@pytest.mark.parametrize('layout', ['B-frames', 'turned by 90', 'odd size', 'VP9', '10 bit'])
+def test_backends_agree_on_pixels(layouts, layout):
+    def decode(backend, **kwargs):
+        return decode_frames(layouts[layout], lambda d: np.array([0.1, 1.7]), backend, **kwargs)[0]
+
+    frames = decode('pyav')
+    for backend in ('decord', 'opencv'):
+        for ours, theirs in zip(frames, decode(backend), strict=True):
+            assert np.abs(ours.astype(int) - theirs).max() <= 3
+    for ours, theirs in zip(frames, decode('pyav', channel_order='bgr'), strict=True):
+        assert np.abs(ours[..., ::-1].astype(int) - theirs).max() <= 3
+
+
+@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+def test_short_side(tmp_path, backend):
+    """Smaller frames of the same content; never larger ones."""
+    path = write_video(tmp_path / 'x.mp4', num_frames=20, size=(192, 144), rotation=90)
+    for short_side, shape in ((48, (64, 48, 3)), (500, (192, 144, 3))):
+        frames, _ = decode_frames(path, lambda d: np.array([0.5]), backend, short_side=short_side)
+        assert frames[0].shape == shape
+        assert frame_index(np.rot90(frames[0], -1)) == 12
+
+
+def test_a_frame_asked_for_twice_is_decoded_once(make_video):
+    frames, begins = decode_frames(make_video(), lambda duration: np.array([3.0, 1.0, 3.01]))
+    assert frames[0] is frames[2]
+    assert [frame_index(frame) for frame in frames] == [75, 25, 75]
+    np.testing.assert_allclose(begins, [3.0, 1.0, 3.0], atol=1e-6)
+    assert {(frame.shape, frame.dtype) for frame in frames} == {((48, 64, 3), np.dtype('u1'))}
+
+
+def test_a_long_file_is_sought_and_not_read(tmp_path, monkeypatch):
+    """Matroska and MPEG-TS beyond the size that is read into memory, and a wrong frame nowhere."""
+    from vito_mm.videos.backends import pyav_backend
+
+    monkeypatch.setattr(pyav_backend, '_IN_MEMORY', 0)
+    times = np.arange(140) / 5
+    for name in ('long.mkv', 'long.ts', 'long.mp4'):
+        path = write_video(tmp_path / name, times=times, fps=5, gop=20)
+        for wanted in ([27.95, 0.0, 14.3, 14.9], [20.1, 20.2, 20.7], [3.9, 4.0, 26.0]):
+            frames, _ = decode_frames(path, lambda duration, wanted=wanted: np.array(wanted))
+            assert [frame_index(frame) for frame in frames] == [int(5 * t + 1e-3) for t in wanted]
+
+
+@pytest.mark.parametrize('kind', ['folder', 'tar'])
+def test_frames_kept_as_images(tmp_path, kind):
+    folder = tmp_path / 'video ü'
+    folder.mkdir()
+    for index in range(20):
+        image = np.full((8, 8, 3), 10 * index, np.uint8)
+        image[..., 0] = 5  # BGR
+        cv2.imwrite(str(folder / f'{index:04d}.png'), image)
+    (folder / 'notes.txt').write_text('no frame')
+    path = folder
+    if kind == 'tar':
+        path = tmp_path / 'video.tar'
+        with tarfile.open(path, 'w') as archive:
+            archive.add(folder, 'video')
     seen = []
 
     def choose_times(duration):
         seen.append(duration)
-        return (wanted + 1e-6) / fps
+        return np.array([0.95, 0.0, 0.5, 50.0])
 
-    frames, begins = decode_frames(path, choose_times)
-    assert [frame_index(frame) for frame in frames] == [40, 3, 3, 77, 0, 99, 99]
-    np.testing.assert_allclose(begins * fps, [40, 3, 3, 77, 0, 99, 99], atol=1e-3)
-    assert seen == [pytest.approx(100 / fps)]
-    assert frames.shape == (7, 48, 64, 3)
-    assert frames.dtype == np.uint8
+    frames, begins = decode_frames(path, choose_times, fps=10)
+    assert seen == [pytest.approx(2.0)]
+    assert [frame[0, 0].tolist() for frame in frames] == [
+        [90, 90, 5],
+        [0, 0, 5],
+        [50, 50, 5],
+        [190, 190, 5],
+    ]
+    np.testing.assert_allclose(begins, [0.9, 0, 0.5, 1.9])
+    assert decode_frames(path, choose_times)[1][2] == pytest.approx(0.48)  # 25 a second
+
+
+def test_bad_archives_of_images_are_named(tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'page.tar').write_text('<html>404</html>' * 100)
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'one' / '0.jpg').write_bytes(b'no image')
+    for name, reason in (('empty', 'holds no images'), ('page.tar', '.'), ('one', 'image 0.jpg')):
+        with pytest.raises(VideoReadError, match=reason) as error:
+            decode_frames(tmp_path / name, lambda duration: np.zeros(1))
+        assert error.value.path == str(tmp_path / name)
+
+
+def test_unknown_settings_are_named(make_video):
+    with pytest.raises(ValueError, match=r"'vlc', known are pyav, decord, torchcodec, opencv"):
+        decode_frames(make_video(), lambda duration: np.zeros(1), backend='vlc')
+    with pytest.raises(ValueError, match="'rgb' or 'bgr'"):
+        decode_frames(make_video(), lambda duration: np.zeros(1), channel_order='grb')
+
+
+@pytest.mark.parametrize(
+    ('backend', 'module', 'extra'), [('pyav', 'av', 'video'), ('decord', 'decord', 'decord')]
+)
+def test_a_missing_backend_names_its_extra(tmp_path, make_video, backend, module, extra):
+    """In a process where the import fails as it does without the package."""
+    code = (
+        f'import sys; sys.modules[{module!r}] = None\n'
+        'import numpy as np; from vito_mm.videos import decode_frames\n'
+        f'decode_frames({str(make_video())!r}, lambda d: np.zeros(1), {backend!r})'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=REPO)
+    assert f'pip install "vito_mm[{extra}]"' in result.stderr.splitlines()[-1]
 
 
 def damage(path, kind):
@@ -86,9 +216,9 @@ def test_images_are_rgb_and_turned_as_exif_says(tmp_path):
     segment = b'\xff\xe1' + struct.pack('>H', len(tiff) + 2) + tiff
     (tmp_path / 'turned.jpg').write_bytes(jpeg[:2] + segment + jpeg[2:])
     frames, begins = decode_frames(tmp_path / 'turned.jpg', no_times)
-    assert frames.shape == (2, 32, 16, 3)
+    assert [frame.shape for frame in frames] == [(32, 16, 3)] * 2
     assert begins.tolist() == [0, 0]
-    red, green, blue = frames[1, :16].reshape(-1, 3).mean(axis=0)
+    red, green, blue = frames[1][:16].reshape(-1, 3).mean(axis=0)
     assert red > 180
     assert max(green, blue) < 20
 

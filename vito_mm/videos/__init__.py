@@ -1,13 +1,18 @@
 """Video files: which there are, which frames to take, and their pixels. No OpenMMLab in here."""
 
-from .decoding import VideoReadError, decode_frames
-from .manifest import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_videos, read_manifest, write_manifest
+from .backends import BACKENDS
+from .decoding import decode_frames
+from .errors import VideoReadError
+from .frame_archives import IMAGE_EXTENSIONS
+from .manifest import VIDEO_EXTENSIONS, Manifest, find_videos, read_manifest, write_manifest
 from .sampling import SAMPLING_METHODS, place_segment, sample_offsets
 
 __all__ = [
+    'BACKENDS',
     'IMAGE_EXTENSIONS',
     'SAMPLING_METHODS',
     'VIDEO_EXTENSIONS',
+    'Manifest',
     'VideoReadError',
     'decode_frames',
     'find_videos',

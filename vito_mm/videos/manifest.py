@@ -5,20 +5,25 @@ are. Relative paths are relative to the folder of the manifest, so that a data s
 """
 
 import csv
+import hashlib
 import json
+import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vito_mm.atomic import written_aside
+
+from .errors import VideoReadError
 
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 """File name endings taken for videos, in any case."""
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-"""File name endings taken for images, in any case."""
 
 _NUMBERS = {'label': int, 'num_frames': int, 'fps': float, 'seconds': float}
+_BAD = (b'"verdict": "bad"', b'"verdict":"bad"')
 
 
 def find_videos(
@@ -51,9 +56,116 @@ def find_videos(
     return [{'path': path} for path in sorted(paths)]
 
 
-def read_manifest(
-    file: str | os.PathLike, root: str | os.PathLike | None = None
-) -> list[dict[str, Any]]:
+class Manifest(Sequence):
+    """Rows of a table of videos, each parsed when it is asked for.
+
+    The table stays in the page cache of the machine: a million rows take a few megabytes of memory
+    of their own, and the processes that train on it, data workers included, share it. Replace the
+    file of a running training by another (as :func:`write_manifest` does) rather than overwrite it.
+
+    Rows with ``"verdict": "bad"`` are left out.
+
+    Args:
+        source (str): What errors call the table, e.g. its file.
+        root (str): Folder that relative paths start from.
+        file (str, optional): JSON lines to map into memory.
+        lines (bytes): JSON lines, if there is no file. Defaults to b''.
+    """
+
+    def __init__(self, source: str, root: str, file: str | None = None, lines: bytes = b'') -> None:
+        self.source, self.root, self.file, self.lines = source, root, file, lines
+        self._buffer = self._map()
+        self._spans = _lines_of(self._buffer)
+
+    def _map(self) -> mmap.mmap | bytes:
+        if self.file is None or os.path.getsize(self.file) == 0:
+            return self.lines
+        with open(self.file, 'rb') as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != '_buffer'}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._buffer = self._map()
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """One row as a dict, its ``path`` joined with the root; or a part of the table.
+
+        Raises:
+            VideoReadError: If the row cannot be read; names its line.
+        """
+        if isinstance(index, slice):
+            part = object.__new__(type(self))
+            part.__dict__.update(self.__dict__, _spans=self._spans[index])
+            return part
+        start, end = self._spans[index]
+        line = self._buffer[start:end].decode('utf-8', 'surrogateescape')
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise self._unreadable(start, f'not JSON ({error})') from None
+        if isinstance(row, str):  # what _rows_of_csv found
+            raise self._unreadable(start, row)
+        if not isinstance(row, dict):
+            raise self._unreadable(start, f'not a JSON object but {row!r}')
+        if not isinstance(row.get('path'), str) or not row['path']:
+            raise self._unreadable(start, 'no "path" in this row')
+        row['path'] = os.path.join(self.root, row['path'])
+        return row
+
+    def _unreadable(self, start: int, reason: str) -> VideoReadError:
+        number = self._buffer[:start].count(b'\n') + 1
+        if self.source.endswith('.csv'):
+            number += 1  # the header
+        return VideoReadError(f'{self.source}, line {number}', reason)
+
+    def fingerprint(self) -> str:
+        """Hash of the table.
+
+        Returns:
+            str: SHA-256 in hexadecimal digits.
+        """
+        return hashlib.sha256(self._buffer).hexdigest()
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any] | str], source: str, root: str = ''):
+        """Make a table of rows.
+
+        Args:
+            rows (Iterable): Mappings with ``path``; or, in place of a row that cannot be read, the
+                reason.
+            source (str): What errors call the table.
+            root (str): Folder that relative paths start from. Defaults to ''.
+
+        Returns:
+            Manifest: The table.
+        """
+        return cls(source, root, lines=b''.join(map(_to_line, rows)))
+
+
+def _lines_of(buffer: mmap.mmap | bytes) -> np.ndarray:
+    """Start and end of every line that is not empty and not of a bad video, shape (n, 2)."""
+    size = len(buffer)
+    data = np.frombuffer(buffer, np.uint8) if size else np.zeros(0, np.uint8)
+    chunk = 2**24
+    ends = [np.flatnonzero(data[i : i + chunk] == ord('\n')) + i for i in range(0, size, chunk)]
+    ends = np.concatenate([*ends, [size]]).astype(np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    keep = ends > starts
+    for mark in _BAD:
+        position = buffer.find(mark)
+        while position >= 0:
+            keep[np.searchsorted(ends, position)] = False
+            position = buffer.find(mark, position + 1)
+    return np.stack([starts, ends], axis=1)[keep]
+
+
+def read_manifest(file: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
     """Read a manifest.
 
     Args:
@@ -61,61 +173,58 @@ def read_manifest(
         root: Folder that relative paths start from. Defaults to the folder of the manifest.
 
     Returns:
-        list[dict]: One dict a video; ``path`` is joined with ``root``, numbers are numbers.
+        Manifest: One dict a video; ``path`` is joined with ``root``, numbers are numbers. A row
+        that cannot be read is an error only when it is asked for.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the ending is unknown, a row cannot be read (named by line), or there is no
-            row at all.
+        ValueError: If the ending is unknown, the header of a CSV has no ``path``, or there is no
+            row of a video that is not bad.
     """
     file = Path(file)
     root = os.fspath(file.parent if root is None else root)
     if not file.is_file():
         raise FileNotFoundError(f'there is no manifest {str(file)!r}')
-    readers = {'.jsonl': _read_json_lines, '.csv': _read_csv}
-    if file.suffix not in readers:
+    if file.suffix == '.jsonl':
+        manifest = Manifest(str(file), root, file=str(file))
+    elif file.suffix == '.csv':
+        manifest = Manifest.from_rows(_rows_of_csv(file), str(file), root)
+    else:
         raise ValueError(f'a manifest ends in .jsonl or .csv, got {str(file)!r}')
-    rows = []
-    for line, row in readers[file.suffix](file):
-        if not isinstance(row.get('path'), str) or not row['path']:
-            raise ValueError(f'{file}, line {line}: no "path" in this row')
-        rows.append({**row, 'path': os.path.join(root, row['path'])})
-    if not rows:
-        raise ValueError(f'the manifest {str(file)!r} lists no video')
-    return rows
+    if not len(manifest):
+        raise ValueError(f'the manifest {str(file)!r} lists no video, or none that is not bad')
+    return manifest
 
 
-def _read_json_lines(file: Path) -> Iterator[tuple[int, dict]]:
-    with file.open(encoding='utf-8') as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f'{file}, line {number}: not JSON ({error})') from None
-            if not isinstance(row, dict):
-                raise ValueError(f'{file}, line {number}: not a JSON object but {row!r}')
-            yield number, row
-
-
-def _read_csv(file: Path) -> Iterator[tuple[int, dict]]:
-    with file.open(encoding='utf-8', newline='') as lines:
+def _rows_of_csv(file: Path) -> Iterator[dict[str, Any] | str]:
+    with file.open(encoding='utf-8', errors='surrogateescape', newline='') as lines:
         table = csv.DictReader(lines)
         if 'path' not in (table.fieldnames or ()):
             raise ValueError(f'{file}: the header has no column "path" but {table.fieldnames}')
         for row in table:
-            for name, number in _NUMBERS.items():
-                if row.get(name) in (None, ''):
-                    row.pop(name, None)
-                    continue
-                try:
-                    row[name] = number(row[name])
-                except ValueError:
-                    raise ValueError(
-                        f'{file}, line {table.line_num}: {name} is {row[name]!r}, not a number'
-                    ) from None
-            yield table.line_num, row
+            yield _with_numbers(row)
+
+
+def _with_numbers(row: dict[str, Any]) -> dict[str, Any] | str:
+    for name, number in _NUMBERS.items():
+        if row.get(name) in (None, ''):
+            row.pop(name, None)
+            continue
+        try:
+            row[name] = number(row[name])
+        except ValueError:
+            return f'{name} is {row[name]!r}, not a number'
+    row.pop(None, None)  # fields beyond the header
+    return row
+
+
+def _to_line(row: Mapping[str, Any] | str) -> bytes:
+    """A row as a line of JSON; names that are not UTF-8 are escaped."""
+    row = row if isinstance(row, str) else dict(row)
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b'\n'
+    except UnicodeEncodeError:
+        return json.dumps(row).encode() + b'\n'
 
 
 def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -132,6 +241,6 @@ def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -
     if file.suffix != '.jsonl':
         raise ValueError(f'a manifest is written as .jsonl, got {str(file)!r}')
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(file) as unfinished, unfinished.open('w', encoding='utf-8') as lines:
+    with written_aside(file) as unfinished, unfinished.open('wb') as lines:
         for row in rows:
-            lines.write(json.dumps(row, ensure_ascii=False) + '\n')
+            lines.write(_to_line(row))

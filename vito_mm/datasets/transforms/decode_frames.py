@@ -5,11 +5,12 @@ from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
 from vito_mm.videos import decode_frames, place_segment
+from vito_mm.videos.backends import load_backend
 
 
 @TRANSFORMS.register_module()
 class DecodeFrames(BaseTransform):
-    """Decode the frames that :class:`SampleFrames` asked for, with one open and one request.
+    """Decode the frames that :class:`SampleFrames` asked for, in one pass over the file.
 
     Frames come out as BGR, OpenMMLab's convention, on which mmpretrain's transforms rely.
 
@@ -19,15 +20,38 @@ class DecodeFrames(BaseTransform):
     - segment
     - segment_start
     - segment_offsets
+    - fps (float, optional): Frames per second of a folder or tar of images.
 
     **Added Keys:**
 
     - imgs (list[np.ndarray]): One BGR uint8 frame a view, shape (height, width, 3).
     - frame_times (np.ndarray): When these frames begin, in seconds, shape (num_views, ).
 
+    Args:
+        backend (str): Decoder of video files: ``'pyav'``, ``'decord'``, ``'torchcodec'`` or
+            ``'opencv'``. All give the same frames. Defaults to 'pyav', the fastest.
+        short_side (int, optional): Short side in pixels to which larger frames are scaled down
+            while they are converted. Defaults to None, which means the video's own size.
+        time_limit (float, optional): Seconds after which a video is given up. None means never.
+            Defaults to 60.
+
     Raises:
+        ValueError: At build time, if a setting makes no sense.
+        ImportError: At build time, if the decoder is not installed; names the extra that has it.
         VideoReadError: If the file cannot be decoded.
     """
+
+    def __init__(
+        self, backend: str = 'pyav', short_side: int | None = None, time_limit: float | None = 60.0
+    ) -> None:
+        load_backend(backend)
+        if short_side is not None and short_side < 1:
+            raise ValueError(f'short_side must be a positive number of pixels, got {short_side}')
+        if time_limit is not None and time_limit <= 0:
+            raise ValueError(f'time_limit must be a positive number of seconds, got {time_limit}')
+        self.backend = backend
+        self.short_side = short_side
+        self.time_limit = time_limit
 
     def transform(self, results: dict) -> dict:
         """Add the frames to the results."""
@@ -37,9 +61,19 @@ class DecodeFrames(BaseTransform):
                 results['segment_offsets'], results['segment'], results['segment_start'], duration
             )
 
-        frames, results['frame_times'] = decode_frames(results['video_path'], choose_times)
-        results['imgs'] = list(np.ascontiguousarray(frames[..., ::-1]))
+        results['imgs'], results['frame_times'] = decode_frames(
+            results['video_path'],
+            choose_times,
+            backend=self.backend,
+            channel_order='bgr',
+            short_side=self.short_side,
+            time_limit=self.time_limit,
+            fps=results.get('fps'),
+        )
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return (
+            f'{type(self).__name__}(backend={self.backend!r}, short_side={self.short_side}, '
+            f'time_limit={self.time_limit})'
+        )

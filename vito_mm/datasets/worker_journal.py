@@ -1,0 +1,46 @@
+"""What each data worker is reading, so that its death can be traced to a file."""
+
+import os
+
+import torch
+from torch.utils.data import get_worker_info
+
+_SLOTS, _PID, _PATH = 256, 8, 4096
+
+
+class WorkerJournal:
+    """A table in shared memory with one line a worker: its process and the file it reads.
+
+    A worker that FFmpeg or the kernel kills can report nothing itself.
+    """
+
+    def __init__(self) -> None:
+        self._lines = torch.zeros(_SLOTS, _PID + _PATH, dtype=torch.uint8).share_memory_()
+
+    def write(self, path: str) -> None:
+        """Enter what this process starts to read; in the main process nothing is done.
+
+        Args:
+            path (str): File; an empty one when it is read.
+        """
+        worker = get_worker_info()
+        if worker is None:
+            return
+        line = self._lines[worker.id % _SLOTS].numpy()
+        line[:_PID] = memoryview(os.getpid().to_bytes(_PID, 'little'))
+        data = os.fsencode(path)[:_PATH].ljust(_PATH, b'\0')
+        line[_PID:] = memoryview(data)
+
+    def read(self, pid: int) -> str | None:
+        """Look up what a worker was reading when it died.
+
+        Args:
+            pid (int): Process of the worker.
+
+        Returns:
+            str | None: The file; None if it was between two files.
+        """
+        for line in self._lines.numpy():
+            if int.from_bytes(line[:_PID].tobytes(), 'little') == pid:
+                return os.fsdecode(line[_PID:].tobytes().rstrip(b'\0')) or None
+        return None

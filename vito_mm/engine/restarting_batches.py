@@ -1,0 +1,108 @@
+"""Batches of a data loader whose workers may die."""
+
+import logging
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader
+
+from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.datasets.video_dataset import VideoDataset
+
+
+class RestartingBatches:
+    """Endless batches; workers that were killed are started again at the first missing batch.
+
+    A decoder may crash on a damaged file, and Linux kills workers when memory runs out. What a
+    worker was reading is known (:class:`vito_mm.datasets.WorkerJournal`): a file that ends two
+    workers is not read any more in this run and reported as skipped.
+
+    Args:
+        dataloader (DataLoader): With a :class:`~vito_mm.datasets.ClipSampler`, which tells where to
+            go on.
+        clips_per_batch (int): Clips of a batch over all ranks.
+        max_restarts (int): Restarts before the next ``within`` batches at which the error is
+            raised. Defaults to 10.
+        within (int): Batches after which restarts are forgotten. Defaults to 100.
+
+    Raises:
+        RuntimeError: That of the data loader, once workers have died too often.
+    """
+
+    def __init__(
+        self,
+        dataloader: DataLoader,
+        clips_per_batch: int,
+        max_restarts: int = 10,
+        within: int = 100,
+    ) -> None:
+        self.dataloader = dataloader
+        self.sampler: ClipSampler = dataloader.sampler
+        self.clips_per_batch = clips_per_batch
+        self.max_restarts, self.within = max_restarts, within
+        self.restarts = self.batches_since = 0
+        self.deaths: Counter[str] = Counter()
+        self.iterator = self._start()
+
+    def _start(self) -> Iterator[Any]:
+        # PyTorch's handler raises in the middle of whatever the main process computes. Without it
+        # the death is noticed, within seconds, when a batch is waited for.
+        before = signal.getsignal(signal.SIGCHLD)
+        iterator = iter(self.dataloader)
+        signal.signal(signal.SIGCHLD, before)
+        return iterator
+
+    def __iter__(self) -> 'RestartingBatches':
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                batch = next(self.iterator)
+            except RuntimeError as error:
+                dead = re.search(r'DataLoader worker \(pid\(s\) ([\d, ]+)\) exited', str(error))
+                if dead is None or self.restarts >= self.max_restarts:
+                    raise
+                self._restart([int(pid) for pid in dead[1].split(',')])
+                continue
+            self.sampler.start += self.clips_per_batch
+            self.batches_since += 1
+            if self.batches_since >= self.within:
+                self.restarts = 0
+            return batch
+
+    def _restart(self, pids: list[int]) -> None:
+        self.restarts += 1
+        self.batches_since = 0
+        for dataset in _video_datasets(self.dataloader.dataset):
+            for path in filter(None, map(dataset.journal.read, pids)):
+                self.deaths[path] += 1
+                if self.deaths[path] >= 2:
+                    dataset.deadly.add(path)
+                    _warn(f'{path} ended two data workers and is not read any more')
+                else:
+                    _warn(f'a data worker died while it read {path}')
+        _warn(
+            f'data worker {", ".join(map(str, pids))} was killed (out of memory, or a crash in a '
+            f'decoder): starting the workers again at clip {self.sampler.start}, restart '
+            f'{self.restarts} of at most {self.max_restarts}'
+        )
+        del self.iterator
+        self.dataloader._iterator = None  # persistent workers would be asked again
+        self.iterator = self._start()
+
+
+def _video_datasets(dataset: Any) -> list[VideoDataset]:
+    """The data sets of videos within MMEngine's wrappers."""
+    if isinstance(dataset, VideoDataset):
+        return [dataset]
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [found for part in inner if part is not None for found in _video_datasets(part)]
+
+
+def _warn(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)

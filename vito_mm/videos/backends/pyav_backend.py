@@ -1,0 +1,412 @@
+"""PyAV: demuxes and decodes only what the wanted frames need.
+
+What makes it fast (``benchmarks/data_loading.py`` measures it): the file is opened without a trial
+decoder; packets are read until the wanted frame is certain, not to the end of the file; frames that
+no other frame refers to are not decoded unless wanted; behind the last wanted frame the decoder is
+drained and not fed further; only wanted frames are converted. None of it changes a pixel.
+"""
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from vito_mm.videos.errors import VideoReadError
+
+from .request import TOLERANCE, Request
+
+_IN_MEMORY = 2**26
+"""Bytes of a file without an index of its frames up to which all its packets are read at once."""
+_LONG_WAY = 4.0
+"""Seconds between wanted frames from which a seek is tried where key frames are not known."""
+
+
+def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
+    """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
+    try:
+        with _opened(request) as (container, stream):
+            return _decode(request, container, stream)
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise VideoReadError(request.path, f'{reason} (FFmpeg)') from None
+
+
+@contextmanager
+def _opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
+    # Opening a decoder by trial tells what the first packet tells as well, and costs more than all
+    # else together. Only these containers say in their header what FFmpeg needs to know of the
+    # order of frames; the trial is for the others.
+    try:
+        container = av.open(request.path, stream_options=[{'codec_whitelist': 'none'}])
+    except ValueError:  # the container has no streams before it is searched
+        container = av.open(request.path)
+    video = _video_stream(container)
+    if not (
+        video is None
+        or container.format.name.startswith('mov')
+        or video.codec_context.name in ('vp8', 'vp9', 'av1', 'libdav1d')
+    ):
+        container.close()
+        container = av.open(request.path)
+        video = _video_stream(container)
+    with container:
+        if video is None:
+            kinds = sorted({stream.type for stream in container.streams})
+            raise VideoReadError(
+                request.path, f'no video stream, only {", ".join(kinds) or "nothing"}'
+            )
+        video.codec_context.thread_count = 1
+        yield container, video
+
+
+def _video_stream(container: InputContainer) -> VideoStream | None:
+    """First video stream that is not the picture on a record's cover."""
+    for stream in container.streams.video:
+        if not stream.disposition & stream.disposition.attached_pic:
+            return stream
+    return None
+
+
+def _decode(
+    request: Request, container: InputContainer, stream: VideoStream
+) -> tuple[list[np.ndarray], np.ndarray]:
+    request.check_size(stream.codec_context.width, stream.codec_context.height)
+    reader = _Reader(request, stream, _packets(request, container, stream))
+    packets = reader.packets
+    times = request.times_within(packets.duration)
+    ticks = [packets.first + int((time + TOLERANCE) / stream.time_base) for time in times]
+    ordered = sorted(set(ticks))
+    keys = packets.key_frames_before(ordered)
+    found: dict[int, tuple[np.ndarray, float]] = {}
+    convert, current = _Converter(request), None
+    for i, tick in enumerate(ordered):
+        if i == 0 or keys[i] != keys[i - 1]:
+            reader.start(keys[i], tick)
+            current = None
+        frame = reader.frame_at(tick, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i])
+        if frame is not current:
+            current, image = frame, convert(frame)
+        found[tick] = image, float((reader.begin - packets.first) * stream.time_base)
+    return [found[tick][0] for tick in ticks], np.array([found[tick][1] for tick in ticks])
+
+
+class _Converter:
+    """Frames of the decoder as images: upright, in the wanted size and order of channels."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.format = {'rgb': 'rgb24', 'bgr': 'bgr24'}[request.channel_order]
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        self.request.check_size(frame.width, frame.height)
+        width, height = self.request.scaled_size(frame.width, frame.height)
+        smaller = (width, height) != (frame.width, frame.height)
+        image = self.reformatter.reformat(
+            frame, width, height, self.format, interpolation='AREA' if smaller else 'BILINEAR'
+        ).to_ndarray()
+        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
+        return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+
+
+class _Reader:
+    """Frames at increasing times, between one seek and the next.
+
+    Args:
+        request (Request): What to read.
+        stream (VideoStream): Its video stream.
+        packets (_Packets): Where its packets come from.
+    """
+
+    def __init__(self, request: Request, stream: VideoStream, packets: '_Packets') -> None:
+        self.request, self.packets = request, packets
+        self.decoder = stream.codec_context
+        self.time_base = float(stream.time_base)
+        self.used = False
+        self.begin = None
+        """Time stamp of the frame that :meth:`frame_at` returned."""
+
+    def start(self, key: int | None, tick: int) -> None:
+        """Go to a key frame from which the frame at a time can be decoded."""
+        if self.used:
+            self.decoder.flush_buffers()
+        self.used = True
+        for attempt in range(8):
+            self.source = self.packets.read_from(key, tick, attempt)
+            self.queue: deque[Packet] = deque()
+            self.known: list[int] = []
+            self.horizon, self.at_end = -inf, False
+            self._look_ahead(tick)
+            # Indices give decoding times, and seeks may land behind the wanted frame or between
+            # key frames.
+            key_frame = next((packet for packet in self.queue if packet.is_keyframe), None)
+            if key_frame and (key_frame.pts is None or key_frame.pts <= tick):
+                break
+        self.decoded: dict[int, VideoFrame] = {}
+        self.drained = False
+        self.begin = self.frame = None
+        self.counted = iter(self.packets.output_order(self.queue)) if self.queue else iter(())
+
+    def frame_at(self, tick: int, is_last: bool) -> VideoFrame:
+        """Decode the frame on screen at a time, not before that of the last call.
+
+        Args:
+            tick (int): Time stamp.
+            is_last (bool): Whether nothing behind it is wanted before the next start.
+        """
+        self._look_ahead(tick)
+        position = bisect_right(self.known, tick)
+        if position:
+            wanted = self.known[position - 1]
+            del self.known[: position - 1]
+        else:
+            wanted = None
+        if wanted is None or (self.at_end and self._seconds_behind(wanted, tick) > 1):
+            raise VideoReadError(
+                self.request.path,
+                'no frame'
+                if wanted is None
+                else f'ends {self._seconds_behind(wanted, tick):.1f} s before its header says: cut '
+                'off, or a wrong duration',
+            )
+        if wanted != self.begin:
+            self.frame, self.begin = self._decode(wanted, tick, is_last), wanted
+        return self.frame
+
+    def _seconds_behind(self, pts: int, tick: int) -> float:
+        return (tick - pts - self.packets.longest_frame) * self.time_base
+
+    def _look_ahead(self, tick: int) -> None:
+        """Read packets until no frame that begins before ``tick`` can follow."""
+        while not self.at_end and self.horizon <= tick:
+            self._read_packet()
+
+    def _read_packet(self) -> None:
+        packet = next(self.source, None)
+        if packet is None:
+            self.at_end = True
+            return
+        self.request.check_deadline()
+        self.queue.append(packet)
+        self.horizon = self.packets.note(packet, self.known)
+
+    def _decode(self, wanted: int, tick: int, is_last: bool) -> VideoFrame:
+        is_sent = wanted not in [packet.pts for packet in self.queue]
+        while wanted not in self.decoded and not self.drained and len(self.decoded) < 32:
+            self.request.check_deadline()
+            if not (self.queue or self.at_end):
+                self._read_packet()
+            if self.queue and not (is_sent and is_last and self.packets.has_pts):
+                packet = self.queue.popleft()
+                is_sent = is_sent or packet.pts == wanted
+                # No frame depends on it, and nobody looks at it.
+                useless = self.packets.has_pts and packet.pts <= tick and packet.pts != wanted
+                self.decoder.skip_frame = 'NONREF' if useless else 'DEFAULT'
+                frames = self.decoder.decode(packet)
+            else:
+                frames, self.drained = self.decoder.decode(None), True
+            for frame in frames:
+                pts = next(self.counted, frame.pts)
+                if pts is not None and pts >= wanted:
+                    self.decoded[pts] = frame
+        frame = self.decoded.pop(wanted, None)
+        if frame is None or frame.is_corrupt:
+            at = (wanted - self.packets.first) * self.time_base
+            raise VideoReadError(
+                self.request.path,
+                f'the frame at {at:.2f} s '
+                + ('is damaged' if frame else 'cannot be decoded: damage, or no key frame before'),
+            )
+        return frame
+
+
+class _Packets:
+    """Packets of a stream from a key frame on. Times are time stamps of the stream."""
+
+    first: int
+    """When the first frame is shown."""
+    duration: float
+    """From the first frame to the end of the last, in seconds."""
+    longest_frame = 0
+    """Of the frames seen so far."""
+    has_pts = True
+    """Whether packets tell when their frame is shown."""
+
+    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
+        """Key frames to start from, for increasing times; None is the start of the file."""
+        raise NotImplementedError
+
+    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+        """Packets from a key frame on; further attempts start earlier."""
+        raise NotImplementedError
+
+    def note(self, packet: Packet, known: list[int]) -> float:
+        """Enter when a packet is shown into a sorted list; return before when none can follow."""
+        self.longest_frame = max(self.longest_frame, packet.duration or 0)
+        if packet.pts is None:
+            self.has_pts = False
+        elif not packet.is_discard and _is_shown(packet):
+            insort(known, packet.pts)
+        return -inf if packet.dts is None else packet.dts
+
+    def output_order(self, queue: deque[Packet]) -> list[int]:
+        """Times of the decoder's frames, in order, where the frames do not know them."""
+        return []
+
+
+def _is_shown(packet: Packet) -> bool:
+    """Whether a packet makes a frame: VP8's alternate references do not (RFC 6386, 9.1)."""
+    return packet.stream.codec_context.name != 'vp8' or bool(memoryview(packet)[0] & 0x10)
+
+
+def _packets(request: Request, container: InputContainer, stream: VideoStream) -> _Packets:
+    is_long = (container.size or 0) > _IN_MEMORY
+    index = getattr(stream, 'index_entries', ())
+    is_indexed = container.format.name.startswith('mov') and 0 < stream.frames == len(index)
+    if is_indexed and (is_long or _is_regular(index)):
+        return _IndexedPackets(container, stream)
+    if is_long and container.format.name != 'avi':
+        return _SoughtPackets(container, stream)
+    return _PacketsInMemory(request, container, stream)
+
+
+def _is_regular(index: Sequence) -> bool:
+    """Whether frames are evenly spaced. If not, an index of decoding times hides the end."""
+    last = len(index) - 1
+    step = index[min(1, last)].timestamp - index[0].timestamp
+    middle = [index[i].timestamp - index[0].timestamp for i in (last // 2, last)]
+    return middle == [last // 2 * step, last * step]
+
+
+class _SoughtPackets(_Packets):
+    """A long file without an index of its frames: the header's duration, seeks by time."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.container, self.stream = container, stream
+        self.time_base = float(stream.time_base)
+        self.head: list[Packet] = []
+        self.first = inf
+        for packet in self._demux():
+            self.head.append(packet)
+            if packet.pts is not None and not packet.is_discard:
+                self.first = min(self.first, packet.pts)
+            if packet.dts is not None and packet.dts >= self.first:
+                break
+        if self.first == inf:
+            raise ValueError('the video stream has no frames')
+        seconds = (
+            stream.duration * self.time_base
+            if stream.duration
+            else (container.duration or 0) / av.time_base
+        )
+        self.duration = max(0.0, seconds)
+
+    def _demux(self) -> Iterator[Packet]:
+        return (packet for packet in self.container.demux(self.stream) if packet.size)
+
+    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
+        far = _LONG_WAY / self.time_base
+        keys: list[int | None] = []
+        last = self.first
+        for tick in ticks:
+            keys.append(tick if tick - last > far else keys[-1] if keys else None)
+            last = tick
+        return keys
+
+    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+        back = (2**attempt - 1) / self.time_base
+        if key is None or key - back <= self.first:
+            yield from self._from_start()
+            return
+        self.head = []
+        self.container.seek(int(key - back), stream=self.stream, backward=True)
+        yield from self._demux()
+
+    def _from_start(self) -> Iterator[Packet]:
+        if not self.head:
+            self.container.seek(int(self.first), stream=self.stream, backward=True)
+        head, self.head = self.head, []
+        yield from head
+        yield from self._demux()
+
+
+class _IndexedPackets(_SoughtPackets):
+    """MP4 and MOV: the header lists every frame, so it is known where key frames are."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        super().__init__(container, stream)
+        self.index = stream.index_entries
+        # The index has decoding times. This is by how much key frames are shown later.
+        head = self.head[0]
+        self.delay = 0 if None in (head.pts, head.dts) else head.pts - head.dts
+
+    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
+        positions = [self.index.search_timestamp(tick - self.delay) for tick in ticks]
+        return [position if position > 0 else None for position in positions]
+
+    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+        for _ in range(attempt):
+            if key is not None:
+                key = self.index.search_timestamp(self.index[key].timestamp - 1)
+                key = key if key > 0 else None
+        if key is None:
+            return self._from_start()
+        self.head = []
+        shown_at = self.index[key].timestamp + self.delay
+        self.container.seek(shown_at, stream=self.stream, backward=True)
+        return self._demux()
+
+
+class _PacketsInMemory(_Packets):
+    """A short file without an index of its frames: all of its packets."""
+
+    def __init__(self, request: Request, container: InputContainer, stream: VideoStream) -> None:
+        self.packets: list[Packet] = []
+        self.shown_at: list[int] = []
+        for packet in container.demux(stream):
+            request.check_deadline()
+            if packet.size:
+                self.packets.append(packet)
+                self.note(packet, self.shown_at)
+        if not self.shown_at:
+            raise ValueError('the video stream has no frames')
+        # AVI has no such times: FFmpeg takes them from the order of the packets, which B-frames
+        # change. Frames are then counted from the start of the file.
+        self.is_counted = container.format.name == 'avi' and stream.codec_context.has_b_frames > 0
+        self.has_pts = self.has_pts and not self.is_counted
+        self.first = self.shown_at[0]
+        steps = np.diff(self.shown_at)
+        last = self.packets[-1].duration or (int(np.median(steps)) if len(steps) else 0)
+        self.duration = float((self.shown_at[-1] + last - self.first) * stream.time_base)
+        self.keys = [
+            i
+            for i, packet in enumerate(self.packets)
+            if packet.is_keyframe and packet.pts is not None
+        ]
+        self.key_times = [self.packets[i].pts for i in self.keys]
+
+    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
+        if self.is_counted:
+            return [None] * len(ticks)
+        positions = [bisect_right(self.key_times, tick) - 1 for tick in ticks]
+        return [self.keys[position] if position >= 0 else None for position in positions]
+
+    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+        self.start = key or 0
+        return iter(self.packets[self.start :])
+
+    def note(self, packet: Packet, known: list[int]) -> float:
+        super().note(packet, known)
+        return -inf
+
+    def output_order(self, queue: deque[Packet]) -> list[int]:
+        return self.shown_at[self.start :] if self.is_counted else []

@@ -1,0 +1,102 @@
+"""What a decoder is asked for."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vito_mm.videos.errors import VideoReadError
+
+TOLERANCE = 1e-4
+"""Seconds by which a time may fall short of a frame's start and still show it: containers round
+time stamps, and some readers hold them in single precision."""
+
+MAX_PIXELS = 2**27
+"""Frames of more pixels (16K has half of that) are taken for damaged headers."""
+
+
+@dataclass
+class Request:
+    """Frames that are wanted of one video.
+
+    Args:
+        path (str): File to read.
+        choose_times (Callable): Takes the duration and returns the wanted times, both in seconds
+            from the first frame.
+        channel_order (str): ``'rgb'`` or ``'bgr'``.
+        short_side (int, optional): Frames are scaled down to this short side in pixels.
+        deadline (float, optional): When to give up, on the clock of ``time.monotonic``.
+    """
+
+    path: str
+    choose_times: Callable[[float], np.ndarray]
+    channel_order: str
+    short_side: int | None
+    deadline: float | None
+
+    def times_within(self, duration: float) -> np.ndarray:
+        """Ask for the times.
+
+        Args:
+            duration (float): Duration of the video in seconds.
+
+        Returns:
+            np.ndarray: Times within [0, duration], float64, shape (n, ).
+        """
+        return np.clip(np.asarray(self.choose_times(duration), np.float64), 0, duration)
+
+    def check_deadline(self) -> None:
+        """Stop when the time is over.
+
+        Raises:
+            VideoReadError: After the deadline.
+        """
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise VideoReadError(self.path, 'decoding takes longer than the time limit')
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse frames that no camera makes, before memory is taken for them.
+
+        Args:
+            width (int): In pixels.
+            height (int): In pixels.
+
+        Raises:
+            VideoReadError: If there are more than ``MAX_PIXELS`` pixels.
+        """
+        if width * height > MAX_PIXELS:
+            raise VideoReadError(
+                self.path, f'frames of {width} x {height} pixels, more than {MAX_PIXELS} pixels'
+            )
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Size to which frames are scaled down.
+
+        Args:
+            width (int): Of the video, in pixels.
+            height (int): Of the video, in pixels.
+
+        Returns:
+            tuple[int, int]: Width and height, never more than those of the video.
+        """
+        short = min(width, height)
+        if self.short_side is None or short <= self.short_side:
+            return width, height
+        scale = self.short_side / short
+        return round(width * scale), round(height * scale)
+
+
+def frames_on_screen(times: np.ndarray, shown_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the frames shown at some times.
+
+    Args:
+        times (np.ndarray): Times in seconds, shape (n, ).
+        shown_at (np.ndarray): When each frame begins, in seconds, increasing.
+
+    Returns:
+        tuple: Indices of the frames to decode, each once, increasing; and for each time the
+        position of its frame among them.
+    """
+    indices = np.searchsorted(shown_at, times + TOLERANCE, side='right') - 1
+    return np.unique(indices.clip(0), return_inverse=True)

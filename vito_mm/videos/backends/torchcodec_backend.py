@@ -1,0 +1,45 @@
+"""torchcodec: PyTorch's decoder, on the FFmpeg libraries of the system."""
+
+import numpy as np
+from torchcodec.decoders import VideoDecoder
+
+from vito_mm.videos.errors import VideoReadError
+
+from .request import TOLERANCE, Request
+from .scaling import scale_down
+
+
+def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
+    """Decode with torchcodec, see :func:`vito_mm.videos.decode_frames`.
+
+    Opening reads the time stamps of the whole file (``seek_mode='exact'``). torchcodec cannot be
+    interrupted: the time limit is checked before and after each call of it.
+    """
+    try:
+        decoder = VideoDecoder(
+            request.path, dimension_order='NHWC', num_ffmpeg_threads=1, seek_mode='exact'
+        )
+        request.check_deadline()
+        about = decoder.metadata
+        if about.width and about.height:
+            request.check_size(about.width, about.height)
+        first, end = about.begin_stream_seconds, about.end_stream_seconds
+        times = request.times_within(end - first)
+        # Frame times, not frame numbers: no table of all frames is offered. A frame is played
+        # until the next one begins, and the end itself belongs to no frame.
+        inside = np.minimum(times + first + TOLERANCE, end - 1e-6)
+        ordered, position = np.unique(inside, return_inverse=True)
+        batch = decoder.get_frames_played_at(ordered.tolist())
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        if isinstance(error, VideoReadError):
+            raise
+        raise VideoReadError(request.path, _reason(error)) from None
+    request.check_deadline()
+    images = batch.data if request.channel_order == 'rgb' else batch.data.flip(-1)
+    frames = [scale_down(image, request) for image in images.contiguous().numpy()]
+    begins = batch.pts_seconds.numpy() - first
+    return [frames[i] for i in position], begins[position]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
