@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from tests.conftest import frame_index
+from tests.conftest import frame_index, write_video
 from tests.videos.test_integrity import cut, overwrite, write_moving
 from vito_mm.videos.integrity import inspect_video
 from vito_mm.videos.reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
@@ -72,6 +72,14 @@ def test_frames_keep_their_times(tmp_path: Path):
         row = reencode_video(source, tmp_path / 'b.mp4', Encoding(b_frames=b_frames))
         assert row['num_frames'] == 8
         assert np.allclose(read(tmp_path / 'b.mp4')[1], (np.array(times) - 1000) / 1000, atol=1e-3)
+
+
+def test_frames_keep_their_order_where_times_are_missing(tmp_path: Path):
+    source = write_video(tmp_path / 'a.avi', num_frames=40)  # H.264 with B-frames
+    reencode_video(source, tmp_path / 'b.mp4', Encoding(**FAST))
+    frames, times, _ = read(tmp_path / 'b.mp4')
+    assert [frame_index(frame) for frame in frames] == list(range(40))
+    assert np.allclose(times, np.arange(40) / 25, atol=0.041)
 
 
 @pytest.mark.parametrize('turned', [-90, 90, 180])

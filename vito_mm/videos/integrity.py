@@ -66,7 +66,8 @@ def inspect_video(
         check: Whether to decode all frames. Defaults to False.
         expected_sha256: Hash that the file should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
-        on_frame: Called with every decoded frame (``av.VideoFrame``), the degrees that it is to be
+        on_frame: Called with every decoded frame (``av.VideoFrame``, its ``pts``
+            None if unknown), the degrees that it is to be
             turned clockwise, and the mean frame rate that the header tells; turns ``check`` on. Its
             errors are passed on, other than OSError.
 
@@ -238,6 +239,8 @@ class _Reading:
         self.num_leading = self.num_decoded = 0
         self.num_corrupt = self.num_refused = 0
         self.damaged_at = None
+        self.last = dict.fromkeys(('pts', 'dts'), float('-inf'))  # of decoded frames
+        self.faults = dict.fromkeys(('pts', 'dts'), 0)
 
     def run(self, log: list) -> None:
         try:
@@ -308,8 +311,21 @@ class _Reading:
             self._blame(packet.pts)
             return []
 
+    def _time(self, frame) -> int | None:
+        """When a frame is shown, by FFmpeg's best effort: some containers (AVI) have no pts."""
+        pts, dts = frame.pts, frame.dts
+        for name, time, other in (('pts', pts, dts), ('dts', dts, pts)):
+            if time is not None:
+                self.faults[name] += time <= self.last[name]
+                self.last[name] = time
+            elif other is not None:
+                self.last[name] = other
+        if pts is not None and (dts is None or self.faults['pts'] <= self.faults['dts']):
+            return pts
+        return dts
+
     def _show(self, frame) -> None:
-        time = frame.pts if frame.pts is not None else frame.dts
+        time = self._time(frame)
         if time is not None and time < self.key_times[0]:
             return
         self.num_decoded += 1
@@ -317,6 +333,7 @@ class _Reading:
             self.num_corrupt += 1
             self._blame(time)
         if self.on_frame is not None:
+            frame.pts = time
             frame.time_base = self.stream.time_base  # PyAV sets it not with every decoder
             self.on_frame(frame, self._turn, self._rate)
 

@@ -246,8 +246,8 @@ class _Copier:
         real = os.path.realpath(self.folder) + os.sep
         if source_folder and real.startswith(os.path.realpath(source_folder) + os.sep):
             raise ValueError(
-                f'{self.folder!r} is inside {source_folder!r}, so that copies would be taken for '
-                'sources the next time; choose a folder for copies beside it'
+                f'{self.folder!r} is {source_folder!r} or inside it, where copies would be taken '
+                'for sources the next time; choose a folder for copies beside it'
             )
         targets: dict[str, str] = {}
         parents: dict[str, str] = {}

@@ -215,11 +215,10 @@ class _Copy:
         self.container = None
 
     def _write(self, frame, turn: int, rate: Fraction) -> None:
-        time = frame.pts if frame.pts is not None else frame.dts
         if self.begin is None:
-            self.begin, self.last = time or 0, -1
+            self.begin, self.last = frame.pts or 0, -1
         # The encoder wants times that rise; frames without one follow the last.
-        frame.pts = max(self.last + 1, (time if time is not None else 0) - self.begin)
+        frame.pts = max(self.last + 1, (frame.pts or 0) - self.begin)
         self.last = frame.pts
         duration = frame.duration
         if self.graph_key != (frame.width, frame.height, frame.format.name):

@@ -1,0 +1,361 @@
+"""The command that turns videos into a manifest, as users type it."""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO, write_video
+from tests.videos.test_integrity import overwrite, write_moving
+from vito_mm.videos import read_manifest
+from vito_mm.videos.preparation import prepare_videos
+from vito_mm.videos.reencoding import Encoding
+
+FAST = Encoding(preset='ultrafast')
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """Start the command."""
+    command = [sys.executable, 'tools/prepare_videos.py', *map(os.fspath, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=REPO,
+        env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(*arguments: object, **options) -> subprocess.CompletedProcess:
+    """Run the command to its end."""
+    process = start(*arguments, **options)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def read_rows(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()]
+
+
+def by_path(file: Path) -> dict[str, dict]:
+    return {row['path']: row for row in read_rows(file)}
+
+
+def whole_lines(folder: Path) -> list[str]:
+    """Rows that a running job has finished."""
+    return [
+        line
+        for shard in sorted(folder.glob('*.jsonl'))
+        for line in shard.read_text().splitlines(keepends=True)
+        if line.endswith('\n')
+    ]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Folder with three good videos and three bad ones."""
+    folder = tmp_path / 'tree'
+    write_video(folder / 'b.mp4', num_frames=30, gop=30)
+    write_video(folder / 'sub' / 'a.mkv', num_frames=30)
+    name = os.fsdecode(os.fsencode(folder) + b'/\xff.mp4')
+    write_video(folder / 'x.mp4', num_frames=30).rename(name)
+    (folder / 'empty.mp4').touch()
+    (folder / 'page.mp4').write_text('<html>')
+    os.mkfifo(folder / 'sub' / 'pipe.mp4')
+    return folder
+
+
+def test_a_tree_becomes_a_manifest_and_is_read_once(tree: Path):
+    out = tree / 'manifest.jsonl'
+    done = run(tree, '--out', out, '--workers', '2')
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(out)
+    paths = [row['path'] for row in rows]
+    assert paths == sorted(paths)
+    assert paths == ['b.mp4', 'empty.mp4', 'page.mp4', 'sub/a.mkv', 'sub/pipe.mp4', '\udcff.mp4']
+    verdicts = [row['verdict'] for row in rows]
+    assert verdicts == ['ok', 'bad', 'bad', 'ok', 'bad', 'ok']
+    text = out.read_text()
+    assert text.count('"verdict": "bad"') == 3
+    assert not out.with_name('manifest.jsonl.parts').exists()
+    for part in ('bad      3', '1  is empty (0 bytes)', 'codecs   h264 3', 'up to 2 s           1'):
+        assert part in done.stdout, done.stdout
+    assert '3 videos are bad' in done.stdout
+    assert '6 of 6 videos' in done.stderr
+
+    # A new file and a changed one are read; what a user adds to a row stays.
+    rows[0]['label'], rows[0]['seconds'], rows[3]['seconds'] = 7, 99.0, 98.0
+    out.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    write_video(tree / 'sub' / 'a.mkv', num_frames=20)
+    write_video(tree / 'new.mp4', num_frames=10)
+    prepare_videos(tree, out, workers=1)
+    again = by_path(out)
+    assert (again['b.mp4']['label'], again['b.mp4']['seconds']) == (7, 99.0)
+    assert again['sub/a.mkv']['num_frames'] == 20
+    assert again['new.mp4']['num_frames'] == 10
+    prepare_videos(tree, out, workers=1, force=True)
+    assert (by_path(out)['b.mp4']['label'], by_path(out)['b.mp4']['seconds']) == (7, 1.2)
+
+
+def test_training_reads_the_manifest(tree: Path, tmp_path: Path):
+    out = tmp_path / 'elsewhere' / 'manifest.jsonl'
+    prepare_videos(tree, out, workers=1)
+    paths = [row['path'] for row in read_manifest(out) if row['verdict'] == 'ok']
+    assert sorted(paths) == sorted(
+        os.fspath(tree / name) for name in ('b.mp4', 'sub/a.mkv', '\udcff.mp4')
+    )
+
+
+def test_columns_of_a_manifest_are_kept(tree: Path, tmp_path: Path):
+    source, out = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+    rows = [
+        {'path': 'tree/b.mp4', 'label': 3, 'title': 'Bär', 'seconds': 5.0},
+        {'path': 'tree/b.mp4', 'label': 4},
+        {'path': 'tree/gone.mp4', 'label': 5},
+    ]
+    source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    summary = prepare_videos(source, out, workers=1)
+    assert (summary.num_ok, summary.num_bad) == (2, 1)
+    first, second, gone = read_rows(out)
+    assert (first['label'], first['title'], first['seconds']) == (3, 'Bär', 1.2)
+    assert (second['label'], second['num_frames']) == (4, 30)
+    assert (gone['label'], gone['verdict'], gone['reason']) == (5, 'bad', 'no such file')
+
+    table = tmp_path / 'in.csv'
+    table.write_text('path,label,title\ntree/b.mp4,3,x\n')
+    prepare_videos(table, out, workers=1)
+    assert (read_rows(out)[0]['label'], read_rows(out)[0]['title']) == (3, 'x')
+
+
+def test_damage_since_the_last_time_is_found(tmp_path: Path):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    rotten, good = (write_moving(tree / name, g='1') for name in ('a.mp4', 'b.mp4'))
+    prepare_videos(tree, out, workers=1)
+    intact, status = rotten.read_bytes(), rotten.stat()
+    # The last byte is part of the metadata, which no decoder looks at.
+    rotten.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    os.utime(rotten, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for force in (False, True, True):
+        prepare_videos(tree, out, workers=1, check=True, force=force)
+        rows = by_path(out)
+        reason = 'its bytes are not those that the manifest has the hash of'
+        assert rows['tree/a.mp4']['reason'] == reason
+        assert rows['tree/b.mp4']['checked']
+    rotten.write_bytes(intact)
+    prepare_videos(tree, out, workers=1, check=True)
+    assert {row['verdict'] for row in read_rows(out)} == {'ok'}
+
+    # The hashes of a manifest that is given hold without a check.
+    shutil.copy(overwrite(good, seed=1), good)
+    prepare_videos(out, tmp_path / 'other.jsonl', workers=1)
+    assert by_path(tmp_path / 'other.jsonl')['tree/b.mp4']['reason'] == reason
+
+
+def test_check_reads_what_was_only_probed(tmp_path: Path):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    overwrite(write_moving(tree / 'a.avi', 'mpeg4', b='800000'), seed=0)
+    assert prepare_videos(tree, out, workers=1).num_bad == 0
+    assert prepare_videos(tree, out, workers=1, check=True).num_bad == 1
+    assert by_path(out)['tree/0_a.avi']['reason'].startswith('damaged: ')
+
+
+def test_copies_are_listed_instead(tree: Path, tmp_path: Path):
+    write_moving(tree / 'b.avi', 'mpeg4', num_frames=20, size=(96, 64))
+    copies, out = tmp_path / 'small', tmp_path / 'manifest.jsonl'
+    before = {path: path.read_bytes() for path in tree.rglob('*') if path.is_file()}
+    options = ['--short-side', '32', '--gop', '1', '--preset', 'ultrafast', '--no-b-frames']
+    done = run(tree, '--out', out, '--reencode', copies, *options, '--fastdecode', '--crf', '30')
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    rows = by_path(out)
+    good = {'small/b.mp4', 'small/b.avi.mp4', 'small/sub/a.mkv.mp4', 'small/\udcff.mp4'}
+    assert {path for path, row in rows.items() if row['verdict'] == 'ok'} == good
+    assert len(rows) == 7
+    row = rows['small/b.avi.mp4']
+    assert (row['source'], row['width'], row['height']) == ('tree/b.avi', 48, 32)
+    assert row['keyframe_interval']['max'] == 0.04
+    assert rows['tree/empty.mp4']['source'] == 'tree/empty.mp4'
+    assert sorted(copies.rglob('*.mp4')) == sorted(tmp_path / name for name in good)
+
+    # Again: the same settings leave the copies, others make them anew.
+    encoding = Encoding(32, 1, 30, 'ultrafast', fast_decode=True, b_frames=False)
+    call = partial(prepare_videos, tree, out, workers=1, copies=copies)
+    call(encoding=encoding)
+    assert by_path(out) == rows
+    (copies / 'b.mp4').unlink()
+    call(encoding=encoding)
+    assert (copies / 'b.mp4').exists()
+    call(encoding=Encoding(16, preset='ultrafast'))
+    assert by_path(out)['small/b.avi.mp4']['height'] == 16
+
+    # The copies can be checked in their turn, and keep their sources.
+    assert prepare_videos(out, out, workers=1, check=True).num_ok == 4
+    assert by_path(out)['small/b.avi.mp4']['source'] == 'tree/b.avi'
+
+
+def test_killed_and_started_again_it_goes_on(tmp_path: Path):
+    for index in range(10):
+        write_video(tmp_path / 'tree' / f'{index}.mp4', num_frames=120, size=(256, 192))
+    out, copies = tmp_path / 'manifest.jsonl', tmp_path / 'small'
+    arguments = [tmp_path / 'tree', '--out', out, '--reencode', copies, '--workers', '1']
+    parts = tmp_path / 'manifest.jsonl.parts'
+    process = start(*arguments, '--preset', 'slow')
+    while len(whole_lines(parts)) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    finished = [json.loads(line) for line in whole_lines(parts)]
+    assert 3 <= len(finished) < 10
+    assert not out.exists()
+    with max(parts.glob('*.jsonl')).open('a') as shard:
+        shard.write('{"path": "small/9.mp4", "sou')
+    done = run(*arguments, '--preset', 'slow')
+    assert done.returncode == 0, done.stderr
+    rows = by_path(out)
+    assert len(rows) == 10
+    assert {row['verdict'] for row in rows.values()} == {'ok'}
+    for row in finished:  # the time of change of its copy is in the row
+        assert rows[row['path']] == row
+        copy = tmp_path / row['path']
+        assert copy.stat().st_mtime_ns == row['mtime_ns']
+    assert not parts.exists()
+    assert not list(tmp_path.rglob('*.tmp'))
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='finds processes in /proc')
+def test_a_video_that_ends_its_process_does_not_end_the_job(tmp_path: Path):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    for name in ('a', 'c', 'd'):
+        write_video(tree / f'{name}.mp4', num_frames=10)
+    deadly = write_video(tree / 'b.mp4', num_frames=140, size=(512, 384))
+    copies = ['--reencode', tmp_path / 'small', '--preset', 'veryslow', '--short-side', '384']
+    process = start(tree, '--out', out, *copies, '--workers', '2')
+    killed = set()
+    while process.poll() is None:
+        tasks = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        with contextlib.suppress(OSError):
+            for child in tasks.read_text().split():
+                with contextlib.suppress(OSError):  # it has ended since
+                    links = [os.readlink(fd) for fd in Path(f'/proc/{child}/fd').iterdir()]
+                    if os.fspath(deadly) in links and child not in killed:
+                        killed.add(child)
+                        os.kill(int(child), signal.SIGKILL)
+        time.sleep(0.005)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert len(killed) == 2
+    rows = by_path(out)
+    assert rows.pop('tree/b.mp4')['reason'] == (
+        'ends the process that reads it: signal SIGKILL, twice'
+    )
+    assert {row['verdict'] for row in rows.values()} == {'ok'}
+    assert not list(tmp_path.rglob('*.tmp'))
+    # It was not read through, so that it gets another chance.
+    summary = prepare_videos(
+        tree, out, workers=1, copies=tmp_path / 'small', encoding=Encoding(384, preset='veryslow')
+    )
+    assert (summary.num_ok, summary.num_bad) == (4, 0)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_says_how_to_go_on(tmp_path: Path, number: int):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    for index in range(4):
+        write_video(tree / f'{index}.mp4', num_frames=140, size=(512, 384))
+    arguments = [tree, '--out', out, '--reencode', tmp_path / 'small', '--preset', 'veryslow']
+    process = start(*arguments, '--short-side', '384', '--workers', '1')
+    while not list((tmp_path / 'small').glob('*.tmp')):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert 'Run the same command again to go on' in err
+    assert 'Traceback' not in err
+    assert not list(tmp_path.rglob('*.tmp'))
+
+
+def test_full_disk_stops_the_job_and_it_goes_on_later(tmp_path: Path):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    write_moving(tree / 'a.mp4')
+    arguments = [tree, '--out', out, '--reencode', tmp_path / 'small', '--preset', 'ultrafast']
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))
+    done = run(*arguments, preexec_fn=limit)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith('error: '))
+    assert 'small/a.mp4: File too large' in line
+    assert 'run the same command again' in line
+    assert not out.exists()
+    assert prepare_videos(tree, out, copies=tmp_path / 'small', encoding=FAST).num_ok == 1
+
+
+def test_wrong_arguments_end_with_one_line(tree: Path, tmp_path: Path):
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    done = run(empty, '--out', tmp_path / 'a.jsonl')
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f'error: no video in {str(empty)!r}')
+    assert 'Traceback' not in done.stderr
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (lambda t: {'source': t / 'gone'}, 'there is no folder or manifest '),
+        (lambda t: {'source': t / 'tree' / 'b.mp4'}, 'give a folder, or a manifest ending in '),
+        (lambda t: {'out': t / 'a.csv'}, 'the manifest to write must end in .jsonl, got '),
+        (lambda t: {'out': t / 'tree' / 'b.mp4' / 'a.jsonl'}, 'choose another output'),
+        (lambda t: {'out': write(t / 'b.jsonl', 'x\n')}, 'b.jsonl, line 1: not JSON'),
+        (lambda t: {'source': write(t / 'c.jsonl', '{"a": 1}\n')}, 'line 1: no "path" in this row'),
+        (lambda t: {'source': write(t / 'c.jsonl', '')}, 'lists no video'),
+        (lambda t: {'source': write(t / 'c.csv', 'a\n1\n')}, 'the header has no column "path"'),
+        (lambda t: {'workers': 0}, 'workers must be at least 1, got 0'),
+        (lambda t: {'time_limit': -1}, 'time_limit must be 0 '),
+        (lambda t: {'max_pixels': 0}, 'max_pixels must be at least 1, got 0'),
+        (lambda t: {'copies': t / 'tree'}, 'copies would be taken'),
+        (lambda t: {'copies': t}, 'is inside the folder for copies'),
+        (lambda t: {'copies': t / 'tree' / 'small'}, 'copies would be taken'),
+        (
+            lambda t: {
+                'source': write(t / 'c.jsonl', '{"path": "a"}\n{"path": "a.mp4"}\n'),
+                'copies': t / 'small',
+            },
+            'would both become',
+        ),
+    ],
+)
+def test_arguments_are_checked(
+    tree: Path, tmp_path: Path, arguments: Callable[[Path], dict], message: str
+):
+    call = {'source': tree, 'out': tmp_path / 'a.jsonl', 'workers': 1, **arguments(tmp_path)}
+    with pytest.raises((ValueError, OSError), match=message.replace('(', r'\(')):
+        prepare_videos(**call)
+
+
+def test_rare_key_frames_call_for_copies(tmp_path: Path):
+    video = tmp_path / 'tree' / 'a.mp4'
+    write_moving(video, num_frames=100, g='100', sc_threshold='0')
+    hint = prepare_videos(tmp_path / 'tree', tmp_path / 'a.jsonl', workers=1).hint()
+    assert hint.startswith('Key frames are 4.0 s apart on average: ')
+    assert 'decodes about 50.' in hint
+    assert '--reencode' in hint
+    write_moving(video, num_frames=100, g='12')
+    assert prepare_videos(tmp_path / 'tree', tmp_path / 'a.jsonl', workers=1).hint() is None
