@@ -49,7 +49,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vito_mm.models.preprocessors import DeferredPreprocessor
+from vito_mm.models.preprocessors.deferred import DeferredPreprocessor
 from vito_mm.registry import MODELS
 
 REPO = Path(__file__).resolve().parents[1]

@@ -1,4 +1,10 @@
-"""The shipped augmentations, against the constants of the paper."""
+"""The shipped augmentations, on the CPU and on the device, against torchvision in float64.
+
+torchvision's functions are the reference of BYOL's augmentations
+(https://arxiv.org/abs/2006.07733, appendix B) that all PyTorch versions share.
+"""
+
+import copy
 
 import cv2
 import numpy as np
@@ -7,96 +13,166 @@ import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from scipy.stats import ks_2samp
-from torchvision.transforms import RandomResizedCrop, functional
+from scipy.stats import kstest
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional
 
 from tests.conftest import REPO
-from vito_mm.datasets import RandomGaussianBlur
+from vito_mm.datasets import AugmentViews, BYOLAugmentation, Draw, ViewAugmentation, random_state_of
+from vito_mm.datasets.transforms.byol_augmentation import JITTER_ORDERS
+from vito_mm.models.preprocessors.batch_augmentation import augment_batch
+from vito_mm.models.preprocessors.deferred import DeferredPreprocessor
+from vito_mm.models.preprocessors.view_preprocessor import ViewPreprocessor
 
 CONFIG = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
 PIPELINES = CONFIG.train_dataloader.dataset.pipeline.augment.pipelines
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def image(seed: int = 0, size: int = 64) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+def shipped(view: str) -> BYOLAugmentation:
+    settings = dict(PIPELINES[view].byol)
+    assert settings.pop('type') == 'BYOLAugmentation'
+    return BYOLAugmentation(**settings)
 
 
-def only(name: str, augmentation: str = 'A1') -> Compose:
-    """One transform of the shipped pipeline."""
-    init_default_scope('mmpretrain')
-    steps = [
-        step
-        for step in PIPELINES[augmentation].values()
-        if name in (step['type'], step.get('transforms', [{}])[0].get('type'))
+def photo(seed: int = 0, size: tuple[int, int] = (96, 80)) -> np.ndarray:
+    """Blobs of colour, which neighbouring pixels share as in photographs."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (12, 10, 3), np.uint8)
+    return cv2.resize(blobs, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """BGR of 8 bits as RGB, float64, within [0, 1]."""
+    return torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1).double() / 255
+
+
+def reference(image: Tensor, drawn: ViewAugmentation, kernel_size: int = 23) -> Tensor:
+    if drawn.flip:
+        image = functional.horizontal_flip(image)
+    for name in JITTER_ORDERS[drawn.order]:
+        image = getattr(functional, f'adjust_{name}')(image, getattr(drawn, name))
+    if drawn.grayscale:
+        image = functional.rgb_to_grayscale(image, num_output_channels=3)
+    if drawn.sigma:
+        image = functional.gaussian_blur(image, [kernel_size] * 2, [drawn.sigma] * 2)
+    return torch.where(image < 0.5, image, 1 - image) if drawn.solarize else image
+
+
+FIXED = {
+    'nothing': ViewAugmentation(),
+    'flip': ViewAugmentation(flip=True),
+    'darker': ViewAugmentation(brightness=0.63),
+    'brighter': ViewAugmentation(brightness=1.38),
+    'less contrast': ViewAugmentation(contrast=0.61),
+    'more contrast': ViewAugmentation(contrast=1.4),
+    'less colour': ViewAugmentation(saturation=0.8),
+    'more colour': ViewAugmentation(saturation=1.19),
+    'hue up': ViewAugmentation(hue=0.1),
+    'hue down': ViewAugmentation(hue=-0.07),
+    'grey': ViewAugmentation(grayscale=True),
+    'little blur': ViewAugmentation(sigma=0.1),
+    'blur': ViewAugmentation(sigma=0.9),
+    'much blur': ViewAugmentation(sigma=2.0),
+    'solarize': ViewAugmentation(solarize=True),
+    'first order': ViewAugmentation(True, 0, 1.3, 0.7, 1.1, 0.05, False, 1.2, False),
+    'last order': ViewAugmentation(False, 23, 0.7, 1.3, 0.9, -0.05, False, 0.6, False),
+    'all': ViewAugmentation(True, 10, 1.2, 1.2, 1.2, 0.1, True, 2.0, False),
+}
+
+
+@pytest.mark.parametrize('name', FIXED)
+def test_cpu_computes_what_was_drawn(name):
+    """Within rounding to 8 bits at each step; hues are told apart by 1.4 degrees."""
+    drawn = FIXED[name]
+    ours = to_tensor(BYOLAugmentation().apply(photo(), drawn))
+    difference = (ours - reference(to_tensor(photo()), drawn)).abs() * 255
+    steps = sum(x != y for x, y in zip(drawn, ViewAugmentation(), strict=True))
+    assert difference.mean() <= 0.4 * steps + 0.5 * bool(drawn.hue) + 1e-4
+    assert difference.max() <= (14 if drawn.hue else 1.1 * steps) + 1e-3
+
+
+def test_device_computes_what_was_drawn():
+    """All at once, as a batch, to single precision."""
+    images = [photo(seed) for seed in range(len(FIXED))]
+    expected = [
+        reference(to_tensor(image), drawn)
+        for image, drawn in zip(images, FIXED.values(), strict=True)
     ]
-    assert len(steps) == 1
-    return Compose(steps)
+    for is_rgb in (True, False):
+        order = slice(None, None, -1) if is_rgb else slice(None)
+        batch = np.stack([image[..., order].transpose(2, 0, 1) for image in images])
+        ours = augment_batch(torch.from_numpy(batch), np.array([*FIXED.values()]), is_rgb=is_rgb)
+        assert ours.dtype == torch.float32
+        ours = ours if is_rgb else ours.flip(1)
+        # Greys of torchvision sum to 0.9999; hues of near-greys are ill-conditioned.
+        torch.testing.assert_close(ours.double() / 255, torch.stack(expected), atol=3e-4, rtol=0)
 
 
-@pytest.mark.parametrize('sigma', [0.1, 0.7, 2.0])
-def test_blur_is_torchvisions_gaussian_of_23_pixels(sigma):
-    img = image()
-    ours = RandomGaussianBlur(23, (sigma, sigma)).transform(dict(img=img))['img']
-    theirs = functional.gaussian_blur(torch.from_numpy(img).permute(2, 0, 1), 23, sigma)
-    difference = ours.astype(int) - theirs.permute(1, 2, 0).numpy()
-    assert np.abs(difference).max() <= 1
+def test_device_and_cpu_agree_on_drawn_views():
+    """Draws of the shipped settings: the same parameters, the same picture."""
+    np.random.seed(0)
+    for view in ('A1', 'A2'):
+        augmentation = shipped(view)
+        drawn = [augmentation.draw() for _ in range(64)]
+        images = [photo(seed) for seed in range(64)]
+        cpu = np.stack([augmentation.apply(*pair) for pair in zip(images, drawn, strict=True)])
+        batch = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
+        device = augment_batch(batch, np.array(drawn), is_rgb=False)
+        solarized = torch.tensor([one.solarize for one in drawn])
+        difference = (device - torch.from_numpy(cpu).permute(0, 3, 1, 2)).abs()
+        # Solarizing turns a level beside the threshold to the other side of it.
+        assert difference[~solarized].mean(dim=(1, 2, 3)).max() < 2
+        assert difference[solarized].mean() < 4 or not solarized.any()
 
 
 @pytest.mark.parametrize(
-    ('name', 'augmentation', 'probability'),
+    ('view', 'field', 'probability'),
     [
-        ('RandomGaussianBlur', 'A1', 1.0),
-        ('RandomGaussianBlur', 'A2', 0.1),
-        ('Solarize', 'A2', 0.2),
-        ('RandomGrayscale', 'A1', 0.2),
-        ('RandomFlip', 'A1', 0.5),
-        ('ColorJitter', 'A1', 0.8),
+        ('A1', 'flip', 0.5),
+        ('A1', 'grayscale', 0.2),
+        ('A1', 'sigma', 1.0),
+        ('A1', 'solarize', 0.0),
+        ('A2', 'flip', 0.5),
+        ('A2', 'grayscale', 0.2),
+        ('A2', 'sigma', 0.1),
+        ('A2', 'solarize', 0.2),
     ],
 )
-def test_probabilities(name, augmentation, probability):
-    np.random.seed(0)
-    import random
-
-    random.seed(0)
-    step, img, n = only(name, augmentation), image(size=16), 1500
-    changed = sum(
-        not np.array_equal(step(dict(img=img.copy(), img_shape=img.shape[:2]))['img'], img)
-        for _ in range(n)
-    )
-    # Four standard deviations; a blur of sigma 0.1 and a jitter near 1 leave some images as they
-    # are.
-    slack = 4 * np.sqrt(probability * (1 - probability) / n) + 0.12 * probability
-    assert changed / n == pytest.approx(probability, abs=slack)
+def test_probabilities(view, field, probability):
+    np.random.seed(1)
+    augmentation, n = shipped(view), 4000
+    share = np.mean([bool(getattr(augmentation.draw(), field)) for _ in range(n)])
+    assert share == pytest.approx(probability, abs=4 * np.sqrt(probability * (1 - probability) / n))
 
 
-def test_view_1_has_no_solarize():
-    assert 'Solarize' not in [step['type'] for step in PIPELINES.A1.values()]
-
-
-def test_solarize_threshold_is_half_of_the_range():
-    img = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    step = only('Solarize', 'A2')
-    step.transforms[0].prob = 1.0
-    levels = img.astype(float) / 255
-    expected = np.where(levels < 0.5, levels, 1 - levels)
-    np.testing.assert_allclose(step(dict(img=img))['img'] / 255, expected, atol=1e-9)
-
-
-def test_grey_has_luma_weights_in_bgr_order():
-    step = only('RandomGrayscale')
-    step.transforms[0].prob = 1.0
-    for channel, weight in enumerate((0.114, 0.587, 0.299)):
-        img = np.zeros((2, 2, 3), np.uint8)
-        img[..., channel] = 200
-        grey = step(dict(img=img))['img']
-        assert grey.shape == (2, 2, 3)
-        assert (grey == int(200 * weight)).all()
+@pytest.mark.parametrize('view', ['A1', 'A2'])
+def test_values_are_uniform_in_the_ranges_of_the_paper(view):
+    """Jitter at 0.8, each value independent, every order of the four as likely."""
+    np.random.seed(2)
+    draws = [shipped(view).draw() for _ in range(6000)]
+    changed = np.array([draw[2:6] for draw in draws if draw.brightness != 1])
+    assert len(changed) / 6000 == pytest.approx(0.8, abs=0.025)
+    for column, low, high in zip(
+        changed.T, (0.6, 0.6, 0.8, -0.1), (1.4, 1.4, 1.2, 0.1), strict=True
+    ):
+        assert kstest(column, 'uniform', (low, high - low)).pvalue > 1e-3
+    np.testing.assert_allclose(np.corrcoef(changed.T), np.eye(4), atol=0.06)
+    sigmas = np.array([draw.sigma for draw in draws if draw.sigma])
+    assert kstest(sigmas, 'uniform', (0.1, 1.9)).pvalue > 1e-3
+    counts = np.bincount([draw.order for draw in draws], minlength=24)
+    assert counts.min() > 180
+    assert counts.max() < 320
+    assert sorted(JITTER_ORDERS) == sorted(set(JITTER_ORDERS))
 
 
 def test_crop_has_the_distribution_of_torchvisions():
+    from scipy.stats import ks_2samp
+
     np.random.seed(0)
     torch.manual_seed(0)
-    crop = only('RandomResizedCrop').transforms[0]
+    init_default_scope('mmpretrain')
+    crop = Compose([PIPELINES.A1.crop]).transforms[0]
     img = np.zeros((400, 600, 3), np.uint8)
     ours = np.array([crop.rand_crop_params(img) for _ in range(3000)], float)
     theirs = np.array(
@@ -112,32 +188,78 @@ def test_crop_has_the_distribution_of_torchvisions():
     assert (crop.scale, crop.interpolation) == ((224, 224), 'bicubic')
 
 
-def test_jitter_ranges_and_random_order():
-    np.random.seed(0)
-    jitter = only('ColorJitter').transforms[0].transforms.transforms[0]
-    draws = [jitter._rand_params() for _ in range(4000)]
-    for index, (low, high) in enumerate([(0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1)], 1):
-        values = np.array([draw[index] for draw in draws])
-        assert values.min() == pytest.approx(low, abs=0.01)
-        assert values.max() == pytest.approx(high, abs=0.01)
-    assert len({tuple(draw[0]) for draw in draws}) == 24
+def augment(on_device: bool, number: int = 5) -> dict:
+    """Three views of random frames by the shipped pipelines, in the random state of a draw."""
+    init_default_scope('mmpretrain')
+    views = AugmentViews(copy.deepcopy(PIPELINES.to_dict()), on_device=on_device)
+    frames = [photo(seed, (128, 160)) for seed in range(3)]
+    with random_state_of(Draw(0, seed=7, number=number)):
+        return views.transform(dict(imgs=frames))
 
 
-@pytest.mark.parametrize('hue', [-0.1, -0.03, 0.07])
-def test_hue_shifts_both_ways(hue):
-    """mmcv 2.1.0 fails on negative shifts with numpy 2; see vito_mm/compat.py."""
-    import mmcv
+class Sample(dict):
+    __getattr__ = dict.__getitem__
 
-    img = cv2.cvtColor(
-        np.dstack([np.arange(256), np.full(256, 200), np.full(256, 180)]).astype(np.uint8),
-        cv2.COLOR_HSV2BGR_FULL,
-    )
-    shifted = mmcv.adjust_hue(img, hue, backend='cv2')
-    before, after = (
-        cv2.cvtColor(x, cv2.COLOR_BGR2HSV_FULL)[0, :, 0].astype(float) for x in (img, shifted)
-    )
-    turn = (after - before + 128) % 256 - 128
-    np.testing.assert_allclose(turn, hue * 255, atol=2.5)
+
+def batch_of(results: list[dict]) -> dict:
+    inputs = [
+        torch.from_numpy(np.stack(views).transpose(0, 3, 1, 2).copy())
+        for views in zip(*[result['img'] for result in results], strict=True)
+    ]
+    return dict(inputs=inputs, data_samples=[Sample(result) for result in results])
+
+
+def test_where_it_is_augmented_does_not_change_the_clip():
+    """The draw of a sample decides its crop and augmentations, in the worker or on the device."""
+    preprocessor = ViewPreprocessor(mean=MEAN, std=STD, to_rgb=True)
+    in_worker = [augment(on_device=False, number=number) for number in range(4)]
+    for result in in_worker:
+        assert 'augmentations' not in result
+    left = [augment(on_device=True, number=number) for number in range(4)]
+    assert [len(result['augmentations']) for result in left] == [3] * 4
+    expected = preprocessor(batch_of(in_worker), True)['inputs']
+    found = preprocessor(batch_of(left), True)['inputs']
+    # One of a level is 0.017; solarized views are compared above.
+    for view, number in ((0, 0), (2, 0), (0, 3), (2, 3)):
+        difference = (found[view][number] - expected[view][number]).abs()
+        assert difference.mean() < 0.04
+    again = preprocessor(batch_of([augment(on_device=True, number=n) for n in range(4)]), True)
+    for one, other in zip(found, again['inputs'], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_sample_is_augmented_alike_in_any_batch():
+    preprocessor = ViewPreprocessor(mean=MEAN, std=STD, to_rgb=True)
+    results = [augment(on_device=True, number=number) for number in range(6)]
+    whole = preprocessor(batch_of(results), True)['inputs']
+    deferred = DeferredPreprocessor(preprocessor)
+    waiting = deferred(batch_of(results), True)['inputs']
+    for view in range(3):
+        part = deferred.slice_view(waiting, view, slice(2, 5))
+        torch.testing.assert_close(part, whole[view][2:5], atol=1e-5, rtol=0)
+        alone = preprocessor(batch_of(results[4:5]), True)['inputs'][view]
+        torch.testing.assert_close(alone[0], whole[view][4], atol=1e-5, rtol=0)
+
+
+def test_autocast_does_not_blur_in_half_precision():
+    preprocessor = ViewPreprocessor(mean=MEAN, std=STD, to_rgb=True)
+    data = batch_of([augment(on_device=True)])
+    expected = preprocessor(data, True)['inputs']
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = preprocessor(data, True)['inputs']
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('size', [(5, 7), (1, 3), (64, 64)])
+def test_images_smaller_than_the_kernel(size):
+    """The reflection at the border repeats, on both paths alike."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    drawn = ViewAugmentation(sigma=2.0)
+    cpu = BYOLAugmentation().apply(image, drawn).astype(float)
+    batch = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
+    device = augment_batch(batch, np.array([drawn]), is_rgb=False)[0].permute(1, 2, 0).numpy()
+    assert np.abs(device - cpu).max() < 1.5
 
 
 @pytest.mark.parametrize(
@@ -145,9 +267,17 @@ def test_hue_shifts_both_ways(hue):
     [
         (dict(kernel_size=22), 'kernel_size'),
         (dict(sigma=(2.0, 1.0)), 'sigma'),
-        (dict(prob=2), 'prob'),
+        (dict(blur_prob=2), 'blur_prob'),
+        (dict(hue=0.6), 'hue'),
+        (dict(brightness=-1), 'brightness'),
     ],
 )
-def test_bad_blur_settings_are_named(kwargs, name):
+def test_bad_settings_are_named(kwargs, name):
     with pytest.raises(ValueError, match=name):
-        RandomGaussianBlur(**kwargs)
+        BYOLAugmentation(**kwargs)
+
+
+def test_the_device_finishes_only_what_it_knows():
+    flip = dict(type='RandomFlip', prob=0.5)
+    with pytest.raises(ValueError, match=r"number 2 is \['RandomFlip'\]"):
+        AugmentViews([[dict(type='BYOLAugmentation')], [flip]], on_device=True)

@@ -3,6 +3,7 @@
 from .backbones import *  # noqa: F403
 from .heads import InfoNCEHead
 from .necks import AttentionPooling, MultiScaleAttentionPooling
+from .preprocessors import *  # noqa: F403
 from .selfsup import *  # noqa: F403
 
 __all__ = ['AttentionPooling', 'InfoNCEHead', 'MultiScaleAttentionPooling']

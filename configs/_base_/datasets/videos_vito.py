@@ -1,44 +1,15 @@
 """Three views of a clip, augmented A1, A2, A1. Section 3.1 of https://arxiv.org/abs/2210.06433.
 
-Where mmpretrain's transforms differ from BYOL's (https://arxiv.org/abs/2006.07733, appendix B):
+``BYOLAugmentation`` has BYOL's settings (https://arxiv.org/abs/2006.07733, appendix B) as defaults;
+A1 and A2 differ in blur and solarization. ``RandomResizedCrop`` is bilinear by default, here
+bicubic; its aspect ratio is log-uniform in [3/4, 4/3].
 
-- mmpretrain's ``GaussianBlur`` approximates the Gaussian by box filters without a kernel size;
-  ``RandomGaussianBlur`` is the 23x23 kernel.
-- ``Solarize(thr=128)`` on 8-bit values is BYOL's threshold 0.5 on [0, 1]: 127/255 < 0.5 < 128/255.
-- ``RandomGrayscale`` weights the channels evenly unless told; here the luma weights, in BGR order.
-- ``RandomResizedCrop`` is bilinear by default, here bicubic; its aspect ratio is log-uniform.
-- ``ColorJitter`` scales brightness, as BYOL's paper and torchvision describe it; BYOL's code adds
-  an offset instead. The order of the four is random in both.
+``pipeline.augment.on_device=True`` leaves all but the crop to the training device.
 """
 
 crop = dict(
     type='RandomResizedCrop', scale=224, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'
 )
-flip = dict(type='RandomFlip', prob=0.5)
-jitter = dict(
-    type='RandomApply',
-    transforms=[
-        dict(
-            type='ColorJitter',
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.2,
-            hue=0.1,
-            backend='cv2',
-        )
-    ],
-    prob=0.8,
-)
-grayscale = dict(
-    type='RandomGrayscale',
-    prob=0.2,
-    keep_channels=True,
-    channel_weights=(0.114, 0.587, 0.299),
-    color_format='bgr',
-)
-blur = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=1.0)
-rare_blur = dict(type='RandomGaussianBlur', kernel_size=23, sigma=(0.1, 2.0), prob=0.1)
-solarize = dict(type='Solarize', thr=128, prob=0.2)
 
 # Named stages, so that a config that inherits them states only what it changes.
 pipeline = dict(
@@ -47,18 +18,16 @@ pipeline = dict(
     augment=dict(
         type='AugmentViews',
         pipelines=dict(
-            A1=dict(crop=crop, flip=flip, jitter=jitter, grayscale=grayscale, blur=blur),
+            A1=dict(crop=crop, byol=dict(type='BYOLAugmentation')),
             A2=dict(
-                crop=crop,
-                flip=flip,
-                jitter=jitter,
-                grayscale=grayscale,
-                blur=rare_blur,
-                solarize=solarize,
+                crop=crop, byol=dict(type='BYOLAugmentation', blur_prob=0.1, solarize_prob=0.2)
             ),
         ),
     ),
-    pack=dict(type='PackInputs', meta_keys=('video_path', 'frame_times', 'skipped_videos')),
+    pack=dict(
+        type='PackInputs',
+        meta_keys=('video_path', 'frame_times', 'skipped_videos', 'augmentations'),
+    ),
 )
 
 train_dataloader = dict(

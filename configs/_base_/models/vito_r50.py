@@ -6,7 +6,7 @@ The projector is that of BYOL and DetCon (https://arxiv.org/abs/2103.10957): 409
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='ViewPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,

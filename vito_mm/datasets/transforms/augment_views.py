@@ -6,6 +6,8 @@ from mmcv.transforms import BaseTransform, Compose
 
 from vito_mm.registry import TRANSFORMS
 
+from .byol_augmentation import BYOLAugmentation
+
 Stages = Sequence[dict | Callable] | dict[str, dict | Callable | None]
 """Transforms in order, with names or without."""
 
@@ -38,30 +40,53 @@ class AugmentViews(BaseTransform):
     **Added Keys:**
 
     - img (list[np.ndarray]): The augmented views, what mmpretrain's ``PackInputs`` packs.
+    - augmentations (list[ViewAugmentation]): What is left to the device, with ``on_device``.
 
     Args:
         pipelines (Sequence | dict): Pipelines of image transforms, each of which gets a results
             dict with ``img`` and ``img_shape``. As in :class:`vito_mm.datasets.VideoDataset`, the
             pipelines and the transforms of each may be lists or dicts of names in order.
+        on_device (bool): Leave :class:`BYOLAugmentation`, which then has to be the last transform
+            of each pipeline, to the training device: the data workers decode, crop and draw, and
+            ``ViewPreprocessor`` augments the whole batch. ``PackInputs`` needs
+            'augmentations' among its ``meta_keys``. Defaults to False.
 
     Raises:
-        ValueError: If there is no pipeline.
+        ValueError: If there is no pipeline, or one that the device cannot finish.
     """
 
-    def __init__(self, pipelines: Sequence[Stages] | dict[str, Stages | None]) -> None:
+    def __init__(
+        self, pipelines: Sequence[Stages] | dict[str, Stages | None], on_device: bool = False
+    ) -> None:
         self.pipelines = [Compose(named_stages(pipeline)) for pipeline in named_stages(pipelines)]
+        self.on_device = on_device
         if not self.pipelines:
             raise ValueError('AugmentViews needs at least one pipeline in `pipelines`')
+        for number, pipeline in enumerate(self.pipelines, start=1):
+            steps = list(pipeline.transforms)
+            if on_device and not (steps and isinstance(steps[-1], BYOLAugmentation)):
+                raise ValueError(
+                    f'AugmentViews(on_device=True) needs BYOLAugmentation as the last transform of '
+                    f'each pipeline, number {number} is {[type(step).__name__ for step in steps]}'
+                )
 
     def transform(self, results: dict) -> dict:
         """Add the augmented views to the results."""
-        results['img'] = [
+        views = [
             self.pipelines[view % len(self.pipelines)](
-                dict(img=frame, img_shape=frame.shape[:2], ori_shape=frame.shape[:2])
-            )['img']
+                dict(
+                    img=frame,
+                    img_shape=frame.shape[:2],
+                    ori_shape=frame.shape[:2],
+                    on_device=self.on_device,
+                )
+            )
             for view, frame in enumerate(results.pop('imgs'))
         ]
+        results['img'] = [view['img'] for view in views]
+        if self.on_device:
+            results['augmentations'] = [view['augmentation'] for view in views]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(pipelines={self.pipelines})'
+        return f'{type(self).__name__}(pipelines={self.pipelines}, on_device={self.on_device})'

@@ -1,5 +1,7 @@
-"""From what the data loader yields to what the backbone takes."""
+"""From what the data loader yields to what the backbone takes. Imported when first built, too."""
 
-from .deferred import DeferredPreprocessor, DeferredViews
+from vito_mm.registry import MODELS, register_lazily
 
-__all__ = ['DeferredPreprocessor', 'DeferredViews']
+register_lazily(MODELS, 'ViewPreprocessor', 'vito_mm.models.preprocessors.view_preprocessor')
+
+__all__: list[str] = []

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from .view_preprocessor import ViewPreprocessor
+
 
 @dataclass
 class DeferredViews:
@@ -63,4 +65,6 @@ class DeferredPreprocessor(BaseDataPreprocessor):
         """
         samples = None if batch.data_samples is None else batch.data_samples[clips]
         data = dict(inputs=[batch.views[view][clips]], data_samples=samples)
+        if isinstance(self.preprocessor, ViewPreprocessor):
+            return self.preprocessor.preprocess_view(data, view)
         return self.preprocessor(data, True)['inputs'][0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from vito_mm.models.preprocessors import DeferredPreprocessor, DeferredViews
+from vito_mm.models.preprocessors.deferred import DeferredPreprocessor, DeferredViews
 
 from .target_network import TargetNetwork
 

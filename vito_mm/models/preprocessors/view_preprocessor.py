@@ -1,0 +1,75 @@
+"""Views on their way into the network, augmented on the device if that was left to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.models import SelfSupDataPreprocessor
+from torch import Tensor
+
+from .batch_augmentation import augment_batch
+
+
+class ViewPreprocessor(SelfSupDataPreprocessor):
+    """mmpretrain's ``SelfSupDataPreprocessor``, and what the data workers left to the device.
+
+    Where samples carry ``augmentations`` (:class:`vito_mm.datasets.AugmentViews` with
+    ``on_device=True``), each view of the batch is augmented as they say, in float32, before it is
+    normalised. What is done was drawn by the data workers with each sample, so it does not depend
+    on the batch or the device.
+
+    Args:
+        kernel_size (int): Odd side of the blur's kernel in pixels. Defaults to 23.
+        **kwargs: Those of ``SelfSupDataPreprocessor``.
+    """
+
+    def __init__(self, *args: Any, kernel_size: int = 23, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kernel_size = kernel_size
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Augment and normalise a batch.
+
+        Args:
+            data (dict): ``inputs``, a list of uint8 tensors (N, 3, H, W), one a view, and
+                ``data_samples``.
+            training (bool): Whether it is a training batch. Defaults to False.
+
+        Returns:
+            dict: ``inputs``, float32, and ``data_samples``.
+        """
+        samples = data.get('data_samples')
+        if not _are_augmented(samples):
+            return super().forward(data, training)
+        views = [
+            self.preprocess_view(dict(inputs=[view], data_samples=samples), number)
+            for number, view in enumerate(data['inputs'])
+        ]
+        return dict(inputs=views, data_samples=samples)
+
+    def preprocess_view(self, data: dict, number: int) -> Tensor:
+        """Augment and normalise one view.
+
+        Args:
+            data (dict): ``inputs``, a list of that view's images alone, and ``data_samples``.
+            number (int): Which of the views it is.
+
+        Returns:
+            Tensor: Images, float32, shape (N, 3, H, W).
+        """
+        samples = data.get('data_samples')
+        if not _are_augmented(samples):
+            return super().forward(dict(data), True)['inputs'][0]
+        (images,) = self.cast_data(data['inputs'])
+        drawn = np.array([sample.augmentations[number] for sample in samples], np.float32)
+        if self._channel_conversion:
+            images = images[:, [2, 1, 0]]
+        # Under autocast the blur would be computed in half precision.
+        with torch.autocast(images.device.type, enabled=False):
+            images = augment_batch(images, drawn, self.kernel_size, is_rgb=self._channel_conversion)
+            return (images - self.mean) / self.std if self._enable_normalize else images
+
+
+def _are_augmented(samples: Sequence | None) -> bool:
+    return bool(samples) and 'augmentations' in samples[0]
