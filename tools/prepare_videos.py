@@ -23,19 +23,44 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--force', action='store_true', help='read all videos again')
     parser.add_argument(
-        '--time-limit', type=float, default=3600, help='seconds a video may take; 0: any'
+        '--time-limit',
+        type=float,
+        default=3600,
+        help='seconds a video may take; 0: any; default: %(default)s',
     )
     parser.add_argument(
-        '--max-pixels', type=int, default=MAX_PIXELS, help='largest believable frame'
+        '--max-pixels',
+        type=int,
+        default=MAX_PIXELS,
+        help='largest believable frame; default: %(default)s',
     )
     copies = parser.add_argument_group('small copies (H.264, no sound), which the manifest lists')
     copies.add_argument('--reencode', metavar='DIR', help='folder for the copies')
-    copies.add_argument('--short-side', type=int, default=Encoding.short_side, help='pixels')
     copies.add_argument(
-        '--gop', type=int, default=Encoding.gop, help='frames between key frames; 1: all are'
+        '--short-side',
+        type=int,
+        default=Encoding.short_side,
+        help='pixels, at most; default: %(default)s',
     )
-    copies.add_argument('--crf', type=int, default=Encoding.crf, help='quality of x264, 0 is best')
-    copies.add_argument('--preset', choices=PRESETS, default=Encoding.preset, help='of x264')
+    copies.add_argument(
+        '--gop',
+        type=int,
+        default=Encoding.gop,
+        help='frames between key frames; 1: all are; default: %(default)s',
+    )
+    copies.add_argument(
+        '--crf',
+        type=int,
+        default=Encoding.crf,
+        help='quality of x264, 0 is best; default: %(default)s',
+    )
+    copies.add_argument(
+        '--preset',
+        choices=PRESETS,
+        default=Encoding.preset,
+        metavar='PRESET',
+        help='speed of x264, ultrafast to veryslow; default: %(default)s',
+    )
     copies.add_argument(
         '--fastdecode', action='store_true', help='cheaper to decode, larger (no CABAC, no filter)'
     )
