@@ -1,7 +1,6 @@
 """Decoding of known frames and of damaged files."""
 
 import importlib.util
-import os
 import struct
 import subprocess
 import sys
@@ -159,39 +158,6 @@ def test_a_missing_backend_names_its_extra(tmp_path, make_video, backend, module
     )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=REPO)
     assert f'pip install "vito_mm[{extra}]"' in result.stderr.splitlines()[-1]
-
-
-def damage(path, kind):
-    if kind == 'missing':
-        path.unlink()
-    elif kind == 'empty':
-        path.write_bytes(b'')
-    elif kind == 'html':
-        path.write_text('<!doctype html><html><body>404</body></html>')
-    elif kind == 'truncated':
-        path.write_bytes(path.read_bytes()[:200])
-    elif kind == 'folder':
-        path.unlink()
-        path.mkdir()
-
-
-@pytest.mark.parametrize('kind', ['missing', 'empty', 'html', 'truncated', 'folder'])
-def test_a_file_that_cannot_be_read_is_named_in_one_line(make_video, kind):
-    path = make_video()
-    damage(path, kind)
-    with pytest.raises(VideoReadError) as caught:
-        decode_frames(path, lambda duration: np.zeros(1))
-    assert str(path) in str(caught.value)
-    assert caught.value.reason
-    assert '\n' not in str(caught.value)
-
-
-def test_readers_are_closed(make_video):
-    path = make_video()
-    for _ in range(3):
-        decode_frames(path, lambda duration: np.zeros(1))
-    links = [f'/proc/self/fd/{entry}' for entry in os.listdir('/proc/self/fd')]
-    assert str(path) not in [os.readlink(link) for link in links if os.path.exists(link)]
 
 
 def no_times(duration: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """An account of the videos that could not be read."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 from mmengine.dist import get_rank
@@ -15,13 +16,27 @@ class SkippedVideosHook(Hook):
 
     Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the
     run's folder (``skipped_videos_rank1.csv`` and so on for further ranks). The number of draws
-    that hit a bad video is logged as ``skipped_videos``.
+    that hit a bad video is logged as ``skipped_videos``. If they are more than a share of all, the
+    run stops: it would train on another data set than the one it names.
 
     The samples must carry ``skipped_videos`` (see :class:`vito_mm.datasets.VideoDataset`), so it
     has to be among ``meta_keys`` of ``PackInputs``.
+
+    Args:
+        max_share (float): Share of the draws of this process, within [0, 1], that may hit bad
+            videos. 1 never stops. Defaults to 0.2.
+        min_draws (int): Draws after which the share is looked at. Defaults to 500.
+
+    Raises:
+        ValueError: If ``max_share`` is not within [0, 1].
+        RuntimeError: During training, if the share is exceeded; names it, the table and the most
+            frequent reasons.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_share: float = 0.2, min_draws: int = 500) -> None:
+        if not 0 <= max_share <= 1:
+            raise ValueError(f'max_share must be within [0, 1], got {max_share}')
+        self.max_share, self.min_draws = max_share, min_draws
         self.reasons: dict[str, str] = {}
         self.num_draws = 0
         self.num_skipped = 0
@@ -40,6 +55,20 @@ class SkippedVideosHook(Hook):
                     self._append(runner, path, reason)
         if self.num_skipped:
             runner.message_hub.update_scalar('train/skipped_videos', self.num_skipped)
+        if self.num_draws >= self.min_draws:
+            self._check_share(runner)
+
+    def _check_share(self, runner) -> None:
+        share = self.num_skipped / self.num_draws
+        if share <= self.max_share:
+            return
+        common = Counter(self.reasons.values()).most_common(3)
+        raise RuntimeError(
+            f'{self.num_skipped} of {self.num_draws} draws ({share:.0%}) hit videos that cannot be '
+            f'read, more than default_hooks.skipped_videos.max_share={self.max_share}; the '
+            f'{len(self.reasons)} videos are listed in {self._file(runner)}, mostly: '
+            + '; '.join(f'{count} x {reason}' for reason, count in common)
+        )
 
     def after_train(self, runner) -> None:
         """Sum up."""

@@ -12,7 +12,8 @@ from .scaling import scale_down
 def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with OpenCV, see :func:`vito_mm.videos.decode_frames`.
 
-    The first pass lists when each frame is shown, the second one converts the wanted ones.
+    The first pass lists when each frame is shown, the second one converts the wanted ones. A file
+    that is cut off is taken for as long as what is left of it.
     """
     shown_at = np.array(list(_walk(request)))
     if not len(shown_at):

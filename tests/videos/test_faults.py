@@ -1,0 +1,175 @@
+"""Files that are not what they should be, read by every backend."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests.conftest import frame_index, write_video
+from tests.videos import faulty
+from vito_mm.videos import VideoReadError, decode_frames
+
+BACKENDS = ('pyav', 'decord', 'opencv')
+
+
+def at(*times: float):
+    return lambda duration: np.array(times)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('name', faulty.UNREADABLE)
+def test_an_unreadable_file_is_named_with_a_reason_in_one_line(tmp_path, name, backend):
+    path = tmp_path / name
+    faulty.UNREADABLE[name](path)
+    with pytest.raises(VideoReadError) as error:
+        decode_frames(path, at(0.0, 1.0), backend)
+    assert error.value.path == str(path)
+    assert error.value.reason.strip()
+    assert '\n' not in str(error.value)
+
+
+def test_simple_faults_are_called_by_their_names(tmp_path):
+    for name, reason in (
+        ('empty.mp4', 'is empty (0 bytes)'),
+        ('audio_only.mp4', 'no video stream, only audio'),
+        ('folder.mp4', 'holds no images'),
+        ('pipe.mp4', 'is not a file but a pipe'),
+    ):
+        faulty.UNREADABLE[name](tmp_path / name)
+        with pytest.raises(VideoReadError) as error:
+            decode_frames(tmp_path / name, at(0.0))
+        assert reason in error.value.reason
+    with pytest.raises(VideoReadError, match='no such file'):
+        decode_frames(tmp_path / 'nowhere.mp4', at(0.0))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_no_permission(tmp_path):
+    path = write_video(tmp_path / 'x.mp4', num_frames=5)
+    path.chmod(0)
+    with pytest.raises(VideoReadError, match='permission'):
+        decode_frames(path, at(0.0))
+
+
+def test_a_file_that_is_cut_off_gives_its_first_frames(tmp_path):
+    """PyAV looks at nothing but what is wanted; OpenCV takes what is left for the whole."""
+    faulty.truncated_data(tmp_path / 'x.mp4')
+    for backend in ('pyav', 'decord'):
+        with pytest.raises(VideoReadError):
+            decode_frames(tmp_path / 'x.mp4', at(3.9), backend)
+    assert len(decode_frames(tmp_path / 'x.mp4', at(0.0), 'pyav')[0]) == 1
+    seen = []
+    decode_frames(tmp_path / 'x.mp4', lambda d: seen.append(d) or np.array([d]), 'opencv')
+    assert 0 < seen[0] < 4
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('seed', range(4))
+def test_overwritten_bytes_are_an_error_or_a_frame(tmp_path, backend, seed):
+    """Decoders pass over some damage in silence; nothing else may come of it."""
+    faulty.overwritten(tmp_path / 'x.mp4')
+    wanted = np.random.default_rng(seed).uniform(0, 4, 3)
+    try:
+        frames, _ = decode_frames(tmp_path / 'x.mp4', at(*wanted), backend)
+    except VideoReadError:
+        return
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 3
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_the_header_s_duration_is_not_believed(tmp_path, backend):
+    """Ten times the length is claimed; the frames tell their own."""
+    faulty.wrong_duration(tmp_path / 'x.mp4')
+    seen = []
+
+    def choose_times(duration):
+        seen.append(duration)
+        return np.array([3.5, duration])
+
+    frames, _ = decode_frames(tmp_path / 'x.mp4', choose_times, backend)
+    assert seen == [pytest.approx(4.0, abs=0.05)]
+    assert [frame_index(frame) for frame in frames] == [87, 99]
+
+
+def test_a_header_that_must_be_believed_is_found_out_at_the_end(tmp_path, monkeypatch):
+    """A long Matroska file has no table of its frames."""
+    from vito_mm.videos.backends import pyav_backend
+
+    monkeypatch.setattr(pyav_backend, '_IN_MEMORY', 0)
+    path = write_video(tmp_path / 'x.mkv', seconds_of_audio=60.0)
+    seen = []
+    with pytest.raises(VideoReadError, match='before its header says'):
+        decode_frames(path, lambda duration: seen.append(duration) or np.array([30.0]))
+    assert seen == [pytest.approx(60, abs=0.5)]
+    assert [frame_index(frame) for frame in decode_frames(path, at(3.5))[0]] == [87]
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('ending', ['mp4', 'mkv', 'ts'])
+def test_one_frame_is_all_there_is(tmp_path, backend, ending):
+    path = write_video(tmp_path / f'x.{ending}', num_frames=1)
+    frames, begins = decode_frames(path, lambda d: np.array([0.0, d, 9.0]), backend)
+    assert [frame_index(frame) for frame in frames] == [0, 0, 0]
+    np.testing.assert_allclose(begins, 0)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('ending', ['mp4', 'mkv', 'ts'])
+def test_a_recording_that_begins_between_key_frames(tmp_path, backend, ending):
+    """Its start may not be decodable; from the first key frame on all is well."""
+    path = tmp_path / f'x.{ending}'
+    faulty.no_key_frame_at_the_start(path)
+    frames, begins = decode_frames(path, at(1.4, 2.0), backend)
+    first, second = (frame_index(frame) for frame in frames)
+    assert second - first == round(25 * (begins[1] - begins[0]))
+    assert first >= 25
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    write_video(tmp_path / 'x.mp4', num_frames=30)
+    path = os.fsencode(tmp_path) + b'/\xff\xfe.mp4'
+    os.rename(tmp_path / 'x.mp4', path)
+    for backend in BACKENDS:
+        frames, _ = decode_frames(os.fsdecode(path), at(0.5), backend)
+        assert frame_index(frames[0]) == 12
+    (tmp_path / 'y.mp4').write_text('<html>')
+    os.rename(tmp_path / 'y.mp4', path)
+    with pytest.raises(VideoReadError) as error:
+        decode_frames(os.fsdecode(path), at(0.5))
+    assert os.fsencode(error.value.path) == path
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_frames_of_8k(tmp_path, backend):
+    faulty.large_frames(tmp_path / 'x.mp4')
+    frames, _ = decode_frames(tmp_path / 'x.mp4', at(0.05), backend, short_side=256)
+    assert frames[0].shape == (256, 455, 3)
+    assert frame_index(frames[0]) == 1
+
+
+def test_frames_that_no_camera_makes_are_refused(tmp_path):
+    faulty.huge_frame(tmp_path / 'x.mkv')
+    with pytest.raises(VideoReadError, match='65000 x 65000 pixels'):
+        decode_frames(tmp_path / 'x.mkv', at(0.0))
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_time_limit(tmp_path, backend):
+    """A file that is fine, and a limit that no machine can keep."""
+    path = write_video(tmp_path / 'x.mp4', size=(640, 480), gop=140, num_frames=140)
+    with pytest.raises(VideoReadError, match='longer than the time limit'):
+        decode_frames(path, at(5.5), backend, time_limit=1e-3)
+    assert len(decode_frames(path, at(5.5), backend, time_limit=60)[0]) == 1
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_nothing_stays_open(tmp_path, backend):
+    path = write_video(tmp_path / 'x.mp4', num_frames=10)
+    faulty.truncated_index(tmp_path / 'y.mp4')
+    for _ in range(3):
+        decode_frames(path, at(0.0), backend)
+        with pytest.raises(VideoReadError):
+            decode_frames(tmp_path / 'y.mp4', at(0.0), backend)
+    links = [f'/proc/self/fd/{entry}' for entry in os.listdir('/proc/self/fd')]
+    open_files = [os.readlink(link) for link in links if os.path.exists(link)]
+    assert not [file for file in open_files if file.startswith(str(tmp_path))]
