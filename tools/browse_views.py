@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Draw what a pre-training run will see: its first clips, crops, views and time differences."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from vito_mm.datasets.contact_sheet import write_contact_sheet
+from vito_mm.engine.launch import load_config
+
+
+def main() -> None:
+    """Parse the command line, write the picture and say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of a pre-training run')
+    parser.add_argument(
+        '--out', metavar='PNG', help='picture to write; default: views.png in the work dir'
+    )
+    parser.add_argument('--num-clips', type=int, default=6, help='clips to show; default: 6')
+    parser.add_argument('--seed', type=int, help="seed of the run; default: the config's")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that override the config, as key=value',
+    )
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    args = parser.parse_args()
+    cfg = load_config(args)
+    out = args.out or str(Path(cfg.work_dir) / 'views.png')
+    try:
+        print(write_contact_sheet(cfg, out, args.num_clips, args.seed))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SystemExit(f'{args.config}: {error}') from None
+    print(f'written to {out}')
+
+
+if __name__ == '__main__':
+    main()
