@@ -2,6 +2,7 @@
 """Draw what a pre-training run will see: its first clips, crops, views and time differences."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -27,6 +28,7 @@ def main() -> None:
     )
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     cfg = load_config(args)
     out = args.out or str(Path(cfg.work_dir) / 'views.png')
     try:

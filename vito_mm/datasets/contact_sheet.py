@@ -121,13 +121,12 @@ def write_contact_sheet(
     if not 1 <= num_clips <= MAX_CLIPS:
         raise ValueError(f'num_clips must be within 1 and {MAX_CLIPS}, got {num_clips}')
     sampler = build_sampler(cfg, seed)
-    # Times first: the clips need the data set with observers in it.
-    distances = draw_distances(sampler)
     clips = draw_clips(cfg, sampler, num_clips)
+    distances = draw_distances(sampler)
     title = f'{cfg.filename or "a config"}, seed {sampler.seed}'
     figure = _draw_sheet(clips, distances, title)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=_DPI)
+    figure.savefig(file, dpi=_DPI, format='png')
     return summarise(clips, distances)
 
 
@@ -146,25 +145,24 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
         ValueError: If the config does not train on videos, or has no seed.
         FileNotFoundError: If there are no videos.
     """
-    name = cfg.filename or 'this config'
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     loader = cfg.get('train_dataloader') or {}
     kinds = list(_types_of(loader.get('dataset')))
     if not any(_is_video_dataset(kind) for kind in kinds):
         found = ', '.join(map(str, kinds)) or 'nothing'
-        raise ValueError(f'{name} has no VideoDataset to train on, but {found}')
+        raise ValueError(f'the config has no VideoDataset to train on, but {found}')
     if seed is None:
         seed = (cfg.get('randomness') or {}).get('seed')
     if seed is None:
-        raise ValueError(f'{name} has no randomness.seed: give the seed of the run')
+        raise ValueError('the config has no randomness.seed: give the seed of the run')
     dataset = DATASETS.build(loader['dataset'])
     for videos in _video_datasets(dataset):
         for kind in (SampleFrames, DecodeFrames, AugmentViews):
             if not any(isinstance(stage, kind) for stage in videos.pipeline.transforms):
-                raise ValueError(f'the pipeline of {name} has no {kind.__name__}')
+                raise ValueError(f'the pipeline of the config has no {kind.__name__}')
     sampler = DATA_SAMPLERS.build(dict(loader.sampler), default_args=dict(dataset=dataset))
     if not isinstance(sampler, ClipSampler):
-        raise ValueError(f'{name} draws by {type(sampler).__name__}, not by ClipSampler')
+        raise ValueError(f'the config draws by {type(sampler).__name__}, not by ClipSampler')
     sampler.seed = seed
     return sampler
 
@@ -333,7 +331,7 @@ class _Observer:
             duration=duration,
             segment=(float(start), float(end)),
             views=views,
-            skipped=list(seen['skipped_videos']),
+            skipped=list(dict(seen['skipped_videos']).items()),  # one may be drawn twice
         )
 
     def _duration(self, path: str, fps: float | None) -> float:
@@ -344,7 +342,9 @@ class _Observer:
             told.append(float(duration))
             return np.zeros(1)
 
-        decode_frames(path, listen, self.decoder.backend, fps=fps)
+        decode_frames(
+            path, listen, self.decoder.backend, time_limit=self.decoder.time_limit, fps=fps
+        )
         return told[0]
 
 
@@ -386,6 +386,12 @@ def summarise(clips: list[Clip], distances: list[Distances]) -> str:
     if skipped:
         lines.append(f'{len(skipped)} videos that cannot be read, replaced by others:')
         lines += [f'  {path}: {reason}' for path, reason in skipped.items()]
+    times = np.array([[view.time for view in clip.views] for clip in clips if clip.duration])
+    if len(times):
+        shown = _pairwise(times)
+        lines.append(
+            f'|dt| of the shown clips: median {np.median(shown):.3f} s, mean {shown.mean():.3f} s'
+        )
     for found in distances:
         lines += [repr(found.sampler), *(f'  {line}' for line in _numbers(found))]
     return '\n'.join(lines)
@@ -405,6 +411,7 @@ def _numbers(found: Distances) -> list[str]:
                 f'in theory: mode 0, median {found.sampler.segment * (1 - 0.5**0.5):.3f} s, '
                 f'mean {found.sampler.segment / 3:.3f} s'
             )
+        lines.append('in videos shorter than the segment it shrinks with the video')
     if found.num_images:
         lines.append(f'{found.num_images:,} clips of single images, which have no time')
     return lines
@@ -440,8 +447,8 @@ _FRAME, _VIEW = (340, 224), (224, 224)  # boxes that frames and views are fitted
 _NARROWEST = 260  # so that there is room for what is written about a frame
 _GAP, _PAIR_GAP = 12, 24  # between a frame and its view, and to the next frame
 _PAIRS_A_LINE = 3
-_HEADER, _NOTE, _TIMES, _CAPTION, _PRINT = 26, 18, 66, 20, 58
-_TITLE, _HISTOGRAM = 50, 340
+_HEADER, _NOTE, _TIMES, _NO_TIMES, _CAPTION, _PRINT = 26, 18, 66, 26, 20, 58
+_TITLE, _NUMBERS, _HISTOGRAM = 50, 150, 230
 _COLOURS = ('tab:blue', 'tab:orange', 'tab:green', 'tab:red', 'tab:purple', 'tab:brown')
 _SMALL, _NORMAL, _LARGE = 8, 10, 13  # points
 
@@ -524,21 +531,26 @@ def _draw_sheet(clips: list[Clip], distances: list[Distances], title: str) -> Fi
     views = [view for clip in clips for view in clip.views]
     grid = _Grid.of(views, max(len(clip.views) for clip in clips))
     heights = [
-        _HEADER + _NOTE * len(clip.skipped) + _TIMES + grid.lines * grid.line + _MARGIN
+        _HEADER
+        + _NOTE * len(clip.skipped)
+        + (_TIMES if clip.duration else _NO_TIMES)
+        + grid.lines * grid.line
+        + _MARGIN
         for clip in clips
     ]
+    panels = [_NUMBERS + _HISTOGRAM * bool(found.num_clips) for found in distances]
     sheet = _Sheet(
         2 * _MARGIN + grid.columns * grid.pair - _PAIR_GAP,
-        _TITLE + sum(heights) + _HISTOGRAM * len(distances) + _MARGIN,
+        _TITLE + sum(heights) + sum(panels),
     )
     sheet.text(_MARGIN, 14, _shortened(title, sheet.width // 11), _LARGE, weight='bold')
     y = _TITLE
     for number, (clip, height) in enumerate(zip(clips, heights, strict=True), start=1):
         _draw_clip(sheet, y, clip, number, grid)
         y += height
-    for found in distances:
+    for found, height in zip(distances, panels, strict=True):
         _draw_distances(sheet, y, found)
-        y += _HISTOGRAM
+        y += height
     return sheet.figure
 
 
@@ -552,7 +564,7 @@ def _draw_clip(sheet: _Sheet, y: float, clip: Clip, number: int, grid: _Grid) ->
         sheet.text(_MARGIN, y - 4, note[: sheet.width // 7], color='tab:red', size=_SMALL)
         y += _NOTE
     _draw_times(sheet, y, clip)
-    y += _TIMES
+    y += _TIMES if clip.duration else _NO_TIMES
     for index in range(len(clip.views)):
         line, column = divmod(index, grid.columns)
         place = _MARGIN + column * grid.pair, y + line * grid.line
@@ -563,7 +575,7 @@ def _draw_times(sheet: _Sheet, y: float, clip: Clip) -> None:
     """The video with the segment on the left, the segment with the moments on the right."""
     width = (sheet.width - 3 * _MARGIN) / 2
     if not clip.duration:
-        sheet.text(_MARGIN, y + 8, 'A single image: no time line', color='dimgrey')
+        sheet.text(_MARGIN, y, 'A single image: no time line', color='dimgrey')
         return
     start, end = clip.segment
     for x, low, high, what in (
@@ -650,7 +662,7 @@ def _draw_distances(sheet: _Sheet, y: float, found: Distances) -> None:
     sheet.text(_MARGIN, y + 40, text, size=_SMALL + 1, linespacing=1.5)
     if not found.num_clips:
         return
-    axes = sheet.axes(_MARGIN + 50, y + 120, width - 60, _HISTOGRAM - 180)
+    axes = sheet.axes(_MARGIN + 50, y + _NUMBERS, width - 60, _HISTOGRAM - 60)
     counts, edges = _histogram(found)
     density = counts / counts.sum() / np.diff(edges)
     axes.stairs(density, edges, fill=True, color='tab:blue', alpha=0.5, label='drawn')
