@@ -66,6 +66,28 @@ def test_backends_agree_on_pixels(layouts, layout):
 
 
 @pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+def test_decoding_goes_on_after_a_fork(tmp_path, backend):
+    """Data workers are forks of a process that may have decoded: what it left must not be used."""
+    path = write_video(tmp_path / 'x.mp4', num_frames=30, size=(320, 240))
+    code = (
+        'import os, sys, numpy as np; from vito_mm.videos import decode_frames\n'
+        'for turn in range(3):\n'
+        '    frames, _ = decode_frames(sys.argv[1], lambda d: np.array([0.5, 1.0]), sys.argv[2])\n'
+        '    if turn == 1 and os.fork():\n'
+        '        sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n'
+        'print(len(frames))'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code, str(path), backend],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        timeout=100,
+    )
+    assert (result.returncode, result.stdout) == (0, '2\n'), result.stderr
+
+
+@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
 def test_short_side(tmp_path, backend):
     """Smaller frames of the same content; never larger ones."""
     path = write_video(tmp_path / 'x.mp4', num_frames=20, size=(192, 144), rotation=90)

@@ -33,7 +33,7 @@ def test_simple_faults_are_called_by_their_names(tmp_path):
         ('empty.mp4', 'is empty (0 bytes)'),
         ('audio_only.mp4', 'no video stream, only audio'),
         ('folder.mp4', 'holds no images'),
-        ('pipe.mp4', 'is not a file but a pipe'),
+        ('pipe.mp4', 'is no regular file but a pipe'),
     ):
         faulty.UNREADABLE[name](tmp_path / name)
         with pytest.raises(VideoReadError) as error:

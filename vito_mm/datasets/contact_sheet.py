@@ -386,9 +386,9 @@ def summarise(clips: list[Clip], distances: list[Distances]) -> str:
     if skipped:
         lines.append(f'{len(skipped)} videos that cannot be read, replaced by others:')
         lines += [f'  {path}: {reason}' for path, reason in skipped.items()]
-    times = np.array([[view.time for view in clip.views] for clip in clips if clip.duration])
-    if len(times):
-        shown = _pairwise(times)
+    times = [[[view.time for view in clip.views]] for clip in clips if clip.duration]
+    if times:
+        shown = np.concatenate([_pairwise(np.array(of_clip)) for of_clip in times])
         lines.append(
             f'|dt| of the shown clips: median {np.median(shown):.3f} s, mean {shown.mean():.3f} s'
         )

@@ -1,7 +1,6 @@
 """Pixels of a video at given times."""
 
 import os
-import stat
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ import numpy as np
 from .backends import load_backend
 from .backends.request import Request
 from .errors import VideoReadError
+from .file_checks import HEAD_BYTES, check_file, check_head, is_mp4_or_matroska
 from .frame_archives import IMAGE_EXTENSIONS, is_frame_archive, read_frame_archive, read_image
 
 
@@ -66,47 +66,18 @@ def decode_frames(
         return read_image(request)
     if is_frame_archive(path):
         return read_frame_archive(request, fps)
-    decode = load_backend(backend if _is_mp4_or_matroska(path) else 'pyav').decode
-    if _is_utf8(path):
-        return decode(request)
-    with open(path, 'rb') as file:  # decoders take no other names; Linux has another one for it
+    with open(path, 'rb') as file:
+        head = file.read(HEAD_BYTES)
+        check_head(path, head)
+        decode = load_backend(backend if is_mp4_or_matroska(head) else 'pyav').decode
+        if _is_utf8(path):
+            return decode(request)
+        # Decoders take no other names; Linux has another one for an open file.
         request.path = f'/proc/self/fd/{file.fileno()}'
         try:
             return decode(request)
         except VideoReadError as error:
             raise VideoReadError(path, error.reason) from None
-
-
-def check_file(path: str) -> None:
-    """Name the simple faults by their names, which FFmpeg's messages do not.
-
-    Args:
-        path (str): File or folder that should be read.
-
-    Raises:
-        VideoReadError: If it does not exist, is empty, no file, or may not be read.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        reason = 'no such file' if isinstance(error, FileNotFoundError) else error.strerror
-        raise VideoReadError(path, reason) from None
-    if not os.access(path, os.R_OK):
-        raise VideoReadError(path, 'no permission to read it')
-    if stat.S_ISDIR(status.st_mode):
-        return
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise VideoReadError(path, 'is not a file but a pipe, socket or device')
-    if status.st_size == 0:
-        raise VideoReadError(path, 'is empty (0 bytes)')
-
-
-def _is_mp4_or_matroska(path: str) -> bool:
-    """Whether a file looks like MP4, MOV, Matroska or WebM."""
-    with open(path, 'rb') as file:
-        start = file.read(8)
-    boxes = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'pnot')
-    return start[4:] in boxes or start[:4] == b'\x1aE\xdf\xa3'
 
 
 def _is_utf8(path: str) -> bool:

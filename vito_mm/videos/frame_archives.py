@@ -131,10 +131,12 @@ def read_image(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
+    if not data:
+        raise VideoReadError(request.path, f'{name} is empty (0 bytes)'.strip())
     what = f'OpenCV cannot decode {f"the image {name}" if name else "this image"}'
     # Not cv2.imread, which reads no path that is not ASCII on some systems and prints its warnings.
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
         raise VideoReadError(request.path, f'{what}: {error.err}') from None
     if image is None:

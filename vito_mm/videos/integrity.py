@@ -10,7 +10,8 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
-from . import VideoReadError
+from .errors import VideoReadError
+from .file_checks import HEAD_BYTES, check_file, check_head
 
 MAX_PIXELS = 8192 * 8192
 """Frames with more pixels than this are taken for a broken header."""
@@ -22,7 +23,6 @@ OK, BAD = 'ok', 'bad'
 _STRICTER_DECODERS = {'vp9': 'libvpx-vp9'}
 # Broadcasts, of which recordings start in the middle. Elsewhere the first frame is a key frame.
 _CUT_ANYWHERE = ('mpegts', 'mpeg')
-_HEAD_BYTES = 512
 
 
 def inspect_video(
@@ -66,10 +66,9 @@ def inspect_video(
         check: Whether to decode all frames. Defaults to False.
         expected_sha256: Hash that the file should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
-        on_frame: Called with every decoded frame (``av.VideoFrame``, its ``pts``
-            None if unknown), the degrees that it is to be
-            turned clockwise, and the mean frame rate that the header tells; turns ``check`` on. Its
-            errors are passed on, other than OSError.
+        on_frame: Called with every decoded frame (``av.VideoFrame``, its ``pts`` None if unknown),
+            the degrees that it is to be turned clockwise, and the mean frame rate that the header
+            tells; turns ``check`` on. Its errors are passed on, other than OSError.
 
     Returns:
         dict[str, Any]: As far as they could be told, else absent:
@@ -102,16 +101,18 @@ def inspect_video(
     path = os.fspath(path)
     row: dict[str, Any] = {'path': path}
     try:
-        status = _stat_file(path)
+        status = check_file(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise VideoReadError(path, 'is a folder')
         row.update(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
         with open(path, 'rb') as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
             file.seek(0)
             row['sha256'] = hashlib.file_digest(file, 'sha256').hexdigest()
         if expected_sha256 not in (None, row['sha256']):
             row['expected_sha256'] = expected_sha256
             raise VideoReadError(path, 'its bytes are not those that the manifest has the hash of')
-        _check_head(path, head)
+        check_head(path, head)
         with _logged_errors(av) as log:
             _read_stream(path, head, row, log, check, max_pixels, on_frame)
         row['verdict'] = OK
@@ -151,39 +152,6 @@ def _logged_errors(av: ModuleType) -> Iterator[list[tuple[int, str, str]]]:
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip_repeated)
-
-
-def _stat_file(path: str) -> os.stat_result:
-    """Status of a regular file that can be read. Others are not opened: a FIFO would block."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        reason = 'a link to a missing file' if os.path.islink(path) else 'no such file'
-        raise VideoReadError(path, reason) from None
-    if stat.S_ISDIR(status.st_mode):
-        raise VideoReadError(path, 'is a folder')
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoReadError(path, 'is no regular file but a pipe, a socket or a device')
-    if not os.access(path, os.R_OK):
-        raise VideoReadError(path, 'no permission to read it')
-    return status
-
-
-def _check_head(path: str, head: bytes) -> None:
-    """Name what FFmpeg would call invalid data, or take for a list of other files to open."""
-    if not head:
-        raise VideoReadError(path, 'is empty (0 bytes)')
-    if b'\0' in head or head.startswith(b'YUV4MPEG2'):
-        return
-    try:
-        text = head.decode('utf-8')
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # else: a character cut by the end of the head
-            return
-        text = head[: error.start].decode('utf-8')
-    if all(character.isprintable() or character.isspace() for character in text):
-        begin = ' '.join(text.split())[:40]
-        raise VideoReadError(path, f'is text and not a video: it begins with {begin!r}')
 
 
 def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:

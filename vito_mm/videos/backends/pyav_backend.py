@@ -44,13 +44,15 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
 
 @contextmanager
 def _opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
+    # Only this file: a container may refer to others, also on the network.
+    safe = dict(options={'protocol_whitelist': 'file'}, metadata_errors='replace')
     # Opening a decoder by trial tells what the first packet tells as well, and costs more than all
     # else together. Only these containers say in their header what FFmpeg needs to know of the
     # order of frames; the trial is for the others.
     try:
-        container = av.open(request.path, stream_options=[{'codec_whitelist': 'none'}])
+        container = av.open(request.path, stream_options=[{'codec_whitelist': 'none'}], **safe)
     except ValueError:  # the container has no streams before it is searched
-        container = av.open(request.path)
+        container = av.open(request.path, **safe)
     video = _video_stream(container)
     if not (
         video is None
@@ -58,7 +60,7 @@ def _opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
         or video.codec_context.name in ('vp8', 'vp9', 'av1', 'libdav1d')
     ):
         container.close()
-        container = av.open(request.path)
+        container = av.open(request.path, **safe)
         video = _video_stream(container)
     with container:
         if video is None:
@@ -118,7 +120,12 @@ class _Converter:
         width, height = self.request.scaled_size(frame.width, frame.height)
         smaller = (width, height) != (frame.width, frame.height)
         image = self.reformatter.reformat(
-            frame, width, height, self.format, interpolation='AREA' if smaller else 'BILINEAR'
+            frame,
+            width,
+            height,
+            self.format,
+            interpolation='AREA' if smaller else 'BILINEAR',
+            threads=1,  # threads would not be there any more in data workers that are forked
         ).to_ndarray()
         quarters = round(frame.rotation / 90) % 4  # counter-clockwise
         return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
@@ -276,7 +283,7 @@ def _is_shown(packet: Packet) -> bool:
 
 def _packets(request: Request, container: InputContainer, stream: VideoStream) -> _Packets:
     is_long = (container.size or 0) > _IN_MEMORY
-    index = getattr(stream, 'index_entries', ())
+    index = stream.index_entries
     is_indexed = container.format.name.startswith('mov') and 0 < stream.frames == len(index)
     if is_indexed and (is_long or _is_regular(index)):
         return _IndexedPackets(container, stream)
