@@ -249,6 +249,30 @@ def test_fixed_moments_belong_to_the_video(video_folder, method):
     assert len({str(first) for first, *_ in times}) >= 4
 
 
+def test_a_part_of_a_video_is_a_row(tmp_path, make_video):
+    """Frames come from the part alone, and all of it; a part that is not there is told."""
+    make_video('long.mp4', num_frames=100)
+    rows = [
+        dict(path='long.mp4', start=1.0, end=2.0),
+        dict(path='long.mp4', start=3.0),
+        dict(path='long.mp4', start=4.5),
+        dict(path='long.mp4', start=3, end=2),
+    ]
+    write_manifest(tmp_path / 'm.jsonl', rows)
+    dataset = VideoDataset(ann_file=str(tmp_path / 'm.jsonl'), pipeline=DECODE, max_attempts=1)
+    np.random.seed(0)
+    for index, (low, high) in enumerate([(1.0, 2.0), (3.0, 4.0)]):
+        draws = [dataset[index] for _ in range(60)]
+        times = np.concatenate([row['frame_times'] for row in draws])
+        assert low - 0.04 <= times.min() < low + 0.1
+        assert high - 0.15 < times.max() < high
+        shown = [frame_index(frame) for row in draws for frame in row['imgs']]
+        np.testing.assert_allclose(times * 25, shown, atol=1e-3)
+    for index in (2, 3):
+        with pytest.raises(RuntimeError, match=r'the part from start=.* is not within its 4\.00 s'):
+            dataset[index]
+
+
 def test_fixed_moments_are_uniform_over_the_videos():
     """And those of the video alone, whichever draw of the stream asks."""
     sample = SampleFrames(num_views=2, segment=1.0, fixed=True)

@@ -1,7 +1,8 @@
 """The table of videos: one row a video, as JSON lines or CSV.
 
-Only ``path`` is required. ``label``, ``fps``, ``num_frames`` and any other column are kept as they
-are. Relative paths are relative to the folder of the manifest, so that a data set can be moved.
+Only ``path`` is required. ``start`` and ``end`` (seconds) name the part of a video that counts, so
+that a long video can be several rows. ``label``, ``fps``, ``num_frames`` and any other column are
+kept as they are. Relative paths are relative to the folder of the manifest, so that a data set can be moved.
 """
 
 import csv
@@ -22,7 +23,7 @@ from .errors import VideoReadError
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 """File name endings taken for videos, in any case."""
 
-_NUMBERS = {'label': int, 'num_frames': int, 'fps': float, 'seconds': float}
+_NUMBERS = dict(label=int, num_frames=int, fps=float, seconds=float, start=float, end=float)
 _BAD = (b'"verdict": "bad"', b'"verdict":"bad"')
 
 

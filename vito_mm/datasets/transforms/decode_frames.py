@@ -4,7 +4,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
-from vito_mm.videos import decode_frames, place_segment
+from vito_mm.videos import VideoReadError, decode_frames, place_segment
 from vito_mm.videos.backends import load_backend
 
 
@@ -21,6 +21,7 @@ class DecodeFrames(BaseTransform):
     - segment_start
     - segment_offsets
     - fps (float, optional): Frames per second of a folder or tar of images.
+    - start, end (float, optional): The part of the video that counts, in seconds. Defaults to all.
 
     **Added Keys:**
 
@@ -57,8 +58,19 @@ class DecodeFrames(BaseTransform):
         """Add the frames to the results."""
 
         def choose_times(duration: float) -> np.ndarray:
-            return place_segment(
-                results['segment_offsets'], results['segment'], results['segment_start'], duration
+            start, end = results.get('start') or 0.0, results.get('end')
+            end = duration if end is None else min(end, duration)
+            if not 0 <= start <= end:
+                raise VideoReadError(
+                    results['video_path'],
+                    f'the part from start={start} to end={results.get("end")} s is not within its '
+                    f'{duration:.2f} s',
+                )
+            return start + place_segment(
+                results['segment_offsets'],
+                results['segment'],
+                results['segment_start'],
+                end - start,
             )
 
         results['imgs'], results['frame_times'] = decode_frames(
