@@ -27,8 +27,9 @@ class VideoDataset(BaseDataset):
 
     Args:
         data_root (str): Folder of videos, searched with its sub-folders if there is no
-            ``ann_file``. Otherwise the folder from which relative paths start; empty means the
-            folder of the manifest. Defaults to ''.
+            ``ann_file``. Otherwise the folder from which relative paths start, unless it is empty or
+            does not hold the first video: then they start from the folder of the manifest.
+            Defaults to ''.
         ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
             ``data_root`` unless found as it is. Its rows with the verdict "bad" are left out.
             Defaults to ''.
@@ -86,6 +87,9 @@ class VideoDataset(BaseDataset):
         """
         if self.ann_file:
             self._table = read_manifest(self.ann_file, self.data_root or None)
+            if self.data_root and not _first_exists(self._table):
+                beside = read_manifest(self.ann_file)
+                self._table = beside if _first_exists(beside) else self._table
         else:
             rows = find_videos(self.data_root, self.extensions)
             self._table = Manifest.from_rows(rows, source=self.data_root)
@@ -167,3 +171,13 @@ class VideoDataset(BaseDataset):
             return self.pipeline(row)
         finally:
             self.journal.write('')
+
+
+def _first_exists(manifest: Manifest) -> bool:
+    """Whether the first of the rows that can be read names a file that is there."""
+    for index in range(min(16, len(manifest))):
+        try:
+            return os.path.exists(manifest[index]['path'])
+        except VideoReadError:
+            continue
+    return False
