@@ -23,6 +23,7 @@ from vito_mm.datasets.contact_sheet import (
 )
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
 from vito_mm.registry import DATASETS
+from vito_mm.videos import write_manifest
 
 BASE = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
 NOTHING = dict.fromkeys(
@@ -129,6 +130,23 @@ def test_a_video_shorter_than_the_segment_is_the_segment(make_video):
     clip, *_ = clips_of(config(path.parent))
     assert clip.segment == (0, pytest.approx(0.4))
     assert max(view.time for view in clip.views) <= 0.4
+
+
+def test_parts_of_a_video_have_times_of_the_video(tmp_path, make_video):
+    make_video('long.mp4', num_frames=120)
+    parts = [dict(start=2.0, end=3.0), dict(start=1.5), dict(end=2.8), dict()]
+    write_manifest(tmp_path / 'm.jsonl', [dict(path='long.mp4', **part) for part in parts])
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.ann_file = 'm.jsonl'
+    expected = [(2.0, 3.0), (1.5, 4.8), (0.0, 2.8), (0.0, 4.8)]
+    clips = clips_of(cfg, 8)
+    for clip in clips:
+        assert clip.part == pytest.approx(expected[clip.draw])
+        assert clip.duration == pytest.approx(4.8)
+        assert clip.part[0] <= clip.segment[0] < clip.segment[1] <= clip.part[1] + 1e-9
+        for view in clip.views:
+            assert frame_index(view.frame) == int(view.time * 25 + 1e-6)
+    write_contact_sheet(cfg, tmp_path / 'sheet.png', 4)
 
 
 def test_the_histogram_is_of_the_same_draws_as_the_clips(video_folder):

@@ -68,6 +68,8 @@ class Clip:
         path (str): File of the video.
         label (int, optional): Label of the manifest.
         duration (float): Duration of the video in seconds; 0 for an image.
+        part (tuple[float, float]): Start and end, in seconds, of what the row of the manifest takes
+            of the video; usually all of it.
         segment (tuple[float, float]): Start and end of the clip segment in seconds.
         views (list[View]): The views.
         skipped (list[tuple[str, str]]): Videos for which this one stands in, with the reasons.
@@ -77,6 +79,7 @@ class Clip:
     path: str
     label: int | None
     duration: float
+    part: tuple[float, float]
     segment: tuple[float, float]
     views: list[View]
     skipped: list[tuple[str, str]]
@@ -310,9 +313,11 @@ class _Observer:
         """What was seen of the last item."""
         seen = self.results
         duration = self._duration(seen['video_path'], seen.get('fps'))
-        placing = seen['segment'], seen['segment_start'], duration
-        times = place_segment(seen['segment_offsets'], *placing)
-        start, end = place_segment(np.array([0.0, seen['segment']]), *placing)
+        part = seen.get('start') or 0.0, min(seen.get('end') or duration, duration)
+        offsets = np.array([*seen['segment_offsets'], 0.0, seen['segment']])
+        *times, start, end = part[0] + place_segment(
+            offsets, seen['segment'], seen['segment_start'], part[1] - part[0]
+        )
         views = [
             View(
                 time=float(time),
@@ -329,6 +334,7 @@ class _Observer:
             path=seen['video_path'],
             label=seen.get('gt_label'),
             duration=duration,
+            part=part,
             segment=(float(start), float(end)),
             views=views,
             skipped=list(dict(seen['skipped_videos']).items()),  # one may be drawn twice
@@ -411,7 +417,7 @@ def _numbers(found: Distances) -> list[str]:
                 f'in theory: mode 0, median {found.sampler.segment * (1 - 0.5**0.5):.3f} s, '
                 f'mean {found.sampler.segment / 3:.3f} s'
             )
-        lines.append('in videos shorter than the segment it shrinks with the video')
+        lines.append('in videos shorter than the segment it shrinks with them')
     if found.num_images:
         lines.append(f'{found.num_images:,} clips of single images, which have no time')
     return lines
@@ -584,6 +590,8 @@ def _draw_times(sheet: _Sheet, y: float, clip: Clip) -> None:
     ):
         axes = sheet.axes(x, y, width, 34)
         axes.set(xlim=(low, high), ylim=(len(clip.views) - 0.5, -0.5), yticks=[])
+        for outside in ((0, clip.part[0]), (clip.part[1], clip.duration)):
+            axes.axvspan(*outside, color='silver', lw=0)
         axes.axvspan(start, end, color='gold', alpha=0.35, lw=0)
         for index, view in enumerate(clip.views):
             colour = _COLOURS[index % len(_COLOURS)]
