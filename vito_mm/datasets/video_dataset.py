@@ -27,8 +27,8 @@ class VideoDataset(BaseDataset):
 
     Args:
         data_root (str): Folder of videos, searched with its sub-folders if there is no
-            ``ann_file``. Otherwise the folder from which relative paths start, unless it is empty or
-            does not hold the first video: then they start from the folder of the manifest.
+            ``ann_file``. Otherwise the folder from which relative paths start, unless it is empty
+            or does not hold the first video: then they start from the folder of the manifest.
             Defaults to ''.
         ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
             ``data_root`` unless found as it is. Its rows with the verdict "bad" are left out.

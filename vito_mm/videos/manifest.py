@@ -2,7 +2,8 @@
 
 Only ``path`` is required. ``start`` and ``end`` (seconds) name the part of a video that counts, so
 that a long video can be several rows. ``label``, ``fps``, ``num_frames`` and any other column are
-kept as they are. Relative paths are relative to the folder of the manifest, so that a data set can be moved.
+kept as they are. Relative paths are relative to the folder of the manifest, so that a data set can
+be moved.
 """
 
 import csv

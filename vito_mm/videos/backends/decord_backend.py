@@ -24,7 +24,8 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     decord cannot be interrupted: the time limit is checked before and after each call of it. Codecs
     other than H.264, VP8, VP9 and AV1 go to PyAV, because decord 0.6.0 returns other frames than
     those asked for where a decoder holds frames back (HEVC, MPEG-4); so do videos that are shown
-    turned by a quarter, which it squeezes.
+    turned by a quarter, which it squeezes. Not told apart, and wrong: H.264 with periodic intra
+    refresh instead of key frames.
     """
     codec, size = _header(request.path)
     if codec not in _EXACT_CODECS:

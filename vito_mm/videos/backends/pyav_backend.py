@@ -97,11 +97,29 @@ def _decode(
         if i == 0 or keys[i] != keys[i - 1]:
             reader.start(keys[i], tick)
             current = None
-        frame = reader.frame_at(tick, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i])
+        frame = _patient_frame_at(
+            reader, keys[i], tick, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i]
+        )
         if frame is not current:
             current, image = frame, convert(frame)
         found[tick] = image, (reader.begin - packets.first) * time_base
     return [found[tick][0] for tick in ticks], np.array([found[tick][1] for tick in ticks])
+
+
+class _UndecodableFrame(VideoReadError):
+    """The decoder does not give a frame that the file has."""
+
+
+def _patient_frame_at(reader: '_Reader', key: int | None, tick: int, is_last: bool) -> VideoFrame:
+    """Start earlier if need be: with periodic intra refresh no frame is a key frame by itself."""
+    for earlier in (2, 4):
+        try:
+            return reader.frame_at(tick, is_last)
+        except _UndecodableFrame:
+            if key is None:
+                raise
+            reader.start(key, tick, earlier)
+    return reader.frame_at(tick, is_last)
 
 
 class _Converter:
@@ -148,12 +166,12 @@ class _Reader:
         self.begin = None
         """Time stamp of the frame that :meth:`frame_at` returned."""
 
-    def start(self, key: int | None, tick: int) -> None:
-        """Go to a key frame from which the frame at a time can be decoded."""
+    def start(self, key: int | None, tick: int, earlier: int = 0) -> None:
+        """Go to a key frame from which the frame at a time can be decoded, or to an earlier one."""
         if self.used:
             self.decoder.flush_buffers()
         self.used = True
-        for attempt in range(8):
+        for attempt in range(earlier, earlier + 8):
             self.source = self.packets.read_from(key, tick, attempt)
             self.queue: deque[Packet] = deque()
             self.known: list[int] = []
@@ -234,7 +252,7 @@ class _Reader:
         frame = self.decoded.pop(wanted, None)
         if frame is None or frame.is_corrupt:
             at = (wanted - self.packets.first) * self.time_base
-            raise VideoReadError(
+            raise _UndecodableFrame(
                 self.request.path,
                 f'the frame at {at:.2f} s '
                 + ('is damaged' if frame else 'cannot be decoded: damage, or no key frame before'),
@@ -414,7 +432,9 @@ class _PacketsInMemory(_Packets):
         return [self.keys[position] if position >= 0 else None for position in positions]
 
     def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
-        self.start = key or 0
+        # Further attempts start 1, 3, 7, ... key frames earlier.
+        position = bisect_right(self.keys, key or 0) - 2**attempt
+        self.start = self.keys[position] if key and position >= 0 else 0
         return iter(self.packets[self.start :])
 
     def note(self, packet: Packet, known: list[int]) -> float:

@@ -21,7 +21,8 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
 
     torchcodec 0.11.1 loses about 1 kB of memory a clip where videos differ in size. Opening reads
     the time stamps of the whole file (``seek_mode='exact'``). It cannot be interrupted: the time
-    limit is checked before and after each call of it.
+    limit is checked before and after each call of it. H.264 with periodic intra refresh instead of
+    key frames gives other frames than those asked for.
     """
     try:
         decoder = VideoDecoder(
