@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 if TYPE_CHECKING:
     from .demo import DemoResult
 
-PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation', 'mmdet', 'decord', 'numpy')
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation', 'mmdet', 'av', 'numpy')
 _PALETTE = (plt.get_cmap('tab10')(np.arange(len(CLASSES)))[:, :3] * 255).astype(np.uint8)
 _COLOURS = {'random': 'tab:gray', 'VITO': 'tab:red'}
 

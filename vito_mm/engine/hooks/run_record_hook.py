@@ -27,6 +27,7 @@ PACKAGES = (
     'torchvision',
     'numpy',
     'opencv-python',
+    'av',
     'decord',
 )
 """Distributions whose versions are recorded."""
