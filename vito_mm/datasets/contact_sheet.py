@@ -25,7 +25,7 @@ from .transforms.augment_views import AugmentViews
 from .transforms.byol_augmentation import JITTER_ORDERS, ViewAugmentation
 from .transforms.decode_frames import DecodeFrames
 from .transforms.sample_frames import SampleFrames
-from .video_dataset import VideoDataset
+from .video_dataset import VideoDataset, video_datasets
 
 MAX_CLIPS = 100
 """Most clips of one sheet: a picture cannot be higher than 65,535 pixels."""
@@ -159,7 +159,7 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
     if seed is None:
         raise ValueError('the config has no randomness.seed: give the seed of the run')
     dataset = DATASETS.build(loader['dataset'])
-    for videos in _video_datasets(dataset):
+    for videos in video_datasets(dataset):
         for kind in (SampleFrames, DecodeFrames, AugmentViews):
             if not any(isinstance(stage, kind) for stage in videos.pipeline.transforms):
                 raise ValueError(f'the pipeline of the config has no {kind.__name__}')
@@ -181,7 +181,7 @@ def draw_distances(sampler: ClipSampler, num_clips: int = 20_000) -> list[Distan
         list[Distances]: One for each setting of ``SampleFrames``. The differences are those of
         videos that are as long as the segment; in shorter ones they shrink with the video.
     """
-    datasets = list(_video_datasets(sampler.dataset))
+    datasets = list(video_datasets(sampler.dataset))
     pipelines = [videos.pipeline.transforms for videos in datasets]
     for videos, stages in zip(datasets, pipelines, strict=True):
         last = next(i for i, stage in enumerate(stages) if isinstance(stage, SampleFrames))
@@ -255,7 +255,7 @@ class _Observer:
     def __init__(self, dataset: Any) -> None:
         self.results: dict = {}
         self.views: list[dict] = []
-        for videos in _video_datasets(dataset):
+        for videos in video_datasets(dataset):
             stages = [self._begin]
             for stage in videos.pipeline.transforms:
                 stages.append(stage)
@@ -352,15 +352,6 @@ class _Observer:
             path, listen, self.decoder.backend, time_limit=self.decoder.time_limit, fps=fps
         )
         return told[0]
-
-
-def _video_datasets(dataset: Any) -> Iterator[VideoDataset]:
-    """The data sets of videos within wrappers such as ``ConcatDataset``."""
-    if isinstance(dataset, VideoDataset):
-        yield dataset
-    for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
-        if inner is not None:
-            yield from _video_datasets(inner)
 
 
 def _types_of(settings: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmengine.dataset import BaseDataset, force_full_init
@@ -171,6 +171,22 @@ class VideoDataset(BaseDataset):
             return self.pipeline(row)
         finally:
             self.journal.write('')
+
+
+def video_datasets(dataset: Any) -> Iterator[VideoDataset]:
+    """Find the data sets of videos within wrappers such as ``ConcatDataset``.
+
+    Args:
+        dataset (Any): A data set.
+
+    Yields:
+        VideoDataset: Itself, or those that it wraps.
+    """
+    if isinstance(dataset, VideoDataset):
+        yield dataset
+    for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
+        if inner is not None:
+            yield from video_datasets(inner)
 
 
 def _first_exists(manifest: Manifest) -> bool:

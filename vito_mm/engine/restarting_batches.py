@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
-from vito_mm.datasets.video_dataset import VideoDataset
+from vito_mm.datasets.video_dataset import video_datasets
 
 
 class RestartingBatches:
@@ -78,7 +78,7 @@ class RestartingBatches:
     def _restart(self, pids: list[int]) -> None:
         self.restarts += 1
         self.batches_since = 0
-        for dataset in _video_datasets(self.dataloader.dataset):
+        for dataset in video_datasets(self.dataloader.dataset):
             for path in filter(None, map(dataset.journal.read, pids)):
                 self.deaths[path] += 1
                 if self.deaths[path] >= 2:
@@ -94,14 +94,6 @@ class RestartingBatches:
         del self.iterator
         self.dataloader._iterator = None  # persistent workers would be asked again
         self.iterator = self._start()
-
-
-def _video_datasets(dataset: Any) -> list[VideoDataset]:
-    """The data sets of videos within MMEngine's wrappers."""
-    if isinstance(dataset, VideoDataset):
-        return [dataset]
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    return [found for part in inner if part is not None for found in _video_datasets(part)]
 
 
 def _warn(message: str) -> None:

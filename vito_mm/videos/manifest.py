@@ -65,19 +65,25 @@ class Manifest(Sequence):
     of their own, and the processes that train on it, data workers included, share it. Replace the
     file of a running training by another (as :func:`write_manifest` does) rather than overwrite it.
 
-    Rows with ``"verdict": "bad"`` are left out.
-
     Args:
         source (str): What errors call the table, e.g. its file.
         root (str): Folder that relative paths start from.
         file (str, optional): JSON lines to map into memory.
         lines (bytes): JSON lines, if there is no file. Defaults to b''.
+        keep_bad (bool): Whether rows with ``"verdict": "bad"`` count. Defaults to False.
     """
 
-    def __init__(self, source: str, root: str, file: str | None = None, lines: bytes = b'') -> None:
+    def __init__(
+        self,
+        source: str,
+        root: str,
+        file: str | None = None,
+        lines: bytes = b'',
+        keep_bad: bool = False,
+    ) -> None:
         self.source, self.root, self.file, self.lines = source, root, file, lines
         self._buffer = self._map()
-        self._spans = _lines_of(self._buffer)
+        self._spans = _lines_of(self._buffer, () if keep_bad else _BAD)
 
     def _map(self) -> mmap.mmap | bytes:
         if self.file is None or os.path.getsize(self.file) == 0:
@@ -135,7 +141,9 @@ class Manifest(Sequence):
         return hashlib.sha256(self._buffer).hexdigest()
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, Any] | str], source: str, root: str = ''):
+    def from_rows(
+        cls, rows: Iterable[Mapping[str, Any] | str], source: str, root: str = '', **kwargs: Any
+    ) -> 'Manifest':
         """Make a table of rows.
 
         Args:
@@ -143,15 +151,16 @@ class Manifest(Sequence):
                 reason.
             source (str): What errors call the table.
             root (str): Folder that relative paths start from. Defaults to ''.
+            **kwargs: Other arguments of the class.
 
         Returns:
             Manifest: The table.
         """
-        return cls(source, root, lines=b''.join(map(_to_line, rows)))
+        return cls(source, root, lines=b''.join(map(to_line, rows)), **kwargs)
 
 
-def _lines_of(buffer: mmap.mmap | bytes) -> np.ndarray:
-    """Start and end of every line that is not empty and not of a bad video, shape (n, 2)."""
+def _lines_of(buffer: mmap.mmap | bytes, marks_to_leave_out: Sequence[bytes]) -> np.ndarray:
+    """Start and end of every line that is not empty and has none of the marks, shape (n, 2)."""
     size = len(buffer)
     data = np.frombuffer(buffer, np.uint8) if size else np.zeros(0, np.uint8)
     chunk = 2**24
@@ -159,7 +168,7 @@ def _lines_of(buffer: mmap.mmap | bytes) -> np.ndarray:
     ends = np.concatenate([*ends, [size]]).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1])
     keep = ends > starts
-    for mark in _BAD:
+    for mark in marks_to_leave_out:
         position = buffer.find(mark)
         while position >= 0:
             keep[np.searchsorted(ends, position)] = False
@@ -167,12 +176,16 @@ def _lines_of(buffer: mmap.mmap | bytes) -> np.ndarray:
     return np.stack([starts, ends], axis=1)[keep]
 
 
-def read_manifest(file: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
+def read_manifest(
+    file: str | os.PathLike, root: str | os.PathLike | None = None, keep_bad: bool = False
+) -> Manifest:
     """Read a manifest.
 
     Args:
         file: Manifest ending in ``.jsonl`` (one JSON object a line) or ``.csv`` (with a header).
         root: Folder that relative paths start from. Defaults to the folder of the manifest.
+        keep_bad: Whether rows with ``"verdict": "bad"`` count. Defaults to False: they are left
+            out.
 
     Returns:
         Manifest: One dict a video; ``path`` is joined with ``root``, numbers are numbers. A row
@@ -188,9 +201,9 @@ def read_manifest(file: str | os.PathLike, root: str | os.PathLike | None = None
     if not file.is_file():
         raise FileNotFoundError(f'there is no manifest {str(file)!r}')
     if file.suffix == '.jsonl':
-        manifest = Manifest(str(file), root, file=str(file))
+        manifest = Manifest(str(file), root, file=str(file), keep_bad=keep_bad)
     elif file.suffix == '.csv':
-        manifest = Manifest.from_rows(_rows_of_csv(file), str(file), root)
+        manifest = Manifest.from_rows(_rows_of_csv(file), str(file), root, keep_bad=keep_bad)
     else:
         raise ValueError(f'a manifest ends in .jsonl or .csv, got {str(file)!r}')
     if not len(manifest):
@@ -220,8 +233,15 @@ def _with_numbers(row: dict[str, Any]) -> dict[str, Any] | str:
     return row
 
 
-def _to_line(row: Mapping[str, Any] | str) -> bytes:
-    """A row as a line of JSON; names that are not UTF-8 are escaped."""
+def to_line(row: Mapping[str, Any] | str) -> bytes:
+    """Write a row as a line of JSON.
+
+    Args:
+        row: Row of a manifest.
+
+    Returns:
+        bytes: UTF-8; file names that are not are escaped.
+    """
     row = row if isinstance(row, str) else dict(row)
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b'\n'
@@ -245,4 +265,4 @@ def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -
     file.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(file) as unfinished, unfinished.open('wb') as lines:
         for row in rows:
-            lines.write(_to_line(row))
+            lines.write(to_line(row))

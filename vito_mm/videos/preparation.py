@@ -1,7 +1,6 @@
 """From a tree of videos to a manifest that says what each holds: in parallel, and resumable."""
 
 import contextlib
-import csv
 import fcntl
 import glob
 import json
@@ -16,8 +15,9 @@ from typing import Any
 
 from vito_mm.atomic import written_aside
 
-from . import VIDEO_EXTENSIONS, find_videos
+from .errors import VideoReadError
 from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
+from .manifest import VIDEO_EXTENSIONS, find_videos, read_manifest, to_line
 from .preparation_report import Progress, Summary
 from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
 from .worker_pool import WorkerLost, WorkError, run_in_workers
@@ -124,57 +124,11 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f'give a folder, or a manifest ending in .jsonl or .csv, got {str(file)!r}'
         )
-    rows = []
-    for number, row in _read_csv(file) if file.suffix == '.csv' else _read_json_lines(file):
-        if not isinstance(row.get('path'), str) or not row['path']:
-            raise ValueError(f'{file}, line {number}: no "path" in this row')
-        rows.append({**row, 'path': os.path.abspath(file.parent / row['path'])})
-    if not rows:
-        raise ValueError(f'the manifest {str(file)!r} lists no video')
-    return rows
-
-
-def _read_json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open(encoding='utf-8') as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _parse(line, f'{file}, line {number}')
-
-
-def _parse(line: str | bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f'{where}: not JSON ({error})') from None
-    if not isinstance(row, dict):
-        raise ValueError(f'{where}: not a JSON object')
-    return row
-
-
-def _read_csv(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open(encoding='utf-8', newline='') as lines:
-        table = csv.DictReader(lines)
-        if 'path' not in (table.fieldnames or ()):
-            raise ValueError(f'{file}: the header has no column "path" but {table.fieldnames}')
-        for row in table:
-            row = {name: value for name, value in row.items() if name and value not in (None, '')}
-            if 'label' in row:
-                try:
-                    row['label'] = int(row['label'])
-                except ValueError:
-                    raise ValueError(
-                        f'{file}, line {table.line_num}: label is {row["label"]!r}, not a number'
-                    ) from None
-            yield table.line_num, row
-
-
-def _to_line(row: dict[str, Any]) -> str:
-    line = json.dumps(row, ensure_ascii=False)
-    try:
-        line.encode('utf-8')
-    except UnicodeEncodeError:  # a file name that is not UTF-8
-        line = json.dumps(row)
-    return line + '\n'
+        rows = list(read_manifest(file, keep_bad=True))
+    except VideoReadError as error:
+        raise ValueError(f'{error.path}: {error.reason}') from None
+    return [{**row, 'path': os.path.abspath(row['path'])} for row in rows]
 
 
 @contextlib.contextmanager
@@ -316,13 +270,13 @@ class _Job:
         results = run_in_workers(work, self._tasks(rows, progress), workers, time_limit)
         try:
             # Signals end the job between two rows, and a worker's death is not the job's.
-            with progress, contextlib.closing(results), shard.open('w', encoding='utf-8') as lines:
+            with progress, contextlib.closing(results), shard.open('wb') as lines:
                 for task, result in results:
                     self.in_flight.discard(task)
                     if isinstance(result, WorkerLost):
                         self._clean(task)
                     row = self._to_row(task, result)
-                    lines.write(_to_line(row))
+                    lines.write(to_line(row))
                     lines.flush()
                     progress.advance(bad=row['verdict'] == BAD)
         except OSError as error:
@@ -444,7 +398,7 @@ class _Job:
             key = self._listed(row['path'])
             order.append((key if self.copier is None else self._measured(key)['path'], number))
         order.sort()
-        with written_aside(self.out) as unfinished, unfinished.open('w', encoding='utf-8') as lines:
+        with written_aside(self.out) as unfinished, unfinished.open('wb') as lines:
             for _, number in order:
                 row = rows[number]
                 key = self._listed(row['path'])
@@ -455,13 +409,23 @@ class _Job:
                     kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
                 row = {**kept, **measured}
                 summary.add(row)
-                lines.write(_to_line(row))
+                lines.write(to_line(row))
         return summary
 
     def _measured(self, key: str) -> dict[str, Any]:
         row = self.done.get(key) or self.known.get(key)
         names = _MEASURED | {'path'} | (_COPY_COLUMNS if self.copier else set())
         return {name: value for name, value in row.items() if name in names}
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f'{where}: not JSON ({error})') from None
+    if not isinstance(row, dict):
+        raise ValueError(f'{where}: not a JSON object')
+    return row
 
 
 class _Index:
