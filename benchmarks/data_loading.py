@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,7 +45,14 @@ from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
-from vito_mm.datasets import BYOLAugmentation, ClipSampler, Draw, VideoDataset, random_state_of
+from vito_mm.datasets import (
+    BYOLAugmentation,
+    ClipSampler,
+    Draw,
+    VideoDataset,
+    ViewAugmentation,
+    random_state_of,
+)
 from vito_mm.datasets.transforms import SampleFrames
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
 from vito_mm.videos import decode_frames, place_segment
@@ -264,6 +272,76 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def transform_milliseconds(clips: int) -> dict[str, dict[str, float]]:
+    """What each augmentation costs when it is applied, on one view of 224 px.
+
+    Args:
+        clips: Repeats.
+
+    Returns:
+        dict: From the augmentation to milliseconds by library. The jitter has all four changes.
+    """
+    from torchvision.transforms import v2
+
+    stock = _byol_config()['view_pipeline2']
+    by_type = {step['type']: step for step in stock}
+    jitter = by_type['RandomApply']['transforms'][0]
+    stages = {
+        'crop and resize': (dict(stock[0], crop_ratio_range=(0.4, 1.0)), None, None),
+        'flip': (
+            dict(by_type['RandomFlip'], prob=1.0),
+            dict(flip=True),
+            v2.RandomHorizontalFlip(1),
+        ),
+        'jitter': (
+            jitter,
+            dict(brightness=1.2, contrast=0.8, saturation=1.1, hue=0.05),
+            v2.ColorJitter(0.4, 0.4, 0.2, 0.1),
+        ),
+        'grey': (
+            dict(by_type['RandomGrayscale'], prob=1.0),
+            dict(grayscale=True),
+            v2.RandomGrayscale(1),
+        ),
+        'blur': (dict(by_type['GaussianBlur'], prob=1.0), None, v2.GaussianBlur(23, (0.1, 2.0))),
+        'solarize': (
+            dict(by_type['Solarize'], prob=1.0),
+            dict(solarize=True),
+            v2.RandomSolarize(128, 1),
+        ),
+    }
+    frame = np.random.default_rng(0).integers(0, 256, (32, 75, 3), np.uint8)
+    frame = cv2.resize(frame, (602, 256), interpolation=cv2.INTER_CUBIC)
+    view = np.ascontiguousarray(frame[:224, :224])
+    tensor = torch.from_numpy(view).permute(2, 0, 1).contiguous()
+    config = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py').pipeline
+    crop = Compose([config.augment.pipelines.A1.crop])
+    ours, sigmas = BYOLAugmentation(), np.linspace(0.1, 2.0, clips)
+    found = {}
+    for name, (settings, drawn, peer) in stages.items():
+        chain, image = Compose([settings]), frame if peer is None else view
+        if name == 'crop and resize':
+            mine = [lambda: crop(dict(img=frame, img_shape=frame.shape[:2]))] * clips
+        elif name == 'blur':
+            mine = [partial(ours.apply, view, ViewAugmentation(sigma=sigma)) for sigma in sigmas]
+        else:
+            mine = [partial(ours.apply, view, ViewAugmentation(**drawn))] * clips
+        theirs = [lambda c=chain, i=image: c(dict(img=i, img_shape=i.shape[:2]))] * clips
+        found[name] = dict(mmpretrain=_mean_ms(theirs), vito_mm=_mean_ms(mine))
+        if peer is not None:
+            found[name]['torchvision'] = _mean_ms([lambda p=peer: p(tensor)] * clips)
+    return found
+
+
+def _mean_ms(calls: list[Callable]) -> float:
+    for call in calls[:3]:
+        call()
+    start = time.perf_counter()
+    for call in calls:
+        call()
+    return (time.perf_counter() - start) / len(calls) * 1000
+
+
 def device_milliseconds(rounds: int) -> tuple[str, float]:
     """What the augmentation of a clip costs the device, by batches of 64 clips.
 
@@ -353,6 +431,11 @@ def main() -> None:
                     print(
                         f'| {layout} | {name} |' + ''.join(f' {r:.0f} |' for r in rates), flush=True
                     )
+    print('\nms for one view of 224 px, where the augmentation is applied\n')
+    print('| augmentation | mmpretrain | torchvision v2, 8 bits | vito_mm |\n|---|---:|---:|---:|')
+    for name, by_library in transform_milliseconds(5 * args.clips).items():
+        cells = [by_library.get(x) for x in ('mmpretrain', 'torchvision', 'vito_mm')]
+        print(f'| {name} |' + ''.join(' - |' if x is None else f' {x:.2f} |' for x in cells))
     name, milliseconds = device_milliseconds(args.rounds)
     print(f'\naugmentation on the device ({name}): {milliseconds:.2f} ms a clip')
 

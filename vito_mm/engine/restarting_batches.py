@@ -53,6 +53,8 @@ class RestartingBatches:
         # the death is noticed, within seconds, when a batch is waited for.
         before = signal.getsignal(signal.SIGCHLD)
         iterator = iter(self.dataloader)
+        if before is None or getattr(before, '__module__', '').startswith('torch.utils.data'):
+            before = signal.SIG_DFL
         signal.signal(signal.SIGCHLD, before)
         return iterator
 
