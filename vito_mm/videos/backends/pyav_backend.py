@@ -27,6 +27,8 @@ from .request import TOLERANCE, Request
 
 _IN_MEMORY = 2**26
 """Bytes of a file without an index of its frames up to which all its packets are read at once."""
+_QUEUE = 64
+"""Packets that may wait for the decoder: as many as it takes to know which frame is wanted."""
 _thread = threading.local()
 _LONG_WAY = 4.0
 """Seconds between wanted frames from which a seek is tried where key frames are not known."""
@@ -163,29 +165,31 @@ class _Reader:
         self.decoder = stream.codec_context
         self.time_base = float(stream.time_base)
         self.used = False
+        self.counted: Iterator[int] = iter(())
         self.begin = None
         """Time stamp of the frame that :meth:`frame_at` returned."""
 
     def start(self, key: int | None, tick: int, earlier: int = 0) -> None:
         """Go to a key frame from which the frame at a time can be decoded, or to an earlier one."""
-        if self.used:
-            self.decoder.flush_buffers()
-        self.used = True
         for attempt in range(earlier, earlier + 8):
+            if self.used:
+                self.decoder.flush_buffers()
+            self.used = True
             self.source = self.packets.read_from(key, tick, attempt)
             self.queue: deque[Packet] = deque()
             self.known: list[int] = []
             self.horizon, self.at_end = -inf, False
+            self.key_frame: Packet | None = None
+            self.decoded: dict[int, VideoFrame] = {}
+            self.drained = False
+            self.begin = self.frame = None
             self._look_ahead(tick)
             # Indices give decoding times, and seeks may land behind the wanted frame or between
             # key frames.
-            key_frame = next((packet for packet in self.queue if packet.is_keyframe), None)
+            key_frame = self.key_frame
             if key_frame and (key_frame.pts is None or key_frame.pts <= tick):
                 break
-        self.decoded: dict[int, VideoFrame] = {}
-        self.drained = False
-        self.begin = self.frame = None
-        self.counted = iter(self.packets.output_order(self.queue)) if self.queue else iter(())
+        self.counted = iter(self.packets.output_order())
 
     def frame_at(self, tick: int, is_last: bool) -> VideoFrame:
         """Decode the frame on screen at a time, not before that of the last call.
@@ -195,16 +199,12 @@ class _Reader:
             is_last (bool): Whether nothing behind it is wanted before the next start.
         """
         self._look_ahead(tick)
-        position = bisect_right(self.known, tick)
-        if position:
-            wanted = self.known[position - 1]
-            del self.known[: position - 1]
-        else:
-            wanted = None
+        wanted = self._latest(tick)
+        del self.known[: max(0, bisect_right(self.known, tick) - 1)]
         if wanted is None or (self.at_end and self._seconds_behind(wanted, tick) > 1):
             raise VideoReadError(
                 self.request.path,
-                'no frame'
+                'no frame is shown at the wanted time'
                 if wanted is None
                 else f'ends {self._seconds_behind(wanted, tick):.1f} s before its header says: cut '
                 'off, or a wrong duration',
@@ -220,6 +220,15 @@ class _Reader:
         """Read packets until no frame that begins before ``tick`` can follow."""
         while not self.at_end and self.horizon <= tick:
             self._read_packet()
+            if len(self.queue) > _QUEUE and self.packets.has_pts:
+                latest = self._latest(tick)
+                if latest is not None and self.queue[0].pts < latest:
+                    self._send(self.queue.popleft(), latest)
+
+    def _latest(self, tick: int) -> int | None:
+        """Start of the last known frame that begins before a time."""
+        position = bisect_right(self.known, tick)
+        return self.known[position - 1] if position else None
 
     def _read_packet(self) -> None:
         packet = next(self.source, None)
@@ -228,9 +237,27 @@ class _Reader:
             return
         self.request.check_deadline()
         self.queue.append(packet)
+        if packet.is_keyframe and self.key_frame is None:
+            self.key_frame = packet
         self.horizon = self.packets.note(packet, self.known)
 
+    def _send(self, packet: Packet | None, wanted: int, tick: int | None = None) -> None:
+        """Decode a packet, or what is left in the decoder, and keep frames from ``wanted`` on.
+
+        Frames that begin before ``tick`` and are not the wanted one are of no use to anybody but
+        the frames that refer to them.
+        """
+        if packet is not None:
+            until = wanted if tick is None else tick
+            useless = self.packets.has_pts and packet.pts <= until and packet.pts != wanted
+            self.decoder.skip_frame = 'NONREF' if useless else 'DEFAULT'
+        for frame in self.decoder.decode(packet):
+            pts = next(self.counted, frame.pts)
+            if pts is not None and pts >= wanted:
+                self.decoded[pts] = frame
+
     def _decode(self, wanted: int, tick: int, is_last: bool) -> VideoFrame:
+        self.decoded = {pts: frame for pts, frame in self.decoded.items() if pts >= wanted}
         is_sent = wanted not in [packet.pts for packet in self.queue]
         while wanted not in self.decoded and not self.drained and len(self.decoded) < 32:
             self.request.check_deadline()
@@ -239,16 +266,10 @@ class _Reader:
             if self.queue and not (is_sent and is_last and self.packets.has_pts):
                 packet = self.queue.popleft()
                 is_sent = is_sent or packet.pts == wanted
-                # No frame depends on it, and nobody looks at it.
-                useless = self.packets.has_pts and packet.pts <= tick and packet.pts != wanted
-                self.decoder.skip_frame = 'NONREF' if useless else 'DEFAULT'
-                frames = self.decoder.decode(packet)
+                self._send(packet, wanted, tick)
             else:
-                frames, self.drained = self.decoder.decode(None), True
-            for frame in frames:
-                pts = next(self.counted, frame.pts)
-                if pts is not None and pts >= wanted:
-                    self.decoded[pts] = frame
+                self._send(None, wanted)
+                self.drained = True
         frame = self.decoded.pop(wanted, None)
         if frame is None or frame.is_corrupt:
             at = (wanted - self.packets.first) * self.time_base
@@ -289,7 +310,7 @@ class _Packets:
             insort(known, packet.pts)
         return -inf if packet.dts is None else packet.dts
 
-    def output_order(self, queue: deque[Packet]) -> list[int]:
+    def output_order(self) -> list[int]:
         """Times of the decoder's frames, in order, where the frames do not know them."""
         return []
 
@@ -441,5 +462,5 @@ class _PacketsInMemory(_Packets):
         super().note(packet, known)
         return -inf
 
-    def output_order(self, queue: deque[Packet]) -> list[int]:
+    def output_order(self) -> list[int]:
         return self.shown_at[self.start :] if self.is_counted else []
