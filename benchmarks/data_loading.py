@@ -55,7 +55,7 @@ from vito_mm.datasets import (
 )
 from vito_mm.datasets.transforms import SampleFrames
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
-from vito_mm.videos import decode_frames, place_segment
+from vito_mm.videos import decode_frames, place_segment, write_manifest
 from vito_mm.videos.backends import BACKENDS, load_backend
 
 REPO = Path(__file__).resolve().parents[1]
@@ -247,9 +247,8 @@ def measure_workers(
     path: Path, chain: tuple[Callable, Callable], workers: int, clips: int
 ) -> float:
     """Clips per second that a data loader yields, after its first batches."""
-    dataset = VideoDataset(data_root=str(path.parent), pipeline=[Pack(chain)])
-    dataset.full_init()
-    dataset.data_list = [dict(path=str(path))] * 1000
+    write_manifest(path.with_suffix('.jsonl'), [dict(path=path.name)] * 1000)
+    dataset = VideoDataset(ann_file=str(path.with_suffix('.jsonl')), pipeline=[Pack(chain)])
     loader = DataLoader(
         dataset,
         batch_size=16,

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Turn a tree of videos into a manifest that training reads; find bad files, make small copies.
 
 Started again, it goes on where it was stopped, and reads new and changed videos only.

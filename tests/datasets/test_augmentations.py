@@ -47,7 +47,7 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1).double() / 255
 
 
-def reference(image: Tensor, drawn: ViewAugmentation, kernel_size: int = 23) -> Tensor:
+def reference(image: Tensor, drawn: ViewAugmentation) -> Tensor:
     if drawn.flip:
         image = functional.horizontal_flip(image)
     for name in JITTER_ORDERS[drawn.order]:
@@ -55,7 +55,7 @@ def reference(image: Tensor, drawn: ViewAugmentation, kernel_size: int = 23) -> 
     if drawn.grayscale:
         image = functional.rgb_to_grayscale(image, num_output_channels=3)
     if drawn.sigma:
-        image = functional.gaussian_blur(image, [kernel_size] * 2, [drawn.sigma] * 2)
+        image = functional.gaussian_blur(image, [drawn.kernel_size] * 2, [drawn.sigma] * 2)
     return torch.where(image < 0.5, image, 1 - image) if drawn.solarize else image
 
 
@@ -74,6 +74,8 @@ FIXED = {
     'little blur': ViewAugmentation(sigma=0.1),
     'blur': ViewAugmentation(sigma=0.9),
     'much blur': ViewAugmentation(sigma=2.0),
+    'small kernel': ViewAugmentation(sigma=2.0, kernel_size=5),
+    'smaller kernel': ViewAugmentation(sigma=1.0, kernel_size=3),
     'solarize': ViewAugmentation(solarize=True),
     'first order': ViewAugmentation(True, 0, 1.3, 0.7, 1.1, 0.05, False, 1.2, False),
     'last order': ViewAugmentation(False, 23, 0.7, 1.3, 0.9, -0.05, False, 0.6, False),
@@ -239,6 +241,12 @@ def test_a_sample_is_augmented_alike_in_any_batch():
         torch.testing.assert_close(part, whole[view][2:5], atol=1e-5, rtol=0)
         alone = preprocessor(batch_of(results[4:5]), True)['inputs'][view]
         torch.testing.assert_close(alone[0], whole[view][4], atol=1e-5, rtol=0)
+
+
+def test_settings_of_the_blur_reach_the_device():
+    """The size of the kernel too, which is drawn with the rest."""
+    assert BYOLAugmentation(kernel_size=7).draw().kernel_size == 7
+    assert {shipped(view).draw().kernel_size for view in ('A1', 'A2')} == {23}
 
 
 def test_autocast_does_not_blur_in_half_precision():

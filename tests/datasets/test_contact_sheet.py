@@ -13,14 +13,14 @@ from scipy.stats import kstest
 
 from tests.conftest import REPO, frame_index, write_video
 from vito_mm.datasets import ClipSampler
-from vito_mm.datasets.contact_sheet import (
+from vito_mm.datasets.clip_browser import (
     Clip,
     build_sampler,
     draw_clips,
     draw_distances,
     mode_of,
-    write_contact_sheet,
 )
+from vito_mm.datasets.contact_sheet import write_contact_sheet
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
 from vito_mm.registry import DATASETS
 from vito_mm.videos import write_manifest

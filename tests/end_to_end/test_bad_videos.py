@@ -40,6 +40,7 @@ def web(tmp_path) -> Path:
         make(folder / name)
     faulty.no_key_frame_at_the_start(folder / 'no_key_frame.ts')
     os.rename(folder / 'good_3.mp4', os.fsencode(folder) + b'/\xff\xfe.mp4')
+    Path(os.fsdecode(os.fsencode(folder) + b'/bad_\xff.mp4')).touch()
     return folder
 
 
@@ -66,9 +67,9 @@ def test_a_run_goes_on_and_lists_every_bad_file_once(web, tmp_path):
     rows = table_of(tmp_path / 'run')
     named = [row['path'].replace(f'{web}/', '') for row in rows]
     assert len(set(named)) == len(named)
-    bad = {*faulty.UNREADABLE, 'nowhere.mp4'}
+    bad = {*faulty.UNREADABLE, 'nowhere.mp4', os.fsdecode(b'bad_\xff.mp4')}
     bad |= {f'manifest.jsonl, line {len(paths) + number}' for number in (1, 2)}
-    assert bad <= set(named)  # 40 draws without replacement see each of 18 files twice
+    assert bad <= set(named)  # 40 draws without replacement see each of 19 rows twice
     assert set(named) <= bad | {'no_key_frame.ts'}
     assert all(row['reason'].strip() for row in rows)
 

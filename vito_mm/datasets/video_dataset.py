@@ -88,7 +88,7 @@ class VideoDataset(BaseDataset):
         if self.ann_file:
             self._table = read_manifest(self.ann_file, self.data_root or None)
             if self.data_root and not _first_exists(self._table):
-                beside = read_manifest(self.ann_file)
+                beside = self._table.with_root(os.path.dirname(self.ann_file))
                 self._table = beside if _first_exists(beside) else self._table
         else:
             rows = find_videos(self.data_root, self.extensions)

@@ -153,13 +153,11 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        clips = sampler.start
         batches = RestartingBatches(self.dataloader, self.clips_per_iter)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             batch = next(batches)
-            clips += self.clips_per_iter
-            hub.update_info(CLIPS_DRAWN, clips)  # before the hooks that save a checkpoint
+            hub.update_info(CLIPS_DRAWN, sampler.start)  # before the hooks that save a checkpoint
             self._seed_iteration()
             self.run_iter(batch)
             self._decide_current_val_interval()

@@ -6,8 +6,8 @@ import tarfile
 import cv2
 import numpy as np
 
+from .backends.conversion import converted
 from .backends.request import Request, frames_on_screen
-from .backends.scaling import scale_down
 from .errors import VideoReadError
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -141,5 +141,4 @@ def _decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
         raise VideoReadError(request.path, f'{what}: {error.err}') from None
     if image is None:
         raise VideoReadError(request.path, what)
-    image = scale_down(image, request)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if request.channel_order == 'rgb' else image
+    return converted(image, request, 'bgr')

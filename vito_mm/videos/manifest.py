@@ -108,9 +108,7 @@ class Manifest(Sequence):
             VideoReadError: If the row cannot be read; names its line.
         """
         if isinstance(index, slice):
-            part = object.__new__(type(self))
-            part.__dict__.update(self.__dict__, _spans=self._spans[index])
-            return part
+            return self._changed(_spans=self._spans[index])
         start, end = self._spans[index]
         line = self._buffer[start:end].decode('utf-8', 'surrogateescape')
         try:
@@ -125,6 +123,22 @@ class Manifest(Sequence):
             raise self._unreadable(start, 'no "path" in this row')
         row['path'] = os.path.join(self.root, row['path'])
         return row
+
+    def _changed(self, **attributes: Any) -> 'Manifest':
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **attributes)
+        return other
+
+    def with_root(self, root: str | os.PathLike) -> 'Manifest':
+        """Let relative paths start elsewhere, without reading the table again.
+
+        Args:
+            root: Folder that relative paths start from.
+
+        Returns:
+            Manifest: The same rows.
+        """
+        return self._changed(root=os.fspath(root))
 
     def _unreadable(self, start: int, reason: str) -> VideoReadError:
         number = self._buffer[:start].count(b'\n') + 1

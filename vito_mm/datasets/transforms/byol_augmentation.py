@@ -27,6 +27,7 @@ class ViewAugmentation(NamedTuple):
         grayscale (bool): Replace each pixel by its grey.
         sigma (float): Standard deviation of the blur in pixels; 0 is no blur.
         solarize (bool): Invert values of at least 0.5.
+        kernel_size (int): Odd side of the blur's kernel in pixels.
     """
 
     flip: bool = False
@@ -38,6 +39,7 @@ class ViewAugmentation(NamedTuple):
     grayscale: bool = False
     sigma: float = 0.0
     solarize: bool = False
+    kernel_size: int = 23
 
 
 @TRANSFORMS.register_module()
@@ -141,9 +143,11 @@ class BYOLAugmentation(BaseTransform):
             sigma=(u[8] < self.blur_prob)
             * (self.sigma[0] + u[9] * (self.sigma[1] - self.sigma[0])),
             solarize=u[10] < self.solarize_prob,
+            kernel_size=self.kernel_size,
         )
 
-    def apply(self, image: np.ndarray, drawn: ViewAugmentation) -> np.ndarray:
+    @staticmethod
+    def apply(image: np.ndarray, drawn: ViewAugmentation) -> np.ndarray:
         """Do to an image what was drawn.
 
         Args:
@@ -162,7 +166,7 @@ class BYOLAugmentation(BaseTransform):
         if drawn.grayscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         if drawn.sigma:
-            image = _blur(image, drawn.sigma, self.kernel_size)
+            image = _blur(image, drawn.sigma, drawn.kernel_size)
         return cv2.LUT(image, _SOLARIZED) if drawn.solarize else image
 
     def transform(self, results: dict) -> dict:

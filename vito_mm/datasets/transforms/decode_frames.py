@@ -26,6 +26,7 @@ class DecodeFrames(BaseTransform):
     **Added Keys:**
 
     - imgs (list[np.ndarray]): One BGR uint8 frame a view, shape (height, width, 3).
+    - duration (float): Length of the video in seconds.
     - frame_times (np.ndarray): When these frames begin, in seconds, shape (num_views, ).
 
     Args:
@@ -58,6 +59,7 @@ class DecodeFrames(BaseTransform):
         """Add the frames to the results."""
 
         def choose_times(duration: float) -> np.ndarray:
+            results['duration'] = duration
             start, end = results.get('start') or 0.0, results.get('end')
             end = duration if end is None else min(end, duration)
             if not 0 <= start <= end:

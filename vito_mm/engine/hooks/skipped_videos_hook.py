@@ -51,7 +51,8 @@ class SkippedVideosHook(Hook):
                 self.num_skipped += 1
                 if path not in self.reasons:
                     self.reasons[path] = reason
-                    runner.logger.warning(f'skipped video {path}: {reason}')
+                    name = path.encode('utf-8', 'backslashreplace').decode()
+                    runner.logger.warning(f'skipped video {name}: {reason}')
                     self._append(runner, path, reason)
         if self.num_skipped:
             runner.message_hub.update_scalar('train/skipped_videos', self.num_skipped)
@@ -81,7 +82,7 @@ class SkippedVideosHook(Hook):
     def _append(self, runner, path: str, reason: str) -> None:
         file = self._file(runner)
         is_new = not file.exists()
-        with file.open('a', encoding='utf-8', newline='') as lines:
+        with file.open('a', encoding='utf-8', errors='surrogateescape', newline='') as lines:
             table = csv.writer(lines)
             if is_new:
                 table.writerow(['path', 'reason'])

@@ -10,9 +10,7 @@ _GREY = (0.299, 0.587, 0.114)  # of RGB
 
 
 @torch.no_grad()
-def augment_batch(
-    images: Tensor, drawn: np.ndarray, kernel_size: int = 23, is_rgb: bool = True
-) -> Tensor:
+def augment_batch(images: Tensor, drawn: np.ndarray, is_rgb: bool = True) -> Tensor:
     """Do to each image what was drawn for it.
 
     The same computation as torchvision's transforms on floats. Numbers of the draws stay on the
@@ -20,8 +18,7 @@ def augment_batch(
 
     Args:
         images (Tensor): Values within [0, 255], any type, shape (N, 3, H, W).
-        drawn (np.ndarray): One :class:`~vito_mm.datasets.ViewAugmentation` a row, shape (N, 9).
-        kernel_size (int): Odd side of the blur's kernel in pixels. Defaults to 23.
+        drawn (np.ndarray): One :class:`~vito_mm.datasets.ViewAugmentation` a row, shape (N, 10).
         is_rgb (bool): Order of the channels, otherwise BGR. Defaults to True.
 
     Returns:
@@ -47,10 +44,12 @@ def augment_batch(
     rows = _rows(columns.grayscale, device)
     if rows is not None:
         x[rows] = (x[rows] * weights).sum(1, keepdim=True).expand_as(x[rows])
-    rows = _rows(columns.sigma > 0, device)
+    blurred = columns.sigma > 0
+    rows = _rows(blurred, device)
     if rows is not None:
-        sigma = _to(columns.sigma[columns.sigma > 0], device)
-        x[rows] = _blur(x[rows], sigma, kernel_size)
+        sizes = columns.kernel_size[blurred]
+        settings = _to(np.stack([columns.sigma[blurred], sizes]), device)
+        x[rows] = _blur(x[rows], *settings, reach=int(sizes.max()) // 2)
     rows = _rows(columns.solarize, device)
     if rows is not None:
         x[rows] = torch.where(x[rows] < 0.5, x[rows], 1 - x[rows])
@@ -107,22 +106,23 @@ def _shift_hue(x: Tensor, turns: Tensor, is_rgb: bool) -> Tensor:
     return torch.stack(channels, 1)
 
 
-def _blur(x: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+def _blur(x: Tensor, sigma: Tensor, kernel_size: Tensor, reach: int) -> Tensor:
     """Gaussian blur as products with one band matrix a side, mirrored at the border.
 
     Two matrix products take the same time as grouped convolutions on a CPU, and have no setup that
     grows with the number of kernels.
     """
-    reach = torch.arange(kernel_size, device=x.device) - kernel_size // 2
-    kernel = torch.exp(-0.5 * (reach / sigma[:, None]) ** 2)
+    offsets = torch.arange(-reach, reach + 1, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    kernel = kernel * (offsets.abs() <= kernel_size[:, None] // 2)
     kernel = kernel / kernel.sum(1, keepdim=True)
-    rows, columns = (_band(kernel, reach, size)[:, None] for size in x.shape[2:])
+    rows, columns = (_band(kernel, offsets, size)[:, None] for size in x.shape[2:])
     return rows @ x @ columns.transpose(-1, -2)
 
 
-def _band(kernel: Tensor, reach: Tensor, size: int) -> Tensor:
+def _band(kernel: Tensor, offsets: Tensor, size: int) -> Tensor:
     """Matrices (N, size, size) whose product with a signal is its blur."""
-    source = torch.arange(size, device=kernel.device)[:, None] + reach
+    source = torch.arange(size, device=kernel.device)[:, None] + offsets
     period = max(2 * (size - 1), 1)
     source = source % period
     source = torch.where(source >= size, period - source, source)

@@ -1,7 +1,6 @@
 """Views on their way into the network, augmented on the device if that was left to it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +17,7 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
     ``on_device=True``), each view of the batch is augmented as they say, in float32, before it is
     normalised. What is done was drawn by the data workers with each sample, so it does not depend
     on the batch or the device.
-
-    Args:
-        kernel_size (int): Odd side of the blur's kernel in pixels. Defaults to 23.
-        **kwargs: Those of ``SelfSupDataPreprocessor``.
     """
-
-    def __init__(self, *args: Any, kernel_size: int = 23, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.kernel_size = kernel_size
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Augment and normalise a batch.
@@ -67,7 +58,7 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
             images = images[:, [2, 1, 0]]
         # Under autocast the blur would be computed in half precision.
         with torch.autocast(images.device.type, enabled=False):
-            images = augment_batch(images, drawn, self.kernel_size, is_rgb=self._channel_conversion)
+            images = augment_batch(images, drawn, is_rgb=self._channel_conversion)
             return (images - self.mean) / self.std if self._enable_normalize else images
 
 

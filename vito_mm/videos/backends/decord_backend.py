@@ -3,15 +3,14 @@
 import re
 
 import av
-import cv2
 import decord
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
 
 from . import pyav_backend
+from .conversion import converted
 from .request import Request, frames_on_screen
-from .scaling import scale_down
 
 _EXACT_CODECS = ('h264', 'vp8', 'vp9', 'av1', 'libdav1d')
 
@@ -52,9 +51,7 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     request.check_deadline()
     if frames and frames[0].shape[1::-1] != size:
         return pyav_backend.decode(request)
-    if request.channel_order == 'bgr':
-        frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in frames]
-    frames = [scale_down(frame, request) for frame in frames]
+    frames = [converted(frame, request, 'rgb') for frame in frames]
     return [frames[i] for i in position], shown_at[ordered][position]
 
 

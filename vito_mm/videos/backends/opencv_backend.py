@@ -5,8 +5,8 @@ import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
 
+from .conversion import converted
 from .request import Request, frames_on_screen
-from .scaling import scale_down
 
 
 def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
@@ -44,9 +44,7 @@ def _walk(request: Request, wanted: list[int] | None = None):
                 yield capture.get(cv2.CAP_PROP_POS_MSEC)
             elif wanted[0] == index:
                 wanted = wanted[1:]
-                image = scale_down(capture.retrieve()[1], request)
-                is_rgb = request.channel_order == 'rgb'
-                yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if is_rgb else image
+                yield converted(capture.retrieve()[1], request, 'bgr')
             index += 1
     finally:
         capture.release()

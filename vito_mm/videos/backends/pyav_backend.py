@@ -7,6 +7,7 @@ drained and not fed further; only wanted frames are converted. None of it change
 """
 
 import threading
+from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -175,7 +176,7 @@ class _Reader:
             if self.used:
                 self.decoder.flush_buffers()
             self.used = True
-            self.source = self.packets.read_from(key, tick, attempt)
+            self.source = self.packets.read_from(key, attempt)
             self.queue: deque[Packet] = deque()
             self.known: list[int] = []
             self.horizon, self.at_end = -inf, False
@@ -281,7 +282,7 @@ class _Reader:
         return frame
 
 
-class _Packets:
+class _Packets(ABC):
     """Packets of a stream from a key frame on. Times are time stamps of the stream."""
 
     first: int
@@ -293,13 +294,13 @@ class _Packets:
     has_pts = True
     """Whether packets tell when their frame is shown."""
 
+    @abstractmethod
     def key_frames_before(self, ticks: list[int]) -> list[int | None]:
         """Key frames to start from, for increasing times; None is the start of the file."""
-        raise NotImplementedError
 
-    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+    @abstractmethod
+    def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         """Packets from a key frame on; further attempts start earlier."""
-        raise NotImplementedError
 
     def note(self, packet: Packet, known: list[int]) -> float:
         """Enter when a packet is shown into a sorted list; return before when none can follow."""
@@ -374,7 +375,7 @@ class _SoughtPackets(_Packets):
             last = tick
         return keys
 
-    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+    def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         back = (2**attempt - 1) / self.time_base
         if key is None or key - back <= self.first:
             yield from self._from_start()
@@ -405,7 +406,7 @@ class _IndexedPackets(_SoughtPackets):
         positions = [self.index.search_timestamp(tick - self.delay) for tick in ticks]
         return [position if position > 0 else None for position in positions]
 
-    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+    def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         for _ in range(attempt):
             if key is not None:
                 key = self.index.search_timestamp(self.index[key].timestamp - 1)
@@ -452,7 +453,7 @@ class _PacketsInMemory(_Packets):
         positions = [bisect_right(self.key_times, tick) - 1 for tick in ticks]
         return [self.keys[position] if position >= 0 else None for position in positions]
 
-    def read_from(self, key: int | None, tick: int, attempt: int) -> Iterator[Packet]:
+    def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         # Further attempts start 1, 3, 7, ... key frames earlier.
         position = bisect_right(self.keys, key or 0) - 2**attempt
         self.start = self.keys[position] if key and position >= 0 else 0

@@ -8,8 +8,8 @@ from torchcodec.decoders import VideoDecoder
 
 from vito_mm.videos.errors import VideoReadError
 
+from .conversion import converted
 from .request import TOLERANCE, Request
-from .scaling import scale_down
 
 # Where videos differ in size, what torchcodec frees stays with the C library, some 10 kB a clip.
 _trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc has it
@@ -46,8 +46,7 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     request.check_deadline()
     if _trim and next(_clips) % 500 == 0:
         _trim(0)
-    images = batch.data if request.channel_order == 'rgb' else batch.data.flip(-1)
-    frames = [scale_down(image, request) for image in images.contiguous().numpy()]
+    frames = [converted(image, request, 'rgb') for image in batch.data.contiguous().numpy()]
     begins = batch.pts_seconds.numpy() - first
     return [frames[i] for i in position], begins[position]
 
