@@ -10,8 +10,8 @@ import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from math import inf
 
 import av
@@ -38,8 +38,11 @@ _LONG_WAY = 4.0
 def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
     try:
-        with _opened(request) as (container, stream):
-            return _decode(request, container, stream)
+        with (
+            _opened(request) as (container, stream),
+            closing(_packets(request, container, stream)) as packets,
+        ):
+            return _decode(request, stream, packets)
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise VideoReadError(request.path, f'{reason} (FFmpeg)') from None
@@ -84,11 +87,9 @@ def _video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def _decode(
-    request: Request, container: InputContainer, stream: VideoStream
+    request: Request, stream: VideoStream, packets: '_Packets'
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    request.check_size(stream.codec_context.width, stream.codec_context.height)
-    reader = _Reader(request, stream, _packets(request, container, stream))
-    packets = reader.packets
+    reader = _Reader(request, stream, packets)
     times = request.times_within(packets.duration)
     time_base = float(stream.time_base)
     ticks = [packets.first + int((time + TOLERANCE) / time_base) for time in times.tolist()]
@@ -315,6 +316,9 @@ class _Packets(ABC):
         """Times of the decoder's frames, in order, where the frames do not know them."""
         return []
 
+    def close(self) -> None:  # noqa: B027 - nothing to do where all is read
+        """Stop reading."""
+
 
 def _is_shown(packet: Packet) -> bool:
     """Whether a packet makes a frame: VP8's alternate references do not (RFC 6386, 9.1)."""
@@ -322,6 +326,7 @@ def _is_shown(packet: Packet) -> bool:
 
 
 def _packets(request: Request, container: InputContainer, stream: VideoStream) -> _Packets:
+    request.check_size(stream.codec_context.width, stream.codec_context.height)
     is_long = (container.size or 0) > _IN_MEMORY
     index = stream.index_entries
     is_indexed = container.format.name.startswith('mov') and 0 < stream.frames == len(index)
@@ -346,6 +351,7 @@ class _SoughtPackets(_Packets):
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
         self.time_base = float(stream.time_base)
+        self.demuxer: Generator | None = None
         self.head: list[Packet] = []
         self.first = inf
         for packet in self._demux():
@@ -364,7 +370,13 @@ class _SoughtPackets(_Packets):
         self.duration = max(0.0, seconds)
 
     def _demux(self) -> Iterator[Packet]:
-        return (packet for packet in self.container.demux(self.stream) if packet.size)
+        self.close()
+        self.demuxer = self.container.demux(self.stream)
+        return (packet for packet in self.demuxer if packet.size)
+
+    def close(self) -> None:
+        if self.demuxer is not None:  # one that is left to itself is never freed
+            self.demuxer.close()
 
     def key_frames_before(self, ticks: list[int]) -> list[int | None]:
         far = _LONG_WAY / self.time_base
@@ -425,11 +437,12 @@ class _PacketsInMemory(_Packets):
     def __init__(self, request: Request, container: InputContainer, stream: VideoStream) -> None:
         self.packets: list[Packet] = []
         self.shown_at: list[int] = []
-        for packet in container.demux(stream):
-            request.check_deadline()
-            if packet.size:
-                self.packets.append(packet)
-                self.note(packet, self.shown_at)
+        with closing(container.demux(stream)) as demuxer:
+            for packet in demuxer:
+                request.check_deadline()
+                if packet.size:
+                    self.packets.append(packet)
+                    self.note(packet, self.shown_at)
         if not self.shown_at:
             raise ValueError('the video stream has no frames')
         # AVI has no such times: FFmpeg takes them from the order of the packets, which B-frames
