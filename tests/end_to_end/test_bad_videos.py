@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import default_collate
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import REPO, write_video
 from tests.engine.test_hooks import run, tiny_config
@@ -162,6 +162,32 @@ def test_a_file_that_kills_two_workers_is_not_read_any_more(tmp_path):
     assert 'ends the process that reads it' in second['skipped'][1]
     assert loader.dataset.deadly == {str(tmp_path / 'deadly.mp4')}
     assert batches.restarts == 2
+
+
+class Numbers(Dataset):
+    """Tensors, which travel to the main process with the help of the worker that made them."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.full((1000,), int(index))
+
+
+def test_batches_of_dying_workers_are_made_again():
+    """Killed while what it has made is fetched: no batch is lost, whatever breaks first."""
+    dataset = Numbers()
+    loader = DataLoader(
+        dataset, 2, sampler=ClipSampler(dataset, seed=0, shuffle=False), num_workers=1
+    )
+    batches = RestartingBatches(loader, clips_per_batch=2, max_restarts=100)
+    for number in range(60):
+        assert next(batches)[:, 0].tolist() == [2 * number, 2 * number + 1]
+        if number % 3 == 0:
+            time.sleep(0.05)  # the next batches are waiting
+            (worker,) = batches.workers
+            os.kill(worker.pid, signal.SIGKILL)
+    assert batches.restarts == 20
 
 
 def test_workers_that_keep_dying_end_the_run(tmp_path):

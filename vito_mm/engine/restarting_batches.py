@@ -1,10 +1,11 @@
 """Batches of a data loader whose workers may die."""
 
 import logging
-import re
+import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 from mmengine.logging import print_log
@@ -52,7 +53,9 @@ class RestartingBatches:
         # PyTorch's handler raises in the middle of whatever the main process computes. Without it
         # the death is noticed, within seconds, when a batch is waited for.
         before = signal.getsignal(signal.SIGCHLD)
+        others = set(multiprocessing.active_children())
         iterator = iter(self.dataloader)
+        self.workers = set(multiprocessing.active_children()) - others
         if before is None or getattr(before, '__module__', '').startswith('torch.utils.data'):
             before = signal.SIG_DFL
         signal.signal(signal.SIGCHLD, before)
@@ -65,11 +68,14 @@ class RestartingBatches:
         while True:
             try:
                 batch = next(self.iterator)
-            except RuntimeError as error:
-                dead = re.search(r'DataLoader worker \(pid\(s\) ([\d, ]+)\) exited', str(error))
-                if dead is None or self.restarts >= self.max_restarts:
+            except (RuntimeError, OSError, EOFError):
+                # PyTorch tells it, unless the batch of a dead worker is being fetched: then a
+                # connection breaks, perhaps a moment before the process is gone.
+                ended = wait([worker.sentinel for worker in self.workers], timeout=1)
+                dead = [worker.pid for worker in self.workers if worker.sentinel in ended]
+                if not dead or self.restarts >= self.max_restarts:
                     raise
-                self._restart([int(pid) for pid in dead[1].split(',')])
+                self._restart(dead)
                 continue
             self.sampler.start += self.clips_per_batch
             self.batches_since += 1
