@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from vito_mm.transfer.jobs import Job, run_jobs
 from vito_mm.videos import read_manifest, write_manifest
 
-from .jobs import Job, run_jobs
 from .make import make_miniscenes
 
 REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')

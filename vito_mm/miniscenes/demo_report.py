@@ -17,10 +17,10 @@ from mmengine.registry import init_default_scope
 
 from vito_mm.registry import MODELS
 from vito_mm.transfer import read_checkpoint
+from vito_mm.transfer.jobs import Job
 from vito_mm.videos import decode_frames, read_manifest
 
 from .classes import CLASSES, LABEL_MAPS
-from .jobs import Job
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

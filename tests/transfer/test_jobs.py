@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vito_mm.miniscenes.jobs import Job, JobError, run_jobs
+from vito_mm.transfer.jobs import Job, JobError, run_jobs
 
 
 def job(tmp_path, name: str, code: str) -> Job:
@@ -58,7 +58,9 @@ def test_a_metric_that_was_not_logged_is_named(tmp_path):
     with pytest.raises(JobError, match=r'scalars\.json'):
         run.last('mIoU')
     (tmp_path / 'x' / 'vis_data').mkdir(parents=True)
-    (tmp_path / 'x' / 'vis_data' / 'scalars.json').write_text('{"loss": 1}\n{"loss": 2}\n')
+    (tmp_path / 'x' / 'vis_data' / 'scalars.json').write_text(
+        '{"loss": 1, "step": 1}\n{"loss": 2, "step": 2}\n'
+    )
     assert run.last('loss') == 2
     with pytest.raises(JobError, match='mIoU'):
         run.last('mIoU')
