@@ -1,0 +1,137 @@
+"""Scores of many runs: points of a sweep, the best of them, and what it gains over random."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .tasks import Outcome, Task
+from .wording import setting_text
+
+RANDOM = 'random'
+"""Label of random weights."""
+
+
+@dataclass
+class Point:
+    """A point of the sweep of one checkpoint on one task.
+
+    Attributes:
+        label (str): Checkpoint.
+        settings (tuple): Pairs of name and value.
+        outcomes (list[Outcome]): Its runs by seed, whatever became of them.
+    """
+
+    label: str
+    settings: tuple[tuple[str, float | int | str], ...]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def scored(self) -> list[Outcome]:
+        """Runs that count."""
+        return [outcome for outcome in self.outcomes if is_scored(outcome)]
+
+    @property
+    def scores(self) -> list[float]:
+        """Percent of each run that counts."""
+        return [outcome.score for outcome in self.scored]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds, None where no run counts."""
+        return float(np.mean(self.scores)) if self.scores else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds, None below two of them."""
+        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else None
+
+    def describe(self) -> str:
+        """The settings in words."""
+        return ', '.join(f'{name} {setting_text(value)}' for name, value in self.settings)
+
+
+class Comparison:
+    """Runs of one task, ordered.
+
+    Args:
+        task (Task): The task.
+        outcomes (Sequence[Outcome]): Its runs.
+    """
+
+    def __init__(self, task: Task, outcomes: Sequence[Outcome]) -> None:
+        self.task = task
+        self.points: dict[str, list[Point]] = {}
+        found: dict[tuple, Point] = {}
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.run.seed):
+            key = (outcome.run.label, outcome.run.settings)
+            found.setdefault(key, Point(*key)).outcomes.append(outcome)
+        for label in labels(outcomes):
+            points = (point for point in found.values() if point.label == label)
+            self.points[label] = sorted(points, key=_order)
+
+    @property
+    def setting_names(self) -> list[str]:
+        """Names of all settings, in the order of the runs."""
+        every = (point for points in self.points.values() for point in points)
+        return list(dict.fromkeys(name for point in every for name, _ in point.settings))
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of runs that count in any point."""
+        every = (point for points in self.points.values() for point in points)
+        return max((len(point.scores) for point in every), default=0)
+
+    def best(self, label: str) -> Point | None:
+        """The point with the highest mean, the first of equal ones; None where no run counts."""
+        points = [point for point in self.points.get(label, ()) if point.scores]
+        return max(points, key=lambda point: point.mean, default=None)
+
+    def gain(self, label: str) -> float | None:
+        """Best mean less that of random weights; None for these and where either is missing."""
+        best, reference = self.best(label), self.best(RANDOM)
+        if label == RANDOM or best is None or reference is None:
+            return None
+        return best.mean - reference.mean
+
+    def fewer_seeds(self, point: Point) -> bool:
+        """Whether another point of the task has more runs that count."""
+        return len(point.scores) < self.most_seeds
+
+    def edges(self, label: str) -> list[str]:
+        """How the best point lies at the border of what was swept, in words; empty within it.
+
+        Points whose runs failed belong to what was swept.
+        """
+        best = self.best(label)
+        remarks = []
+        for name, value in best.settings if best else ():
+            swept = {dict(point.settings).get(name) for point in self.points[label]}
+            numbers = sorted(v for v in swept if isinstance(v, int | float))
+            if len(numbers) < 2 or not isinstance(value, int | float):
+                continue
+            if value in (numbers[0], numbers[-1]):
+                side = 'lowest' if value == numbers[0] else 'highest'
+                remarks.append(f'{name} {setting_text(value)} is the {side} that was tried')
+        return remarks
+
+
+def labels(outcomes: Sequence[Outcome]) -> list[str]:
+    """Labels of checkpoints, random weights first and the others in their order."""
+    found = list(dict.fromkeys(outcome.run.label for outcome in outcomes))
+    return sorted(found, key=lambda label: label != RANDOM)
+
+
+def is_scored(outcome: Outcome) -> bool:
+    """Whether a run ended with a number; a training that diverged may have ended without."""
+    score = outcome.score
+    return outcome.state == 'finished' and score is not None and math.isfinite(score)
+
+
+def _order(point: Point) -> list[tuple]:
+    """Numbers by size before words."""
+    return [
+        (name, isinstance(value, str), value if not isinstance(value, str) else 0, str(value))
+        for name, value in point.settings
+    ]

@@ -1,0 +1,52 @@
+"""What the paper reports for the four tasks, to stand beside own runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SOURCE = 'arXiv:2210.06433'
+"""Parthasarathy et al., Self-supervised video pretraining yields robust and more human-aligned
+visual representations (VITO)."""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A row of the paper's table.
+
+    Attributes:
+        method (str): How the backbone, a ResNet-50, was pre-trained.
+        data (str): On what, empty for random weights.
+        epochs (int, optional): For how long.
+        scores (Mapping[str, float]): Percent by the name of the task in
+            :data:`vito_mm.transfer.tasks.TASKS`: mIoU of PASCAL and ADE20K, box mAP of COCO and
+            LVIS. No deviations were published.
+    """
+
+    method: str
+    data: str
+    epochs: int | None
+    scores: Mapping[str, float]
+
+
+def _row(method: str, data: str, epochs: int | None, *scores: float) -> PublishedRow:
+    tasks = ('pascal', 'ade20k', 'coco', 'lvis')
+    return PublishedRow(method, data, epochs, dict(zip(tasks, scores, strict=True)))
+
+
+PUBLISHED = (
+    _row('random init', '', None, 53.0, 27.9, 39.0, 21.1),
+    _row('VFS', 'K400', 100, 63.9, 31.4, 41.6, 23.2),
+    _row('VIVI', 'YT8M', 192, 65.8, 34.2, 41.3, 23.2),
+    _row('VINCE', 'R2V2', 200, 69.0, 35.7, 42.4, 24.4),
+    _row('CycleContrast', 'R2V2', 200, 69.2, 35.6, 42.8, 24.5),
+    _row('MMV', 'AudioSet + HowTo', 1600, 70.6, 32.5, 41.3, 24.2),
+    _row('MoCLR', 'VideoNet', 200, 72.8, 37.5, 42.6, 24.6),
+    _row('VITO', 'YT8M', 200, 71.8, 37.8, 42.7, 24.6),
+    _row('VITO', 'AudioSet', 200, 73.6, 38.5, 43.2, 25.0),
+    _row('VITO', 'VideoNet', 200, 75.5, 39.2, 43.6, 25.6),
+    _row('supervised', 'ImageNet', 200, 71.3, 33.5, 44.2, 25.2),
+    _row('BYOL', 'ImageNet', 300, 76.1, 38.8, 43.7, 25.5),
+    _row('MoCLR', 'ImageNet', 300, 76.4, 39.2, 43.9, 25.8),
+    _row('DINO', 'ImageNet', 300, 76.1, 39.0, 44.3, 26.4),
+    _row('VITO', 'VideoNet', 300, 76.3, 39.4, 44.0, 25.7),
+)
+"""All rows with a ResNet-50, in the paper's order; means of five runs."""

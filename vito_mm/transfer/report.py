@@ -1,0 +1,300 @@
+"""The report of a comparison: one CSV line a run, tables in Markdown, one page with pictures."""
+
+import csv
+import io
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import vito_mm
+from vito_mm.atomic import written_aside
+
+# One place decides which versions and which revision a record holds.
+from vito_mm.engine.hooks.run_record_hook import _git_revision, _versions
+
+from .comparison import RANDOM, Comparison, Point, is_scored, labels
+from .markup import Block, Cell, Code, Heading, Listing, Paragraph, Table, to_html, to_markdown
+from .published import PUBLISHED, SOURCE
+from .report_pictures import draw_task
+from .tasks import TASKS, Outcome
+from .wording import count_text, mean_text, setting_text, time_text, without_machine
+
+_FEWER, _INCOMPLETE = '†', '‡'
+_LINES_OF_MESSAGE = 30
+
+
+def write_report(outcomes: list[Outcome], folder: Path, protocol: str, command: str) -> Path:
+    """Write ``report.csv``, ``report.md`` and ``report.html``.
+
+    A run that is broken, unfinished or removed is named in them and does not stop them.
+
+    Args:
+        outcomes (list[Outcome]): All runs of the comparison, whatever became of them.
+        folder (Path): Folder that gets the files.
+        protocol (str): One of :data:`vito_mm.transfer.tasks.PROTOCOLS`.
+        command (str): What the user typed.
+
+    Returns:
+        Path: The page, ``report.html``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f'Transfer to {count_text(len(_comparisons(outcomes)), "task")}, protocol {protocol}'
+    blocks = _document(title, outcomes, protocol, command)
+    for name, content in (
+        ('report.csv', _csv(outcomes)),
+        ('report.md', to_markdown(blocks)),
+        ('report.html', to_html(title, blocks)),
+    ):
+        with written_aside(folder / name) as unfinished:
+            # Signs that a label or a message may hold and UTF-8 may not, such as half a character.
+            unfinished.write_text(content, encoding='utf-8', errors='backslashreplace', newline='')
+    return folder / 'report.html'
+
+
+def _csv(outcomes: Sequence[Outcome]) -> str:
+    """All runs, with every digit."""
+    fixed = ['task', 'checkpoint', 'seed', 'state', 'score', 'seconds', 'message']
+    settings = list(dict.fromkeys(name for o in outcomes for name, _ in o.run.settings))
+    metrics = sorted({name for outcome in outcomes for name in outcome.metrics})
+    columns = {name: f'sweep.{name}' if name in fixed else name for name in settings}
+    logged = {name: f'metric.{name}' if name in [*fixed, *settings] else name for name in metrics}
+    text = io.StringIO()
+    header = [*fixed[:2], *columns.values(), *fixed[2:6], *logged.values(), fixed[6]]
+    writer = csv.DictWriter(text, header, restval='', lineterminator='\n')
+    writer.writeheader()
+    for outcome in outcomes:
+        run = outcome.run
+        line = dict(
+            task=run.task.name,
+            checkpoint=run.label,
+            seed=run.seed,
+            state=outcome.state,
+            score='' if outcome.score is None else outcome.score,
+            seconds=round(outcome.seconds, 1),
+            message=without_machine(outcome.message),
+        )
+        line |= {columns[name]: value for name, value in run.settings}
+        line |= {logged[name]: value for name, value in outcome.metrics.items()}
+        writer.writerow(line)
+    return text.getvalue()
+
+
+def _document(title: str, outcomes: Sequence[Outcome], protocol: str, command: str) -> list[Block]:
+    comparisons = _comparisons(outcomes)
+    blocks: list[Block] = [Heading(title, 1)]
+    blocks += _summary(comparisons, labels(outcomes))
+    blocks += _published(comparisons, protocol)
+    for comparison in comparisons:
+        blocks += _task_section(comparison)
+    blocks += _troubles(outcomes)
+    blocks += _conditions(outcomes, protocol, command)
+    return blocks
+
+
+def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
+    """One for each task that has runs, in the order of the paper's table."""
+    tasks = {outcome.run.task.name: outcome.run.task for outcome in outcomes}
+    known = [name for name in TASKS if name in tasks]
+    ordered = known + [name for name in tasks if name not in known]
+    return [
+        Comparison(tasks[name], [o for o in outcomes if o.run.task.name == name])
+        for name in ordered
+    ]
+
+
+def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Block]:
+    header = ['checkpoint', *(f'{c.task.title}, {c.task.label}' for c in comparisons)]
+    rows = [[label, *(_best_cell(c, label) for c in comparisons)] for label in every]
+    swept = any(len(points) > 1 for c in comparisons for points in c.points.values())
+    text = 'Percent; mean ± sample standard deviation over n runs with different seeds.'
+    if any(comparison.best(RANDOM) for comparison in comparisons):
+        text += ' With a sign: what the mean gains over random weights.'
+    if swept:
+        text += (
+            ' Of a sweep the point with the highest mean is shown. It was chosen by the same '
+            'validation scores, which favours checkpoints with more points.'
+        )
+    blocks = [Table(header, rows), Paragraph(text)]
+    marks = ''.join(cell.text for row in rows for cell in row[1:])
+    notes = []
+    if _FEWER in marks:
+        notes.append(f'{_FEWER} fewer runs than another point of the same task')
+    if _INCOMPLETE in marks:
+        notes.append(f'{_INCOMPLETE} some runs of this point failed or have not ended: see below')
+    edges = [
+        f'{c.task.title}, {label}: {"; ".join(remarks)}. Widen the sweep.'
+        for c in comparisons
+        for label in every
+        if (remarks := c.edges(label))
+    ]
+    return blocks + ([Listing(notes + edges)] if notes or edges else [])
+
+
+def _best_cell(comparison: Comparison, label: str) -> Cell:
+    best = comparison.best(label)
+    if best is None:
+        runs = [o for point in comparison.points.get(label, ()) for o in point.outcomes]
+        if not runs:
+            return Cell('-', 'no run')
+        return Cell('-', f'0 of {count_text(len(runs), "run")} finished')
+    marks = _FEWER if comparison.fewer_seeds(best) else ''
+    marks += _INCOMPLETE if len(best.scores) < len(best.outcomes) else ''
+    mean, deviation = mean_text(best.mean, best.deviation)
+    text = f'{mean} ± {deviation}' if deviation else mean
+    notes = [f'n = {len(best.scores)}']
+    if (gain := comparison.gain(label)) is not None:
+        notes.append(f'{gain:+.1f}')
+    return Cell(f'{text} {marks}'.strip(), ', '.join(notes))
+
+
+def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
+    """Rows of the paper, where they say something about the runs."""
+    tasks = [c.task for c in comparisons if c.task.name in PUBLISHED[0].scores]
+    if protocol == 'miniscenes' or not tasks:
+        return []
+    header = ['method', 'data', 'epochs', *(f'{task.title}, {task.label}' for task in tasks)]
+    rows = [
+        [
+            *(row.method, row.data or '-', str(row.epochs or '-')),
+            *(f'{row.scores[task.name]:.1f}' for task in tasks),
+        ]
+        for row in PUBLISHED
+    ]
+    if protocol == 'paper':
+        caveat = (
+            'Comparable with the runs above only as far as these used a ResNet-50, the real data '
+            'sets in full, and the schedules of this protocol unchanged.'
+        )
+    else:
+        caveat = (
+            f'Not comparable with the runs above: protocol {protocol} has other heads and '
+            'schedules. They only tell in which range numbers lie.'
+        )
+    return [
+        Heading(f'What the paper reports ({SOURCE})'),
+        Paragraph(
+            'None of these numbers was measured here. ResNet-50, means of five runs; no deviations '
+            f'were published. {caveat}'
+        ),
+        Table(header, rows, text=(0, 1)),
+    ]
+
+
+def _task_section(comparison: Comparison) -> list[Block]:
+    task, names = comparison.task, comparison.setting_names
+    header = ['checkpoint', *names, 'mean', 'deviation', 'n', 'single runs', 'remark']
+    rows, strong = [], []
+    for label, points in comparison.points.items():
+        best = comparison.best(label)
+        for point in points:
+            if point is best:
+                strong.append(len(rows))
+            settings = dict(point.settings)
+            mean, deviation = mean_text(point.mean, point.deviation) if point.scores else ('-', '')
+            rows.append(
+                [
+                    label,
+                    *(setting_text(settings[n]) if n in settings else '-' for n in names),
+                    *(mean, deviation or '-', str(len(point.scores))),
+                    ', '.join(f'{score:.1f}' for score in point.scores) or '-',
+                    _remark(comparison, point, point is best and len(points) > 1),
+                ]
+            )
+    return [
+        Heading(f'{task.title}: {task.label}, %'),
+        Table(header, rows, text=(0, len(header) - 2, len(header) - 1), strong=strong),
+        *draw_task(comparison),
+    ]
+
+
+def _remark(comparison: Comparison, point: Point, best: bool) -> str:
+    parts = []
+    if best:
+        edge = ', at the edge of the sweep' if comparison.edges(point.label) else ''
+        parts.append(f'best{edge}')
+    if comparison.fewer_seeds(point):
+        parts.append(f'{_FEWER} fewer runs')
+    states = [o.state for o in point.outcomes if not is_scored(o)]
+    for state in dict.fromkeys(states):
+        words = 'without a score' if state == 'finished' else state
+        parts.append(f'{_INCOMPLETE} {states.count(state)} {words}')
+    return '; '.join(parts)
+
+
+def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
+    """Runs that do not count, with the reason."""
+    blocks: list[Block] = []
+    waiting = []
+    for outcome in outcomes:
+        if is_scored(outcome):
+            continue
+        if outcome.state == 'waiting' and not outcome.message:
+            waiting.append(_name(outcome))
+            continue
+        state = 'finished without a score' if outcome.state == 'finished' else outcome.state
+        blocks.append(Paragraph(f'{_name(outcome)}: {state} after {time_text(outcome.seconds)}.'))
+        lines = without_machine(outcome.message).strip().splitlines()
+        left_out = ['...'] if len(lines) > _LINES_OF_MESSAGE else []
+        if lines:
+            blocks.append(Code('\n'.join(left_out + lines[-_LINES_OF_MESSAGE:])))
+    if waiting:
+        blocks += [Paragraph('Have not ended:'), Listing(waiting)]
+    return [Heading('Runs that do not count'), *blocks] if blocks else []
+
+
+def _conditions(outcomes: Sequence[Outcome], protocol: str, command: str) -> list[Block]:
+    versions = ', '.join(f'{name} {value}' for name, value in _versions().items())
+    revision = _git_revision(Path(vito_mm.__file__).parent) or 'not run from a checkout'
+    facts = [
+        f'Protocol: {protocol}',
+        f'Machine: {_machine()}',
+        f'Versions: Python {platform.python_version()}, vito_mm {vito_mm.__version__}, {versions}',
+        f'Git revision of vito_mm: {revision}',
+    ]
+    rows = []
+    for comparison in _comparisons(outcomes):
+        runs = [o for points in comparison.points.values() for p in points for o in p.outcomes]
+        ended = [o.seconds for o in runs if o.state == 'finished']
+        rows.append(
+            [
+                comparison.task.title,
+                f'{len(ended)} of {len(runs)}',
+                time_text(float(np.median(ended))) if ended else '-',
+                time_text(sum(o.seconds for o in runs)),
+            ]
+        )
+    rows.append(
+        [
+            'all',
+            f'{sum(o.state == "finished" for o in outcomes)} of {len(outcomes)}',
+            '-',
+            time_text(sum(o.seconds for o in outcomes)),
+        ]
+    )
+    header = ['task', 'finished', 'median time of a run', 'time of all runs, added']
+    return [
+        Heading('Conditions'),
+        Paragraph('As they were when this report was written; each run keeps its own log.'),
+        Listing(facts),
+        Code(command),
+        Table(header, rows),
+    ]
+
+
+def _name(outcome: Outcome) -> str:
+    run = outcome.run
+    settings = ''.join(f', {name} {setting_text(value)}' for name, value in run.settings)
+    return f'{run.task.title}, {run.label}{settings}, seed {run.seed}'
+
+
+def _machine() -> str:
+    threads = f'{os.cpu_count()} logical cores'
+    system = f'{platform.system()} {platform.machine()}, {threads}'
+    if not torch.cuda.is_available():
+        return f'{system}, no GPU'
+    return f'{system}, {torch.cuda.devicecount_text()} x {torch.cuda.get_device_name()}'
