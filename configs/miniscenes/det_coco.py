@@ -1,10 +1,10 @@
-"""configs/det/vito_coco.py at demo size: ResNet-18, MiniScenes in COCO's layout, 128 x 96 px.
+"""configs/det/vito_coco_stock.py at demo size: ResNet-18, MiniScenes as COCO, 128 x 96 px.
 
 About a minute and a half on one CPU core. The classes are COCO's 80, of which MiniScenes uses
 eight.
 """
 
-_base_ = ['../det/vito_coco.py', '../_base_/miniscenes/mask_rcnn_r18.py']
+_base_ = ['../det/vito_coco_stock.py', '../_base_/miniscenes/mask_rcnn_r18.py']
 
 data_root = 'data/miniscenes/coco/'
 
@@ -22,6 +22,7 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline={{_base_.demo_test_pipeline}}),
 )
 test_dataloader = val_dataloader
+auto_scale_lr = dict(base_batch_size=8)
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 

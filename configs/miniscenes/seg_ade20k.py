@@ -1,9 +1,9 @@
-"""configs/seg/vito_ade20k.py at demo size: ResNet-18, MiniScenes in ADE20K's layout, 96 px crops.
+"""configs/seg/vito_ade20k_stock.py at demo size: ResNet-18, MiniScenes as ADE20K, 96 px crops.
 
 About a minute on one CPU core. The classes are ADE20K's 150, of which MiniScenes uses nine.
 """
 
-_base_ = ['../seg/vito_ade20k.py', '../_base_/miniscenes/fcn_r18.py']
+_base_ = ['../seg/vito_ade20k_stock.py', '../_base_/miniscenes/fcn_r18.py']
 
 data_root = 'data/miniscenes/ade20k'
 
@@ -34,6 +34,7 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
+auto_scale_lr = dict(base_batch_size=8)
 
 # 120 steps of 8 images. No worker processes: starting them takes longer than they save.
 max_iters = 120

@@ -1,9 +1,9 @@
-"""configs/seg/vito_pascal.py at demo size: ResNet-18, MiniScenes in PASCAL VOC's layout, 96 px.
+"""configs/seg/vito_pascal_stock.py at demo size: ResNet-18, MiniScenes as PASCAL VOC, 96 px.
 
 About a minute on one CPU core. The classes are VOC's 21, of which MiniScenes uses nine.
 """
 
-_base_ = ['../seg/vito_pascal.py', '../_base_/miniscenes/fcn_r18.py']
+_base_ = ['../seg/vito_pascal_stock.py', '../_base_/miniscenes/fcn_r18.py']
 
 data_root = 'data/miniscenes/voc'
 
@@ -48,6 +48,7 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
+auto_scale_lr = dict(base_batch_size=8)
 
 # 200 steps of 8 images. No worker processes: starting them takes longer than they save.
 max_iters = 200
