@@ -256,6 +256,23 @@ def remaining_seconds(
     return max([sum(known) / at_once, *known], default=0.0)
 
 
+def await_end(work_dir: Path, name: str) -> None:
+    """Wait until no process of an earlier start writes to a folder.
+
+    Args:
+        work_dir (Path): Folder of a job.
+        name (str): What the user sees.
+
+    Raises:
+        JobError: If one does not end in time.
+    """
+    lock = os.open(work_dir / 'running.lock', os.O_RDWR | os.O_CREAT)
+    try:
+        _take(lock, name, work_dir)
+    finally:
+        os.close(lock)
+
+
 def duration(seconds: float) -> str:
     """A time for people.
 
@@ -300,7 +317,7 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
 
     lock = os.open(job.work_dir / 'running.lock', os.O_RDWR | os.O_CREAT)
     try:
-        _take(lock, job)
+        _take(lock, job.name, job.work_dir)
         with job.log.open('a') as log:
             job.log_start = log.tell()
             job.attempts, job.first_seen = job.attempts + 1, None
@@ -320,7 +337,7 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
     return process
 
 
-def _take(lock: int, job: Job) -> None:
+def _take(lock: int, name: str, work_dir: Path) -> None:
     """Lock the folder of a job; what an earlier start left has some time to end."""
     patience = time.monotonic() + _PATIENCE
     while True:
@@ -330,7 +347,7 @@ def _take(lock: int, job: Job) -> None:
             if time.monotonic() > patience:
                 pid = os.pread(lock, 32, 0).decode().strip()
                 raise JobError(
-                    f'{job.name}: an earlier start is still writing to {job.work_dir} (process '
+                    f'{name}: an earlier start is still writing to {work_dir} (process '
                     f'group {pid} on the machine that started it). End it: kill -- -{pid}'
                 ) from None
             time.sleep(_POLL_SECONDS)

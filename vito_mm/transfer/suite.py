@@ -1,0 +1,516 @@
+"""The transfer suite: many fine-tuning runs through the stock runners, and their state."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .jobs import Job, JobError, await_end, duration, run_jobs, say
+from .run_folder import last_checkpoint
+from .suite_options import SuiteOptions
+from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, significant
+from .suite_state import (
+    belongs_elsewhere,
+    diverged_at,
+    final_metrics,
+    finish_shrinking,
+    is_finished,
+    note_start,
+    outcome_of,
+    read_json,
+    seconds_before,
+    tested_metrics,
+    write_json,
+    write_result,
+    write_without_optimizer,
+)
+from .tasks import Outcome
+
+NO_SPACE = ('No space left on device', 'Errno 28', 'ENOSPC')
+"""What a log says when the disk is full."""
+
+_SHOWN_LINES = 15
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class SuiteError(RuntimeError):
+    """The suite cannot go on; the message says why and what to do."""
+
+
+class _Interrupted(BaseException):
+    """A signal to end; its only argument is the signal."""
+
+
+def run_suite(
+    options: SuiteOptions,
+    command: str,
+    dry_run: bool = False,
+    estimate: bool = True,
+) -> int:
+    """Fill the transfer table: plan, run what is not there yet, report.
+
+    Args:
+        options (SuiteOptions): What to run.
+        command (str): The command line, for the report and the messages.
+        dry_run (bool): Whether to stop after the plan. Defaults to False.
+        estimate (bool): Whether to time some steps of each task first. Defaults to True.
+
+    Returns:
+        int: Exit status: 0 if every run has finished, 1 if not, 128 and the signal's number if one
+        ended the suite.
+
+    Raises:
+        PlanError: If anything is wrong that can be told beforehand; nothing was started.
+        SuiteError: If another suite works in the folder.
+        JobError: If the timed steps fail, or an orphan of an earlier call cannot be ended.
+    """
+    plan = make_plan(options)
+    _check_work_dir(plan)
+    if dry_run and not estimate:
+        _print_plan(plan, {})
+        return 0
+    options.work_dir.mkdir(parents=True, exist_ok=True)
+    with _only_suite(options.work_dir):
+        _print_plan(plan, _estimates(plan) if estimate else {})
+        if dry_run:
+            return 0
+        write_json(options.work_dir / 'suite.json', dict(protocol=options.protocol))
+        suite = _Suite(plan, command)
+        status = suite.run()
+        report(options.work_dir, command, plan)
+        suite.print_end()
+        return status
+
+
+def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
+    """Write the report of all runs in a folder.
+
+    Args:
+        work_dir (Path): Folder of the suite.
+        command (str): The command line.
+        plan (Plan, optional): What is planned beside what was started. Defaults to None.
+
+    Returns:
+        Path: The report.
+
+    Raises:
+        SuiteError: If there is no suite in the folder.
+    """
+    from .report import write_report
+
+    record = read_json(work_dir / 'suite.json')
+    if record is None:
+        raise SuiteError(f'there is no transfer suite in {work_dir} yet')
+    outcomes = outcomes_in(work_dir, plan)
+    page = write_report(outcomes, work_dir, record['protocol'], command)
+    say(f'\nReport: {page}')
+    return page
+
+
+def outcomes_in(work_dir: Path, plan: Plan | None = None) -> list[Outcome]:
+    """State of all runs, told from the disk.
+
+    Args:
+        work_dir (Path): Folder of the suite.
+        plan (Plan, optional): Its runs that were not started are waiting. Defaults to None.
+
+    Returns:
+        list[Outcome]: Those of the plan in its order, then others.
+    """
+    planned = {p.run.work_dir: p.run for p in plan.runs} if plan else {}
+    found = {
+        file.parent: outcome
+        for file in sorted((work_dir / 'runs').glob('*/*/*/seed*/run.json'))
+        if (outcome := outcome_of(file.parent)) is not None
+    }
+    listed = [found.pop(folder, None) or Outcome(run, 'waiting') for folder, run in planned.items()]
+    return listed + list(found.values())
+
+
+class _Suite:
+    """Runs a plan."""
+
+    def __init__(self, plan: Plan, command: str) -> None:
+        self.plan, self.command = plan, command
+        self.options = plan.options
+        self.planned: dict[str, PlannedRun] = {}
+        self.crashes: dict[str, int] = {}
+        self.testing: set[str] = set()
+        self.failed: list[tuple[Job, str]] = []
+        self.stopped = ''
+        self.peak = peak_bytes(max(training for training, _ in plan.run_bytes.values()))
+
+    def run(self) -> int:
+        """Run what is not finished; returns the exit status."""
+        jobs = []
+        for planned in self.plan.runs:
+            folder = planned.run.work_dir
+            if belongs_elsewhere(planned):  # and --redo was given
+                await_end(folder, planned.name)
+                shutil.rmtree(folder)
+            if is_finished(folder):
+                finish_shrinking(folder)
+            else:
+                jobs.append(self._job(planned))
+        if not jobs:
+            say('Every run has finished already.')
+            return 0
+        say(f'{len(jobs)} runs, {len(self.plan.places)} at a time')
+        try:
+            with _signals_interrupt():
+                run_jobs(
+                    jobs,
+                    len(self.plan.places),
+                    self.plan.threads,
+                    self.plan.places,
+                    on_start=self._started,
+                    on_end=self._ended,
+                    may_start=self._has_room,
+                )
+        except _Interrupted as interrupt:
+            number = interrupt.args[0]
+            self.stopped = f'ended by {signal.Signals(number).name}'
+            return 128 + number
+        return 1 if self.stopped or self.failed else 0
+
+    def print_end(self) -> None:
+        """Say what became of it all."""
+        left = sum(not is_finished(p.run.work_dir) for p in self.plan.runs)
+        say(f'{len(self.plan.runs) - left} of {len(self.plan.runs)} runs have finished.')
+        for job, message in self.failed:
+            say(f'FAILED {job.name}: {message.splitlines()[0]}\n  log: {job.log}')
+        if self.stopped:
+            say(f'STOPPED: {self.stopped}. Nothing that was finished is lost.')
+        if left:
+            say(f'To go on, give the same command again:\n  {self.command}')
+
+    def _job(self, planned: PlannedRun) -> Job:
+        self.planned[planned.name] = planned
+        return Job(
+            planned.name,
+            train_command(self.options, planned),
+            planned.run.work_dir,
+            planned.max_epochs,
+            kind=planned.run.task.name,
+            expected=self.plan.seconds.get(planned.run.task.name),
+            environment=_environment(self.options),
+        )
+
+    def _has_room(self) -> bool:
+        """Whether another run fits on the disk; running ones may still need theirs."""
+        free = shutil.disk_usage(self.options.work_dir).free
+        if not self.stopped and free < self.peak:
+            self.stopped = (
+                f'the disk of {self.options.work_dir} has {free / 1e9:.2f} GB left, and a run '
+                f'needs {self.peak / 1e9:.2f} GB: make room'
+            )
+            say(f'{self.stopped}. No more runs are started.')
+        return not self.stopped
+
+    def _started(self, job: Job) -> None:
+        planned = self.planned[job.name]
+        text = shlex.join(job.command)
+        note_start(planned, self.options.protocol, text)
+        variables = ' '.join(f'{k}={shlex.quote(v)}' for k, v in job.environment.items())
+        script = f'cd {shlex.quote(os.getcwd())}\n{variables} {text}'.replace('\n ', '\n')
+        (job.work_dir / 'command.sh').write_text(f'{script}\n')
+
+    def _ended(self, job: Job, status: int) -> bool:
+        """Note what became of a run; returns whether it is started again."""
+        planned = self.planned[job.name]
+        try:
+            return self._finish(job, planned) if status == 0 else self._crash(job, planned, status)
+        except OSError as error:
+            # The run itself is whole: the next call finds that it has nothing left to train.
+            self.stopped = f'the result of {job.name} cannot be written ({error}): make room'
+            say(self.stopped)
+            return False
+
+    def _finish(self, job: Job, planned: PlannedRun) -> bool:
+        task, folder = planned.run.task, planned.run.work_dir
+        look = tested_metrics if job.name in self.testing else final_metrics
+        found = look(folder, task.metric, job.tail())
+        checkpoint = last_checkpoint(folder)
+        if found is None:
+            if job.name in self.testing or checkpoint is None:
+                self._fail(job, planned, f'it ended well, but logged no {task.metric}')
+                return False
+            # It was killed while it evaluated, and resuming from the end evaluates nothing.
+            self.testing.add(job.name)
+            job.command = test_command(self.options, planned, checkpoint)
+            return True
+        metrics, note = found
+        score = metrics[task.metric] * task.scale
+        if not 0 <= score <= 100:
+            reason = (
+                'the validation data has no instance to measure it on'
+                if score < 0
+                else 'the model does not compute finite numbers'
+            )
+            self._fail(job, planned, f'{task.metric} is {metrics[task.metric]}: {reason}')
+            return False
+        if step := diverged_at(folder):
+            note = f'{note}; ' * bool(note) + f'the loss was not finite from step {step} on'
+        seconds = seconds_before(folder, planned.fingerprint)
+        outcome = Outcome(planned.run, 'finished', score, metrics, seconds, note)
+        shrunk = self._shrunk(folder)
+        write_result(planned, outcome, shlex.join(job.command), checkpoint=checkpoint)
+        if shrunk:
+            finish_shrinking(folder)
+        remark = f' ({note})' if note else ''
+        say(f'  {job.name}: {task.label} {score:.2f} after {duration(seconds)}{remark}')
+        return False
+
+    def _shrunk(self, folder: Path) -> bool:
+        try:
+            return write_without_optimizer(folder) is not None
+        except (OSError, RuntimeError) as error:
+            say(f'  {folder}: the checkpoint keeps its optimizer, {error}')
+            return False
+
+    def _crash(self, job: Job, planned: PlannedRun, status: int) -> bool:
+        lines = job.tail().splitlines()[-_SHOWN_LINES:]
+        end = '\n'.join(f'    {line}' for line in lines)
+        how = f'signal {signal.Signals(-status).name}' if status < 0 else f'status {status}'
+        free = shutil.disk_usage(self.options.work_dir).free
+        if any(text in job.tail() for text in NO_SPACE) or free < self.peak // 10:
+            say(f'  {job.name} ended with {how}, the disk is full:\n{end}')
+            self.stopped = f'the disk of {self.options.work_dir} is full: make room'
+            return False
+        message = f'it ended with {how}: {lines[-1].strip() if lines else "it printed nothing"}'
+        if step := diverged_at(planned.run.work_dir):
+            # The same seed would come to the same.
+            message = f'the loss was not finite from step {step} on, and {message}. Lower lr'
+            self._fail(job, planned, message, end)
+            return False
+        self.crashes[job.name] = self.crashes.get(job.name, 0) + 1
+        if self.crashes[job.name] == 1:
+            say(f'  {job.name} ended with {how}, it is resumed once. The end of {job.log}:\n{end}')
+            return True
+        self._fail(job, planned, message, end)
+        return False
+
+    def _fail(self, job: Job, planned: PlannedRun, message: str, end: str = '') -> None:
+        seconds = seconds_before(planned.run.work_dir, planned.fingerprint)
+        self.failed.append((job, message))
+        job.status = job.status or 1  # its time tells nothing of the others'
+        outcome = Outcome(planned.run, 'failed', None, {}, seconds, message)
+        write_result(planned, outcome, shlex.join(job.command))
+        say(f'  FAILED {job.name}: {message}' + (f'\n  The end of {job.log}:\n{end}' * bool(end)))
+
+
+def train_command(options: SuiteOptions, planned: PlannedRun) -> list[str]:
+    """The command of a run, as a user would type it.
+
+    Args:
+        options (SuiteOptions): Launcher, GPUs and where the tools are.
+        planned (PlannedRun): The run.
+
+    Returns:
+        list[str]: Command and arguments.
+    """
+    tools, folder = options.repo / 'tools', str(planned.run.work_dir)
+    config, rest = str(planned.config), planned.arguments()
+    if options.launcher == 'slurm':
+        words = [options.partition, 'vito_transfer', config, folder]
+        return ['bash', str(tools / 'slurm_train.sh'), *words, *rest]
+    rest = ['--work-dir', folder, *rest]
+    if options.gpus_per_run > 1:
+        script = str(tools / 'dist_train.sh')
+        return ['bash', script, config, str(options.gpus_per_run), *rest]
+    return [sys.executable, str(tools / 'train.py'), config, *rest]
+
+
+def test_command(options: SuiteOptions, planned: PlannedRun, checkpoint: Path) -> list[str]:
+    """The command that evaluates the last checkpoint of a run.
+
+    Args:
+        options (SuiteOptions): Launcher, GPUs and where the tools are.
+        planned (PlannedRun): The run.
+        checkpoint (Path): Its last checkpoint.
+
+    Returns:
+        list[str]: Command and arguments.
+    """
+    tools = options.repo / 'tools'
+    words = [str(planned.config), str(checkpoint)]
+    rest = ['--work-dir', str(planned.run.work_dir), *planned.arguments()[1:]]  # no --resume
+    if options.launcher != 'slurm' and options.gpus_per_run > 1:
+        script = str(tools / 'dist_test.sh')
+        return ['bash', script, *words, str(options.gpus_per_run), *rest]
+    return [*_srun(options), sys.executable, str(tools / 'test.py'), *words, *rest]
+
+
+def _srun(options: SuiteOptions) -> list[str]:
+    """In front of a command on one GPU under Slurm."""
+    if options.launcher != 'slurm':
+        return []
+    words = [f'--partition={options.partition}', '--gres=gpu:1', '--ntasks=1']
+    return ['srun', *words, *shlex.split(options.srun_args)]
+
+
+def _environment(options: SuiteOptions) -> dict[str, str]:
+    """Variables that the shell scripts of ``tools`` read."""
+    if options.launcher == 'slurm':
+        gpus = options.gpus_per_run
+        return {
+            'PYTHON': sys.executable,
+            'GPUS': str(gpus),
+            'GPUS_PER_NODE': os.environ.get('GPUS_PER_NODE', str(min(8, gpus))),
+            'SRUN_ARGS': options.srun_args,
+        }
+    return {'PYTHON': sys.executable} if options.gpus_per_run > 1 else {}
+
+
+def _check_work_dir(plan: Plan) -> None:
+    """Refuse to mix runs that cannot be compared."""
+    options, problems = plan.options, []
+    record = read_json(options.work_dir / 'suite.json')
+    if record and record['protocol'] != options.protocol:
+        problems.append(
+            f'{options.work_dir} holds runs of --protocol {record["protocol"]}; choose another '
+            '--work-dir'
+        )
+    others = [planned for planned in plan.runs if belongs_elsewhere(planned)]
+    if others and not options.redo:
+        shown = ', '.join(planned.name for planned in others[:4])
+        more = f' and {len(others) - 4} more' if len(others) > 4 else ''
+        problems.append(
+            f'{len(others)} run(s) in {options.work_dir} belong to another config or another '
+            f'content of the checkpoint: {shown}{more}. Choose another --work-dir or another label '
+            '(label=FILE), or start them anew with --redo'
+        )
+    if problems:
+        raise PlanError(problems)
+
+
+def _estimates(plan: Plan) -> dict[str, dict[str, float]]:
+    """Timed steps of each task that has runs to do, from an earlier call where nothing changed."""
+    import torch
+
+    options = plan.options
+    file = options.work_dir / 'estimates.json'
+    known = read_json(file) or {}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
+    found: dict[str, Any] = {}
+    for name in plan.configs:
+        todo = [p for p in plan.runs if p.run.task.name == name and not is_finished(p.run.work_dir)]
+        if not todo:
+            continue
+        batch = todo[0].settings['train_dataloader.batch_size']
+        facts = [significant(plan.configs[name]), batch, device, plan.threads]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        key = f'{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
+        if key not in known:
+            say(f'Timing some steps of {name} ...')
+            folder = options.work_dir / 'estimates' / name
+            settings = todo[0].settings | {'model.backbone.checkpoint': 'None'}
+            result = folder / 'result.json'
+            words = ['-m', 'vito_mm.transfer.timing', str(todo[0].config)]
+            words += ['--result', str(result.absolute()), '--started', f'{time.time()}']
+            words += ['--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
+            job = Job(f'timing of {name}', [*_srun(options), sys.executable, *words], folder)
+            with _signals_interrupt():
+                run_jobs([job], 1, plan.threads, plan.places[:1])
+            known[key] = read_json(result)
+            write_json(file, known)
+        found[name] = known[key]
+        plan.seconds[name] = known[key]['seconds']
+    return found
+
+
+def _print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
+    options = plan.options
+    for remark in plan.remarks:
+        say(f'Note: {remark}')
+    say(f'Transfer suite, protocol {options.protocol}, in {options.work_dir}')
+    header = ['task', 'config', 'runs', 'finished', 'to do', 'one run', 'all']
+    rows, total = [header], 0.0
+    for name, cfg in plan.configs.items():
+        runs = [planned for planned in plan.runs if planned.run.task.name == name]
+        finished = sum(is_finished(planned.run.work_dir) for planned in runs)
+        todo = len(runs) - finished
+        config = str(Path(cfg.filename or runs[0].config).relative_to(options.repo / 'configs'))
+        times = ['-', '-']
+        if name in estimates:
+            seconds = estimates[name]['seconds']
+            times = [duration(seconds), duration(seconds * todo)]
+            total += seconds * todo
+        rows.append([name, config, *map(str, (len(runs), finished, todo)), *times])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say(f'  {"  ".join(cells)}'.rstrip())
+    first = plan.runs[0].run
+    counts = [
+        (len({p.run.label for p in plan.runs}), 'checkpoint'),
+        (len(plan.configs), 'task'),
+        (len({p.run.settings for p in plan.runs}), 'setting'),
+        (options.seeds, 'seed'),
+    ]
+    grid = ' x '.join(f'{count} {name}{"s" * (count != 1)}' for count, name in counts)
+    slots = len(plan.places)
+    say(f'  {grid} = {len(plan.runs)} runs, {slots} at a time, {plan.threads} threads each')
+    if first.settings:
+        say(f'  sweep: {" ".join(options.sweep)}')
+    for name, found in estimates.items():
+        say(
+            f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
+            f'{found["evaluations"]} evaluations of {found["evaluation_steps"]} batches of '
+            f'{1000 * found["evaluation_step"]:.0f} ms, start {found["start"]:.0f} s'
+        )
+    if estimates:
+        say(
+            f'  ESTIMATE: {duration(total)} in all, {duration(total / slots)} with {slots} at a '
+            'time. From a few steps alone on '
+            + ('one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU')
+            + '; what metrics and checkpoints take is not in it.'
+        )
+
+
+@contextmanager
+def _only_suite(work_dir: Path) -> Iterator[None]:
+    """Hold the lock of the folder; it ends with the process, however that ends."""
+    with (work_dir / 'suite.lock').open('a+') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise SuiteError(
+                f'another suite works in {work_dir} (process {lock.read().strip()}). Wait for it, '
+                'or choose another --work-dir'
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """The first signal to end raises; more of them do not disturb the ending of the runs."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        say(f'\n{signal.Signals(number).name}: ending the runs ...')
+        raise _Interrupted(number)
+
+    before = {each: signal.signal(each, interrupt) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+__all__ = ['JobError', 'PlanError', 'SuiteError', 'outcomes_in', 'report', 'run_suite']

@@ -1,0 +1,256 @@
+"""What a fine-tuning run would stumble over, told from its config before it starts."""
+
+import difflib
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+from .tasks import Task
+
+_LOADERS = ('train_dataloader', 'val_dataloader')
+_STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
+"""Numbers that an optimizer keeps for each parameter; the others' are taken for two, as Adam's."""
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A hint at what may have been meant.
+
+    Args:
+        name (str): What was given.
+        known (Sequence[str]): What there is.
+
+    Returns:
+        str: Such as ``' (did you mean lvis?)'``, or nothing.
+    """
+    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f' (did you mean {" or ".join(found)}?)' if found else ''
+
+
+def packages_problems(task: Task) -> Iterator[str]:
+    """Packages that a task needs and that are not installed.
+
+    Args:
+        task (Task): The task.
+
+    Yields:
+        str: A problem.
+    """
+    extra = dict(mmseg='seg', mmdet='det')[task.package]
+    needed = {task.package: extra}
+    if task.name == 'lvis':
+        needed |= dict(lvis='lvis', faster_coco_eval='lvis')
+    for package, extra in needed.items():
+        if importlib.util.find_spec(package) is None:
+            yield f'{task.title} needs {package}: pip install "vito_mm[{extra}]"'
+
+
+def key_problems(cfg: Config, keys: Sequence[str], where: str) -> Iterator[str]:
+    """Keys of a sweep that the config does not have, and which would change nothing.
+
+    Args:
+        cfg (Config): Config of a task.
+        keys (Sequence[str]): Keys with dots.
+        where (str): Name of the config.
+
+    Yields:
+        str: A problem.
+    """
+    for key in keys:
+        node: Any = cfg
+        path: list[str] = []
+        for part in key.split('.'):
+            names = _names(node)
+            if part not in names:
+                place = '.'.join(path) or 'the config'
+                yield f'--sweep {key}: {where} has no {part!r} in {place}{near(part, names)}'
+                break
+            node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+            path.append(part)
+
+
+def data_problems(cfg: Config, task: Task) -> list[str]:
+    """Folders and files of images, annotations and lists that are not there.
+
+    Args:
+        cfg (Config): Config of a task.
+        task (Task): The task.
+
+    Returns:
+        list[str]: A problem each; the last says how to name another folder.
+    """
+    problems = []
+    for loader in _LOADERS:
+        for dataset in _leaves(cfg[loader].dataset):
+            problems += _missing_of(dataset, f'{task.title}, {loader.split("_")[0]}')
+    for evaluator in _as_list(cfg.get('val_evaluator')):
+        if (file := evaluator.get('ann_file')) and _is_missing(file):
+            problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
+    problems = list(dict.fromkeys(problems))
+    if problems:
+        problems.append(
+            f'{task.title}: data elsewhere is named by --data {task.name}=FOLDER, which takes the '
+            f'place of {_root_of(cfg)}, or key by key by --cfg-options {task.name}:KEY=VALUE'
+        )
+    return problems
+
+
+def moved_data(cfg: Config, folder: str) -> dict[str, str]:
+    """Settings that let a config take its data from another folder.
+
+    Args:
+        cfg (Config): Config of a task.
+        folder (str): Folder in the place of the data set's root.
+
+    Returns:
+        dict[str, str]: Values by key with dots: every text that began with the root.
+    """
+    root = _root_of(cfg)
+    moved = {}
+    parts = (*_LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
+    for key, text in _texts({part: cfg[part] for part in parts if cfg.get(part)}):
+        if text.rstrip('/') == root or text.startswith(root + '/'):
+            moved[key] = folder.rstrip('/') + text[len(root) :]
+    return moved
+
+
+def class_problems(cfg: Config, task: Task) -> Iterator[str]:
+    """Heads whose number of classes is not the data set's.
+
+    Args:
+        cfg (Config): Config of a task.
+        task (Task): The task.
+
+    Yields:
+        str: A problem.
+    """
+    heads = dict(_heads(cfg.model, 'model'))
+    for loader in _LOADERS:
+        for dataset in _leaves(cfg[loader].dataset):
+            names = (dataset.get('metainfo') or {}).get('classes') or _classes_of(cfg, dataset)
+            for place, count in heads.items() if names else ():
+                if count != len(names):
+                    yield (
+                        f'{task.title}: {place}.num_classes is {count}, but {dataset["type"]} of '
+                        f'{loader} has {len(names)} classes. Set --cfg-options '
+                        f'{task.name}:{place}.num_classes={len(names)}'
+                    )
+
+
+def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
+    """Size of the checkpoints of a run.
+
+    Args:
+        cfg (Config): Config of a task.
+
+    Returns:
+        tuple[int, int]: Bytes while it trains, with the optimizer's state, and of the weights.
+    """
+    with quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = MODELS.build(cfg.model)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
+    return weights * (1 + states), weights
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the libraries tell while something is only looked at."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _names(node: Any) -> list[str]:
+    if isinstance(node, (Mapping, Config)):
+        return list(node.keys())
+    return [str(i) for i in range(len(node))] if isinstance(node, (list, tuple)) else []
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def _leaves(dataset: Mapping) -> Iterator[Mapping]:
+    """The data sets within MMEngine's wrappers."""
+    if 'datasets' in dataset:
+        for part in dataset['datasets']:
+            yield from _leaves(part)
+    elif 'dataset' in dataset:
+        yield from _leaves(dataset['dataset'])
+    else:
+        yield dataset
+
+
+def _root_of(cfg: Config) -> str:
+    return str(next(_leaves(cfg.val_dataloader.dataset)).get('data_root') or '').rstrip('/')
+
+
+def _is_missing(path: str) -> bool:
+    return '://' not in path and not os.path.exists(path)
+
+
+def _missing_of(dataset: Mapping, where: str) -> Iterator[str]:
+    root = dataset.get('data_root') or ''
+    listed = dataset.get('ann_file') or ''
+    if listed:
+        listed = os.path.join(root, listed)
+        if _is_missing(listed):
+            yield f'{where}: there is no list or annotation file {listed}'
+    folders = {}
+    for name, prefix in (dataset.get('data_prefix') or {}).items():
+        if isinstance(prefix, str):
+            folders[name] = folder = os.path.join(root, prefix)
+            if _is_missing(folder):
+                yield f'{where}: there is no folder {folder} ({name})'
+            elif os.path.isdir(folder) and next(os.scandir(folder), None) is None:
+                yield f'{where}: the folder {folder} ({name}) is empty'
+    if listed.endswith('.txt') and os.path.isfile(listed) and 'img_path' in folders:
+        with open(listed, encoding='utf-8', errors='replace') as lines:
+            first = next(lines, '').strip()
+        folder = folders['img_path']
+        if not first:
+            yield f'{where}: the list {listed} is empty'
+        elif os.path.isdir(folder) and not any(Path(folder).glob(f'{first}.*')):
+            yield f'{where}: {folder} has no image {first}.*, the first of {listed}'
+
+
+def _texts(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
+    """All texts in a part of a config, by key with dots."""
+    if isinstance(node, str):
+        yield key, node
+    elif isinstance(node, (Mapping, list, tuple)):
+        pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for name, value in pairs:
+            yield from _texts(value, f'{key}.{name}'.lstrip('.'))
+
+
+def _heads(node: Any, key: str) -> Iterator[tuple[str, int]]:
+    """Heads with a number of classes, by key with dots. A region proposal network has none."""
+    if isinstance(node, Mapping):
+        name = key.rsplit('.', 1)[-1]
+        if isinstance(count := node.get('num_classes'), int) and name != 'rpn_head':
+            yield key, count
+        for name, value in node.items():
+            yield from _heads(value, f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _heads(value, f'{key}.{index}')
+
+
+def _classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
+    kind = dataset['type']
+    with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+    return (getattr(cls, 'METAINFO', None) or {}).get('classes', ())

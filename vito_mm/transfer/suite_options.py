@@ -1,0 +1,200 @@
+"""What the command line of a transfer suite says, and how it is read."""
+
+import argparse
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+
+from .tasks import TASKS
+
+RANDOM = 'random'
+"""What stands for random weights on the command line and in tables."""
+
+SHORT_KEYS = {
+    'lr': 'optim_wrapper.optimizer.lr',
+    'wd': 'optim_wrapper.optimizer.weight_decay',
+}
+"""Short names of what is swept."""
+
+
+@dataclass
+class SuiteOptions:
+    """What the command line of ``tools/transfer.py`` says.
+
+    Attributes:
+        repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
+        checkpoints (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
+        tasks (Sequence[str]): Names in :data:`.tasks.TASKS`. Defaults to all.
+        seeds (int): Number of seeds; they count from 0. Defaults to 5.
+        sweep (Sequence[str]): Values to try, as ``'name=value,value'``; every combination is run.
+            Defaults to none, the config's own.
+        protocol (str): One of :data:`.tasks.PROTOCOLS`. Defaults to 'paper'.
+        work_dir (Path): Folder of the suite. Defaults to ``work_dirs/transfer``.
+        cfg_options (Sequence[str]): Settings for all tasks, ``'key=value'``, or for one,
+            ``'task:key=value'``. Defaults to none.
+        data (Sequence[str]): ``'task=folder'`` where data is not where the config says. Defaults to
+            none.
+        gpus (Sequence[int], optional): Visible GPUs to use, counted from 0. Defaults to all.
+        gpus_per_run (int): GPUs (without any: processes) of one run. Defaults to 1.
+        jobs (int, optional): Runs side by side. Defaults to as many as the GPUs allow, on a CPU and
+            under Slurm 1.
+        launcher (str): ``'none'`` or ``'slurm'``. Defaults to 'none'.
+        partition (str): Slurm's partition. Defaults to ''.
+        srun_args (str): Further arguments of srun. Defaults to ''.
+        redo (bool): Whether runs that belong to another config or checkpoint are started anew.
+            Defaults to False.
+    """
+
+    repo: Path
+    checkpoints: Sequence[str]
+    tasks: Sequence[str] = tuple(TASKS)
+    seeds: int = 5
+    sweep: Sequence[str] = ()
+    protocol: str = 'paper'
+    work_dir: Path = Path('work_dirs/transfer')
+    cfg_options: Sequence[str] = ()
+    data: Sequence[str] = ()
+    gpus: Sequence[int] | None = None
+    gpus_per_run: int = 1
+    jobs: int | None = None
+    launcher: str = 'none'
+    partition: str = ''
+    srun_args: str = ''
+    redo: bool = False
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Values as MMEngine's ``--cfg-options`` understands them.
+
+    Args:
+        texts (Sequence[str]): Texts such as ``'train_cfg.max_iters=100'``.
+
+    Returns:
+        dict[str, Any]: Values by key.
+
+    Raises:
+        ValueError: If a text has no ``=`` or its brackets do not match.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    for text in texts:
+        if '=' not in text.strip('='):
+            raise ValueError(f'{text!r} is no KEY=VALUE')
+    try:
+        return parser.parse_args(['--cfg-options', *texts] if texts else []).cfg_options
+    except AssertionError as error:
+        raise ValueError(str(error)) from None
+
+
+def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each setting of a sweep.
+
+    Args:
+        words (Sequence[str]): Texts such as ``'lr=0.01,0.02'``; one may hold several, parted by
+            ``;``.
+
+    Returns:
+        dict[str, list[str]]: Values, as texts, by name.
+
+    Raises:
+        ValueError: If a text is no ``name=value,value``, or a name or a value comes twice.
+    """
+    sweep: dict[str, list[str]] = {}
+    for word in (part.strip() for text in words for part in text.split(';') if part.strip()):
+        name, _, texts = word.partition('=')
+        # Commas within brackets belong to a value.
+        values = [value.strip() for value in re.split(r',(?![^(\[]*[)\]])', texts)]
+        if not name or not all(values):
+            raise ValueError(f'--sweep {word}: write NAME=VALUE,VALUE, such as lr=0.01,0.02')
+        key = SHORT_KEYS.get(name, name)
+        if any(SHORT_KEYS.get(other, other) == key for other in sweep):
+            raise ValueError(f'--sweep {word}: {key} is swept twice')
+        meant = [repr(parse_settings([f'x={value}'])['x']) for value in values]
+        if twice := [value for value, count in Counter(meant).items() if count > 1]:
+            raise ValueError(f'--sweep {word}: {", ".join(twice)} comes twice')
+        sweep[name] = values
+    return sweep
+
+
+def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
+    """Names for tables.
+
+    Args:
+        texts (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
+
+    Returns:
+        dict[str, Path | None]: File of each label, None for random weights. A file without a label
+        is called by its name without the ending; the second of that name has its folder before it.
+
+    Raises:
+        ValueError: If a label or a file comes twice, or 'random' names a file.
+    """
+    labelled: dict[str, Path | None] = {}
+    for text in texts:
+        label, sign, name = text.partition('=')
+        if text == RANDOM:
+            label, file = RANDOM, None
+        elif sign and label and not Path(text).exists():
+            file = Path(name)
+            if label == RANDOM:
+                raise ValueError(f'--checkpoints {text}: the label {RANDOM} means random weights')
+        else:
+            file = Path(text)
+            options = [file.stem, f'{file.absolute().parent.name}-{file.stem}']
+            options += [f'{options[-1]}-{count}' for count in range(2, len(texts) + 2)]
+            label = next(name for name in options if name not in labelled and name != RANDOM)
+        if label in labelled:
+            raise ValueError(f'--checkpoints: the label {label} comes twice')
+        same = [k for k, v in labelled.items() if v and file and v.absolute() == file.absolute()]
+        if same:
+            raise ValueError(f'--checkpoints: {file} comes twice, as {same[0]} and as {label}')
+        labelled[label] = file
+    return labelled
+
+
+def content_hash(file: Path | None) -> str:
+    """SHA-256 of a checkpoint.
+
+    Args:
+        file (Path, optional): The file, None for random weights.
+
+    Returns:
+        str: Hexadecimal, or ``'random'``.
+    """
+    if file is None:
+        return RANDOM
+    with file.open('rb') as opened:
+        return hashlib.file_digest(opened, 'sha256').hexdigest()
+
+
+def folder_name(text: str) -> str:
+    """A text as the name of a folder; different texts give different names.
+
+    Args:
+        text (str): Any text.
+
+    Returns:
+        str: The text itself where it can be a name.
+    """
+    plain = re.sub(r'[^\w.+-]', '_', text).strip('.') or '_'
+    if plain == text and len(text) < 100:
+        return text
+    return f'{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}'
+
+
+def settings_name(pairs: Sequence[tuple[str, Any]]) -> str:
+    """Name of the folder of a point of the sweep.
+
+    Args:
+        pairs (Sequence[tuple[str, Any]]): Names and values.
+
+    Returns:
+        str: Such as ``'lr0.01_wd0.0005'``; ``'default'`` without a sweep.
+    """
+    return folder_name('_'.join(f'{name}{value}' for name, value in pairs)) if pairs else 'default'

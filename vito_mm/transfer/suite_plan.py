@@ -1,0 +1,441 @@
+"""The runs of a transfer suite: the grid, and everything that can be wrong with it."""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .suite_checks import (
+    checkpoint_bytes,
+    class_problems,
+    data_problems,
+    key_problems,
+    moved_data,
+    near,
+    packages_problems,
+    quiet,
+)
+from .suite_options import (
+    SHORT_KEYS,
+    SuiteOptions,
+    content_hash,
+    folder_name,
+    label_checkpoints,
+    parse_settings,
+    parse_sweep,
+    settings_name,
+)
+from .tasks import PROTOCOLS, TASKS, Run, Task
+
+RESERVED = {
+    'train_dataloader.batch_size': 'set auto_scale_lr.base_batch_size, the batch over all GPUs',
+    'model.backbone.checkpoint': 'name it by --checkpoints',
+    'randomness.seed': 'choose by --seeds',
+    'work_dir': 'choose by --work-dir',
+    'resume': 'runs that were interrupted are resumed in any case',
+    'load_from': 'it would replace the weights of --checkpoints',
+}
+"""Config keys that the suite sets, and how."""
+
+_KEPT = 'vito_mm.AtomicCheckpointHook'
+
+
+class PlanError(RuntimeError):
+    """The suite cannot start.
+
+    Attributes:
+        problems (list[str]): Everything that is wrong.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        listing = ''.join(f'\n  - {problem}' for problem in self.problems)
+        super().__init__(f'{len(self.problems)} problem(s), nothing was started:{listing}')
+
+
+@dataclass
+class PlannedRun:
+    """A run, and how it is started.
+
+    Attributes:
+        run (Run): The run.
+        config (Path): Config file.
+        settings (dict[str, str]): What ``--cfg-options`` gets, as text by key.
+        fingerprint (str): Hash of the resolved config and of the checkpoint's content.
+        max_epochs (int): Epochs of an epoch-based config, else 1.
+    """
+
+    run: Run
+    config: Path
+    settings: dict[str, str]
+    fingerprint: str
+    max_epochs: int
+
+    @property
+    def name(self) -> str:
+        """What the user sees, such as ``pascal/vito/lr0.01/seed0``."""
+        return '/'.join(self.run.work_dir.parts[-4:])
+
+    def arguments(self) -> list[str]:
+        """Behind the config and the work dir on the command line of ``tools/train.py``."""
+        return ['--resume', '--cfg-options', *(f'{k}={v}' for k, v in self.settings.items())]
+
+
+@dataclass
+class Plan:
+    """All runs of a suite, checked.
+
+    Attributes:
+        options (SuiteOptions): What was asked for.
+        runs (list[PlannedRun]): In the order in which they are started: all tasks and checkpoints
+            with the first seed come first.
+        places (list[dict[str, str]]): Environment of each run side by side.
+        threads (int): Threads of each process.
+        configs (dict[str, Config]): Resolved config of each task, without a sweep's settings.
+        run_bytes (dict[str, tuple[int, int]]): Size of a checkpoint of each task while it trains
+            and afterwards.
+        seconds (dict[str, float]): Estimated time of a run of each task, where it was measured.
+        remarks (list[str]): What loads, but should be known.
+    """
+
+    options: SuiteOptions
+    runs: list[PlannedRun] = field(default_factory=list)
+    places: list[dict[str, str]] = field(default_factory=list)
+    threads: int = 1
+    configs: dict[str, Config] = field(default_factory=dict)
+    run_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def make_plan(options: SuiteOptions) -> Plan:
+    """Lay out the runs and check all that can be told without training.
+
+    Args:
+        options (SuiteOptions): What was asked for.
+
+    Returns:
+        Plan: The runs.
+
+    Raises:
+        PlanError: If anything is wrong; it lists all of it.
+    """
+    planner = _Planner(options)
+    planner.lay_out()
+    if planner.problems:
+        raise PlanError(list(dict.fromkeys(planner.problems)))
+    return planner.plan
+
+
+class _Planner:
+    """Collects the plan and its problems."""
+
+    def __init__(self, options: SuiteOptions) -> None:
+        self.options = options
+        self.plan = Plan(options)
+        self.problems: list[str] = []
+
+    def lay_out(self) -> None:
+        options = self.options
+        if options.protocol not in PROTOCOLS:
+            self.problems.append(
+                f'--protocol {options.protocol}: choose among {", ".join(PROTOCOLS)}'
+            )
+        if options.seeds < 1:
+            self.problems.append(f'--seeds {options.seeds}: give 1 or more')
+        tasks = self._tasks()
+        labelled = self._parsed(label_checkpoints, options.checkpoints) or {}
+        if not options.checkpoints:
+            self.problems.append('--checkpoints: name at least one file, or random')
+        sweep = self._parsed(parse_sweep, options.sweep) or {}
+        self._lay_out_places()
+        if options.protocol not in PROTOCOLS:
+            return
+        hashes = {
+            label: content_hash(file)
+            for label, file in labelled.items()
+            if file is None or file.is_file()
+        }
+        points = [
+            tuple(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())
+        ]
+        by_task = [self._runs_of(task, labelled, hashes, points) for task in tasks]
+        # Seed by seed, so that a first comparison is there early.
+        self.plan.runs = sorted(itertools.chain(*by_task), key=lambda planned: planned.run.seed)
+        if not self.problems:
+            self._check_disk()
+
+    @cached_property
+    def _cores(self) -> int:
+        if hasattr(os, 'sched_getaffinity'):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def _parsed(self, function: Any, texts: Sequence[str]) -> Any:
+        try:
+            return function(texts)
+        except ValueError as error:
+            self.problems.append(str(error))
+            return None
+
+    def _tasks(self) -> list[Task]:
+        for name in self.options.tasks:
+            if name not in TASKS:
+                self.problems.append(
+                    f'--tasks {name}: choose among {", ".join(TASKS)}{near(name, list(TASKS))}'
+                )
+        return [task for name, task in TASKS.items() if name in self.options.tasks]
+
+    def _lay_out_places(self) -> None:
+        """Which GPUs each of the runs side by side has."""
+        import torch
+
+        options, per_run = self.options, self.options.gpus_per_run
+        if per_run < 1 or (options.jobs is not None and options.jobs < 1):
+            self.problems.append('--gpus-per-run and --jobs must be 1 or more')
+            return
+        count = torch.cuda.device_count()
+        if options.launcher == 'slurm':
+            if not options.partition:
+                self.problems.append('--launcher slurm needs --partition')
+            if not shutil.which('srun'):
+                self.problems.append('--launcher slurm: there is no srun on this machine')
+            self.plan.places = [{} for _ in range(options.jobs or 1)]
+            return
+        gpus = list(range(count)) if options.gpus is None else list(options.gpus)
+        if unknown := [gpu for gpu in gpus if not 0 <= gpu < count]:
+            self.problems.append(
+                f'--gpus {" ".join(map(str, unknown))}: this machine shows {count} GPU(s), counted '
+                'from 0'
+            )
+            return
+        if len(set(gpus)) < len(gpus):
+            self.problems.append(f'--gpus {" ".join(map(str, gpus))}: one comes twice')
+        jobs = options.jobs or max(1, len(gpus) // per_run)
+        if gpus and jobs * per_run > len(gpus):
+            self.problems.append(
+                f'--jobs {jobs} with --gpus-per-run {per_run} needs {jobs * per_run} GPUs, and '
+                f'there are {len(gpus)}'
+            )
+            return
+        if gpus:
+            # What CUDA_VISIBLE_DEVICES hides stays hidden; its entries may be names, not numbers.
+            visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+            names = visible if len(visible) >= count and visible[0] else [*map(str, range(count))]
+            self.plan.places = [
+                {'CUDA_VISIBLE_DEVICES': ','.join(names[gpu] for gpu in gpus[i : i + per_run])}
+                for i in range(0, jobs * per_run, per_run)
+            ]
+        else:
+            self.plan.places = [{} for _ in range(jobs)]
+        threads = max(1, self._cores // (jobs * per_run))
+        limit = os.environ.get('OMP_NUM_THREADS', '')
+        self.plan.threads = min(threads, int(limit)) if limit.isdigit() else threads
+
+    def _runs_of(
+        self,
+        task: Task,
+        labelled: dict[str, Path | None],
+        hashes: dict[str, str],
+        points: list[tuple[tuple[str, str], ...]],
+    ) -> list[PlannedRun]:
+        """All runs of a task; its problems are collected."""
+        config = self.options.repo / 'configs' / task.configs[self.options.protocol]
+        missing = list(packages_problems(task))
+        if not config.is_file():
+            missing.append(f'{task.title}: there is no config {config}')
+        self.problems += missing
+        if missing:
+            return []
+        base = Config.fromfile(config)
+        settings = self._settings_of(task, base)
+        if settings is None:
+            return []
+        try:
+            base.merge_from_dict(parse_settings([f'{k}={v}' for k, v in settings.items()]))
+        except (KeyError, TypeError, IndexError) as error:
+            self.problems.append(f'--cfg-options do not fit {config}: {error}')
+            return []
+        self.plan.configs[task.name] = base
+        swept = dict.fromkeys(SHORT_KEYS.get(name, name) for name, _ in points[0])
+        before = len(self.problems)
+        self.problems += key_problems(base, list(swept), config.name)
+        self.problems += [
+            f'--sweep {key}: --cfg-options sets it as well' for key in swept if key in settings
+        ]
+        self.problems += data_problems(base, task)
+        self.problems += class_problems(base, task)
+        launch = self._launch_settings(task, base, config)
+        self._check_checkpoints(task, base, labelled)
+        if len(self.problems) > before or launch is None:
+            return []
+        self.plan.run_bytes[task.name] = checkpoint_bytes(base)
+
+        runs = []
+        for point in points:
+            chosen = {SHORT_KEYS.get(name, name): value for name, value in point}
+            values = parse_settings([f'{k}={v}' for k, v in chosen.items()])
+            cfg = Config(base.to_dict())
+            cfg.merge_from_dict(values)
+            pairs = tuple(zip((name for name, _ in point), values.values(), strict=True))
+            text = json.dumps(significant(cfg), sort_keys=True, default=str)
+            for (label, file), seed in itertools.product(
+                labelled.items(), range(self.options.seeds)
+            ):
+                if label not in hashes:
+                    continue
+                parts = (task.name, folder_name(label), settings_name(pairs), f'seed{seed}')
+                identity = f'{text}\n{hashes[label]}\n{seed}'
+                own = {
+                    'model.backbone.checkpoint': str(file.absolute() if file else None),
+                    'randomness.seed': str(seed),
+                }
+                runs.append(
+                    PlannedRun(
+                        Run(task, label, file, pairs, seed, self._runs_dir.joinpath(*parts)),
+                        config,
+                        settings | chosen | own | launch,
+                        hashlib.sha256(identity.encode()).hexdigest(),
+                        cfg.train_cfg.get('max_epochs', 1),
+                    )
+                )
+        return runs
+
+    @property
+    def _runs_dir(self) -> Path:
+        return self.options.work_dir / 'runs'
+
+    def _settings_of(self, task: Task, cfg: Config) -> dict[str, str] | None:
+        """What the user sets for a task, as text by key."""
+        settings: dict[str, str] = {}
+        for text in self.options.data:
+            name, _, folder = text.partition('=')
+            if name not in TASKS or not folder:
+                self.problems.append(f'--data {text}: write TASK=FOLDER{near(name, list(TASKS))}')
+            elif name == task.name:
+                settings |= moved_data(cfg, folder)
+        try:
+            settings |= dict(self._options_of(task))
+            parse_settings([f'{k}={v}' for k, v in settings.items()])
+        except ValueError as error:
+            self.problems.append(f'--cfg-options: {error}')
+            return None
+        for key, remedy in RESERVED.items():
+            if key in settings:
+                self.problems.append(f'--cfg-options {key}: {remedy}')
+        return settings
+
+    def _options_of(self, task: Task) -> Iterator[tuple[str, str]]:
+        for text in self.options.cfg_options:
+            key, sign, value = text.partition('=')
+            name, colon, rest = key.partition(':')
+            if not sign:
+                raise ValueError(f'{text!r} is no KEY=VALUE')
+            if colon and name not in TASKS:
+                raise ValueError(f'{text!r} names no task before the colon{near(name, [*TASKS])}')
+            if not colon or name == task.name:
+                yield (rest if colon else key), value
+
+    def _launch_settings(self, task: Task, cfg: Config, config: Path) -> dict[str, str] | None:
+        """Batch of a GPU and what is kept on the disk: no part of what the run computes."""
+        total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        gpus = self.options.gpus_per_run
+        if total is None:
+            self.problems.append(
+                f'{task.title}: {config} has no auto_scale_lr.base_batch_size, the batch over all '
+                f'GPUs. Set --cfg-options {task.name}:auto_scale_lr.base_batch_size=16'
+            )
+        elif total % gpus:
+            self.problems.append(
+                f'{task.title}: the batch of {total} images cannot be split over --gpus-per-run '
+                f'{gpus}'
+            )
+        else:
+            return {
+                'train_dataloader.batch_size': str(total // gpus),
+                'default_hooks.checkpoint.type': _KEPT,
+                'default_hooks.checkpoint.max_keep_ckpts': '1',
+                'default_hooks.checkpoint.save_optimizer': 'True',
+            }
+        return None
+
+    def _check_checkpoints(self, task: Task, cfg: Config, labelled: dict[str, Path | None]) -> None:
+        from vito_mm.transfer import CheckpointError, check_config
+
+        for label, file in labelled.items():
+            if file is None:
+                continue
+            if not file.is_file():
+                self.problems.append(f'--checkpoints {file}: there is no such file')
+                continue
+            if any(sign in str(file.absolute()) for sign in ',\'"()[] '):
+                self.problems.append(
+                    f'{file}: MMEngine cannot take a path with a comma, a blank, quotes or '
+                    'brackets in --cfg-options; link or move the file'
+                )
+                continue
+            try:
+                with quiet():
+                    check = check_config(cfg, str(file))
+            except CheckpointError as error:
+                self.problems.append(f'{task.title} from {label}: {error}')
+            else:
+                found = (f'{label}: {text}' for text in getattr(check, 'remarks', ()))
+                self.plan.remarks += [text for text in found if text not in self.plan.remarks]
+
+    def _check_disk(self) -> None:
+        target = self.options.work_dir.absolute()
+        folder = next(path for path in (target, *target.parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        waiting = [p for p in self.plan.runs if not (p.run.work_dir / 'result.json').exists()]
+        kept = sum(self.plan.run_bytes[p.run.task.name][1] for p in waiting)
+        largest = max(training for training, _ in self.plan.run_bytes.values())
+        needed = kept + peak_bytes(largest) * min(len(waiting), len(self.plan.places))
+        if needed > free:
+            self.problems.append(
+                f'--work-dir {self.options.work_dir}: checkpoints of {len(waiting)} runs need '
+                f'{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Choose another disk, or '
+                'fewer runs'
+            )
+
+
+def peak_bytes(training: int) -> int:
+    """Room that a running run needs: a new checkpoint is whole before the last is removed.
+
+    Args:
+        training (int): Bytes of a checkpoint with the optimizer's state.
+
+    Returns:
+        int: Bytes, with some for logs.
+    """
+    return 2 * training + 50_000_000
+
+
+def significant(cfg: Config) -> dict:
+    """The resolved config without what does not change the result.
+
+    Args:
+        cfg (Config): Config of a run.
+
+    Returns:
+        dict: What identifies the run, beside checkpoint and seed.
+    """
+    content = cfg.to_dict()
+    for key in ('work_dir', 'launcher', 'resume', 'randomness'):
+        content.pop(key, None)
+    content['model']['backbone'].pop('checkpoint', None)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for key in ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'):
+            content.get(loader, {}).pop(key, None)
+    content['train_dataloader'].pop('batch_size', None)  # follows from base_batch_size
+    for key in ('logger', 'checkpoint', 'visualization'):
+        content.get('default_hooks', {}).pop(key, None)
+    return content
