@@ -14,13 +14,14 @@ h1,h2,h3{line-height:1.25}h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .8rem;text-align:right;vertical-align:top;white-space:nowrap;
  border-bottom:1px solid #ddd}
-th{border-bottom:2px solid #666}th.text,td.text{text-align:left;white-space:normal}
-td.text{overflow-wrap:anywhere;min-width:5rem}
+th{white-space:normal;vertical-align:bottom;border-bottom:2px solid #666}
+th.text,td.text{text-align:left;white-space:normal;overflow-wrap:break-word;max-width:18rem}
 tr.strong td{font-weight:600;background:#eef4fb}small{color:#555;font-weight:400}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:#444;font-size:.9rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f5f5;padding:.6rem;font-size:.85rem}
 @media print{body{max-width:none;margin:0;font-size:10pt}.wide{overflow:visible}
- figure,tr{break-inside:avoid}h2,h3{break-after:avoid}th,td{padding:.15rem .4rem}}
+ figure,tr{break-inside:avoid}h2,h3{break-after:avoid}
+ th,td{padding:.15rem .4rem}.wide{font-size:9pt}}
 """.strip()
 
 
@@ -99,8 +100,15 @@ def to_markdown(blocks: Sequence[Block]) -> str:
     Returns:
         str: The document.
     """
-    parts = (_markdown(block) for block in blocks if not isinstance(block, Picture))
-    return '\n\n'.join(parts) + '\n'
+    kept: list[Block] = []
+    for block in reversed([block for block in blocks if not isinstance(block, Picture)]):
+        # A heading that had pictures alone below it.
+        if isinstance(block, Heading):
+            following = kept[-1] if kept else Heading('', 1)
+            if isinstance(following, Heading) and following.level <= block.level:
+                continue
+        kept.append(block)
+    return '\n\n'.join(_markdown(block) for block in reversed(kept)) + '\n'
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:

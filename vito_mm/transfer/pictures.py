@@ -101,7 +101,7 @@ def run_colours(labels: Sequence[str]) -> dict[str, str]:
     Returns:
         dict[str, str]: Colours by label.
     """
-    others = [label for label in labels if label != 'random']
+    others = [label for label in dict.fromkeys(labels) if label != 'random']
     colours = {label: RUN_COLOURS[i % len(RUN_COLOURS)] for i, label in enumerate(others)}
     return {'random': RANDOM_COLOUR, **colours}
 
@@ -246,7 +246,7 @@ def to_png(figure: Figure) -> bytes:
     """A figure as the content of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(action='ignore'):  # a label may have letters that no font has
-        figure.savefig(buffer, format='png', dpi=_DPI)
+        figure.savefig(buffer, format='png', dpi=_DPI, bbox_inches='tight', pad_inches=0.05)
     return buffer.getvalue()
 
 

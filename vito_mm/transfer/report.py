@@ -126,13 +126,11 @@ def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Bl
         notes.append(f'{_FEWER} fewer runs than another point of the same task')
     if _INCOMPLETE in marks:
         notes.append(f'{_INCOMPLETE} some runs of this point failed or have not ended: see below')
-    edges = [
-        f'{c.task.title}, {label}: {"; ".join(remarks)}. Widen the sweep.'
-        for c in comparisons
-        for label in every
-        if (remarks := c.edges(label))
-    ]
-    return blocks + ([Listing(notes + edges)] if notes or edges else [])
+    edges = {c.task.title: [label for label in every if c.edges(label)] for c in comparisons}
+    if any(edges.values()):
+        where = '; '.join(f'{task}: {", ".join(found)}' for task, found in edges.items() if found)
+        notes.append(f'Widen the sweep, whose best point lies at its edge: {where}')
+    return blocks + ([Listing(notes)] if notes else [])
 
 
 def _best_cell(comparison: Comparison, label: str) -> Cell:
@@ -205,9 +203,15 @@ def _task_section(comparison: Comparison) -> list[Block]:
                     _remark(comparison, point, point is best and len(points) > 1),
                 ]
             )
+    edges = [
+        f'{label}: widen the sweep, {"; ".join(remarks)}.'
+        for label in comparison.points
+        if (remarks := comparison.edges(label))
+    ]
     return [
         Heading(f'{task.title}: {task.label}, %'),
         Table(header, rows, text=(0, len(header) - 2, len(header) - 1), strong=strong),
+        *([Listing(edges)] if edges else []),
         *draw_task(comparison),
     ]
 

@@ -128,7 +128,7 @@ def _predictions(
         for label in predictions
     )
     if task.package == 'mmseg':
-        kind = 'Classes as coloured below'
+        kind = 'Colours of the classes: see the legend'
     else:
         kind = f'Boxes with a score over {100 * SCORE_SHOWN:.0f} %, at most {MOST_BOXES}'
     caption = (
