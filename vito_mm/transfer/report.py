@@ -190,7 +190,7 @@ def _task_section(comparison: Comparison) -> list[Block]:
     for label, points in comparison.points.items():
         best = comparison.best(label)
         for point in points:
-            if point is best:
+            if point is best and len(points) > 1:
                 strong.append(len(rows))
             settings = dict(point.settings)
             mean, deviation = mean_text(point.mean, point.deviation) if point.scores else ('-', '')

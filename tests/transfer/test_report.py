@@ -1,0 +1,354 @@
+"""Reports against numbers computed by hand, and of runs that are broken in every way."""
+
+import base64
+import csv
+import json
+import re
+import statistics
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.transfer.test_pictures import data, decode, detector, segmenter  # noqa: F401
+from vito_mm.transfer.markup import Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
+from vito_mm.transfer.published import PUBLISHED
+from vito_mm.transfer.report import write_report
+from vito_mm.transfer.tasks import TASKS, Outcome, Run
+
+COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'
+NOWHERE = Path('/nowhere/at/all')
+
+
+def outcome(task='pascal', label='vito', seed=0, score=None, state='finished', lr=None, **kwargs):
+    work_dir = kwargs.pop('work_dir', NOWHERE)
+    settings = () if lr is None else (('lr', lr),)
+    run = Run(TASKS[task], label, None, settings, seed, work_dir)
+    return Outcome(run, state, score, **kwargs)
+
+
+class Page(HTMLParser):
+    """Tables as lists of rows, every tag and attribute."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.attributes, self.text = [], [], ''
+        self.cell = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, *attr) for attr in attrs]
+        if tag == 'table':
+            self.tables.append([])
+        elif tag == 'tr':
+            self.tables[-1].append([])
+        elif tag in ('td', 'th'):
+            self.cell = ''
+        elif tag == 'br':
+            self.cell += '|'
+
+    def handle_endtag(self, tag):
+        if tag in ('td', 'th'):
+            self.tables[-1][-1].append(self.cell)
+            self.cell = None
+
+    def handle_data(self, text):
+        self.text += text
+        if self.cell is not None:
+            self.cell += text
+
+
+def report(outcomes, folder, protocol='miniscenes'):
+    """Page, Markdown and lines of the CSV."""
+    page = write_report(outcomes, folder, protocol, COMMAND)
+    assert page == folder / 'report.html'
+    assert sorted(p.name for p in folder.iterdir()) == ['report.csv', 'report.html', 'report.md']
+    with (folder / 'report.csv').open(encoding='utf-8', newline='') as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(outcomes)
+    markdown = (folder / 'report.md').read_text(encoding='utf-8')
+    return Page(page.read_text(encoding='utf-8')), markdown, lines
+
+
+def test_numbers_are_those_of_a_computation_by_hand(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {
+        (task, label, lr): (50 + 10 * rng.random(3)).tolist()
+        for task in ('pascal', 'coco')
+        for label in ('vito', 'random')
+        for lr in (0.01, 0.02, 0.04)
+    }
+    outcomes = [
+        outcome(task, label, seed, score, lr=lr, seconds=10.0, metrics={'aAcc': 1.0 + seed})
+        for (task, label, lr), values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    page, markdown, lines = report(outcomes, tmp_path)
+
+    best = {
+        (task, label): max(
+            (values for key, values in scores.items() if key[:2] == (task, label)),
+            key=statistics.mean,
+        )
+        for task, label, _ in scores
+    }
+    expected = {}
+    for label in ('random', 'vito'):
+        expected[label] = []
+        for task in ('pascal', 'coco'):
+            values = best[task, label]
+            text = f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+            gain = statistics.mean(values) - statistics.mean(best[task, 'random'])
+            expected[label].append((text, 'n = 3' + (f', {gain:+.1f}' if label == 'vito' else '')))
+    summary = page.tables[0]
+    assert summary[0] == ['checkpoint', 'PASCAL VOC, mIoU', 'COCO, box mAP']
+    for row, (label, cells) in zip(summary[1:], expected.items(), strict=True):
+        assert row == [label, *(f'{text}|{note}' for text, note in cells)]
+        line = ' | '.join([label, *(f'{text} ({note})' for text, note in cells)])
+        assert f'| {line} |' in markdown
+
+    for task, table in zip(('pascal', 'coco'), page.tables[1:3], strict=True):
+        assert table[0][:6] == ['checkpoint', 'lr', 'mean', 'deviation', 'n', 'single runs']
+        for label, lr, *rest, remark in table[1:]:
+            values = scores[task, label, float(lr)]
+            assert rest == [
+                f'{statistics.mean(values):.1f}',
+                f'{statistics.stdev(values):.1f}',
+                *('3', ', '.join(f'{value:.1f}' for value in values)),
+            ]
+            assert ('best' in remark) == (values == best[task, label])
+
+    for line, source in zip(lines, outcomes, strict=True):
+        assert float(line['score']) == source.score
+        assert (line['task'], line['checkpoint']) == (source.run.task.name, source.run.label)
+        assert float(line['lr']) == source.run.settings[0][1]
+        assert (line['state'], line['seed']) == ('finished', str(source.run.seed))
+        assert float(line['aAcc']) == 1.0 + source.run.seed
+
+
+def test_best_of_a_tie_is_the_first_and_an_edge_asks_for_a_wider_sweep(tmp_path):
+    scores = {0.1: 30.0, 0.02: 30.0, 0.004: 20.0}
+    _, markdown, _ = report([outcome(score=s, lr=lr) for lr, s in scores.items()], tmp_path)
+    assert '| **vito** | **0.02** | **30.0** |' in markdown
+    assert '| vito | 0.1 | 30.0 |' in markdown
+    assert 'iden the sweep' not in markdown
+    scores[0.02] = 29.0
+    _, markdown, _ = report([outcome(score=s, lr=lr) for lr, s in scores.items()], tmp_path)
+    assert '| **vito** | **0.1** | **30.0** |' in markdown
+    assert 'vito: widen the sweep, lr 0.1 is the highest that was tried.' in markdown
+    assert 'lies at its edge: PASCAL VOC: vito' in markdown
+
+
+def test_a_failed_point_beyond_the_best_belongs_to_the_sweep(tmp_path):
+    outcomes = [outcome(score=s, lr=lr) for lr, s in ((0.01, 20.0), (0.1, 30.0))]
+    outcomes.append(outcome(lr=1.0, state='failed', message='loss is nan'))
+    assert 'iden the sweep' not in report(outcomes, tmp_path)[1]
+
+
+def test_a_single_seed_has_no_deviation(tmp_path):
+    page, markdown, _ = report([outcome(score=31.26)], tmp_path)
+    assert page.tables[0][1] == ['vito', '31.3|n = 1']
+    assert '± ' not in page.tables[0][1][1]
+    assert '| vito | 31.3 (n = 1) |' in markdown
+    assert page.tables[1][1][:5] == ['vito', '31.3', '-', '1', '31.3']
+
+
+def test_a_deviation_below_the_digits_gets_one_more(tmp_path):
+    page, *_ = report([outcome(seed=i, score=31.25 + 0.02 * i) for i in range(3)], tmp_path)
+    assert page.tables[0][1][1] == '31.27 ± 0.02|n = 3'
+
+
+def test_without_random_weights_there_is_no_gain(tmp_path):
+    page, *_ = report([outcome(score=31.0), outcome(label='b', score=32.0)], tmp_path)
+    assert [row[1] for row in page.tables[0][1:]] == ['31.0|n = 1', '32.0|n = 1']
+    assert 'random' not in page.text
+
+
+def test_failed_and_missing_runs_are_marked_and_listed(tmp_path):
+    outcomes = [
+        outcome(seed=0, score=30.0),
+        outcome(seed=1, state='failed', seconds=12, message='x\n' * 50 + 'out of <memory> ```'),
+        outcome(seed=2, state='waiting'),
+        *(outcome(label='random', seed=seed, score=20.0 + seed) for seed in range(3)),
+        outcome(label='gone', state='failed', message='no such file'),
+        outcome(label='odd', score=float('nan')),
+        outcome('coco', 'random', score=10.0),
+    ]
+    page, markdown, lines = report(outcomes, tmp_path)
+    cells = {row[0]: row[1:] for row in page.tables[0][1:]}
+    assert cells['vito'] == ['30.0 †‡|n = 1, +9.0', '-|no run']
+    assert cells['random'] == ['21.0 ± 1.0|n = 3', '10.0|n = 1']
+    assert cells['gone'] == ['-|0 of 1 run finished', '-|no run']
+    assert cells['odd'][0] == '-|0 of 1 run finished'
+    assert '† fewer runs; ‡ 1 failed; ‡ 1 waiting' in markdown
+    assert 'PASCAL VOC, vito, seed 1: failed after 12 s.' in markdown
+    assert '````text\n...\nx\n' in markdown
+    assert 'out of <memory> ```\n````' in markdown
+    assert '- PASCAL VOC, vito, seed 2' in markdown
+    assert 'PASCAL VOC, odd, seed 0: finished without a score' in markdown
+    assert 'out of <memory>' in page.text
+    assert lines[1]['message'].count('\n') == 50
+    assert (lines[2]['state'], lines[2]['score']) == ('waiting', '')
+
+
+def test_nothing_in_a_label_or_message_is_markup(tmp_path):
+    label = 'a|b <script>alert(1)</script> & "x" *y* `z` $w$ _v_'
+    outcomes = [
+        outcome(label=label, score=30.0, lr=0.1),
+        outcome(label='half \ud800', state='failed', message='</pre><img src=x> \x00'),
+    ]
+    page, markdown, lines = report(outcomes, tmp_path)
+    assert page.tables[0][1] == [label, '30.0|n = 1']
+    assert not {tag for tag, *_ in page.attributes} & {'script', 'img', 'a', 'link', 'iframe'}
+    assert r'a\|b \<script\>alert(1)\</script\> \& "x" \*y\* \`z\` \$w\$ \_v\_' in markdown
+    assert lines[0]['checkpoint'] == label
+
+
+def test_no_outcome_at_all_is_a_report_as_well(tmp_path):
+    page, *_ = report([], tmp_path)
+    assert 'Transfer to 0 tasks' in page.text
+
+
+def test_conditions_and_durations(tmp_path):
+    outcomes = [outcome(seed=i, score=1.0, seconds=3600.0 * (i + 1)) for i in range(3)]
+    message = f'{Path.cwd()}/configs/x.py and {Path.home()}/y'
+    outcomes.append(outcome(seed=3, state='failed', message=message))
+    page, markdown, lines = report(outcomes, tmp_path)
+    assert COMMAND in page.text
+    assert COMMAND in markdown
+    for word in ('torch 2', 'mmengine 0', 'Python 3', 'Git revision', 'logical cores'):
+        assert word in page.text
+        assert word in markdown
+    assert ['PASCAL VOC', '3 of 4', '2 h 00 min', '6 h 00 min'] in page.tables[-1]
+    assert lines[3]['message'] == 'configs/x.py and ~/y'
+    for text in (page.text, markdown):
+        assert str(Path.cwd()) not in text
+        assert str(NOWHERE) not in text
+
+
+def test_names_of_settings_and_metrics_do_not_hide_columns(tmp_path):
+    run = Run(TASKS['coco'], 'vito', None, (('seed', 7), ('lr', 'low')), 1, NOWHERE)
+    result = Outcome(run, 'finished', 12.5, {'score': 1.0, 'lr': 2.0, 'coco/bbox_mAP': 0.125})
+    _, _, (line,) = report([result], tmp_path)
+    expected = dict(seed='1', score='12.5', lr='low') | {'sweep.seed': '7', 'metric.score': '1.0'}
+    assert expected | {'metric.lr': '2.0', 'coco/bbox_mAP': '0.125'} == {
+        key: line[key] for key in [*expected, 'metric.lr', 'coco/bbox_mAP']
+    }
+
+
+@pytest.mark.parametrize(
+    ('index', 'name', 'row'),
+    [
+        (0, ('random init', '', None), (53.0, 27.9, 39.0, 21.1)),
+        (6, ('MoCLR', 'VideoNet', 200), (72.8, 37.5, 42.6, 24.6)),
+        (9, ('VITO', 'VideoNet', 200), (75.5, 39.2, 43.6, 25.6)),
+        (10, ('supervised', 'ImageNet', 200), (71.3, 33.5, 44.2, 25.2)),
+        (11, ('BYOL', 'ImageNet', 300), (76.1, 38.8, 43.7, 25.5)),
+        (13, ('DINO', 'ImageNet', 300), (76.1, 39.0, 44.3, 26.4)),
+        (14, ('VITO', 'VideoNet', 300), (76.3, 39.4, 44.0, 25.7)),
+    ],
+)
+def test_published_rows(index, name, row):
+    found = PUBLISHED[index]
+    assert (found.method, found.data, found.epochs) == name
+    assert tuple(found.scores.values()) == row
+    assert tuple(found.scores) == tuple(TASKS)
+    assert len(PUBLISHED) == 15
+
+
+def test_published_rows_stand_apart_and_only_where_they_tell_something(tmp_path):
+    outcomes = [outcome(score=70.0), outcome('lvis', score=20.0)]
+    page, markdown, lines = report(outcomes, tmp_path / 'paper', 'paper')
+    assert page.tables[0][1:] == [['vito', '70.0|n = 1', '20.0|n = 1']]
+    assert page.tables[1][0] == ['method', 'data', 'epochs', 'PASCAL VOC, mIoU', 'LVIS, box mAP']
+    assert page.tables[1][-1] == ['VITO', 'VideoNet', '300', '76.3', '25.7']
+    assert 'arXiv:2210.06433' in markdown
+    assert 'None of these numbers was measured here' in page.text
+    assert len(lines) == 2
+    _, markdown, _ = report(outcomes, tmp_path / 'stock', 'stock')
+    assert 'Not comparable with the runs above' in markdown
+    _, markdown, _ = report(outcomes, tmp_path / 'miniscenes')
+    assert '76.3' not in markdown
+
+
+def write_log(folder, losses, metric, values):
+    """A log of two evaluations in one work dir."""
+    lines = [dict(loss=loss, step=step + 1) for step, loss in enumerate(losses)]
+    half = len(lines) // 2
+    lines.insert(half, {metric: values[0], 'step': half})
+    lines.append({metric: values[1], 'step': len(losses)})
+    file = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+
+
+def test_page_shows_curves_and_predictions_and_refers_to_nothing(
+    segmenter,  # noqa: F811
+    detector,  # noqa: F811
+    tmp_path,
+):
+    write_log(segmenter[0], [3.0, 2.0, 1.0, 0.5], 'mIoU', (10.0, 20.0))
+    write_log(detector[0], [3.0, 2.0, 1.0, 0.5], 'coco/bbox_mAP', (0.1, 0.2))
+    removed = tmp_path / 'removed'
+    write_log(removed, [3.0, 2.0], 'mIoU', (1.0, 2.0))
+    torn = tmp_path / 'torn'
+    torn.mkdir()
+    (torn / 'iter_2.pth').write_bytes(b'no checkpoint')
+    (torn / 'last_checkpoint').write_text(str(torn / 'iter_2.pth'))
+    (torn / 'config.py').write_text((segmenter[0] / 'seg_pascal.py').read_text())
+    outcomes = [
+        outcome('pascal', 'random', 0, 20.0, work_dir=segmenter[0]),
+        outcome('pascal', 'random', 1, 21.0, work_dir=segmenter[0]),
+        outcome('pascal', 'removed', 3, 20.0, work_dir=removed),
+        outcome('pascal', 'torn', 0, 20.0, work_dir=torn),
+        outcome('coco', 'random', 0, 20.0, work_dir=detector[0]),
+    ]
+    page, markdown, _ = report(outcomes, tmp_path / 'report')
+    pictures = [value for tag, name, value in page.attributes if name == 'src']
+    assert len(pictures) == 4  # curves and predictions of two tasks
+    for picture in pictures:
+        kind, content = picture.split(',', 1)
+        assert kind == 'data:image/png;base64'
+        decode(base64.b64decode(content, validate=True))
+    text = (tmp_path / 'report' / 'report.html').read_text()
+    text = re.sub(r'data:image/png;base64,[^"]*', '', text)
+    assert not re.search(r'(?i)https?:|//[a-z]|<link|<script|@import|url\(|srcset', text)
+    captions = [value for _, name, value in page.attributes if name == 'alt']
+    assert 'box mAP of each evaluation' in captions[2]
+    assert 'thin: single seeds, bold: their mean' in captions[0]
+    assert 'what each checkpoint predicts' in captions[1]
+    assert 'random: seed 0' in captions[1]
+    for where in (page.text, markdown):
+        assert 'predictions of removed, seed 3: its folder holds no checkpoint (any more)' in where
+        assert 'Not shown: predictions of torn, seed 0: UnpicklingError' in where
+        assert 'curve of torn, seed 0: its log is not there' in where
+
+
+def test_a_data_set_that_is_gone_is_named(segmenter, tmp_path):  # noqa: F811
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    text = (segmenter[0] / 'seg_pascal.py').read_text()
+    (folder / 'seg_pascal.py').write_text(re.sub(r"data_root='[^']*'", "data_root='gone'", text))
+    (folder / 'iter_2.pth').symlink_to(segmenter[0] / 'iter_2.pth')
+    (folder / 'last_checkpoint').write_text('iter_2.pth')
+    _, markdown, _ = report([outcome(score=1.0, work_dir=folder)], tmp_path / 'report')
+    (line,) = (line for line in markdown.splitlines() if 'Not shown: no predictions: ' in line)
+    assert 'gone/ImageSets' in line
+
+
+def test_markdown_leaves_out_headings_whose_pictures_it_cannot_hold():
+    picture = Picture(b'', 'caption')
+    blocks = [
+        *(Heading('title', 1), Paragraph('1. text'), Heading('empty'), Heading('too', 3), picture),
+        *(Heading('full'), Heading('sub', 3), Table(('a', 'b'), [('x', '-1.5')]), Heading('end')),
+        picture,
+    ]
+    assert to_markdown(blocks) == (
+        '# title\n\n1\\. text\n\n## full\n\n### sub\n\n| a | b |\n| --- | ---: |\n| x | -1.5 |\n'
+    )
+
+
+def test_a_fence_is_longer_than_what_it_holds():
+    assert to_markdown([Code('````')]) == '`````text\n````\n`````\n'
+    assert '<pre>&lt;b&gt;</pre>' in to_html('t', [Code('<b>')])
