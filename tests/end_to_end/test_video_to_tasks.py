@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.conftest import REPO
 from tests.tools.test_train import shell
@@ -53,10 +54,11 @@ TASKS = {
 }
 
 
-def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, full_size: bool = False):
+def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, config: str | None = None):
     """``mim train`` of a shipped config on the tiny data, a few steps and one evaluation."""
     package, kind, name, _ = TASKS[task]
-    config = f'{kind}/vito_{name}.py' if full_size else f'miniscenes/{kind}_{name}.py'
+    config = config or f'miniscenes/{kind}_{name}.py'
+    cfg = Config.fromfile(REPO / 'configs' / config)
     root = data[task]
     options = [*options, f'model.backbone.checkpoint={checkpoint}']
     options += ['default_hooks.logger.interval=1']
@@ -68,10 +70,11 @@ def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, full_siz
         options += [f'train_dataloader.dataset.{part}data_root={root}' for part in parts]
     else:
         annotations = 'lvis_v1_val' if task == 'lvis' else 'instances_val2017'
-        inner = 'dataset.dataset' if task == 'lvis' else 'dataset'
+        inner = 'dataset.dataset' if 'dataset' in cfg.train_dataloader.dataset else 'dataset'
         truth = f'{root}/annotations/{annotations}.json'
         # Two steps may leave no box above the usual score, and mmdet logs no metric then.
-        options += ['model.test_cfg.rcnn.score_thr=0.0']
+        two_stage = 'rcnn' in cfg.model.test_cfg
+        options += [f'model.test_cfg.{"rcnn." if two_stage else ""}score_thr=0.0']
         options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
         options += [f'{part}_dataloader.dataset.data_root={root}/' for part in ('val', 'test')]
         options += [f'train_dataloader.{inner}.data_root={root}/']
@@ -98,10 +101,17 @@ def test_mim_train_starts_from_the_checkpoint_and_evaluates(task, data, checkpoi
     check(run, task, 120, checkpoint, tmp_path / 'run')
 
 
+def test_the_detector_of_the_paper_starts_from_the_checkpoint(data, checkpoint, tmp_path):
+    config = 'miniscenes/det_coco_fcos.py'
+    run = fine_tune('coco', data, checkpoint, tmp_path / 'run', config=config)
+    check(run, 'coco', 120, checkpoint, tmp_path / 'run')
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize('protocol', ['', '_stock'], ids=['paper', 'stock'])
 @pytest.mark.parametrize('task', TASKS)
-def test_full_size_configs_train_on_a_cpu(task, data, tmp_path):
-    """The configs for ADE20K, VOC, COCO and LVIS as they are, but for data, workers and length."""
+def test_full_size_configs_train_on_a_cpu(task, protocol, data, tmp_path):
+    """The configs for ADE20K, VOC, COCO and LVIS as they are, but for data, batch and length."""
     from torchvision.models import resnet50
 
     weights = {f'backbone.{k}': v for k, v in resnet50().state_dict().items() if k[:3] != 'fc.'}
@@ -109,7 +119,10 @@ def test_full_size_configs_train_on_a_cpu(task, data, tmp_path):
     torch.save(dict(state_dict=weights), checkpoint)
     workers = [f'{part}_dataloader.num_workers=0' for part in ('train', 'val')]
     workers += [f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val')]
-    run = fine_tune(task, data, checkpoint, tmp_path / 'run', *workers, full_size=True)
+    workers += ['train_dataloader.batch_size=2']  # two images with batch norm are the least
+    _, kind, name, _ = TASKS[task]
+    config = f'{kind}/vito_{name}{protocol}.py'
+    run = fine_tune(task, data, checkpoint, tmp_path / 'run', *workers, config=config)
     check(run, task, 318, checkpoint, tmp_path / 'run')
 
 

@@ -12,8 +12,12 @@ from torchvision.models import resnet18, resnet50
 from vito_mm.transfer import CheckpointError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-FULL = ('seg/vito_ade20k', 'seg/vito_pascal', 'det/vito_coco', 'det/vito_lvis')
-SMALL = tuple(f'miniscenes/{n}' for n in ('seg_ade20k', 'seg_pascal', 'det_coco', 'det_lvis'))
+PAPER = ('seg/vito_ade20k', 'seg/vito_pascal', 'det/vito_coco', 'det/vito_lvis')
+FULL = (*PAPER, *(f'{name}_stock' for name in PAPER))
+SMALL = tuple(
+    f'miniscenes/{name}'
+    for name in ('seg_ade20k', 'seg_pascal', 'det_coco', 'det_coco_fcos', 'det_lvis')
+)
 
 
 @pytest.fixture(scope='module')

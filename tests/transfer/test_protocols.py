@@ -1,0 +1,350 @@
+"""The fine-tuning protocols: the paper's numbers, the libraries' schedules, and what they build."""
+
+import ast
+import math
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.logging import MessageHub
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+
+from vito_mm.transfer.tasks import TASKS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+PAPER = {name: task.configs['paper'] for name, task in TASKS.items()}
+STOCK = {name: task.configs['stock'] for name, task in TASKS.items()}
+ALL = (*PAPER.values(), *STOCK.values())
+
+
+def _load(path: str) -> Config:
+    return Config.fromfile(CONFIGS / path)
+
+
+def _docstring(path: str) -> str:
+    source = (CONFIGS / path).read_text()
+    return ast.get_docstring(ast.parse(re.sub(r'{{.*?}}', 'None', source)))
+
+
+def _course_of_the_rate(config: Config, steps_per_epoch: int) -> np.ndarray:
+    """The learning rate of every step, from the optimizer and schedulers that a run would build."""
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        optimizer = build_optim_wrapper(torch.nn.Linear(1, 1), config.optim_wrapper)
+        defaults = dict(optimizer=optimizer, epoch_length=steps_per_epoch)
+        schedulers = [
+            PARAM_SCHEDULERS.build(dict(scheduler), default_args=defaults)
+            for scheduler in config.param_scheduler
+        ]
+    assert not any(scheduler.by_epoch for scheduler in schedulers)
+    steps = config.train_cfg.get('max_iters') or config.train_cfg.max_epochs * steps_per_epoch
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return np.array(rates)
+
+
+# Whole batches ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('path', ALL)
+def test_the_command_of_the_docstring_runs_the_whole_batch(path):
+    config = _load(path)
+    package = 'mmseg' if path.startswith('seg/') else 'mmdet'
+    command = rf'mim train {package} configs/{re.escape(path)} --gpus (\d+) --launcher pytorch'
+    (gpus,) = re.findall(command, _docstring(path))
+    batch = int(gpus) * config.train_dataloader.batch_size
+    assert config.auto_scale_lr == dict(enable=False, base_batch_size=batch)
+    assert batch == (128 if path in (PAPER['coco'], PAPER['lvis']) else 16)
+
+
+@pytest.mark.parametrize('path', ALL)
+def test_schedule_ends_with_the_training(path):
+    config = _load(path)
+    last = config.param_scheduler[-1]
+    loop = config.train_cfg
+    assert last.end == (loop.max_epochs if last.by_epoch else loop.max_iters)
+
+
+# Segmentation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('task', 'images', 'epochs', 'classes'),
+    [('pascal', 10_582, 45, 21), ('ade20k', 20_210, 60, 150)],
+)
+def test_segmentation_of_the_paper(task, images, epochs, classes):
+    config = _load(PAPER[task])
+    assert config.train_cfg.max_iters == math.ceil(epochs * images / 16)
+    assert config.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.04, momentum=0.9, weight_decay=0.0005
+    )
+    rates = _course_of_the_rate(config, 1)
+    part = np.arange(len(rates)) / len(rates)
+    np.testing.assert_allclose(rates, 0.04 * (1 - part) ** 0.9, atol=1e-5)
+
+    model = config.model
+    assert model.auxiliary_head is None
+    assert model.decode_head.type == 'FCNHead'
+    assert model.decode_head.in_index == model.backbone.out_indices[-1] == 3  # stage 5
+    assert model.decode_head.num_classes == classes
+    assert not model.pretrained
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        assert evaluator.iou_metrics == ['mIoU']
+
+
+@pytest.fixture
+def segmented(tmp_path):
+    """Path of an image of 500 x 375 px and of its map of classes."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    labels = rng.integers(1, 21, (375, 500), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    cv2.imwrite(str(tmp_path / 'labels.png'), labels)
+    return tmp_path / 'image.png', tmp_path / 'labels.png'
+
+
+def _train_pipelines(config: Config) -> list[list[dict]]:
+    dataset = config.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return [part.pipeline for part in dataset.get('datasets', [dataset])]
+
+
+@pytest.mark.parametrize('task', ['pascal', 'ade20k'])
+def test_segmenter_gets_crops_of_512(task, segmented):
+    config = _load(PAPER[task])
+    image, labels = segmented
+    scales, flipped = [], set()
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        preprocessor = MODELS.build(config.model.data_preprocessor)
+        for pipeline in _train_pipelines(config):
+            kinds = [transform.type for transform in pipeline]
+            assert ('PhotoMetricDistortion' in kinds) == (task == 'ade20k')
+            run = Compose(pipeline)
+            for _ in range(8):
+                packed = run(
+                    dict(
+                        img_path=str(image),
+                        seg_map_path=str(labels),
+                        seg_fields=[],
+                        reduce_zero_label=task == 'ade20k',
+                    )
+                )
+                data = preprocessor(
+                    dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]), True
+                )
+                assert data['inputs'].shape == (1, 3, 512, 512)
+                assert data['data_samples'][0].gt_sem_seg.shape == (512, 512)
+                meta = packed['data_samples'].metainfo
+                scales.append(meta['scale_factor'][0] * 375 / 512)
+                flipped.add(meta['flip'])
+    assert 0.5 <= min(scales) < 1.0 < 1.5 < max(scales) <= 2.0
+    assert flipped == {False, True}
+
+
+# Detection ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('task', 'classes', 'detections', 'dataset', 'metric'),
+    [
+        ('coco', 80, 100, 'CocoDataset', 'CocoMetric'),
+        ('lvis', 1203, 300, 'LVISV1Dataset', 'FasterLVISMetric'),
+    ],
+)
+def test_detection_of_the_paper(task, classes, detections, dataset, metric):
+    config = _load(PAPER[task])
+    assert config.train_cfg.max_epochs == 30
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=1e-4)
+    rates = _course_of_the_rate(config, 200)
+    assert rates[0] < 1e-5
+    assert 0.9e-3 < rates.max() <= 1e-3
+    assert 800 < rates.argmax() <= 1000
+    assert (np.diff(rates[1000:]) < 0).all()
+    assert rates[-1] < 1e-8
+
+    assert config.model.bbox_head.num_classes == classes
+    assert config.model.test_cfg.max_per_img == detections
+    # Each image as often as any other, and no masks.
+    assert config.train_dataloader.dataset.type == dataset
+    assert config.train_dataloader.sampler.type == 'DefaultSampler'
+    assert config.val_dataloader.dataset.type == config.test_dataloader.dataset.type == dataset
+    assert config.val_dataloader.dataset.ann_file != config.train_dataloader.dataset.ann_file
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        assert evaluator.type == metric
+        assert evaluator.metric == 'bbox'
+        assert evaluator.ann_file.startswith(config.data_root)
+    assert 'with_mask' not in config.pretty_text
+    assert config.model.backbone.norm_cfg == dict(type='SyncBN', requires_grad=True)
+
+
+def _boxed(folder: Path, width: int, height: int) -> dict:
+    """An image file with a box around its middle, as a data set gives it to the pipeline."""
+    file = folder / f'{width}x{height}.png'
+    cv2.imwrite(str(file), np.full((height, width, 3), 100, np.uint8))
+    box = [width / 4, height / 4, width * 3 / 4, height * 3 / 4]
+    return dict(
+        img_path=str(file),
+        img_id=1,
+        height=height,
+        width=width,
+        instances=[dict(bbox=box, bbox_label=7, ignore_flag=0)],
+    )
+
+
+@pytest.mark.parametrize('task', ['coco', 'lvis'])
+def test_detector_gets_images_of_at_most_800_x_1024(task, tmp_path):
+    config = _load(PAPER[task])
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        (pipeline,) = _train_pipelines(config)
+        run = Compose(pipeline)
+        sizes, scales, flipped = [], [], set()
+        for size in [(640, 480), (480, 640)] * 10:
+            packed = run(_boxed(tmp_path, *size))
+            sample = packed['data_samples']
+            sizes.append(packed['inputs'].shape[1:])
+            scales.append(sample.scale_factor[0] * 640 / 1024)
+            flipped.add(sample.flip)
+            assert sample.gt_instances.labels.tolist() == [7]
+            x1, y1, x2, y2 = sample.gt_instances.bboxes.tensor[0].tolist()
+            assert 0 <= x1 < x2 <= sizes[-1][1]
+            assert 0 <= y1 < y2 <= sizes[-1][0]
+        whole = Compose(config.val_dataloader.dataset.pipeline)
+        assert whole(_boxed(tmp_path, 640, 480))['inputs'].shape == (3, 768, 1024)
+    heights, widths = zip(*sizes, strict=True)
+    # Height first: a swapped crop would leave 1024 rows of the tall images.
+    assert max(heights) == 800
+    assert max(widths) == 1024
+    assert 0.8 <= min(scales) < 0.9 < 1.15 < max(scales) <= 1.25
+    assert flipped == {False, True}
+
+
+@pytest.fixture
+def fcos():
+    """The detector of COCO's config with a ResNet-18, and a batch of two small images."""
+    from mmdet.testing import demo_mm_inputs
+
+    config = _load(PAPER['coco'])
+    config.merge_from_dict(
+        {
+            'model.backbone.checkpoint': None,
+            'model.backbone.depth': 18,
+            'model.neck.in_channels': [64, 128, 256, 512],
+        }
+    )
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        model.init_weights()
+        for name, parameter in model.backbone.named_parameters():
+            if name.endswith('bn2.weight'):  # not zero as in a fresh ResNet: what learns is seen
+                parameter.data.fill_(1.0)
+        data = demo_mm_inputs(2, [[3, 96, 128], [3, 96, 128]], num_items=[2, 1])
+        data = model.data_preprocessor(data, True)
+    model.train()
+    yield model, data
+    MessageHub.get_current_instance().pop_info('epoch', None)
+
+
+def _spy(monkeypatch, owner, method: str) -> list:
+    """Record arguments and result of every call of a method."""
+    calls = []
+    original = getattr(owner, method)
+
+    def recorded(*args, **kwargs):
+        result = original(*args, **kwargs)
+        calls.append((args, result))
+        return result
+
+    monkeypatch.setattr(owner, method, recorded)
+    return calls
+
+
+@pytest.mark.parametrize(('epoch', 'aligned'), [(0, False), (3, False), (4, True), (29, True)])
+def test_fcos_assigns_by_atss_first_and_by_task_alignment_then(fcos, monkeypatch, epoch, aligned):
+    model, data = fcos
+    head = model.bbox_head
+    atss = _spy(monkeypatch, head.initial_assigner, 'assign')
+    alignment = _spy(monkeypatch, head.alignment_assigner, 'assign')
+    assert type(head.initial_assigner).__name__ == 'ATSSAssigner'
+    MessageHub.get_current_instance().update_info('epoch', epoch)
+
+    losses = model.loss(data['inputs'], data['data_samples'])
+    used, unused = (alignment, atss) if aligned else (atss, alignment)
+    assert len(used) == 2  # images
+    assert not unused
+    assert any((result.gt_inds > 0).any() for _, result in used)
+
+    loss, _ = model.parse_losses(losses)
+    assert loss.isfinite()
+    loss.backward()
+    for name, parameter in model.backbone.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_class_scores_of_fcos_learn_the_iou_of_their_box(fcos, monkeypatch):
+    """The IoU-aware part: the best score of an object is to be the IoU of its best box."""
+    model, data = fcos
+    head = model.bbox_head
+    alignment = _spy(monkeypatch, head.alignment_assigner, 'assign')
+    classification = _spy(monkeypatch, head.loss_cls, 'forward')
+    MessageHub.get_current_instance().update_info('epoch', head.initial_epoch)
+    model.loss(data['inputs'], data['data_samples'])
+    ious = [result.max_overlaps[result.gt_inds > 0] for _, result in alignment]
+    targets = [scores for (_, (_, scores), *_), _ in classification]
+    best = torch.cat(ious).max()
+    assert 0 < best < 1
+    torch.testing.assert_close(torch.cat(targets).max(), best, rtol=1e-3, atol=1e-4)
+
+
+def test_fcos_regresses_distances_from_points(fcos):
+    """Boxes do not depend on the size of anchors, which only ATSS looks at."""
+    model, data = fcos
+    model.eval()
+    with torch.no_grad():
+        features = model.extract_feat(data['inputs'])
+        _, boxes = model.bbox_head(features)
+        generator = model.bbox_head.prior_generator
+        generator.base_anchors = [anchors * 3 for anchors in generator.base_anchors]
+        _, again = model.bbox_head(features)
+    for one, other in zip(boxes, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# The libraries' schedules -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('task', 'base'),
+    [
+        ('pascal', 'mmseg::fcn/fcn_r50-d8_4xb4-40k_voc12aug-512x512.py'),
+        ('ade20k', 'mmseg::fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py'),
+        ('coco', 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'),
+        ('lvis', 'mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py'),
+    ],
+)
+def test_stock_configs_change_nothing_but_the_backbone(task, base, tmp_path):
+    (tmp_path / 'base.py').write_text(f'_base_ = {base!r}\n')
+    library = Config.fromfile(tmp_path / 'base.py')
+    ours = _load(STOCK[task])
+    for part in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler'):
+        assert ours[part] == library[part]
+    assert ours.train_cfg == library.train_cfg
+    for config in (ours, library):
+        config.model.pop('pretrained', None)
+        config.model.pop('backbone')
+    assert ours.model == library.model
