@@ -318,7 +318,7 @@ def test_page_shows_curves_and_predictions_and_refers_to_nothing(
     assert 'box mAP of each evaluation' in captions[2]
     assert 'thin: single seeds, bold: their mean' in captions[0]
     assert 'what each checkpoint predicts' in captions[1]
-    assert 'random: seed 0' in captions[1]
+    assert '(seed 0)' in captions[1]
     for where in (page.text, markdown):
         assert 'predictions of removed, seed 3: its folder holds no checkpoint (any more)' in where
         assert 'Not shown: predictions of torn, seed 0: UnpicklingError' in where

@@ -25,7 +25,13 @@ SCORE_SHOWN = 0.3
 MOST_BOXES = 30
 """Detections of one image that are drawn at most, those with the highest scores."""
 
-RUN_COLOURS = ('#d62728', '#0072b2', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#8c564b')
+POINTS_A_CURVE = 200
+"""Points of one curve at most; longer ones are averaged over neighbouring points."""
+
+RUN_COLOURS = (
+    *('#d62728', '#0072b2', '#009e73', '#e69f00', '#cc79a7', '#56b4e9', '#8c564b', '#000000'),
+    *('#9467bd', '#bcbd22', '#17becf', '#800000'),
+)
 RANDOM_COLOUR = '#7f7f7f'
 
 # The qualitative colours that are told apart most easily come first.
@@ -39,7 +45,6 @@ _OTHER, _UNLABELLED = '#6e6e6e', '#2b2b2b'
 _IGNORED = 255
 _DPI = 110
 _PREDICTIONS_A_ROW = 4
-_POINTS_A_CURVE = 200
 
 
 class Box(NamedTuple):
@@ -230,7 +235,9 @@ def draw_curves(
             for curve in curves:
                 _draw_curve(axis, curve)
             axis.set(title=title, xlabel=xlabel)
-            axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+            lowest, highest = axis.dataLim.intervaly
+            if lowest < highest / 2:  # values that are all high keep an axis that tells them apart
+                axis.set_ylim(bottom=min(0, lowest))
             axis.grid(color='#e6e6e6')
             axis.spines[['top', 'right']].set_visible(False)
         for axis in axes[len(panels) :]:
@@ -401,7 +408,7 @@ def _plot(axis: Any, steps: Sequence, values: Sequence, colour: str, **style: fl
 
 def _thinned(steps: Sequence, values: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """Long curves as means over neighbouring points, which a picture of this size can show."""
-    group = -(-len(steps) // _POINTS_A_CURVE) if len(steps) else 1
+    group = -(-len(steps) // POINTS_A_CURVE) if len(steps) else 1
     starts = np.arange(0, len(steps), group)
     counts = np.diff([*starts, len(steps)])
     return tuple(

@@ -6,6 +6,7 @@ from .comparison import Comparison, Point
 from .markup import Block, Listing, Picture
 from .pictures import (
     MOST_BOXES,
+    POINTS_A_CURVE,
     SCORE_SHOWN,
     Curve,
     draw_curves,
@@ -24,6 +25,8 @@ from .run_folder import (
 from .wording import reason_text
 
 Lines = list[dict]
+
+_BEST_POINT = 'Of a sweep the best point of each checkpoint is shown.'
 
 
 def draw_task(comparison: Comparison) -> list[Block]:
@@ -74,13 +77,11 @@ def _curves(comparison: Comparison, best: Mapping[str, Point], missing: list[str
     if any(len(metric(lines)[0]) > 1 for runs in logs.values() for lines in runs):
         panels[f'{task.label} on validation, %'] = _panel(logs, colours, metric)
         text += f', and {task.label} of each evaluation'
-    seeds = (
-        '; thin: single seeds, bold: their mean' if any(len(x) > 1 for x in logs.values()) else ''
-    )
-    points = '; '.join(
-        f'{label}: {settings}' for label in logs if (settings := best[label].describe())
-    )
-    caption = f'{task.title}. {text}{seeds}.' + (f' Best points: {points}.' if points else '')
+    if any(len(runs) > 1 for runs in logs.values()):
+        text += '; thin: single seeds, bold: their mean'
+    if any(len(training_curve(lines)[0]) > POINTS_A_CURVE for x in logs.values() for lines in x):
+        text += '; the loss averaged over neighbouring logs'
+    caption = f'{task.title}. {text}. {_BEST_POINT}'
     return [Picture(draw_curves(panels), caption)]
 
 
@@ -122,17 +123,17 @@ def _predictions(
             missing.append(f'{name}: {reason_text(error)}')
     if not predictions:
         return []
-    runs = '; '.join(
-        f'{label}: {settings + ", " if (settings := best[label].describe()) else ""}'
-        f'seed {best[label].scored[0].run.seed}'
-        for label in predictions
-    )
+    seeds = {label: best[label].scored[0].run.seed for label in predictions}
+    if len(set(seeds.values())) == 1:
+        which = f'seed {next(iter(seeds.values()))}'
+    else:
+        which = '; '.join(f'{label}: seed {seed}' for label, seed in seeds.items())
     if task.package == 'mmseg':
         kind = 'Colours of the classes: see the legend'
     else:
         kind = f'Boxes with a score over {100 * SCORE_SHOWN:.0f} %, at most {MOST_BOXES}'
     caption = (
         f'{task.title}. Validation images, their truth, and what each checkpoint predicts after '
-        f'fine-tuning ({runs}). {kind}.'
+        f'fine-tuning ({which}). {kind}. {_BEST_POINT}'
     )
     return [Picture(png, caption) for png in draw_predictions(stills, predictions)]
