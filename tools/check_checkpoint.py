@@ -1,23 +1,46 @@
 #!/usr/bin/env python
-"""Check, without training, that a config starts from the whole backbone of a checkpoint."""
+"""Check, without data and training, that a config starts from the whole backbone of a checkpoint.
+
+Exit status 0: it does. 1: weights would be lost, with the reason. Warnings tell of settings with
+which all keys load and still something is wasted; --strict makes them an error.
+"""
 
 import argparse
+
+from mmengine.config import Config, DictAction
 
 from vito_mm.transfer import CheckpointError, check_config
 
 
 def main() -> None:
-    """Parse the command line and check; exit status 1 means that weights would be missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse the command line, check and say what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config of mmseg, mmdet or mmpretrain')
     parser.add_argument('checkpoint', nargs='?', help='default: the one named in the config')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings that override the config'
+    )
+    parser.add_argument('--strict', action='store_true', help='exit with 1 after a warning too')
     args = parser.parse_args()
     try:
-        match = check_config(args.config, args.checkpoint)
-    except CheckpointError as error:
+        config = args.config
+        if args.cfg_options:
+            config = Config.fromfile(args.config)
+            config.merge_from_dict(args.cfg_options)
+        check = check_config(config, args.checkpoint)
+    except (CheckpointError, OSError) as error:
         raise SystemExit(f'NOT complete. {error}') from None
+    match = check.match
     verdict = 'complete' if match.complete else 'NOT complete, but allow_partial=True'
-    print(f'{verdict}: {len(match.weights)}/{match.total} keys, prefix {match.prefix!r}')
+    print(f'{verdict}: {check.place} gets {match.coverage(check.checkpoint)}')
+    if not match.complete:
+        print(match.describe())
+    for remark in check.remarks:
+        print(f'WARNING: {remark}')
+    if args.strict and check.remarks:
+        raise SystemExit(1)
 
 
 if __name__ == '__main__':

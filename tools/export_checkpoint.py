@@ -1,24 +1,38 @@
 #!/usr/bin/env python
-"""Write the backbone of a checkpoint under torchvision's names, ready for any other program."""
+"""Write the backbone of a checkpoint for other programs.
+
+A name that ends in .safetensors gives that format. Exporting an exported file loses nothing.
+"""
 
 import argparse
+import json
 
 from vito_mm.transfer import CheckpointError, export_backbone
 from vito_mm.transfer.checkpoint import NETWORKS
+from vito_mm.transfer.export import LAYOUTS
 
 
 def main() -> None:
     """Parse the command line and export."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('checkpoint', help='training checkpoint, or an exported one')
     parser.add_argument('out', help='file to write')
-    parser.add_argument('--which', choices=NETWORKS, default='online')
+    parser.add_argument('--which', choices=NETWORKS, default='online', help='default: online')
+    parser.add_argument(
+        '--layout',
+        choices=LAYOUTS,
+        default='openmmlab',
+        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default)',
+    )
     args = parser.parse_args()
     try:
-        exported = export_backbone(args.checkpoint, args.out, args.which)
-    except CheckpointError as error:
+        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout)
+    except (CheckpointError, ImportError) as error:
         raise SystemExit(str(error)) from None
-    print(f'{args.out}: {len(exported["state_dict"])} tensors, {exported["meta"]}')
+    print(f'{args.out}: {len(exported["state_dict"])} tensors in the {args.layout} layout')
+    print(json.dumps(exported['meta'], indent=2))
 
 
 if __name__ == '__main__':

@@ -10,6 +10,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
+from mmengine.runner import load_state_dict
+from torchvision.models import resnet50
 
 import vito_mm  # noqa: F401  registers and publishes
 from vito_mm.transfer import CheckpointError
@@ -119,9 +121,8 @@ def test_copies(copying, checkpoint):
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    monkeypatch.setattr(
-        'vito_mm.models.backbones.vito_resnet.print_log', lambda line, *args: lines.append(line)
-    )
+    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.transfer.checkpoint'):
+        monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
     return lines
 
 
@@ -140,11 +141,207 @@ def test_other_weights_are_dropped_with_a_warning(library, other, checkpoint, lo
     _assert_loaded(backbone, checkpoint)
 
 
-def test_frozen_parts_are_warned_of(checkpoint, log):
-    _build('mmdet', checkpoint=checkpoint, frozen_stages=1, norm_eval=True)
-    assert 'frozen_stages=1, norm_eval=True' in log[0]
-    _build('mmdet', checkpoint=checkpoint)
+# What a config adds, leaves out or changes
+
+CONTEXT = dict(
+    cfg=dict(type='ContextBlock', ratio=1 / 4),
+    stages=(False, True, True, True),
+    position='after_conv3',
+)
+KEYWORDS = {
+    'dilations': dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
+    'contract_dilation': dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True),
+    'multi_grid': dict(dilations=(1, 1, 1, 2), multi_grid=(1, 2, 4)),
+    'with_cp': dict(with_cp=True),
+    'frozen_stages': dict(frozen_stages=1, norm_eval=True),
+    'norm_cfg': dict(norm_cfg=dict(type='SyncBN', requires_grad=True)),
+    'out_indices': dict(out_indices=(3,)),
+    'zero_init_residual': dict(zero_init_residual=False),
+    'caffe': dict(style='caffe'),
+    'dcn': dict(
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, True, True, True),
+    ),
+    'plugins': dict(plugins=[CONTEXT]),
+}
+
+
+@pytest.fixture(scope='module')
+def checkpoint50(tmp_path_factory):
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp('checkpoint') / 'r50.pth'
+    weights = resnet50().state_dict()
+    torch.save({'state_dict': {f'backbone.{k}': v for k, v in weights.items()}}, file)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ('library', 'name'),
+    [('mmseg', name) for name in KEYWORDS]
+    + [('mmdet', name) for name in KEYWORDS if name not in ('contract_dilation', 'multi_grid')],
+)
+def test_every_keyword_means_what_it_means_in_the_stock_class(library, name, checkpoint50):
+    keywords = KEYWORDS[name]
+    with DefaultScope.overwrite_default_scope(library):
+        backbone = ROOT_MODELS.build(
+            dict(type='VITOResNet', depth=50, checkpoint=checkpoint50, **keywords)
+        )
+        # mmdet's and mmpretrain's own default is to keep batch norm in evaluation mode.
+        stock = STOCK[library](50, **(dict(norm_eval=False) | keywords))
+    backbone.init_weights()
+    assert str(stock).split('(', 1)[1] == str(backbone).split('(', 1)[1]
+    weights = torch.load(checkpoint50)['state_dict']
+    loaded = backbone.state_dict()
+    for key, value in weights.items():
+        if not key.startswith('backbone.fc.'):
+            assert torch.equal(loaded[key.removeprefix('backbone.')], value), key
+    backbone.train()
+    stock.train()
+    assert [p.requires_grad for p in backbone.parameters()] == [
+        p.requires_grad for p in stock.parameters()
+    ]
+    assert [m.training for m in backbone.modules()] == [m.training for m in stock.modules()]
+
+
+@pytest.mark.parametrize(
+    ('name', 'number', 'example'),
+    [('dcn', 26, 'layer2.0.conv2.conv_offset.weight'), ('plugins', 104, 'layer2.0.context_block')],
+)
+def test_what_the_config_adds_is_new_not_missing(name, number, example, checkpoint50, log):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        backbone = ROOT_MODELS.build(
+            dict(type='VITOResNet', depth=50, checkpoint=checkpoint50, **KEYWORDS[name])
+        )
+    backbone.init_weights()
+    assert 'loaded 318/318 backbone keys' in log[0]
+    assert f'{number} new: {example}' in log[1]
+
+
+@pytest.mark.parametrize('depth', [101, 152])
+def test_deep_ones(depth, tmp_path):
+    source = STOCK['mmpretrain'](depth)
+    torch.save(source.state_dict(), tmp_path / 'deep.pth')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        backbone = ROOT_MODELS.build(
+            dict(type='VITOResNet', depth=depth, checkpoint=str(tmp_path / 'deep.pth'))
+        )
+    backbone.init_weights()
+    assert all(torch.equal(v, source.state_dict()[k]) for k, v in backbone.state_dict().items())
+
+
+def test_a_stage_that_the_model_does_not_have_is_told(checkpoint, log):
+    three = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    backbone = _build('mmdet', checkpoint=checkpoint, **three)
+    backbone.init_weights()
+    assert 'loaded 90/90' in log[0]
+    assert 'stage 4 of the checkpoint is not used' in log[1]
+
+
+def test_group_norm_cannot_take_batch_norm(checkpoint):
+    backbone = _build('mmdet', checkpoint=checkpoint, norm_cfg=dict(type='GN', num_groups=32))
+    with pytest.raises(CheckpointError, match=r"unexpected: bn1[\s\S]*norm_cfg=dict\(type='BN'\)"):
+        backbone.init_weights()
+
+
+def test_settings_that_waste_the_weights_are_warned_of_once_loaded(checkpoint, log):
+    backbone = _build('mmdet', checkpoint=checkpoint, frozen_stages=1, norm_eval=True)
+    assert not log  # a model that is built to be tested needs no advice
+    backbone.init_weights()
+    assert 'frozen_stages=1, norm_eval=True' in log[1]
+    assert 'about 2 AP' in log[1]
+    log.clear()
+    _build('mmdet', checkpoint=checkpoint).init_weights()
     assert len(log) == 1
+
+
+def test_settings_that_compute_something_else_are_warned_of(checkpoint50, log):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        for keywords in (dict(style='caffe'), dict(norm_cfg=dict(type='BN', eps=0))):
+            config = dict(type='VITOResNet', depth=50, checkpoint=checkpoint50, **keywords)
+            ROOT_MODELS.build(config).init_weights()
+    warnings = [line for line in log if 'loaded' not in line]
+    assert 'moves the stride' in warnings[0]
+    assert 'norm_cfg.eps=0' in warnings[1]
+    assert len(warnings) == 2
+
+
+def test_caffe_style_is_another_function_indeed(checkpoint50):
+    """The same weights, other features: what the warning says."""
+    maps = []
+    for style in ('pytorch', 'caffe'):
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            config = dict(type='VITOResNet', depth=50, checkpoint=checkpoint50, style=style)
+            backbone = ROOT_MODELS.build(config)
+        backbone.init_weights()
+        backbone.eval()
+        with torch.no_grad():
+            maps.append(backbone(torch.rand(1, 3, 64, 64, generator=torch.manual_seed(0)))[-1])
+    assert maps[0].shape == maps[1].shape
+    assert not torch.allclose(maps[0], maps[1], rtol=0.1)
+
+
+CAFFE = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
+USUAL = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({}, []),
+        (CAFFE, ['arrive as BGR', '58 times too large']),
+        (dict(bgr_to_rgb=False), ['arrive as BGR', 'mean=']),
+        (dict(std=[255.0, 255.0, 255.0], mean=[0.0, 0.0, 0.0]), ['4 times too small', 'mean=']),
+    ],
+)
+@pytest.mark.parametrize('library', ['mmseg', 'mmdet', 'nested'])
+def test_input_that_the_checkpoint_was_not_trained_on(library, changes, told, checkpoint, log):
+    """Known although a module does not know the model that it stands in."""
+    values = USUAL | changes
+    backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoint, out_indices=(0, 1, 2, 3))
+    if library == 'mmdet':
+        config = dict(
+            type='FCOS',
+            backbone=backbone,
+            neck=dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=32, num_outs=5),
+            bbox_head=dict(type='FCOSHead', num_classes=2, in_channels=32, feat_channels=32),
+            data_preprocessor=dict(type='DetDataPreprocessor', **values),
+        )
+    else:
+        head = dict(type='FCNHead', in_channels=512, channels=16, num_classes=3, num_convs=1)
+        if library == 'nested':
+            head |= dict(in_channels=128, in_index=0)
+            backbone = dict(
+                type='BiSeNetV1',
+                backbone_cfg=backbone,
+                context_channels=(128, 256, 512),
+                spatial_channels=(64, 64, 64, 128),
+                out_channels=128,
+            )
+        config = dict(
+            type='EncoderDecoder',
+            backbone=backbone,
+            decode_head=head,
+            data_preprocessor=dict(type='SegDataPreProcessor', **values),
+        )
+    with DefaultScope.overwrite_default_scope('mmdet' if library == 'mmdet' else 'mmseg'):
+        model = ROOT_MODELS.build(config)
+    model.init_weights()
+    warnings = [line for line in log if 'data preprocessor' in line]
+    assert len(warnings) == bool(told)
+    assert all(text in warnings[0] for text in told)
+
+
+def test_weights_that_are_replaced_afterwards_are_told(checkpoint, log):
+    """``load_from`` and an init_cfg of the whole model come after the backbone (mmseg #1473)."""
+    model = torch.nn.ModuleDict({'backbone': _build('mmdet', checkpoint=checkpoint)})
+    model['backbone'].init_weights()
+    other = {f'backbone.{k}': v for k, v in STOCK['mmdet'](18).state_dict().items()}
+    load_state_dict(model, {'head.weight': torch.zeros(1)})
+    assert len(log) == 1
+    load_state_dict(model, other)
+    assert 'other weights replace those of' in log[1]
+    model.load_state_dict(other)
+    assert len(log) == 2
 
 
 def test_loaded_last_and_once_inside_a_segmentor(checkpoint):

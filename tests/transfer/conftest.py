@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 
@@ -42,7 +43,16 @@ def checkpoints(online, target, tmp_path_factory):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     contents = {
         'training': {
-            'meta': {'epoch': 0, 'iter': 30, 'cfg': ''},
+            'meta': {
+                'epoch': 0,
+                'iter': 30,
+                'cfg': 'model = dict()',
+                'preprocessing': {
+                    'mean': [123.675, 116.28, 103.53],
+                    'std': [58.395, 57.12, 57.375],
+                    'channel_order': 'rgb',
+                },
+            },
             'state_dict': training,
             'message_hub': {'log_scalars': {'train/loss': history}},
             'optimizer': {'state': {}, 'param_groups': []},
@@ -60,9 +70,51 @@ def checkpoints(online, target, tmp_path_factory):
             'state_dict': {k: v for k, v in backbone.items() if 'num_batches' not in k}
         },
     }
+    contents |= {
+        'moco': {
+            'epoch': 200,
+            'arch': 'resnet18',
+            'state_dict': {
+                **{f'module.encoder_q.{k}': v for k, v in online.state_dict().items()},
+                **{f'module.encoder_k.{k}': v for k, v in target.state_dict().items()},
+                'module.queue': torch.zeros(4, 4),
+            },
+            'optimizer': {'state': {0: {'momentum_buffer': torch.zeros(2)}}},
+        },
+        'dino': {
+            'student': {f'module.backbone.{k}': v for k, v in backbone.items()},
+            'teacher': {f'backbone.{k}': v for k, v in momentum.items()},
+        },
+        'resnet18_entry': {'resnet18': backbone, 'step': 7},
+        'numpy': {'model': {k: v.numpy() for k, v in backbone.items()}},
+        'lightly': {'state_dict': {f'backbone.{_position(k)}': v for k, v in backbone.items()}},
+        'detectron2': {
+            'model': {f'backbone.bottom_up.{_in_detectron2(k)}': v for k, v in backbone.items()}
+        },
+    }
     folder = tmp_path_factory.mktemp('checkpoints')
     files = {}
     for kind, content in contents.items():
         files[kind] = str(folder / f'{kind}.pth')
         torch.save(content, files[kind])
+    files['safetensors'] = str(folder / 'model.safetensors')
+    save_file({f'backbone.{k}': v for k, v in backbone.items()}, files['safetensors'])
     return files
+
+
+def _position(key):
+    """Name in ``nn.Sequential(*resnet.children())``."""
+    children = ['conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4']
+    first, rest = key.split('.', 1)
+    return f'{children.index(first)}.{rest}'
+
+
+def _in_detectron2(key):
+    """As detectron2's tools/convert-torchvision-to-d2.py renames."""
+    if 'layer' not in key:
+        key = 'stem.' + key
+    for stage in (1, 2, 3, 4):
+        key = key.replace(f'layer{stage}', f'res{stage + 1}')
+    for number in (1, 2, 3):
+        key = key.replace(f'bn{number}', f'conv{number}.norm')
+    return key.replace('downsample.0', 'shortcut').replace('downsample.1', 'shortcut.norm')

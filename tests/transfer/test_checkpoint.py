@@ -1,8 +1,6 @@
 """Backbones found in, loaded from and exported from checkpoint files."""
 
 import pickle
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,30 +11,29 @@ from torch import nn
 from torchvision.models import resnet18, resnet34, resnet50
 
 import vito_mm  # noqa: F401  lets torch.load read MMEngine's checkpoints
-from vito_mm.transfer import CheckpointError, export_backbone, load_backbone, resnet_keys
+from tests.transfer.features import assert_same_features
+from vito_mm.transfer import CheckpointError, load_backbone, resnet_keys
 
-KINDS = ('training', 'ddp', 'torchvision', 'mmpretrain', 'model_entry', 'without_counters')
+KINDS = (
+    'training',
+    'ddp',
+    'torchvision',
+    'mmpretrain',
+    'model_entry',
+    'without_counters',
+    'moco',
+    'dino',
+    'resnet18_entry',
+    'numpy',
+    'lightly',
+    'detectron2',
+    'safetensors',
+)
 STOCK = {
     'mmseg': lambda: MMSegResNet(18),
     'mmdet': lambda: MMDetResNet(18),
     'mmpretrain': lambda: MMPretrainResNet(18, out_indices=(0, 1, 2, 3)),
 }
-
-
-def _stages(model, images):
-    x = model.maxpool(model.relu(model.bn1(model.conv1(images))))
-    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
-        x = layer(x)
-        yield x
-
-
-@torch.no_grad()
-def _assert_same_features(model, torchvision_model):
-    images = torch.rand(2, 3, 64, 64)
-    expected = list(_stages(torchvision_model, images))
-    model.eval()  # returns None in OpenMMLab's ResNets
-    for found, wanted in zip(model(images), expected, strict=True):
-        torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(('depth', 'model'), [(18, resnet18), (34, resnet34), (50, resnet50)])
@@ -53,14 +50,31 @@ def test_every_kind_of_file_fills_every_library(kind, library, checkpoints, onli
     match = load_backbone(model, checkpoints[kind])
     assert match.complete
     assert match.which == 'online'
-    _assert_same_features(model, online)
+    assert_same_features(model, online)
 
 
-def test_target_network(checkpoints, target):
+@pytest.mark.parametrize(
+    ('kind', 'prefix'),
+    [
+        ('training', 'target_net.module.0.'),
+        ('moco', 'module.encoder_k.'),
+        ('dino', 'teacher.backbone.'),
+    ],
+)
+def test_target_network(kind, prefix, checkpoints, target):
     model = MMDetResNet(18)
-    match = load_backbone(model, checkpoints['training'], which='target')
-    assert match.prefix == 'target_net.module.0.'
-    _assert_same_features(model, target)
+    match = load_backbone(model, checkpoints[kind], which='target')
+    assert match.prefix == prefix
+    assert_same_features(model, target)
+
+
+def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
+    weights = {k: v for k, v in online.state_dict().items() if k[:3] != 'fc.'}
+    both = {f'{name}.{k}': v for name in ('left', 'right') for k, v in weights.items()}
+    torch.save(both, tmp_path / 'both.pth')
+    match = load_backbone(MMDetResNet(18), tmp_path / 'both.pth')
+    assert (match.prefix, match.rivals) == ('left.', ['right.'])
+    assert "'right.' holds such a backbone too" in match.remarks()[0]
 
 
 def test_no_target_network(checkpoints):
@@ -86,7 +100,7 @@ def test_stock_pretrained_init_reads_training_checkpoint(checkpoints, online):
     init_cfg = dict(type='Pretrained', checkpoint=checkpoints['training'], prefix='backbone.')
     model = MMSegResNet(18, init_cfg=init_cfg)
     model.init_weights()
-    _assert_same_features(model, online)
+    assert_same_features(model, online)
 
 
 # What must not pass
@@ -194,71 +208,3 @@ def test_deeper_checkpoint_is_not_cut_silently(tmp_path):
 def test_deep_stem_is_named(stock, checkpoints):
     with pytest.raises(CheckpointError, match=r'missing: stem.0[\s\S]*deep_stem=False'):
         load_backbone(stock(18, deep_stem=True), checkpoints['training'])
-
-
-# Export
-
-
-@pytest.mark.parametrize('which', ['online', 'target'])
-def test_export(which, checkpoints, online, target, tmp_path):
-    source = online if which == 'online' else target
-    file = tmp_path / 'new' / 'vito.pth'
-    export_backbone(checkpoints['training'], file, which)
-    content = torch.load(file)
-    assert content['meta'] == {
-        'architecture': 'resnet18',
-        'source': checkpoints['training'],
-        'which': which,
-        'step': 30,
-    }
-    assert [p.name for p in file.parent.iterdir()] == ['vito.pth']
-
-    model = resnet18()
-    missing, unexpected = model.load_state_dict(content['state_dict'], strict=False)
-    assert (missing, unexpected) == (['fc.weight', 'fc.bias'], [])
-    again = export_backbone(file, tmp_path / 'again.pth')
-    assert again['meta'] == content['meta']
-    assert all(torch.equal(v, again['state_dict'][k]) for k, v in content['state_dict'].items())
-
-    in_mmdet = MMDetResNet(18)
-    assert load_backbone(in_mmdet, file).which == which
-    _assert_same_features(in_mmdet, source)
-
-
-def test_export_onto_itself_and_wrong_network(checkpoints, tmp_path):
-    file = tmp_path / 'vito.pth'
-    first = export_backbone(checkpoints['training'], file)
-    assert export_backbone(file, file)['meta'] == first['meta']
-    with pytest.raises(CheckpointError, match='exported from the online network'):
-        export_backbone(file, tmp_path / 'target.pth', which='target')
-    assert not (tmp_path / 'target.pth').exists()
-
-
-def test_export_refuses_half_a_resnet(tmp_path):
-    file = tmp_path / 'half.pth'
-    torch.save({k: v for k, v in resnet18().state_dict().items() if 'layer4' not in k}, file)
-    with pytest.raises(CheckpointError, match=r'no whole ResNet[\s\S]*missing: layer4'):
-        export_backbone(file, tmp_path / 'out.pth')
-
-
-# Tools
-
-TOOLS = Path(__file__).parents[2] / 'tools'
-CONFIG = str(Path(__file__).parents[2] / 'configs' / 'miniscenes' / 'seg_pascal.py')
-
-
-def _run_tool(monkeypatch, name, *args):
-    monkeypatch.setattr('sys.argv', [name, *map(str, args)])
-    runpy.run_path(str(TOOLS / name), run_name='__main__')
-
-
-def test_export_and_check_tools(checkpoints, tmp_path, monkeypatch, capsys):
-    file = tmp_path / 'vito.pth'
-    _run_tool(monkeypatch, 'export_checkpoint.py', checkpoints['training'], file)
-    _run_tool(monkeypatch, 'check_checkpoint.py', CONFIG, file)
-    assert 'complete: 120/120 keys' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r'NOT complete\. There is no checkpoint'):
-        _run_tool(monkeypatch, 'check_checkpoint.py', CONFIG, tmp_path / 'gone.pth')
-    args = (checkpoints['mmpretrain'], tmp_path / 'x.pth', '--which', 'target')
-    with pytest.raises(SystemExit, match='no target network'):
-        _run_tool(monkeypatch, 'export_checkpoint.py', *args)

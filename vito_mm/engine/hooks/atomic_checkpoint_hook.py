@@ -6,7 +6,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from vito_mm.atomic import rename_durably, written_aside
+from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import HOOKS
+from vito_mm.transfer.settings import preprocessing_of
 
 UNFINISHED = '.tmp'
 """Ending of the name of a checkpoint that is being written."""
@@ -48,6 +50,10 @@ class AtomicCheckpointHook(CheckpointHook):
         return '://' not in str(self.out_dir)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        preprocessor = getattr(unwrap(runner.model), 'data_preprocessor', None)
+        if preprocessor is not None:
+            # Whoever uses the weights has to do the same to his images.
+            meta = dict(meta, preprocessing=preprocessing_of(preprocessor))
         if not self._is_local():
             super()._save_checkpoint_with_step(runner, step, meta)
             return

@@ -3,14 +3,18 @@
 import importlib
 import logging
 import sys
+import weakref
 from functools import cache
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from vito_mm.registry import MODELS
 from vito_mm.transfer.checkpoint import load_backbone
+from vito_mm.transfer.settings import settings_remarks
 
 LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
 """Packages whose ResNet VITOResNet can be."""
@@ -23,12 +27,16 @@ class VITOResNet:
     In mmseg's scope it is ``mmseg.models.ResNet``, in mmdet's and mmpretrain's likewise, so every
     keyword of the stock class works and ``isinstance`` holds. ``init_weights`` (called by MMEngine
     before training, not before testing) fills it from the checkpoint, which must cover every
-    parameter and buffer.
+    parameter and buffer of a plain ResNet; what the config adds (offsets of deformable
+    convolutions, plugins) is named and keeps its own initialisation.
 
     Nothing is frozen and batch norm is trained unless the config says otherwise: frozen stages
     cost self-supervised weights about 2 AP on COCO (DenseCL #7). Other pre-trained weights named
     by the base config (``pretrained``, ``init_cfg`` of type Pretrained) are dropped with a warning
-    when ``checkpoint`` is given.
+    when ``checkpoint`` is given. It also warns, when the weights are loaded, of settings with which
+    they are wasted or compute something else (frozen parts, ``style='caffe'``, input in another
+    colour order or scale; see :func:`vito_mm.transfer.settings.settings_remarks`), and when they
+    are replaced afterwards (``load_from``).
 
     Args:
         *args: Positional arguments of the stock ResNet.
@@ -66,11 +74,12 @@ class VITOResNet:
         kwargs.setdefault('norm_eval', False)
         if checkpoint is not None:
             kwargs = _without_other_weights(kwargs)
-            _warn_of_frozen_parts(kwargs)
+            _remember_parents()
         super().__init__(*args, **kwargs)
         self.checkpoint = checkpoint
         self.which = which
         self.allow_partial = allow_partial
+        self._holds_checkpoint = False
 
     def __reduce__(self) -> tuple:
         # The class is made at run time, so pickle cannot find it by name.
@@ -81,7 +90,21 @@ class VITOResNet:
         is_first = not self.is_init
         super().init_weights()
         if is_first and self.checkpoint is not None:
-            load_backbone(self, self.checkpoint, self.which, self.allow_partial)
+            match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
+            self._holds_checkpoint = True
+            for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
+                _warn(remark)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # Called on any way of loading, PyTorch's and MMEngine's.
+        if self._holds_checkpoint and f'{prefix}conv1.weight' in state_dict:
+            _warn(
+                f'other weights replace those of {self.checkpoint}. That is right when a run is '
+                'resumed or tested; if it is not, look for load_from= in the config, or for an '
+                'init_cfg of type Pretrained around the backbone'
+            )
+            self._holds_checkpoint = False
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 @cache
@@ -146,19 +169,35 @@ def _is_pretrained(cfg: dict) -> bool:
     return kind == 'Pretrained' or getattr(kind, '__name__', '') == 'PretrainedInit'
 
 
-def _warn_of_frozen_parts(kwargs: dict[str, Any]) -> None:
-    frozen = []
-    if kwargs.get('frozen_stages', -1) >= 0:
-        frozen.append(f'frozen_stages={kwargs["frozen_stages"]}')
-    if kwargs['norm_eval']:
-        frozen.append('norm_eval=True')
-    if not (kwargs.get('norm_cfg') or {}).get('requires_grad', True):
-        frozen.append('norm_cfg.requires_grad=False')
-    if frozen:
-        print_log(
-            f'VITOResNet: the config keeps {", ".join(frozen)}, which suits supervised weights and '
-            'costs self-supervised ones (about 2 AP on COCO, DenseCL #7). Recommended: '
-            'frozen_stages=-1, norm_eval=False, norm_cfg.requires_grad=True.',
-            'current',
-            logging.WARNING,
-        )
+_PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.ref]' = weakref.WeakKeyDictionary()
+"""The module that a backbone, or a module around one, was assigned to."""
+
+
+@cache
+def _remember_parents() -> None:
+    """From now on know which model a VITOResNet stands in: a module does not know that by itself.
+
+    What its data preprocessor feeds it decides whether the weights mean anything.
+    """
+
+    def remember(parent: nn.Module, name: str, child: nn.Module | None) -> None:
+        if isinstance(child, VITOResNet) or _stands_around_one(child):
+            _PARENTS[child] = weakref.ref(parent)
+
+    register_module_module_registration_hook(remember)
+
+
+def _stands_around_one(module: nn.Module | None) -> bool:
+    return module is not None and any(parent() is module for parent in _PARENTS.values())
+
+
+def _preprocessor_around(module: nn.Module) -> nn.Module | None:
+    """The data preprocessor of the nearest model around a backbone, None if there is none."""
+    while (reference := _PARENTS.get(module)) is not None and (module := reference()) is not None:
+        if (preprocessor := getattr(module, 'data_preprocessor', None)) is not None:
+            return preprocessor
+    return None
+
+
+def _warn(text: str) -> None:
+    print_log(f'VITOResNet: {text}.', 'current', logging.WARNING)

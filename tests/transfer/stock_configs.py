@@ -1,0 +1,79 @@
+"""The stock configs of the installed mmdet and mmseg, with VITOResNet put into them."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+from vito_mm.models.backbones import VITOResNet
+from vito_mm.transfer.config_check import RESNETS
+
+
+def stock_files(library: str) -> list[Path]:
+    """All configs that ``mim`` finds in a library."""
+    folder = Path(import_module(library).__file__).parent / '.mim' / 'configs'
+    return sorted(f for f in folder.rglob('*.py') if '_base_' not in f.parts)
+
+
+def resnets(part, place: str = 'model') -> Iterator[tuple[str, dict]]:
+    """Every ResNet-18 to 152 of a model by its place."""
+    if isinstance(part, dict):
+        kind = str(part.get('type', '')).rpartition('.')[2]
+        if kind in RESNETS and 'depth' in part:
+            yield place, part
+        for key, value in part.items():
+            yield from resnets(value, f'{place}.{key}')
+    elif isinstance(part, (list, tuple)):
+        for index, value in enumerate(part):
+            yield from resnets(value, f'{place}.{index}')
+
+
+def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[Path, str] | None:
+    """Write the config that a user would: the stock one as base, and the backbone changed.
+
+    Returns:
+        tuple | None: The new config and the place of the backbone; None without a ResNet.
+    """
+    base = Config.fromfile(file)
+    found = next(resnets(base.get('model')), None)
+    if found is None:
+        return None
+    place, backbone = found
+    change = f"dict(type='VITOResNet', checkpoint={str(checkpoints[backbone['depth']])!r})"
+    for name in reversed(place.split('.')[1:]):
+        change = f'dict({name}={change})'
+    new = folder / f'{file.stem}.py'
+    new.write_text(
+        f'_base_ = {str(file)!r}\n'
+        "custom_imports = dict(imports=['vito_mm'], allow_failed_imports=False)\n"
+        f'model = {change}\n'
+    )
+    return new, place
+
+
+def first_difference(config: Path, place: str, weights: dict[str, torch.Tensor]) -> str | None:
+    """Build and initialise the whole model as a runner does; the first key that is not loaded."""
+    cfg = Config.fromfile(config)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        init_default_scope(cfg.default_scope)
+        MMLogger.get_current_instance().setLevel('ERROR')
+        model_config = cfg.model
+        if cfg.get('data_preprocessor'):  # as MMEngine's Runner.build_model
+            model_config.setdefault('data_preprocessor', cfg.data_preprocessor)
+        model = MODELS.build(model_config)
+        model.init_weights()
+    backbones = [module for module in model.modules() if isinstance(module, VITOResNet)]
+    if not backbones:
+        return f'no VITOResNet in the model, for {place}'
+    loaded = backbones[0].state_dict()
+    stages = {key.split('.')[0] for key in loaded}
+    for key, value in weights.items():
+        if key.split('.')[0] in stages and not (
+            key in loaded and torch.equal(loaded[key], value.to(loaded[key].dtype))
+        ):
+            return key
+    return None
