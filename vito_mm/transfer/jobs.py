@@ -229,31 +229,30 @@ def remaining_seconds(
     for job in done:
         if job.status == 0 and job.log_start == 0:  # not the rest of a resumed run
             measured.setdefault(job.kind, []).append(job.seconds)
-    left = []
+    left: list[tuple[Job, float, float | None]] = []  # job, part to come, seconds where known
     for job, elapsed in running:
         fraction = job.fraction() or 0.0
         # A resumed run begins in the middle, and every run with a start that is no training.
         if fraction and job.first_seen is None:
             job.first_seen = fraction, elapsed
         first, since = job.first_seen or (0.0, 0.0)
+        seconds = None
         if fraction > first > 0:
             rate = (elapsed - since) / (fraction - first)
-            left.append(rate * (1 - fraction))
+            seconds = rate * (1 - fraction)
             measured.setdefault(job.kind, []).append(rate + since * (job.log_start == 0))
-        else:
-            left.append((1 - fraction, job))
+        left.append((job, 1 - fraction, seconds))
+    left += [(job, 1.0, None) for job in waiting]
     total = {kind: sum(values) / len(values) for kind, values in measured.items()}
-    to_come = [(1.0, job) for job in waiting]
-    known: list[float] = []
-    for entry in [*left, *to_come]:
-        if isinstance(entry, tuple):
-            part, job = entry
-            seconds = total.get(job.kind, job.expected)
-            if seconds is None:
+    times = []
+    for job, part, seconds in left:
+        if seconds is None:
+            whole = total.get(job.kind, job.expected)
+            if whole is None:
                 return None
-            entry = part * seconds
-        known.append(entry)
-    return max([sum(known) / at_once, *known], default=0.0)
+            seconds = part * whole
+        times.append(seconds)
+    return max([sum(times) / at_once, *times], default=0.0)
 
 
 def await_end(work_dir: Path, name: str) -> None:
@@ -266,7 +265,7 @@ def await_end(work_dir: Path, name: str) -> None:
     Raises:
         JobError: If one does not end in time.
     """
-    lock = os.open(work_dir / 'running.lock', os.O_RDWR | os.O_CREAT)
+    lock = os.open(work_dir / 'running.lock', os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(lock, name, work_dir)
     finally:
@@ -302,7 +301,7 @@ def _describe(
     states = ', '.join(f'{job.name} {job.progress()}' for job, _ in running)
     counts = f'{len(done)} done, {len(running) + len(waiting)} left'
     left = remaining_seconds(running, waiting, done, at_once)
-    return f'{states}; {counts}' + ('' if left is None else f', about {duration(left)} to go')
+    return f'{states}; {counts}' + (f', about {duration(left)} to go' if left else '')
 
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
@@ -315,7 +314,7 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
             if os.getppid() != parent:  # it died in between
                 os._exit(1)
 
-    lock = os.open(job.work_dir / 'running.lock', os.O_RDWR | os.O_CREAT)
+    lock = os.open(job.work_dir / 'running.lock', os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(lock, job.name, job.work_dir)
         with job.log.open('a') as log:

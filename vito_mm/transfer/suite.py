@@ -1,14 +1,10 @@
 """The transfer suite: many fine-tuning runs through the stock runners, and their state."""
 
 import fcntl
-import hashlib
-import json
 import os
 import shlex
 import shutil
 import signal
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +12,13 @@ from typing import Any
 
 from .jobs import Job, JobError, await_end, duration, run_jobs, say
 from .run_folder import last_checkpoint
+from .suite_commands import environment, evaluation_command, training_command
+from .suite_estimate import estimates, print_plan
 from .suite_options import SuiteOptions
-from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, significant
+from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes
 from .suite_state import (
     belongs_elsewhere,
+    difference,
     diverged_at,
     final_metrics,
     finish_shrinking,
@@ -46,7 +45,7 @@ class SuiteError(RuntimeError):
     """The suite cannot go on; the message says why and what to do."""
 
 
-class _Interrupted(BaseException):
+class Interrupted(BaseException):
     """A signal to end; its only argument is the signal."""
 
 
@@ -73,22 +72,29 @@ def run_suite(
         SuiteError: If another suite works in the folder.
         JobError: If the timed steps fail, or an orphan of an earlier call cannot be ended.
     """
-    plan = make_plan(options)
-    _check_work_dir(plan)
-    if dry_run and not estimate:
-        _print_plan(plan, {})
-        return 0
-    options.work_dir.mkdir(parents=True, exist_ok=True)
-    with _only_suite(options.work_dir):
-        _print_plan(plan, _estimates(plan) if estimate else {})
-        if dry_run:
-            return 0
-        write_json(options.work_dir / 'suite.json', dict(protocol=options.protocol))
-        suite = _Suite(plan, command)
-        status = suite.run()
-        report(options.work_dir, command, plan)
-        suite.print_end()
-        return status
+    try:
+        with _signals_interrupt():
+            plan = make_plan(options)
+            _check_work_dir(plan)
+            if dry_run and not estimate:
+                print_plan(plan, {})
+                return 0
+            options.work_dir.mkdir(parents=True, exist_ok=True)
+            with _only_suite(options.work_dir):
+                print_plan(plan, estimates(plan) if estimate else {})
+                return 0 if dry_run else _run(plan, command)
+    except Interrupted as interrupt:
+        return 128 + interrupt.args[0]
+
+
+def _run(plan: Plan, command: str) -> int:
+    """Run a plan and report; returns the exit status."""
+    write_json(plan.options.work_dir / 'suite.json', dict(protocol=plan.options.protocol))
+    suite = _Suite(plan, command)
+    status = suite.run()
+    report(plan.options.work_dir, command, plan)
+    suite.print_end()
+    return status
 
 
 def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
@@ -176,7 +182,7 @@ class _Suite:
                     on_end=self._ended,
                     may_start=self._has_room,
                 )
-        except _Interrupted as interrupt:
+        except Interrupted as interrupt:
             number = interrupt.args[0]
             self.stopped = f'ended by {signal.Signals(number).name}'
             return 128 + number
@@ -197,12 +203,12 @@ class _Suite:
         self.planned[planned.name] = planned
         return Job(
             planned.name,
-            train_command(self.options, planned),
+            training_command(self.options, planned),
             planned.run.work_dir,
             planned.max_epochs,
             kind=planned.run.task.name,
             expected=self.plan.seconds.get(planned.run.task.name),
-            environment=_environment(self.options),
+            environment=environment(self.options),
         )
 
     def _has_room(self) -> bool:
@@ -246,7 +252,7 @@ class _Suite:
                 return False
             # It was killed while it evaluated, and resuming from the end evaluates nothing.
             self.testing.add(job.name)
-            job.command = test_command(self.options, planned, checkpoint)
+            job.command = evaluation_command(self.options, planned, checkpoint)
             return True
         metrics, note = found
         score = metrics[task.metric] * task.scale
@@ -308,69 +314,6 @@ class _Suite:
         say(f'  FAILED {job.name}: {message}' + (f'\n  The end of {job.log}:\n{end}' * bool(end)))
 
 
-def train_command(options: SuiteOptions, planned: PlannedRun) -> list[str]:
-    """The command of a run, as a user would type it.
-
-    Args:
-        options (SuiteOptions): Launcher, GPUs and where the tools are.
-        planned (PlannedRun): The run.
-
-    Returns:
-        list[str]: Command and arguments.
-    """
-    tools, folder = options.repo / 'tools', str(planned.run.work_dir)
-    config, rest = str(planned.config), planned.arguments()
-    if options.launcher == 'slurm':
-        words = [options.partition, 'vito_transfer', config, folder]
-        return ['bash', str(tools / 'slurm_train.sh'), *words, *rest]
-    rest = ['--work-dir', folder, *rest]
-    if options.gpus_per_run > 1:
-        script = str(tools / 'dist_train.sh')
-        return ['bash', script, config, str(options.gpus_per_run), *rest]
-    return [sys.executable, str(tools / 'train.py'), config, *rest]
-
-
-def test_command(options: SuiteOptions, planned: PlannedRun, checkpoint: Path) -> list[str]:
-    """The command that evaluates the last checkpoint of a run.
-
-    Args:
-        options (SuiteOptions): Launcher, GPUs and where the tools are.
-        planned (PlannedRun): The run.
-        checkpoint (Path): Its last checkpoint.
-
-    Returns:
-        list[str]: Command and arguments.
-    """
-    tools = options.repo / 'tools'
-    words = [str(planned.config), str(checkpoint)]
-    rest = ['--work-dir', str(planned.run.work_dir), *planned.arguments()[1:]]  # no --resume
-    if options.launcher != 'slurm' and options.gpus_per_run > 1:
-        script = str(tools / 'dist_test.sh')
-        return ['bash', script, *words, str(options.gpus_per_run), *rest]
-    return [*_srun(options), sys.executable, str(tools / 'test.py'), *words, *rest]
-
-
-def _srun(options: SuiteOptions) -> list[str]:
-    """In front of a command on one GPU under Slurm."""
-    if options.launcher != 'slurm':
-        return []
-    words = [f'--partition={options.partition}', '--gres=gpu:1', '--ntasks=1']
-    return ['srun', *words, *shlex.split(options.srun_args)]
-
-
-def _environment(options: SuiteOptions) -> dict[str, str]:
-    """Variables that the shell scripts of ``tools`` read."""
-    if options.launcher == 'slurm':
-        gpus = options.gpus_per_run
-        return {
-            'PYTHON': sys.executable,
-            'GPUS': str(gpus),
-            'GPUS_PER_NODE': os.environ.get('GPUS_PER_NODE', str(min(8, gpus))),
-            'SRUN_ARGS': options.srun_args,
-        }
-    return {'PYTHON': sys.executable} if options.gpus_per_run > 1 else {}
-
-
 def _check_work_dir(plan: Plan) -> None:
     """Refuse to mix runs that cannot be compared."""
     options, problems = plan.options, []
@@ -382,99 +325,15 @@ def _check_work_dir(plan: Plan) -> None:
         )
     others = [planned for planned in plan.runs if belongs_elsewhere(planned)]
     if others and not options.redo:
-        shown = ', '.join(planned.name for planned in others[:4])
-        more = f' and {len(others) - 4} more' if len(others) > 4 else ''
+        shown = ''.join(f'\n  {p.name}: {difference(p)}' for p in others[:4])
+        more = f'\n  and {len(others) - 4} more' if len(others) > 4 else ''
         problems.append(
-            f'{len(others)} run(s) in {options.work_dir} belong to another config or another '
-            f'content of the checkpoint: {shown}{more}. Choose another --work-dir or another label '
-            '(label=FILE), or start them anew with --redo'
+            f'{len(others)} run(s) in {options.work_dir} were made with another config or another '
+            f'content of the checkpoint:{shown}{more}\nChoose another --work-dir or another '
+            'label (label=FILE), or start them anew with --redo'
         )
     if problems:
         raise PlanError(problems)
-
-
-def _estimates(plan: Plan) -> dict[str, dict[str, float]]:
-    """Timed steps of each task that has runs to do, from an earlier call where nothing changed."""
-    import torch
-
-    options = plan.options
-    file = options.work_dir / 'estimates.json'
-    known = read_json(file) or {}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    found: dict[str, Any] = {}
-    for name in plan.configs:
-        todo = [p for p in plan.runs if p.run.task.name == name and not is_finished(p.run.work_dir)]
-        if not todo:
-            continue
-        batch = todo[0].settings['train_dataloader.batch_size']
-        facts = [significant(plan.configs[name]), batch, device, plan.threads]
-        text = json.dumps(facts, sort_keys=True, default=str)
-        key = f'{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
-        if key not in known:
-            say(f'Timing some steps of {name} ...')
-            folder = options.work_dir / 'estimates' / name
-            settings = todo[0].settings | {'model.backbone.checkpoint': 'None'}
-            result = folder / 'result.json'
-            words = ['-m', 'vito_mm.transfer.timing', str(todo[0].config)]
-            words += ['--result', str(result.absolute()), '--started', f'{time.time()}']
-            words += ['--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
-            job = Job(f'timing of {name}', [*_srun(options), sys.executable, *words], folder)
-            with _signals_interrupt():
-                run_jobs([job], 1, plan.threads, plan.places[:1])
-            known[key] = read_json(result)
-            write_json(file, known)
-        found[name] = known[key]
-        plan.seconds[name] = known[key]['seconds']
-    return found
-
-
-def _print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
-    options = plan.options
-    for remark in plan.remarks:
-        say(f'Note: {remark}')
-    say(f'Transfer suite, protocol {options.protocol}, in {options.work_dir}')
-    header = ['task', 'config', 'runs', 'finished', 'to do', 'one run', 'all']
-    rows, total = [header], 0.0
-    for name, cfg in plan.configs.items():
-        runs = [planned for planned in plan.runs if planned.run.task.name == name]
-        finished = sum(is_finished(planned.run.work_dir) for planned in runs)
-        todo = len(runs) - finished
-        config = str(Path(cfg.filename or runs[0].config).relative_to(options.repo / 'configs'))
-        times = ['-', '-']
-        if name in estimates:
-            seconds = estimates[name]['seconds']
-            times = [duration(seconds), duration(seconds * todo)]
-            total += seconds * todo
-        rows.append([name, config, *map(str, (len(runs), finished, todo)), *times])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say(f'  {"  ".join(cells)}'.rstrip())
-    first = plan.runs[0].run
-    counts = [
-        (len({p.run.label for p in plan.runs}), 'checkpoint'),
-        (len(plan.configs), 'task'),
-        (len({p.run.settings for p in plan.runs}), 'setting'),
-        (options.seeds, 'seed'),
-    ]
-    grid = ' x '.join(f'{count} {name}{"s" * (count != 1)}' for count, name in counts)
-    slots = len(plan.places)
-    say(f'  {grid} = {len(plan.runs)} runs, {slots} at a time, {plan.threads} threads each')
-    if first.settings:
-        say(f'  sweep: {" ".join(options.sweep)}')
-    for name, found in estimates.items():
-        say(
-            f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
-            f'{found["evaluations"]} evaluations of {found["evaluation_steps"]} batches of '
-            f'{1000 * found["evaluation_step"]:.0f} ms, start {found["start"]:.0f} s'
-        )
-    if estimates:
-        say(
-            f'  ESTIMATE: {duration(total)} in all, {duration(total / slots)} with {slots} at a '
-            'time. From a few steps alone on '
-            + ('one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU')
-            + '; what metrics and checkpoints take is not in it.'
-        )
 
 
 @contextmanager
@@ -503,7 +362,7 @@ def _signals_interrupt() -> Iterator[None]:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         say(f'\n{signal.Signals(number).name}: ending the runs ...')
-        raise _Interrupted(number)
+        raise Interrupted(number)
 
     before = {each: signal.signal(each, interrupt) for each in _SIGNALS}
     try:

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,20 +85,26 @@ def data_problems(cfg: Config, task: Task) -> list[str]:
         task (Task): The task.
 
     Returns:
-        list[str]: A problem each; the last says how to name another folder.
+        list[str]: Problems; the last says how to name another folder.
     """
     problems = []
-    for loader in _LOADERS:
+    leaves = [leaf for loader in _LOADERS for leaf in _leaves(cfg[loader].dataset)]
+    roots = {leaf.get('data_root') or '' for leaf in leaves} - {''}
+    problems += [
+        f'{task.title}: there is no data folder {root}'
+        for root in sorted(filter(_is_missing, roots))
+    ]
+    for loader in _LOADERS if not problems else ():  # one line says it all
         for dataset in _leaves(cfg[loader].dataset):
             problems += _missing_of(dataset, f'{task.title}, {loader.split("_")[0]}')
-    for evaluator in _as_list(cfg.get('val_evaluator')):
+    for evaluator in _as_list(cfg.get('val_evaluator')) if not problems else ():
         if (file := evaluator.get('ann_file')) and _is_missing(file):
             problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))
     if problems:
-        problems.append(
-            f'{task.title}: data elsewhere is named by --data {task.name}=FOLDER, which takes the '
-            f'place of {_root_of(cfg)}, or key by key by --cfg-options {task.name}:KEY=VALUE'
+        problems[-1] += (
+            f'. Data elsewhere: --data {task.name}=FOLDER in the place of {_root_of(cfg)}, or key '
+            f'by key --cfg-options {task.name}:KEY=VALUE'
         )
     return problems
 
@@ -167,7 +174,8 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings(action='ignore'):
+            yield
     finally:
         logger.setLevel(level)
 

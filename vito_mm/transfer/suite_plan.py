@@ -24,6 +24,7 @@ from .suite_checks import (
     quiet,
 )
 from .suite_options import (
+    RANDOM,
     SHORT_KEYS,
     SuiteOptions,
     content_hash,
@@ -57,7 +58,7 @@ class PlanError(RuntimeError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
-        listing = ''.join(f'\n  - {problem}' for problem in self.problems)
+        listing = ''.join('\n  - ' + text.replace('\n', '\n    ') for text in self.problems)
         super().__init__(f'{len(self.problems)} problem(s), nothing was started:{listing}')
 
 
@@ -69,7 +70,9 @@ class PlannedRun:
         run (Run): The run.
         config (Path): Config file.
         settings (dict[str, str]): What ``--cfg-options`` gets, as text by key.
-        fingerprint (str): Hash of the resolved config and of the checkpoint's content.
+        fingerprint (str): Hash of the resolved config, the checkpoint's content and the seed.
+        checkpoint_sha256 (str): Hash of the checkpoint's content alone.
+        identity (dict): What of the resolved config goes into the fingerprint.
         max_epochs (int): Epochs of an epoch-based config, else 1.
     """
 
@@ -77,7 +80,9 @@ class PlannedRun:
     config: Path
     settings: dict[str, str]
     fingerprint: str
-    max_epochs: int
+    checkpoint_sha256: str = RANDOM
+    identity: dict = field(default_factory=dict, repr=False)
+    max_epochs: int = 1
 
     @property
     def name(self) -> str:
@@ -142,6 +147,7 @@ class _Planner:
         self.options = options
         self.plan = Plan(options)
         self.problems: list[str] = []
+        self.unfit: dict[tuple[str, str], list[str]] = {}
 
     def lay_out(self) -> None:
         options = self.options
@@ -168,6 +174,8 @@ class _Planner:
             tuple(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())
         ]
         by_task = [self._runs_of(task, labelled, hashes, points) for task in tasks]
+        for (label, error), titles in self.unfit.items():
+            self.problems.append(f'checkpoint {label} for {", ".join(titles)}: {error}')
         # Seed by seed, so that a first comparison is there early.
         self.plan.runs = sorted(itertools.chain(*by_task), key=lambda planned: planned.run.seed)
         if not self.problems:
@@ -266,7 +274,7 @@ class _Planner:
             return []
         self.plan.configs[task.name] = base
         swept = dict.fromkeys(SHORT_KEYS.get(name, name) for name, _ in points[0])
-        before = len(self.problems)
+        before = len(self.problems) + len(self.unfit)
         self.problems += key_problems(base, list(swept), config.name)
         self.problems += [
             f'--sweep {key}: --cfg-options sets it as well' for key in swept if key in settings
@@ -275,7 +283,7 @@ class _Planner:
         self.problems += class_problems(base, task)
         launch = self._launch_settings(task, base, config)
         self._check_checkpoints(task, base, labelled)
-        if len(self.problems) > before or launch is None:
+        if len(self.problems) + len(self.unfit) > before or launch is None:
             return []
         self.plan.run_bytes[task.name] = checkpoint_bytes(base)
 
@@ -286,14 +294,15 @@ class _Planner:
             cfg = Config(base.to_dict())
             cfg.merge_from_dict(values)
             pairs = tuple(zip((name for name, _ in point), values.values(), strict=True))
-            text = json.dumps(significant(cfg), sort_keys=True, default=str)
+            identity = significant(cfg)
+            text = json.dumps(identity, sort_keys=True, default=str)
             for (label, file), seed in itertools.product(
                 labelled.items(), range(self.options.seeds)
             ):
                 if label not in hashes:
                     continue
                 parts = (task.name, folder_name(label), settings_name(pairs), f'seed{seed}')
-                identity = f'{text}\n{hashes[label]}\n{seed}'
+                known = f'{text}\n{hashes[label]}\n{seed}'
                 own = {
                     'model.backbone.checkpoint': str(file.absolute() if file else None),
                     'randomness.seed': str(seed),
@@ -303,7 +312,9 @@ class _Planner:
                         Run(task, label, file, pairs, seed, self._runs_dir.joinpath(*parts)),
                         config,
                         settings | chosen | own | launch,
-                        hashlib.sha256(identity.encode()).hexdigest(),
+                        hashlib.sha256(known.encode()).hexdigest(),
+                        hashes[label],
+                        identity,
                         cfg.train_cfg.get('max_epochs', 1),
                     )
                 )
@@ -386,7 +397,7 @@ class _Planner:
                 with quiet():
                     check = check_config(cfg, str(file))
             except CheckpointError as error:
-                self.problems.append(f'{task.title} from {label}: {error}')
+                self.unfit.setdefault((label, str(error)), []).append(task.title)
             else:
                 found = (f'{label}: {text}' for text in getattr(check, 'remarks', ()))
                 self.plan.remarks += [text for text in found if text not in self.plan.remarks]

@@ -8,15 +8,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vito_mm.atomic import written_aside
 
-from .run_folder import last_checkpoint, scalars
-from .suite_plan import PlannedRun
+from .run_folder import dumped_config, last_checkpoint, scalars
+from .suite_plan import PlannedRun, significant
 from .tasks import TASKS, Outcome, Run
 
 PACKAGES = ('vito_mm', 'torch', 'mmengine', 'mmcv', 'mmsegmentation', 'mmdet', 'numpy')
@@ -77,6 +77,29 @@ def belongs_elsewhere(planned: PlannedRun) -> bool:
     return worth_keeping and (record or {}).get('fingerprint') != planned.fingerprint
 
 
+def difference(planned: PlannedRun) -> str:
+    """How a run's folder differs from what is wanted, for people.
+
+    Args:
+        planned (PlannedRun): The run that is wanted.
+
+    Returns:
+        str: The checkpoint, or some keys of the config with their values there and here.
+    """
+    folder = planned.run.work_dir
+    record = read_json(folder / 'run.json') or {}
+    if record.get('checkpoint_sha256') != planned.checkpoint_sha256:
+        return f'{record.get("checkpoint") or "random weights"} had another content'
+    try:
+        there = dict(_flat(significant(dumped_config(folder))))
+    except Exception:  # any config file of a broken run; it only explains a refusal
+        return 'another config'
+    here = dict(_flat(planned.identity))
+    keys = [key for key in there | here if there.get(key) != here.get(key)]
+    shown = ', '.join(f'{key} {there.get(key)} -> {here.get(key)}' for key in keys[:3])
+    return (shown or 'another config') + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')
+
+
 def note_start(planned: PlannedRun, protocol: str, command: str) -> None:
     """Write down what is started.
 
@@ -96,6 +119,7 @@ def note_start(planned: PlannedRun, protocol: str, command: str) -> None:
         seed=run.seed,
         protocol=protocol,
         fingerprint=planned.fingerprint,
+        checkpoint_sha256=planned.checkpoint_sha256,
         command=command,
         folder=os.getcwd(),
         seconds=seconds,
@@ -269,6 +293,16 @@ def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
         for key, value in line.items()
         if isinstance(value, (int, float)) and key not in _NO_METRICS
     }
+
+
+def _flat(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+    """Values of a config by key with dots; tuples and lists are alike."""
+    if isinstance(node, (Mapping, list, tuple)):
+        pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for name, value in pairs:
+            yield from _flat(value, f'{key}.{name}'.lstrip('.'))
+    else:
+        yield key, node
 
 
 def _versions() -> dict[str, str]:
