@@ -18,7 +18,7 @@ def main() -> None:
     if not cfg.get('test_dataloader'):
         raise SystemExit(
             f'{args.config} has no test_dataloader: pre-training has nothing to test. Evaluate its '
-            'checkpoint by fine-tuning (configs/seg, configs/det) or tools/knn_probe.py'
+            'checkpoint by fine-tuning (configs/seg, configs/det) or tools/probe.py'
         )
     cfg.load_from = args.checkpoint
     build_runner(cfg).test()

@@ -1,0 +1,137 @@
+"""tools/probe.py and what the documentation tells about it, as users type it."""
+
+import json
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import REPO
+from tests.tools.test_train import shell
+from tests.transfer.image_folders import write_classes
+from tests.transfer.segmentation_world import write_world
+from vito_mm.transfer.frozen_features import frozen_resnet
+
+PAGES = ('README.md', 'docs/frozen_probes.md')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp('images'), ['dark', 'grey', 'light'])
+
+
+@pytest.fixture
+def probe(monkeypatch, capsys):
+    """Runs the script in this process; returns what it prints as results."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, 'argv', ['tools/probe.py', *map(str, words)])
+        runpy.run_path(str(REPO / 'tools/probe.py'), run_name='__main__')
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows_of(table):
+    """Cells of a Markdown table whose columns must be aligned."""
+    lines = table.splitlines()
+    assert len({len(line) for line in lines}) == 1, table
+    assert len({tuple(m.start() for m in re.finditer(r'\|', line)) for line in lines}) == 1, table
+    header, marks, *rows = ([c.strip() for c in line.strip('|').split('|')] for line in lines)
+    assert all(set(mark) <= set('-:') for mark in marks)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
+    file = tmp_path / 'a.pth'
+    torch.save({'state_dict': frozen_resnet(None, 18, seed=5).state_dict()}, file)
+    run = shell(
+        *(sys.executable, 'tools/probe.py', 'linear', 'random', file, '--data', folder),
+        *('--depth', '18', '--image-size', '32', '--out', tmp_path / 'new/found.json'),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    rows = rows_of(run.stdout)
+    assert [row['checkpoint'] for row in rows] == ['random', str(file)]
+    assert list(rows[0]) == ['checkpoint', 'top-1', 'L2', 'seconds']
+    found = json.loads((tmp_path / 'new/found.json').read_text())
+    assert (found['probe'], found['settings']['image_size']) == ('linear', 32)
+    for row, result in zip(rows, found['results'], strict=True):
+        assert row['top-1'] == f'{result["top-1"]:.1f}'
+        assert result['top-1'] > 60
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['found.json']
+
+
+def test_the_same_weights_give_the_same_row(folder, tmp_path, probe):
+    torch.save(frozen_resnet(None, 18, seed=3).state_dict(), tmp_path / 'a.pth')
+    options = ('--data', folder, '--depth', 18, '--image-size', 32, '--seed', 3, '--workers', 0)
+    rows = rows_of(probe('knn', 'random', tmp_path / 'a.pth', *options, '--k', 3))
+    assert rows[0]['top-1'] == rows[1]['top-1']
+
+
+def test_segmentation_of_two_networks(tmp_path, probe):
+    config = write_world(tmp_path / 'world')
+    out = probe(
+        *('segment', 'random', 'random', '--config', config, '--steps', 12, '--lr', 0.02),
+        *('--batch-size', 8, '--work-dir', tmp_path / 'runs', '--out', tmp_path / 'found.json'),
+        *('--cfg-options', 'val_dataloader.batch_size=2'),
+    )
+    rows = rows_of(out)
+    assert list(rows[0]) == ['checkpoint', 'mIoU', 'aAcc', 'mAcc', 'seconds']
+    assert rows[0]['mIoU'] == rows[1]['mIoU']
+    assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['random', 'random-2']
+    for name in ('random', 'random-2'):
+        assert (tmp_path / 'runs' / name / 'iter_12.pth').is_file()
+        assert (tmp_path / 'runs' / name / 'psp.py').is_file()
+        assert len(list((tmp_path / 'runs' / name).glob('*/vis_data/scalars.json'))) == 1
+    settings = json.loads((tmp_path / 'found.json').read_text())['settings']
+    assert settings['cfg_options'] == {'val_dataloader.batch_size': 2}
+
+
+def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):
+    resnet = tmp_path / 'r18.pth'
+    torch.save(frozen_resnet(None, 18).state_dict(), resnet)
+    images = ('--data', folder, '--depth', 18, '--image-size', 32)
+    for words, message in (
+        (('knn', 'random', tmp_path / 'gone.pth', *images), r'gone\.pth'),
+        (('linear', 'random', resnet, '--data', folder), '--depth is 50'),
+        (('knn', 'random', '--data', tmp_path / 'gone'), r'no folder .*gone/train'),
+        (('segment', 'random', '--config', 'gone.py'), 'no config file gone.py'),
+    ):
+        with pytest.raises(SystemExit, match=message) as caught:
+            probe(*words, '--out', tmp_path / 'found.json')
+        assert str(caught.value).startswith(f'tools/probe.py {words[0]}: ')
+    assert not (tmp_path / 'found.json').exists()
+
+
+@pytest.mark.parametrize('option', [('--k', '0'), ('--workers', '-1'), ('--batch-size', 'x')])
+def test_senseless_numbers_are_refused(folder, probe, option, capsys):
+    with pytest.raises(SystemExit):
+        probe('knn', 'random', '--data', folder, *option)
+    assert option[0] in capsys.readouterr().err
+
+
+def commands(page):
+    """Indented lines that run the probe, without their comments."""
+    text = (REPO / page).read_text()
+    found = re.findall(r'^    python tools/probe\.py (.*)$', text, re.M)
+    return [shlex.split(line, comments=True) for line in found]
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_documented_commands_run(page, folder, tmp_path, probe, monkeypatch):
+    """Those of segmentation up to the data set, which is not there."""
+    monkeypatch.chdir(tmp_path)
+    found = commands(page)
+    assert found
+    for words in found:
+        words = ['random' if 'CHECKPOINT' in w or w.endswith('.pth') else w for w in words]
+        if words[0] == 'segment':
+            words = [str(REPO / w) if w.startswith('configs/') else w for w in words]
+            with pytest.raises(SystemExit, match=r'data set of .* is not there: data/'):
+                probe(*words)
+            continue
+        words[words.index('--data') + 1] = str(folder)
+        assert len(rows_of(probe(*words, '--workers', '0'))) == 2

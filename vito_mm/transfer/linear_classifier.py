@@ -1,0 +1,269 @@
+"""Linear classification of frozen features."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .frozen_features import checkpoint_features
+
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+"""Strengths of the L2 penalty that are tried, strong ones first."""
+
+_ROWS = 16384  # images whose standardised features are in memory at a time
+_LARGE = 1e10  # features x classes beyond which half the digits must do
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """A fitted linear classifier.
+
+    Attributes:
+        mean (Tensor): Mean of each feature over the training images, shape (D, ).
+        std (Tensor): Standard deviation of each, shape (D, ); 1 for a constant feature.
+        weights (Tensor): Of the standardised features, and the bias in the last column, shape
+            (K, D + 1).
+        gradient (float): Largest entry of the objective's gradient at the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weights: Tensor
+    gradient: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Scores of the classes.
+
+        Args:
+            features (Tensor): Shape (N, D).
+
+        Returns:
+            Tensor: Shape (N, K).
+        """
+        parts = (_standardised(rows, self.mean, self.std) for rows in features.split(_ROWS))
+        return torch.cat([_logits(rows, self.weights) for rows in parts])
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """What a linear classifier makes of frozen features.
+
+    Attributes:
+        top1 (float): Accuracy on ``val`` in percent.
+        top5 (float, optional): Share of ``val`` whose class is among the five best, in percent;
+            None with five classes or fewer.
+        strength (float): L2 strength that was chosen.
+        held_out (dict[float, float]): Accuracy on the held-out part of ``train`` in percent, by
+            strength.
+    """
+
+    top1: float
+    top5: float | None
+    strength: float
+    held_out: dict[float, float] = field(default_factory=dict)
+
+
+def fit_linear_classifier(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    strength: float,
+    start: Tensor | None = None,
+    max_iter: int = 1000,
+) -> LinearClassifier:
+    r"""Multinomial logistic regression on standardised features.
+
+    Minimises mean cross-entropy + strength / 2 * sum of squared weights, the bias left out of the
+    latter, by L-BFGS with a line search over all images at once. Every feature has mean 0 and
+    standard deviation 1 over the images, so the result does not depend on the scale of a feature;
+    constant features are left out. In float64, or float32 for problems as large as ImageNet.
+
+    Args:
+        features (Tensor): Shape (N, D); the computation is where they are.
+        labels (Tensor): Class indices, shape (N, ).
+        num_classes (int): Number of classes K.
+        strength (float): Strength of the L2 penalty.
+        start (Tensor, optional): Weights to start from, shape (K, D + 1). Defaults to None, zeros.
+            The optimum is the same for any.
+        max_iter (int): Most iterations. Defaults to 1000. If they do not reach the optimum, the log
+            says so.
+
+    Returns:
+        LinearClassifier: The classifier.
+    """
+    dtype = torch.float64 if features.numel() * num_classes <= _LARGE else torch.float32
+    mean, std = (value.to(dtype) for value in _moments(features))
+    if start is None:
+        start = features.new_zeros(num_classes, features.shape[1] + 1)
+    weights = start.detach().to(features.device, dtype, copy=True).requires_grad_()
+    # Beyond this no image changes its class, and the line search would chase rounding errors.
+    tolerance = 1e-6 if dtype == torch.float64 else 1e-5
+    optimizer = torch.optim.LBFGS(
+        [weights],
+        max_iter=max_iter,
+        max_eval=2 * max_iter,
+        tolerance_grad=tolerance,
+        tolerance_change=0.0,
+        history_size=20,
+        line_search_fn='strong_wolfe',
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = 0.5 * strength * weights[:, :-1].square().sum()
+        loss.backward()
+        total = loss.detach()
+        for rows, targets in _chunks(features, labels):
+            logits = _logits(_standardised(rows, mean, std), weights)
+            loss = F.cross_entropy(logits, targets, reduction='sum') / len(features)
+            loss.backward()
+            total = total + loss.detach()
+        return total
+
+    optimizer.step(objective)
+    objective()
+    gradient = weights.grad.abs().max().item()
+    if gradient > 10 * tolerance:
+        print_log(
+            f'linear classifier: L-BFGS stopped with a gradient of {gradient:.1e} after '
+            f'{optimizer.state[weights]["n_iter"]} iterations at L2 strength {strength:g}; '
+            'the accuracy may be a little off',
+            'current',
+            logging.WARNING,
+        )
+    return LinearClassifier(mean, std, weights.detach(), gradient)
+
+
+def linear_accuracy(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    strengths: Sequence[float] = STRENGTHS,
+    held_out: float = 0.2,
+    seed: int = 0,
+) -> LinearResult:
+    """Accuracy of a linear classifier whose L2 strength is chosen on a part of the training images.
+
+    Then it is fitted again to all of them. The test images have no part in the choice. Where two
+    strengths tell as many held-out images, the one with the lower cross-entropy there is taken.
+
+    Args:
+        train_features (Tensor): Shape (N, D).
+        train_labels (Tensor): Class indices, shape (N, ).
+        test_features (Tensor): Shape (M, D).
+        test_labels (Tensor): Class indices, shape (M, ).
+        strengths (Sequence[float]): Strengths to try. Defaults to :data:`STRENGTHS`.
+        held_out (float): Share of each class that is held out for the choice, at least one image,
+            and at least one stays to learn from. Defaults to 0.2.
+        seed (int): Seed of the draw of the held-out images. Defaults to 0.
+
+    Returns:
+        LinearResult: Accuracies and the strength.
+    """
+    num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
+    kept, out = _split(train_labels, held_out, seed)
+    strengths = sorted(strengths, reverse=True)
+    accuracies: dict[float, float] = {}
+    ranked, weights = [], None
+    if len(out) and len(strengths) > 1:
+        features, labels = train_features[kept], train_labels[kept]
+        for strength in strengths:
+            # A little less penalty moves the optimum a little: start where the last one was.
+            classifier = fit_linear_classifier(features, labels, num_classes, strength, weights)
+            weights = classifier.weights
+            logits, targets = classifier.logits(train_features[out]), train_labels[out]
+            accuracies[strength] = _top(logits, targets, 1)
+            ranked.append((-accuracies[strength], F.cross_entropy(logits, targets).item()))
+    chosen = strengths[min(range(len(ranked)), key=ranked.__getitem__) if ranked else 0]
+    classifier = fit_linear_classifier(train_features, train_labels, num_classes, chosen)
+    logits = classifier.logits(test_features)
+    return LinearResult(
+        _top(logits, test_labels, 1),
+        _top(logits, test_labels, 5) if num_classes > 5 else None,
+        chosen,
+        accuracies,
+    )
+
+
+def checkpoint_linear(
+    checkpoint: str | os.PathLike | None,
+    folder: str | os.PathLike,
+    depth: int = 50,
+    image_size: int = 224,
+    seed: int = 0,
+    which: str = 'online',
+    batch_size: int = 128,
+    workers: int = 0,
+) -> LinearResult:
+    """Accuracy of a linear classifier on the frozen features of a ResNet checkpoint.
+
+    Args:
+        checkpoint: Checkpoint file, see :func:`vito_mm.transfer.load_backbone`, or None for random
+            weights.
+        folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
+        depth (int): Depth of the ResNet. Defaults to 50.
+        image_size (int): Side of the images in pixels. Defaults to 224.
+        seed (int): Seed of random weights and of the held-out images. Defaults to 0.
+        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
+        batch_size (int): Images at a time. Defaults to 128.
+        workers (int): Processes that read images. Defaults to 0, this one.
+
+    Returns:
+        LinearResult: Accuracies and the L2 strength.
+
+    Raises:
+        CheckpointError: If the checkpoint does not cover the ResNet.
+        ProbeError: If the folder has no such images or one cannot be read.
+    """
+    found = checkpoint_features(
+        checkpoint, folder, depth, which, image_size, batch_size, workers, seed
+    )
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    parts = (found.train, found.train_labels, found.val, found.val_labels)
+    return linear_accuracy(*(part.to(device) for part in parts), seed=seed)
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature in float64; 1 for a constant one."""
+    mean = sum(rows.double().sum(dim=0) for rows in features.split(_ROWS)) / len(features)
+    squares = sum((rows.double() - mean).square().sum(dim=0) for rows in features.split(_ROWS))
+    std = (squares / len(features)).sqrt()
+    # What is left of a constant float32 feature is rounding, which must not be blown up.
+    return mean, torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))
+
+
+def _standardised(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (features.to(mean.dtype) - mean) / std
+
+
+def _logits(features: Tensor, weights: Tensor) -> Tensor:
+    return F.linear(features, weights[:, :-1], weights[:, -1])
+
+
+def _chunks(features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(features.split(_ROWS), labels.split(_ROWS), strict=True)
+
+
+def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices to learn from and to hold out, drawn class by class."""
+    generator = torch.Generator().manual_seed(seed)
+    kept, out = [], []
+    for label in labels.cpu().unique():
+        members = (labels.cpu() == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        out.append(members[:count])
+        kept.append(members[count:])
+    return torch.cat(kept).sort().values, torch.cat(out).sort().values
+
+
+def _top(logits: Tensor, labels: Tensor, count: int) -> float:
+    """Share of rows whose label is among the best, in percent."""
+    best = logits.topk(count, dim=1).indices
+    return 100 * (best == labels[:, None]).any(dim=1).double().mean().item()

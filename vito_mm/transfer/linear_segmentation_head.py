@@ -1,0 +1,43 @@
+"""The decode head of the linear segmentation probe."""
+
+from typing import Any
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor, nn
+
+from vito_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class LinearSegmentationHead(BaseDecodeHead):
+    """A 1x1 convolution on standardised features.
+
+    mmseg's ``FCNHead(num_convs=0, concat_input=False)`` is that convolution without the
+    standardisation, and then one learning rate cannot suit two networks whose features differ in
+    size. The batch norm before it has no parameters, so the head stays linear; because a frozen
+    network's features have one distribution all through training, its statistics are the plain mean
+    over all batches.
+
+    Args:
+        in_channels (int | Sequence[int]): Channels of the feature maps that ``in_index`` names.
+        dropout_ratio (float): Share of feature channels left out. Defaults to 0.
+        **kwargs: Further arguments of mmseg's ``BaseDecodeHead``, but ``channels``.
+            ``input_transform='resize_concat'`` takes several feature maps.
+    """
+
+    def __init__(self, *, in_channels: Any, dropout_ratio: float = 0.0, **kwargs: Any) -> None:
+        several = isinstance(in_channels, (list, tuple))
+        channels = sum(in_channels) if several else in_channels
+        super().__init__(in_channels, channels, dropout_ratio=dropout_ratio, **kwargs)
+        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=None)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Score the classes at each position.
+
+        Args:
+            inputs (tuple[Tensor, ...]): Feature maps, each of shape (N, C, H, W).
+
+        Returns:
+            Tensor: Shape (N, number of classes, H, W).
+        """
+        return self.cls_seg(self.norm(self._transform_inputs(inputs)))
