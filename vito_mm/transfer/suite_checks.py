@@ -90,14 +90,12 @@ def data_problems(cfg: Config, task: Task) -> list[str]:
     problems = []
     leaves = [leaf for loader in _LOADERS for leaf in _leaves(cfg[loader].dataset)]
     roots = {leaf.get('data_root') or '' for leaf in leaves} - {''}
-    problems += [
-        f'{task.title}: there is no data folder {root}'
-        for root in sorted(filter(_is_missing, roots))
-    ]
-    for loader in _LOADERS if not problems else ():  # one line says it all
+    missing = sorted(filter(_is_missing, roots))
+    problems += [f'{task.title}: there is no data folder {root}' for root in missing]
+    for loader in _LOADERS if not missing else ():  # one line says it all
         for dataset in _leaves(cfg[loader].dataset):
             problems += _missing_of(dataset, f'{task.title}, {loader.split("_")[0]}')
-    for evaluator in _as_list(cfg.get('val_evaluator')) if not problems else ():
+    for evaluator in _as_list(cfg.get('val_evaluator')) if not missing else ():
         if (file := evaluator.get('ann_file')) and _is_missing(file):
             problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))

@@ -1,0 +1,270 @@
+"""The grid of a transfer suite, and every input that cannot work."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPO
+from vito_mm.miniscenes import make_miniscenes
+from vito_mm.transfer import suite_plan
+from vito_mm.transfer.suite_options import (
+    SuiteOptions,
+    folder_name,
+    label_checkpoints,
+    parse_sweep,
+    settings_name,
+)
+from vito_mm.transfer.suite_plan import PlanError, make_plan
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('miniscenes')
+    return make_miniscenes(root, preset='tiny', workers=0, tasks=('voc', 'coco'), progress=False)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    from torchvision.models import resnet18
+
+    weights = {f'backbone.{k}': v for k, v in resnet18().state_dict().items() if k[:3] != 'fc.'}
+    file = tmp_path_factory.mktemp('checkpoint') / 'iter_240.pth'
+    torch.save(dict(state_dict=weights, meta={}), file)
+    return file
+
+
+@pytest.fixture
+def options(data, tmp_path):
+    """Options that work, to be changed."""
+
+    def make(**changes) -> SuiteOptions:
+        known = dict(
+            checkpoints=['random'],
+            tasks=['pascal', 'coco'],
+            seeds=1,
+            protocol='miniscenes',
+            work_dir=tmp_path / 'suite',
+            data=[f'pascal={data["voc"]}', f'coco={data["coco"]}'],
+        )
+        return SuiteOptions(REPO, **(known | changes))
+
+    return make
+
+
+def problems(options: SuiteOptions) -> list[str]:
+    with pytest.raises(PlanError) as caught:
+        make_plan(options)
+    return caught.value.problems
+
+
+def test_the_grid(options, checkpoint):
+    plan = make_plan(
+        options(
+            checkpoints=['random', f'vito={checkpoint}'],
+            seeds=2,
+            sweep=['lr=0.01,0.02;wd=0.1'],
+            cfg_options=['pascal:train_cfg.max_iters=7', 'default_hooks.logger.interval=3'],
+        )
+    )
+    assert len(plan.runs) == len({p.run.work_dir for p in plan.runs}) == 2 * 2 * 2 * 2
+    assert len({p.fingerprint for p in plan.runs}) == 16
+    assert [p.run.seed for p in plan.runs] == [0] * 8 + [1] * 8
+    first = plan.runs[0]
+    assert first.run.settings == (('lr', 0.01), ('wd', 0.1))
+    assert first.name == 'pascal/random/lr0.01_wd0.1/seed0'
+    assert first.settings['optim_wrapper.optimizer.lr'] == '0.01'
+    assert first.settings['optim_wrapper.optimizer.weight_decay'] == '0.1'
+    assert first.settings['train_cfg.max_iters'] == '7'
+    assert first.settings['train_dataloader.batch_size'] == '8'
+    assert first.settings['model.backbone.checkpoint'] == 'None'
+    last = plan.runs[-1]
+    assert last.run.task.name == 'coco'
+    assert last.run.checkpoint == checkpoint
+    assert last.settings['randomness.seed'] == '1'
+    assert 'train_cfg.max_iters' not in last.settings
+    assert last.settings['default_hooks.logger.interval'] == '3'
+    assert last.max_epochs == 10
+
+
+def test_what_a_run_is_does_not_depend_on_how_it_is_run(options, checkpoint, tmp_path):
+    """But on its config, its seed and the content of its checkpoint."""
+    copy = tmp_path / 'copy.pth'
+    shutil.copy(checkpoint, copy)
+
+    def fingerprint(**changes) -> str:
+        changed = options(**(dict(checkpoints=[f'x={checkpoint}'], tasks=['pascal']) | changes))
+        return make_plan(changed).runs[0].fingerprint
+
+    one = fingerprint()
+    assert fingerprint(gpus_per_run=2, jobs=3, work_dir=tmp_path / 'other') == one
+    assert fingerprint(checkpoints=[f'x={copy}']) == one
+    assert fingerprint(cfg_options=['train_dataloader.num_workers=2']) == one
+    assert fingerprint(cfg_options=['train_cfg.max_iters=9']) != one
+    assert fingerprint(checkpoints=['random']) != one
+    with copy.open('ab') as file:
+        file.write(b'more')
+    assert fingerprint(checkpoints=[f'x={copy}']) != one
+
+
+def test_all_problems_are_told_at_once(options, checkpoint):
+    found = problems(
+        options(
+            checkpoints=[str(checkpoint), str(checkpoint)],
+            tasks=['pascl', 'coco'],
+            seeds=0,
+            sweep=['lr'],
+            gpus=[7],
+        )
+    )
+    text = '\n'.join(found)
+    for expected in (
+        'did you mean pascal?',
+        '--seeds 0: give 1 or more',
+        'write NAME=VALUE,VALUE',
+        'iter_240.pth comes twice',
+        f'--gpus 7: this machine shows {torch.cuda.device_count()} GPU(s)',
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        (dict(checkpoints=[]), '--checkpoints: name at least one file'),
+        (dict(checkpoints=['gone.pth']), '--checkpoints gone.pth: there is no such file'),
+        (dict(protocol='papers'), 'choose among paper, stock, miniscenes'),
+        (dict(sweep=['optim_wrapper.optimizer.lrr=1']), r"no 'lrr' in optim_wrapper.*mean lr\?"),
+        (dict(sweep=['lr=1'], cfg_options=['optim_wrapper.optimizer.lr=2']), 'sets it as well'),
+        (dict(cfg_options=['train_cfg.max_iters']), 'is no KEY=VALUE'),
+        (dict(cfg_options=['voc:a=1']), 'names no task before the colon'),
+        (dict(cfg_options=['work_dir=x']), 'choose by --work-dir'),
+        (dict(cfg_options=['train_dataloader.batch_size=3']), 'auto_scale_lr.base_batch_size'),
+        (dict(cfg_options=['auto_scale_lr.base_batch_size=None']), 'has no auto_scale_lr.base'),
+        (dict(cfg_options=['x=[1,2']), '--cfg-options: Imbalanced brackets'),
+        (dict(gpus_per_run=3), 'the batch of 8 images cannot be split over --gpus-per-run 3'),
+        (dict(jobs=0), 'must be 1 or more'),
+        (dict(launcher='slurm'), '--launcher slurm needs --partition'),
+        (dict(data=['voc']), '--data voc: write TASK=FOLDER'),
+        (dict(data=['pascal=/gone']), 'PASCAL VOC: there is no data folder /gone'),
+        (
+            dict(cfg_options=['pascal:model.decode_head.num_classes=5']),
+            'model.decode_head.num_classes is 5, but PascalVOCDataset .* has 21 classes',
+        ),
+    ],
+)
+def test_one_problem_each(options, changes, expected):
+    found = problems(options(**({'tasks': ['pascal']} | changes)))
+    assert any(re.search(expected, problem) for problem in found), found
+
+
+def test_a_checkpoint_of_another_network(options, tmp_path):
+    from torchvision.models import resnet34
+
+    file = tmp_path / 'r34.pth'
+    torch.save(resnet34().state_dict(), file)
+    (found,) = problems(options(checkpoints=[str(file)]))
+    assert found.startswith('checkpoint r34 for PASCAL VOC, COCO: ')
+    assert 'layer1.2' in found
+    blank = tmp_path / 'my file.pth'
+    shutil.copy(file, blank)
+    assert any('a blank' in text for text in problems(options(checkpoints=[str(blank)])))
+
+
+def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):
+    voc, coco = tmp_path / 'voc', tmp_path / 'coco'
+    shutil.copytree(data['voc'], voc)
+    shutil.copytree(data['coco'], coco)
+    (voc / 'ImageSets/Segmentation/val.txt').unlink()
+    (voc / 'ImageSets/Segmentation/aug.txt').write_text('gone\n')
+    shutil.rmtree(voc / 'SegmentationClass')
+    (coco / 'annotations/instances_val2017.json').unlink()
+    shutil.rmtree(coco / 'train2017')
+    (coco / 'train2017').mkdir()
+    text = '\n'.join(problems(options(data=[f'pascal={voc}', f'coco={coco}/'])))
+    for expected in (
+        f'VOC, val: there is no list or annotation file {voc}/ImageSets/Segmentation/val.txt',
+        f'{voc}/JPEGImages has no image gone.*, the first of',
+        f'there is no folder {voc}/SegmentationClass (seg_map_path)',
+        f'COCO, val: there is no list or annotation file {coco}/annotations/instances_val2017.json',
+        f'COCO, evaluation: there is no annotation file {coco}/annotations/instances_val2017.json',
+        f'the folder {coco}/train2017/ (img) is empty',
+        '--data pascal=FOLDER in the place of',
+        '--cfg-options coco:KEY=VALUE',
+    ):
+        assert expected in text
+
+
+def test_gpus_are_shared_out(options, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    monkeypatch.setattr(suite_plan._Planner, '_cores', 8)
+
+    def places(**changes) -> list[str]:
+        plan = make_plan(options(tasks=['pascal'], **changes))
+        return [place['CUDA_VISIBLE_DEVICES'] for place in plan.places]
+
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert places() == ['0', '1', '2', '3']
+    assert places(gpus_per_run=2) == ['0,1', '2,3']
+    assert places(gpus=[3, 1], jobs=1) == ['3']
+    assert make_plan(options(tasks=['pascal'])).threads == 2
+    assert make_plan(options(tasks=['pascal'], jobs=1)).threads == 3  # not more than was allowed
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'GPU-a,GPU-b,6,7')
+    assert places(gpus_per_run=2) == ['GPU-a,GPU-b', '6,7']
+    (found,) = problems(options(tasks=['pascal'], gpus_per_run=2, jobs=3))
+    assert 'needs 6 GPUs, and there are 4' in found
+
+
+def test_a_disk_that_is_too_small(options, monkeypatch):
+    usage = shutil.disk_usage('/')._replace(free=10_000_000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
+    (found,) = problems(options())
+    assert 'checkpoints of 2 runs need' in found
+    assert '0.0 GB are free' in found
+
+
+def test_a_package_that_is_not_installed(options, monkeypatch):
+    from vito_mm.transfer import suite_checks
+
+    monkeypatch.setattr(suite_checks.importlib.util, 'find_spec', lambda name: None)
+    assert problems(options(tasks=['coco'])) == ['COCO needs mmdet: pip install "vito_mm[det]"']
+
+
+def test_labels():
+    assert label_checkpoints(['a.pth', 'x/a.pth', 'random', 'VITO=b.pth']) == {
+        'a': Path('a.pth'),
+        'x-a': Path('x/a.pth'),
+        'random': None,
+        'VITO': Path('b.pth'),
+    }
+    with pytest.raises(ValueError, match='the label x comes twice'):
+        label_checkpoints(['x=a.pth', 'x=b.pth'])
+    with pytest.raises(ValueError, match='means random weights'):
+        label_checkpoints(['random=a.pth'])
+
+
+def test_sweeps():
+    assert parse_sweep(['lr=0.1,0.2', 'a.betas=(0.9,0.9),(0.9,0.99);b=x']) == {
+        'lr': ['0.1', '0.2'],
+        'a.betas': ['(0.9,0.9)', '(0.9,0.99)'],
+        'b': ['x'],
+    }
+    with pytest.raises(ValueError, match='is swept twice'):
+        parse_sweep(['lr=0.1', 'optim_wrapper.optimizer.lr=0.2'])
+    with pytest.raises(ValueError, match='comes twice'):
+        parse_sweep(['lr=0.1,1e-1'])
+    with pytest.raises(ValueError, match='write NAME=VALUE'):
+        parse_sweep(['lr=0.1,'])
+
+
+def test_folder_names_are_safe_and_differ():
+    assert folder_name('VITO-300.ep') == 'VITO-300.ep'
+    names = {folder_name(text) for text in ('a b', 'a/b', 'a_b', '..', '.', 'x' * 300)}
+    assert len(names) == 6
+    assert all(name.strip('.') and '/' not in name and len(name) < 100 for name in names)
+    assert settings_name(()) == 'default'
+    assert json.dumps(settings_name((('lr', 0.01), ('wd', 5e-4)))) == '"lr0.01_wd0.0005"'
