@@ -9,8 +9,8 @@ Less than 100 % of the backbone's keys in the file is an error.
 
 Metric: box mAP on val2017, mean of five runs (randomness.seed=0 ... 4). Published: 44.0 from VITO
 on VideoNet, 300 epochs (200 epochs: 43.6), 43.9 from MoCLR on ImageNet, 39.0 from random weights.
-Sweep optim_wrapper.optimizer.lr over 0.0003, 0.001, 0.003 and .weight_decay over 1e-4, 1e-2 for
-each checkpoint and compare the best of each.
+Compare the best of a sweep for each checkpoint (options --checkpoints, --seeds):
+    tools/transfer.py --tasks coco --sweep lr=0.0003,0.001,0.003 wd=0.0001,0.01
 
 FCOS* is FCOS with ATSS assignment, an IoU-aware branch and task alignment. mmdet's TOOD, without
 a line of its code changed, has all four:

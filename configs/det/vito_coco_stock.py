@@ -11,8 +11,8 @@ Metric: box mAP on val2017 (mask mAP is logged too). No row of the paper's table
 (vito_coco.py is), so compare checkpoints with each other.
 
 Batch norm is synchronised and trained and nothing is frozen; the rest is mmdet's. The learning
-rate (0.02 for 8 GPUs x 2 images) is the stock one. A checkpoint deserves its own: sweep
-optim_wrapper.optimizer.lr over 0.01, 0.02, 0.04 and compare the best of each.
+rate (0.02 for 8 GPUs x 2 images) is the stock one. A checkpoint deserves its own:
+    tools/transfer.py --protocol stock --tasks coco --sweep lr=0.01,0.02,0.04
 """
 
 _base_ = [

@@ -5,8 +5,8 @@
 Metric: box AP on val by FasterLVISMetric, since the lvis package's own evaluation fails on the
 current numpy; mean of five runs (randomness.seed=0 ... 4). Published: 25.7 from VITO on VideoNet,
 300 epochs (200 epochs: 25.6), 25.8 from MoCLR on ImageNet, 21.1 from random weights.
-Sweep optim_wrapper.optimizer.lr over 0.0003, 0.001, 0.003 and .weight_decay over 1e-4, 1e-2 for
-each checkpoint and compare the best of each.
+Compare the best of a sweep for each checkpoint (options --checkpoints, --seeds):
+    tools/transfer.py --tasks lvis --sweep lr=0.0003,0.001,0.003 wd=0.0001,0.01
 
 The paper names no resampling of rare classes, so images are drawn uniformly (vito_lvis_stock.py
 repeats them). Boxes are enough: masks are not read.

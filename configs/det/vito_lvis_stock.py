@@ -13,8 +13,8 @@ is), so compare checkpoints with each other.
 
 Batch norm is synchronised and trained and nothing is frozen; the rest is mmdet's, with images of
 rare classes repeated (ClassBalancedDataset). The learning rate (0.02 for 8 GPUs x 2 images) is the
-stock one. A checkpoint deserves its own: sweep optim_wrapper.optimizer.lr over 0.01, 0.02, 0.04
-and compare the best of each.
+stock one. A checkpoint deserves its own:
+    tools/transfer.py --protocol stock --tasks lvis --sweep lr=0.01,0.02,0.04
 """
 
 _base_ = [

@@ -10,8 +10,8 @@ Less than 100 % of the backbone's keys in the file is an error.
 Metric: mIoU on val. No row of the paper's table is this schedule (vito_ade20k.py is), so compare
 checkpoints with each other. 80k steps of 16 images (4 GPUs x 4) are 63 epochs of the 20,210 images.
 
-The learning rate (0.01) is the stock one. A checkpoint deserves its own: sweep
-optim_wrapper.optimizer.lr over 0.005, 0.01, 0.02, 0.04 and compare the best of each.
+The learning rate (0.01) is the stock one. A checkpoint deserves its own:
+    tools/transfer.py --protocol stock --tasks ade20k --sweep lr=0.005,0.01,0.02,0.04
 """
 
 _base_ = 'mmseg::fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py'

@@ -8,8 +8,8 @@ Metric: mIoU on val, mean of five runs (randomness.seed=0 ... 4). Published: 76.
 VideoNet, 300 epochs (200 epochs: 75.5), 76.4 from MoCLR on ImageNet, 53.0 from random weights.
 
 The paper gave other methods' checkpoints their own learning rate and weight decay and reported the
-best. Do the same for each checkpoint: sweep optim_wrapper.optimizer.lr over 0.01, 0.02, 0.04, 0.08
-and optim_wrapper.optimizer.weight_decay over 0.0005, 0.005.
+best. Do the same for each checkpoint (options --checkpoints, --seeds):
+    tools/transfer.py --tasks pascal --sweep lr=0.01,0.02,0.04,0.08 wd=0.0005,0.005
 
 [ours], where the paper is silent: the head's width and the output stride of 8 (mmseg's FCN-d8),
 scales relative to a short side of 512, evaluation of whole images at that size, and the weight
