@@ -296,6 +296,18 @@ def test_fcos_assigns_by_atss_first_and_by_task_alignment_then(fcos, monkeypatch
         assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize('epoch', [0, 4])
+def test_fcos_learns_from_crops_without_objects(fcos, epoch):
+    model, data = fcos
+    for sample in data['data_samples']:
+        sample.gt_instances = sample.gt_instances[:0]
+    MessageHub.get_current_instance().update_info('epoch', epoch)
+    loss, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
+    loss.backward()
+    assert loss.isfinite()
+    assert model.backbone.conv1.weight.grad.any()
+
+
 def test_class_scores_of_fcos_learn_the_iou_of_their_box(fcos, monkeypatch):
     """The IoU-aware part: the best score of an object is to be the IoU of its best box."""
     model, data = fcos
