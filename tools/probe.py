@@ -10,8 +10,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +42,35 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
-    common.add_argument('--which', choices=NETWORKS, default='online', help='network of the file')
-    common.add_argument('--seed', type=int, default=0, help='seed of all that is random')
+    common.add_argument(
+        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
+    )
+    common.add_argument(
+        '--seed', type=int, default=0, help='seed of all that is random (%(default)s)'
+    )
     common.add_argument('--out', type=Path, help='JSON file for the results')
 
     images = argparse.ArgumentParser(add_help=False, parents=[common])
     images.add_argument(
         '--data', type=Path, required=True, help='folder with train/CLASS/ and val/CLASS/ images'
     )
-    images.add_argument('--depth', type=positive, default=50, help='depth of the ResNet')
-    images.add_argument('--image-size', type=positive, default=224, help='side in pixels')
-    images.add_argument('--batch-size', type=positive, default=128, help='images at a time')
-    images.add_argument('--workers', type=natural, default=cores(), help='processes that read')
+    images.add_argument(
+        '--depth', type=positive, default=50, help='depth of the ResNet (%(default)s)'
+    )
+    images.add_argument(
+        '--image-size', type=positive, default=224, help='side in pixels (%(default)s)'
+    )
+    images.add_argument(
+        '--batch-size', type=positive, default=128, help='images at a time (%(default)s)'
+    )
+    images.add_argument(
+        '--workers', type=natural, default=cores(), help='processes that read (%(default)s)'
+    )
 
     parser = argparse.ArgumentParser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True)
     knn = probes.add_parser('knn', parents=[images], help='nearest neighbours: no training')
-    knn.add_argument('--k', type=positive, default=20, help='number of neighbours')
+    knn.add_argument('--k', type=positive, default=20, help='number of neighbours (%(default)s)')
     knn.set_defaults(probe=probe_knn)
     linear = probes.add_parser('linear', parents=[images], help='linear classification')
     linear.set_defaults(probe=probe_linear)
@@ -72,15 +84,21 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         nargs='+',
         default=[4],
-        help='1 to 4 for layer1 to layer4; several are concatenated. Default: 4',
+        help='1 to 4 for layer1 to layer4; several are concatenated (4)',
     )
-    segment.add_argument('--steps', type=positive, default=2000, help='training steps')
-    segment.add_argument('--lr', type=float, default=1e-2, help='learning rate at the start')
-    segment.add_argument('--batch-size', type=positive, default=16, help='images a step')
-    segment.add_argument('--depth', type=positive, help="depth of the ResNet. Default: config's")
-    segment.add_argument('--workers', type=natural, help="data workers. Default: config's")
     segment.add_argument(
-        '--work-dir', type=Path, help='folder of the runs. Default: work_dirs/probe/CONFIG'
+        '--steps', type=positive, default=2000, help='training steps (%(default)s)'
+    )
+    segment.add_argument(
+        '--lr', type=float, default=1e-2, help='learning rate at the start (%(default)s)'
+    )
+    segment.add_argument(
+        '--batch-size', type=positive, default=16, help='images a step (%(default)s)'
+    )
+    segment.add_argument('--depth', type=positive, help="depth of the ResNet (the config's)")
+    segment.add_argument('--workers', type=natural, help="data workers (the config's)")
+    segment.add_argument(
+        '--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)'
     )
     segment.add_argument(
         '--cfg-options',
@@ -135,7 +153,8 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
         for checkpoint, folder in zip(args.checkpoints, folders, strict=True)
     ]
     for cfg in configs:
-        check_probe(cfg)
+        with depth_told(cfg.model.backbone.depth):
+            check_probe(cfg)
     return probe_each(args, [lambda cfg=cfg: run_probe(cfg).metrics for cfg in configs])
 
 
@@ -159,10 +178,17 @@ def check_images(args: argparse.Namespace) -> None:
     train_and_val(args.data)
     for checkpoint in args.checkpoints:
         if checkpoint != RANDOM:
-            try:
+            with depth_told(args.depth):
                 frozen_resnet(checkpoint, args.depth, args.which)
-            except CheckpointError as error:
-                raise CheckpointError(f'{error}\n--depth is {args.depth}') from None
+
+
+@contextmanager
+def depth_told(depth: int) -> Iterator[None]:
+    """Add the likeliest reason to the message of a checkpoint that does not fit."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f'{error}\nThe ResNet has {depth} layers: see --depth') from None
 
 
 def image_settings(args: argparse.Namespace) -> dict[str, Any]:

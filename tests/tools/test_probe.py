@@ -96,7 +96,7 @@ def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):
     images = ('--data', folder, '--depth', 18, '--image-size', 32)
     for words, message in (
         (('knn', 'random', tmp_path / 'gone.pth', *images), r'gone\.pth'),
-        (('linear', 'random', resnet, '--data', folder), '--depth is 50'),
+        (('linear', 'random', resnet, '--data', folder), 'has 50 layers: see --depth'),
         (('knn', 'random', '--data', tmp_path / 'gone'), r'no folder .*gone/train'),
         (('segment', 'random', '--config', 'gone.py'), 'no config file gone.py'),
     ):
@@ -134,4 +134,5 @@ def test_documented_commands_run(page, folder, tmp_path, probe, monkeypatch):
                 probe(*words)
             continue
         words[words.index('--data') + 1] = str(folder)
-        assert len(rows_of(probe(*words, '--workers', '0'))) == 2
+        small = ('--workers', '0', '--depth', '18', '--image-size', '32')
+        assert len(rows_of(probe(*words, *small))) == 2

@@ -219,7 +219,9 @@ def run_probe(cfg: Config) -> SegmentationResult:
         for name, history in runner.message_hub.log_scalars.items()
         if name.startswith('val/') and name not in ('val/time', 'val/data_time')
     }
-    return SegmentationResult(metrics, Path(runner.work_dir))
+    # The figure that segmentation is compared by comes first, where the evaluator gives it.
+    ordered = dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
+    return SegmentationResult(ordered, Path(runner.work_dir))
 
 
 def _frozen_backbone(
