@@ -85,6 +85,8 @@ def main() -> int:
     except (PlanError, SuiteError, JobError) as error:
         print(f'tools/transfer.py: {error}', file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == '__main__':

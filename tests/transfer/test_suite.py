@@ -69,7 +69,7 @@ def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_
     assert run(tmp_path, a='crash+crash+ok', b='ok') == 1
     printed = capsys.readouterr().out
     assert 'FAILED pascal/a/default/seed0: it ended with status 1: the data worker died' in printed
-    assert '1 of 2 runs have finished' in printed
+    assert '1 of 2 runs finished' in printed
     assert 'tools/transfer.py --same' in printed
     assert result(tmp_path, 'a')['state'] == 'failed'
     assert outcome_of(folder_of(tmp_path, 'a')).message.endswith('the data worker died')
@@ -186,7 +186,7 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
         text = (tmp_path / 'out.txt').read_text()
         assert f'STOPPED: ended by {number.name}' in text
         assert 'To go on, give the same command again' in text
-        assert '1 of 3 runs have finished' in text
+        assert '1 of 3 runs finished' in text
     assert not (folder_of(tmp_path, 'b') / 'result.json').exists()
 
     # The folder of a run is not touched again before the last process of it has gone.
@@ -294,7 +294,7 @@ def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path
     first = transfer(data, work_dir, checkpoint, 'pascal coco', '--seeds', 1, '--no-estimate')
     assert first.returncode == 0, first.stdout + first.stderr
     assert '2 checkpoints x 2 tasks x 1 setting x 1 seed = 4 runs' in first.stdout
-    assert '4 of 4 runs have finished' in first.stdout
+    assert '4 of 4 runs finished' in first.stdout
     files = sorted(work_dir.glob('runs/*/*/default/seed0/result.json'))
     assert [file.parts[-5:-3] for file in files] == [
         *(('coco', 'random'), ('coco', 'vito')),
@@ -313,7 +313,7 @@ def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path
     # A seed more for one task: the finished runs stay.
     second = transfer(data, work_dir, checkpoint, 'pascal', '--seeds', 2, '--no-estimate')
     assert second.returncode == 0, second.stdout + second.stderr
-    assert '2 runs, 2 at a time' in second.stdout
+    assert '2 runs to do, 2 at a time' in second.stdout
     assert {file: file.stat().st_mtime_ns for file in files} == written
     assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 6
 

@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_network(options, tmp_path):
     assert 'layer1.2' in found
     blank = tmp_path / 'my file.pth'
     shutil.copy(file, blank)
-    assert any('a blank' in text for text in problems(options(checkpoints=[str(blank)])))
+    assert any('a comma, a blank' in text for text in problems(options(checkpoints=[str(blank)])))
 
 
 def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):

@@ -134,7 +134,7 @@ def run_jobs(
     slots: Sequence[Mapping[str, str]] | None = None,
     on_start: Callable[[Job], None] | None = None,
     on_end: Callable[[Job, int], bool] | None = None,
-    may_start: Callable[[], bool] | None = None,
+    may_start: Callable[[Job], bool] | None = None,
 ) -> None:
     """Run jobs, some at a time, in their order.
 
@@ -150,8 +150,8 @@ def run_jobs(
         on_start (Callable, optional): Called before a job starts. Defaults to None.
         on_end (Callable, optional): Called with a job that has ended and its exit status; returns
             whether it is to be started again. Defaults to None, which takes a failure as the end.
-        may_start (Callable, optional): Asked before each start; once it returns False, no more are
-            started. Defaults to None.
+        may_start (Callable, optional): Asked with a job before its start; once it returns False, no
+            more are started. Defaults to None.
 
     Raises:
         JobError: If a job fails and there is no ``on_end``, or an earlier start of a job is alive;
@@ -171,7 +171,7 @@ def run_jobs(
     try:
         while waiting or running:
             while waiting and free:
-                if may_start is not None and not may_start():
+                if may_start is not None and not may_start(waiting[0]):
                     waiting.clear()
                     break
                 job, slot = waiting.pop(0), free.pop(0)
@@ -284,6 +284,19 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.0f} min' if seconds < 100 * 60 else f'{seconds / 3600:.1f} h'
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Args:
+        number (int): How many.
+        noun (str): What, in the singular.
+
+    Returns:
+        str: Such as ``'1 run'`` or ``'2 runs'``.
+    """
+    return f'{number} {noun}' + 's' * (number != 1)
 
 
 def say(text: str) -> None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .jobs import Job, JobError, await_end, duration, run_jobs, say
+from .jobs import Job, JobError, await_end, counted, duration, run_jobs, say
 from .run_folder import last_checkpoint
 from .suite_commands import environment, evaluation_command, training_command
 from .suite_estimate import estimates, print_plan
 from .suite_options import SuiteOptions
-from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes
+from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, saved_bytes
 from .suite_state import (
     belongs_elsewhere,
     difference,
@@ -57,6 +57,11 @@ def run_suite(
 ) -> int:
     """Fill the transfer table: plan, run what is not there yet, report.
 
+    A run that crashes is resumed once; if it crashes again it has failed, and the others go on.
+    One whose loss is not finite counts with what was measured if it ends well, with a note, and
+    has failed at once if it crashes, since the same seed would come to the same. Runs that fail,
+    and those that a full disk or a signal stops, are tried again by the next call.
+
     Args:
         options (SuiteOptions): What to run.
         command (str): The command line, for the report and the messages.
@@ -92,7 +97,11 @@ def _run(plan: Plan, command: str) -> int:
     write_json(plan.options.work_dir / 'suite.json', dict(protocol=plan.options.protocol))
     suite = _Suite(plan, command)
     status = suite.run()
-    report(plan.options.work_dir, command, plan)
+    try:
+        report(plan.options.work_dir, command, plan)
+    except OSError as error:  # a full disk; what was run is told all the same
+        say(f'The report cannot be written: {error}. Once that is mended: --report-only')
+        status = status or 1
     suite.print_end()
     return status
 
@@ -170,7 +179,7 @@ class _Suite:
         if not jobs:
             say('Every run has finished already.')
             return 0
-        say(f'{len(jobs)} runs, {len(self.plan.places)} at a time')
+        say(f'{counted(len(jobs), "run")} to do, {len(self.plan.places)} at a time')
         try:
             with _signals_interrupt():
                 run_jobs(
@@ -191,7 +200,7 @@ class _Suite:
     def print_end(self) -> None:
         """Say what became of it all."""
         left = sum(not is_finished(p.run.work_dir) for p in self.plan.runs)
-        say(f'{len(self.plan.runs) - left} of {len(self.plan.runs)} runs have finished.')
+        say(f'{len(self.plan.runs) - left} of {counted(len(self.plan.runs), "run")} finished.')
         for job, message in self.failed:
             say(f'FAILED {job.name}: {message.splitlines()[0]}\n  log: {job.log}')
         if self.stopped:
@@ -211,9 +220,9 @@ class _Suite:
             environment=environment(self.options),
         )
 
-    def _has_room(self) -> bool:
-        """Whether another run fits on the disk; running ones may still need theirs."""
-        free = shutil.disk_usage(self.options.work_dir).free
+    def _has_room(self, job: Job) -> bool:
+        """Whether a run fits on the disk, with what it has there already."""
+        free = shutil.disk_usage(self.options.work_dir).free + saved_bytes(job.work_dir)
         if not self.stopped and free < self.peak:
             self.stopped = (
                 f'the disk of {self.options.work_dir} has {free / 1e9:.2f} GB left, and a run '

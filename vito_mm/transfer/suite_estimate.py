@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .jobs import Job, duration, run_jobs, say
+from .jobs import Job, counted, duration, run_jobs, say
 from .suite_commands import srun_prefix
 from .suite_plan import Plan, significant
 from .suite_state import is_finished, read_json, write_json
@@ -93,21 +93,27 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         (len({p.run.settings for p in plan.runs}), 'setting'),
         (options.seeds, 'seed'),
     ]
-    grid = ' x '.join(f'{count} {name}{"s" * (count != 1)}' for count, name in counts)
+    grid = ' x '.join(counted(*count) for count in counts)
     slots = len(plan.places)
-    say(f'  {grid} = {len(plan.runs)} runs, {slots} at a time, {plan.threads} threads each')
+    say(
+        f'  {grid} = {counted(len(plan.runs), "run")}, {slots} at a time, '
+        f'{counted(plan.threads, "thread")} each'
+    )
     if first.settings:
         say(f'  sweep: {" ".join(options.sweep)}')
     for name, found in estimates.items():
+        evaluations = counted(found['evaluations'], 'evaluation')
         say(
             f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
-            f'{found["evaluations"]} evaluations of {found["evaluation_steps"]} batches of '
+            f'{evaluations} of {found["evaluation_steps"]} batches of '
             f'{1000 * found["evaluation_step"]:.0f} ms, start {found["start"]:.0f} s'
         )
     if estimates:
+        longest = max(found['seconds'] for found in estimates.values())
+        wall_clock = duration(max(total / slots, longest))
         say(
-            f'  ESTIMATE: {duration(total)} in all, {duration(total / slots)} with {slots} at a '
-            'time. From a few steps alone on '
+            f'  ESTIMATE: {duration(total)} in all, {wall_clock} with {slots} at a time. '
+            'From a few steps alone on '
             + ('one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU')
             + '; what metrics and checkpoints take is not in it.'
         )

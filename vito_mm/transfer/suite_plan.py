@@ -46,6 +46,11 @@ RESERVED = {
 }
 """Config keys that the suite sets, and how."""
 
+_SIGNS = ',\'"()[] '
+_NO_SIGNS = (
+    'MMEngine cannot take a path with a comma, a blank, quotes or brackets in --cfg-options; make '
+    'a link without them'
+)
 _KEPT = 'vito_mm.AtomicCheckpointHook'
 
 
@@ -293,7 +298,11 @@ class _Planner:
             values = parse_settings([f'{k}={v}' for k, v in chosen.items()])
             cfg = Config(base.to_dict())
             cfg.merge_from_dict(values)
-            pairs = tuple(zip((name for name, _ in point), values.values(), strict=True))
+            pairs = tuple(
+                # Tables and folders take what is no number or word as it was typed.
+                (name, value if isinstance(value, (int, float, str)) else text)
+                for (name, text), value in zip(point, values.values(), strict=True)
+            )
             identity = significant(cfg)
             text = json.dumps(identity, sort_keys=True, default=str)
             for (label, file), seed in itertools.product(
@@ -331,6 +340,8 @@ class _Planner:
             name, _, folder = text.partition('=')
             if name not in TASKS or not folder:
                 self.problems.append(f'--data {text}: write TASK=FOLDER{near(name, list(TASKS))}')
+            elif any(sign in folder for sign in _SIGNS):
+                self.problems.append(f'--data {text}: {_NO_SIGNS}')
             elif name == task.name:
                 settings |= moved_data(cfg, folder)
         try:
@@ -387,11 +398,8 @@ class _Planner:
             if not file.is_file():
                 self.problems.append(f'--checkpoints {file}: there is no such file')
                 continue
-            if any(sign in str(file.absolute()) for sign in ',\'"()[] '):
-                self.problems.append(
-                    f'{file}: MMEngine cannot take a path with a comma, a blank, quotes or '
-                    'brackets in --cfg-options; link or move the file'
-                )
+            if any(sign in str(file.absolute()) for sign in _SIGNS):
+                self.problems.append(f'{file}: {_NO_SIGNS}')
                 continue
             try:
                 with quiet():
@@ -410,6 +418,7 @@ class _Planner:
         kept = sum(self.plan.run_bytes[p.run.task.name][1] for p in waiting)
         largest = max(training for training, _ in self.plan.run_bytes.values())
         needed = kept + peak_bytes(largest) * min(len(waiting), len(self.plan.places))
+        needed -= sum(saved_bytes(p.run.work_dir) for p in waiting)
         if needed > free:
             self.problems.append(
                 f'--work-dir {self.options.work_dir}: checkpoints of {len(waiting)} runs need '
@@ -428,6 +437,18 @@ def peak_bytes(training: int) -> int:
         int: Bytes, with some for logs.
     """
     return 2 * training + 50_000_000
+
+
+def saved_bytes(folder: Path) -> int:
+    """Size of the checkpoints that a run has on the disk already.
+
+    Args:
+        folder (Path): Folder of the run.
+
+    Returns:
+        int: Bytes.
+    """
+    return sum(file.stat().st_size for file in folder.glob('*.pth'))
 
 
 def significant(cfg: Config) -> dict:
