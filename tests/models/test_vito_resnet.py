@@ -251,7 +251,9 @@ def test_settings_that_waste_the_weights_are_warned_of_once_loaded(checkpoint, l
     assert 'about 2 AP' in log[1]
     log.clear()
     _build('mmdet', checkpoint=checkpoint).init_weights()
-    assert len(log) == 1
+    probe = dict(frozen_stages=4, norm_eval=True)  # wholly frozen is meant so
+    _build('mmdet', checkpoint=checkpoint, **probe).init_weights()
+    assert ['loaded' in line for line in log] == [True, True]
 
 
 def test_settings_that_compute_something_else_are_warned_of(checkpoint50, log):

@@ -57,6 +57,8 @@ def preprocessing_of(preprocessor: nn.Module) -> dict[str, Any] | None:
 
 def _frozen(backbone: nn.Module) -> Iterator[str]:
     frozen, remedy = [], []
+    if getattr(backbone, 'frozen_stages', -1) >= getattr(backbone, 'num_stages', 4):
+        return  # all of it: a probe of frozen features, as is meant
     if getattr(backbone, 'frozen_stages', -1) >= 0:
         frozen.append(f'frozen_stages={backbone.frozen_stages}')
         remedy.append('frozen_stages=-1')
