@@ -2,7 +2,8 @@
 
     mim train mmdet configs/miniscenes/det_coco_fcos.py
 
-Images of 128 x 96 px. The classes are COCO's 80, of which MiniScenes uses eight.
+Images of 128 x 96 px; about two minutes on one CPU core. The classes are COCO's 80, of which
+MiniScenes uses eight.
 """
 
 _base_ = '../det/vito_coco.py'
@@ -20,7 +21,7 @@ model = dict(
     bbox_head=dict(
         in_channels=channels,
         feat_channels=channels,
-        stacked_convs=3,
+        stacked_convs=2,
         anchor_generator=dict(octave_base_scale=3, strides=strides),
     ),
     train_cfg=dict(initial_epoch=2),
@@ -46,7 +47,7 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
@@ -59,13 +60,19 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=4)
 
-# 12 epochs of 15 steps.
+# The map that multiplies all class scores starts at 0.01. 360 steps would leave it there, and the
+# scores of a location hardly differ.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(cls_prob_module=dict(lr_mult=10.0))),
+)
+
+# 12 epochs of 30 steps.
 max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=15),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
     dict(
         type='CosineAnnealingLR',
         eta_min=0.0,
