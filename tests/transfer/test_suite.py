@@ -271,12 +271,12 @@ SHORT = (
 )
 
 
-def transfer(data: dict, work_dir: Path, checkpoint: Path, tasks: str, *more: object):
+def transfer(data: dict, work_dir: Path, checkpoints: list, tasks: str, *more: object):
     """The command on the tiny MiniScenes, a few steps a run."""
     names = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
     return shell(
         *(sys.executable, 'tools/transfer.py', '--protocol', 'miniscenes'),
-        *('--checkpoints', 'random', checkpoint, '--tasks', *tasks.split()),
+        *('--checkpoints', *checkpoints, '--tasks', *tasks.split()),
         *('--work-dir', work_dir, '--data', *(f'{k}={data[v]}' for k, v in names.items())),
         *('--cfg-options', *SHORT, '--jobs', 2, *more),
     )
@@ -291,7 +291,8 @@ def data(tmp_path_factory):
 
 def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path):
     work_dir = tmp_path / 'suite'
-    first = transfer(data, work_dir, checkpoint, 'pascal coco', '--seeds', 1, '--no-estimate')
+    both = ['random', checkpoint]
+    first = transfer(data, work_dir, both, 'pascal coco', '--seeds', 1, '--no-estimate')
     assert first.returncode == 0, first.stdout + first.stderr
     assert '2 checkpoints x 2 tasks x 1 setting x 1 seed = 4 runs' in first.stdout
     assert '4 of 4 runs finished' in first.stdout
@@ -310,15 +311,15 @@ def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path
     written = {file: file.stat().st_mtime_ns for file in files}
     assert (work_dir / 'report.html').is_file()
 
-    # A seed more for one task: the finished runs stay.
-    second = transfer(data, work_dir, checkpoint, 'pascal', '--seeds', 2, '--no-estimate')
+    # A seed more: what has finished is not repeated.
+    second = transfer(data, work_dir, ['random'], 'pascal', '--seeds', 2, '--no-estimate')
     assert second.returncode == 0, second.stdout + second.stderr
-    assert '2 runs to do, 2 at a time' in second.stdout
+    assert '1 run to do, 2 at a time' in second.stdout
     assert {file: file.stat().st_mtime_ns for file in files} == written
-    assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 6
+    assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 5
 
     other = transfer(
-        *(data, work_dir, checkpoint, 'coco', '--seeds', 1, '--no-estimate'),
+        *(data, work_dir, ['random'], 'coco', '--seeds', 1, '--no-estimate'),
         *('--cfg-options', 'optim_wrapper.optimizer.lr=0.5'),
     )
     assert other.returncode == 2
@@ -330,12 +331,13 @@ def test_all_four_tasks_with_a_sweep_and_an_estimate(data, checkpoint, tmp_path)
     work_dir = tmp_path / 'suite'
     tasks = 'pascal ade20k coco lvis'
     more = ('--seeds', 1, '--sweep', 'lr=0.001,0.002')
-    plan = transfer(data, work_dir, checkpoint, tasks, *more, '--dry-run')
+    both = ['random', checkpoint]
+    plan = transfer(data, work_dir, both, tasks, *more, '--dry-run')
     assert plan.returncode == 0, plan.stdout + plan.stderr
     assert '2 checkpoints x 4 tasks x 2 settings x 1 seed = 16 runs' in plan.stdout
     assert 'ESTIMATE' in plan.stdout
     assert not (work_dir / 'runs').exists()
-    run = transfer(data, work_dir, checkpoint, tasks, *more)
+    run = transfer(data, work_dir, both, tasks, *more)
     assert run.returncode == 0, run.stdout + run.stderr
     assert 'Timing' not in run.stdout  # known from the dry run
     assert len(list(work_dir.glob('runs/*/*/lr0.00[12]/seed0/result.json'))) == 16

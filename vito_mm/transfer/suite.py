@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -301,7 +302,7 @@ class _Suite:
             say(f'  {job.name} ended with {how}, the disk is full:\n{end}')
             self.stopped = f'the disk of {self.options.work_dir} is full: make room'
             return False
-        message = f'it ended with {how}: {lines[-1].strip() if lines else "it printed nothing"}'
+        message = f'it ended with {how}: {_reason(job.tail())}'
         if step := diverged_at(planned.run.work_dir):
             # The same seed would come to the same.
             message = f'the loss was not finite from step {step} on, and {message}. Lower lr'
@@ -343,6 +344,14 @@ def _check_work_dir(plan: Plan) -> None:
         )
     if problems:
         raise PlanError(problems)
+
+
+def _reason(output: str) -> str:
+    """The line of a log that says why it ended, as far as can be told."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # torchrun prints a summary behind the error of the process that failed.
+    errors = [line for line in lines if re.match(r'[\w.]*(Error|Exception|Interrupt)\b', line)]
+    return (errors or lines or ['it printed nothing'])[-1]
 
 
 @contextmanager

@@ -461,7 +461,8 @@ def significant(cfg: Config) -> dict:
         dict: What identifies the run, beside checkpoint and seed.
     """
     content = cfg.to_dict()
-    for key in ('work_dir', 'launcher', 'resume', 'randomness'):
+    logging = ('visualizer', 'vis_backends', 'log_level', 'log_processor')
+    for key in ('work_dir', 'launcher', 'resume', 'randomness', 'env_cfg', *logging):
         content.pop(key, None)
     content['model']['backbone'].pop('checkpoint', None)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
