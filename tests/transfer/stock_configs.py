@@ -5,9 +5,8 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.models.backbones import VITOResNet
 from vito_mm.transfer.config_check import RESNETS
@@ -32,11 +31,11 @@ def resnets(part, place: str = 'model') -> Iterator[tuple[str, dict]]:
             yield from resnets(value, f'{place}.{index}')
 
 
-def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[Path, str] | None:
+def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[Path, int] | None:
     """Write the config that a user would: the stock one as base, and the backbone changed.
 
     Returns:
-        tuple | None: The new config and the place of the backbone; None without a ResNet.
+        tuple | None: The new config and the depth of the backbone; None without a ResNet.
     """
     base = Config.fromfile(file)
     found = next(resnets(base.get('model')), None)
@@ -52,28 +51,35 @@ def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[P
         "custom_imports = dict(imports=['vito_mm'], allow_failed_imports=False)\n"
         f'model = {change}\n'
     )
-    return new, place
+    return new, backbone['depth']
 
 
-def first_difference(config: Path, place: str, weights: dict[str, torch.Tensor]) -> str | None:
+def without_downloads(part):
+    """The config of a model without weights that other parts than the backbone would fetch."""
+    if isinstance(part, dict):
+        is_ours = part.get('type') == 'VITOResNet'
+        return {
+            key: without_downloads(value)
+            for key, value in part.items()
+            if is_ours or key not in ('pretrained', 'init_cfg', 'teacher_ckpt')
+        }
+    if isinstance(part, (list, tuple)):
+        return type(part)(map(without_downloads, part))
+    return part
+
+
+def first_difference(config: Path, weights: dict[str, torch.Tensor]) -> str | None:
     """Build and initialise the whole model as a runner does; the first key that is not loaded."""
     cfg = Config.fromfile(config)
+    if cfg.get('data_preprocessor'):  # as MMEngine's Runner.build_model
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        init_default_scope(cfg.default_scope)
-        MMLogger.get_current_instance().setLevel('ERROR')
-        model_config = cfg.model
-        if cfg.get('data_preprocessor'):  # as MMEngine's Runner.build_model
-            model_config.setdefault('data_preprocessor', cfg.data_preprocessor)
-        model = MODELS.build(model_config)
+        model = MODELS.build(ConfigDict(without_downloads(cfg.model.to_dict())))
         model.init_weights()
-    backbones = [module for module in model.modules() if isinstance(module, VITOResNet)]
-    if not backbones:
-        return f'no VITOResNet in the model, for {place}'
-    loaded = backbones[0].state_dict()
+    backbone = next(module for module in model.modules() if isinstance(module, VITOResNet))
+    loaded = backbone.state_dict()
     stages = {key.split('.')[0] for key in loaded}
     for key, value in weights.items():
-        if key.split('.')[0] in stages and not (
-            key in loaded and torch.equal(loaded[key], value.to(loaded[key].dtype))
-        ):
+        if key.split('.')[0] in stages and not (key in loaded and torch.equal(loaded[key], value)):
             return key
     return None
