@@ -1,14 +1,18 @@
-"""What the README and the docs tell a user to type about videos."""
+"""What the README and the docs tell a user to type."""
 
 import json
 import re
+import runpy
 import shlex
 import sys
 
 import pytest
+import torch
+from torchvision.models import resnet50
 
 from tests.conftest import REPO, write_video
 from tests.tools.test_train import shell
+from vito_mm.transfer import check_config, export_backbone
 
 PAGES = ('README.md', 'docs/your_own_videos.md')
 
@@ -50,3 +54,59 @@ def test_long_recordings_become_rows_of_minutes(tmp_path):
         ('a.mp4', 120, 180),
         ('b.mp4', 0, 60),
     ]
+
+
+# Use a VITO checkpoint in your config
+
+HAND_OVER = 'docs/use_a_checkpoint.md'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder that stands for /ckpt, with a training checkpoint of ResNet-50."""
+    folder = tmp_path_factory.mktemp('ckpt')
+    weights = {f'backbone.{k}': v for k, v in resnet50().state_dict().items() if k[:3] != 'fc.'}
+    target = {f'target_net.module.0.{k[9:]}': v for k, v in weights.items()}
+    torch.save({'state_dict': weights | target, 'meta': {'iter': 7}}, folder / 'vito.pth')
+    return folder
+
+
+def test_commands_of_the_hand_over(trained, monkeypatch):
+    text = (REPO / HAND_OVER).read_text()
+    found = re.findall(r'^    python (tools/.*)$', text, re.MULTILINE)
+    assert len(found) == 5
+    monkeypatch.chdir(REPO)
+    for command in found:
+        monkeypatch.setattr('sys.argv', shlex.split(command.replace('/ckpt/', f'{trained}/')))
+        runpy.run_path(sys.argv[0], run_name='__main__')  # ends by SystemExit when it fails
+    made = {path.name for path in trained.iterdir()}
+    assert made >= {'backbone.pth', 'torchvision.pth', 'timm.safetensors', 'detectron2.pth'}
+
+
+@pytest.mark.parametrize('number', range(3), ids=['custom_imports', 'scoped name', 'init_cfg'])
+def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
+    """In a fresh process, by the library's own parts; vito_mm is there only where it is named."""
+    blocks = re.findall(
+        r'^```python\n(.*?)^```', (REPO / HAND_OVER).read_text(), re.DOTALL | re.MULTILINE
+    )
+    export_backbone(trained / 'vito.pth', trained / 'backbone.pth')
+    config = tmp_path / 'config.py'
+    config.write_text(blocks[number].replace('/ckpt/', f'{trained}/'))
+    check = check_config(config)
+    assert (len(check.match.weights), check.remarks) == (318, [])
+    code = (
+        'import sys, torch\n'
+        'from mmengine.config import Config\n'
+        'from mmengine.registry import MODELS, init_default_scope\n'
+        f'cfg = Config.fromfile({str(config)!r})\n'
+        'init_default_scope(cfg.default_scope)\n'
+        'model = MODELS.build(cfg.model)\n'
+        'model.backbone.init_weights()\n'
+        f'weights = torch.load({str(trained / "backbone.pth")!r})["state_dict"]\n'
+        'loaded = model.backbone.state_dict()\n'
+        'assert loaded.keys() == weights.keys()\n'
+        'assert all(torch.equal(loaded[k], v) for k, v in weights.items())\n'
+        f'assert ("vito_mm" in sys.modules) == {number < 2}\n'
+    )
+    result = shell(sys.executable, '-c', code)
+    assert result.returncode == 0, result.stderr[-3000:]
