@@ -17,7 +17,7 @@ from vito_mm.miniscenes import PRESETS, get_preset
 from vito_mm.miniscenes.statistics import ridge_accuracy
 from vito_mm.miniscenes.stills import render_probe_image
 from vito_mm.miniscenes.videos import render_video, video_label
-from vito_mm.transfer.knn import knn_top1
+from vito_mm.transfer.probes.knn import knn_top1
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import REPO
 from tests.tools.test_train import shell
-from tests.transfer.image_folders import write_classes
-from tests.transfer.segmentation_world import write_world
-from vito_mm.transfer.frozen_features import frozen_resnet
+from tests.transfer.probes.image_folders import write_classes
+from tests.transfer.probes.segmentation_world import write_world
+from vito_mm.transfer.probes.frozen_features import frozen_resnet
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
 

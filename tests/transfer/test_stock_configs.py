@@ -19,6 +19,8 @@ REASONS = {
     'does not exist': 'it does not load: its base is not shipped',
     'motmetrics is not installed': 'it needs the package motmetrics',
     'fairscale': 'it needs the package fairscale',
+    'skimage is not installed': 'it needs the package scikit-image',
+    'CascadeRPNHead.__init__() missing': 'mmdet cannot build it either',
     'has group norm': 'group norm, a checkpoint has batch norm: set norm_cfg, too',
     'another width': 'a wider deep stem: set stem_channels=64, too',
     'over the whole part': 'a whole model is loaded over it: set model.init_cfg=None, too',

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vito_mm.transfer.jobs import Job, run_jobs
+from vito_mm.transfer.suite.jobs import Job, run_jobs
 from vito_mm.videos import read_manifest, write_manifest
 
 from .make import make_miniscenes
@@ -220,7 +220,7 @@ def _collect_videos(miniscenes: Path, manifest: Path) -> list[str]:
 
 def _knn(probe: Path, checkpoint: Path) -> list[float]:
     """Accuracy in percent from random weights and from the checkpoint."""
-    from vito_mm.transfer.knn import checkpoint_knn
+    from vito_mm.transfer.probes.knn import checkpoint_knn
 
     values = []
     for init, file in zip(INITS, (None, checkpoint), strict=True):

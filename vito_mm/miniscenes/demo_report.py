@@ -13,8 +13,7 @@ from mmengine.registry import init_default_scope
 
 from vito_mm.registry import MODELS
 from vito_mm.transfer import read_checkpoint
-from vito_mm.transfer.jobs import Job
-from vito_mm.transfer.markup import (
+from vito_mm.transfer.report.markup import (
     Block,
     Heading,
     Listing,
@@ -24,7 +23,7 @@ from vito_mm.transfer.markup import (
     to_html,
     to_markdown,
 )
-from vito_mm.transfer.pictures import (
+from vito_mm.transfer.report.pictures import (
     RUN_COLOURS,
     SCORE_SHOWN,
     Curve,
@@ -35,6 +34,7 @@ from vito_mm.transfer.pictures import (
     run_colours,
 )
 from vito_mm.transfer.run_folder import dumped_config, training_curve
+from vito_mm.transfer.suite.jobs import Job
 from vito_mm.videos import decode_frames, read_manifest
 
 if TYPE_CHECKING:

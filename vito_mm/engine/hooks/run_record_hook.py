@@ -70,8 +70,8 @@ class RunRecordHook(Hook):
             seed=runner.seed,
             processes=get_world_size(),
             clips_per_optimizer_step=batch_size * counts,
-            versions={'vito_mm': vito_mm.__version__} | _versions(),
-            git=_git_revision(Path(vito_mm.__file__).parent),
+            versions={'vito_mm': vito_mm.__version__} | installed_versions(),
+            git=git_revision(Path(vito_mm.__file__).parent),
             data=data,
             environment={key: str(value) for key, value in collect_env().items()},
         )
@@ -95,7 +95,8 @@ def _describe(dataset: Any) -> Iterator[dict]:
         yield description
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Versions of those of :data:`PACKAGES` that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -105,7 +106,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_revision(folder: Path) -> str | None:
+def git_revision(folder: Path) -> str | None:
     """Revision of the checkout that the package runs from, None for an installed package."""
     try:
         lines = [

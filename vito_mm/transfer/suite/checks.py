@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from .tasks import Task
+from vito_mm.transfer.tasks import Task
 
 _LOADERS = ('train_dataloader', 'val_dataloader')
 _STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}

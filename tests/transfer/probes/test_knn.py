@@ -7,16 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.transfer.image_folders import write_classes
-from vito_mm.transfer import CheckpointError, knn
-from vito_mm.transfer.frozen_features import (
+from tests.transfer.probes.image_folders import write_classes
+from vito_mm.transfer import CheckpointError
+from vito_mm.transfer.probes import knn
+from vito_mm.transfer.probes.frozen_features import (
     ProbeError,
     frozen_resnet,
     labelled_images,
     pooled_features,
     train_and_val,
 )
-from vito_mm.transfer.knn import checkpoint_knn, knn_top1
+from vito_mm.transfer.probes.knn import checkpoint_knn, knn_top1
 
 
 @pytest.mark.parametrize('rows', [1024, 7])

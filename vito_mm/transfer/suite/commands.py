@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from .suite_options import SuiteOptions
-from .suite_plan import PlannedRun
+from .options import SuiteOptions
+from .plan import PlannedRun
 
 
 def training_command(options: SuiteOptions, planned: PlannedRun) -> list[str]:

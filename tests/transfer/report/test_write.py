@@ -11,10 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.transfer.test_pictures import data, decode, detector, segmenter  # noqa: F401
-from vito_mm.transfer.markup import Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
-from vito_mm.transfer.published import PUBLISHED
-from vito_mm.transfer.report import write_report
+from tests.transfer.report.test_pictures import data, decode, detector, segmenter  # noqa: F401
+from vito_mm.transfer.report.markup import (
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+    to_markdown,
+)
+from vito_mm.transfer.report.published import PUBLISHED
+from vito_mm.transfer.report.write import write_report
 from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
 COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .commands import srun_prefix
 from .jobs import Job, counted, duration, run_jobs, say
-from .suite_commands import srun_prefix
-from .suite_plan import Plan, significant
-from .suite_state import is_finished, read_json, write_json
+from .plan import Plan, significant
+from .state import is_finished, read_json, write_json
 
 
 def estimates(plan: Plan) -> dict[str, dict[str, float]]:
@@ -45,7 +45,7 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
             folder = options.work_dir / 'estimates' / name
             settings = todo[0].settings | {'model.backbone.checkpoint': 'None'}
             result = folder / 'result.json'
-            words = ['-m', 'vito_mm.transfer.timing', str(todo[0].config)]
+            words = ['-m', 'vito_mm.transfer.suite.timing', str(todo[0].config)]
             words += ['--result', str(result.absolute()), '--started', f'{time.time()}']
             words += ['--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
             job = Job(f'timing of {name}', [*srun_prefix(options), sys.executable, *words], folder)

@@ -10,7 +10,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from .config_check import RESNETS
+from vito_mm.transfer.config_check import RESNETS
+
 from .frozen_features import ProbeError, quiet_initialisation
 
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
@@ -137,7 +138,7 @@ def probe_config(
     # The registering module is named, so that the file in the work dir can be read by itself.
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
-    ours = ['vito_mm', 'vito_mm.transfer.linear_segmentation_head']
+    ours = ['vito_mm', 'vito_mm.transfer.probes.linear_segmentation_head']
     cfg.custom_imports = dict(
         imports=imports + [name for name in ours if name not in imports],
         allow_failed_imports=False,

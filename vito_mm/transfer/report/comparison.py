@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .tasks import Outcome, Task
+from vito_mm.transfer.tasks import Outcome, Task
+
 from .wording import setting_text
 
 RANDOM = 'random'

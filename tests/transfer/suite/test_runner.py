@@ -14,11 +14,11 @@ import torch
 from tests.conftest import REPO
 from tests.tools.test_train import shell, user_environment
 from vito_mm.miniscenes import make_miniscenes
-from vito_mm.transfer import suite
-from vito_mm.transfer.suite_commands import environment, evaluation_command, training_command
-from vito_mm.transfer.suite_options import SuiteOptions
-from vito_mm.transfer.suite_plan import PlanError
-from vito_mm.transfer.suite_state import note_start, outcome_of, write_without_optimizer
+from vito_mm.transfer.suite import runner as suite
+from vito_mm.transfer.suite.commands import environment, evaluation_command, training_command
+from vito_mm.transfer.suite.options import SuiteOptions
+from vito_mm.transfer.suite.plan import PlanError
+from vito_mm.transfer.suite.state import note_start, outcome_of, write_without_optimizer
 
 from .fake_suite import make_plan, run_suite
 
@@ -144,7 +144,7 @@ def start(tmp_path: Path, **behaviours: str) -> subprocess.Popen:
     words = [f'{label}={behaviour}' for label, behaviour in behaviours.items()]
     with (tmp_path / 'out.txt').open('a') as out:
         return subprocess.Popen(
-            [sys.executable, '-m', 'tests.transfer.fake_suite', str(tmp_path), *words],
+            [sys.executable, '-m', 'tests.transfer.suite.fake_suite', str(tmp_path), *words],
             cwd=REPO,
             env=user_environment(),
             stdout=out,

@@ -14,13 +14,13 @@ import vito_mm
 from vito_mm.atomic import written_aside
 
 # One place decides which versions and which revision a record holds.
-from vito_mm.engine.hooks.run_record_hook import _git_revision, _versions
+from vito_mm.engine.hooks.run_record_hook import git_revision, installed_versions
+from vito_mm.transfer.tasks import TASKS, Outcome
 
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
 from .markup import Block, Cell, Code, Heading, Listing, Paragraph, Table, to_html, to_markdown
 from .published import PUBLISHED, SOURCE
-from .report_pictures import draw_task
-from .tasks import TASKS, Outcome
+from .task_pictures import draw_task
 from .wording import count_text, mean_text, setting_text, time_text, without_machine
 
 _FEWER, _INCOMPLETE = '†', '‡'
@@ -252,8 +252,8 @@ def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
 
 
 def _conditions(outcomes: Sequence[Outcome], protocol: str, command: str) -> list[Block]:
-    versions = ', '.join(f'{name} {value}' for name, value in _versions().items())
-    revision = _git_revision(Path(vito_mm.__file__).parent) or 'not run from a checkout'
+    versions = ', '.join(f'{name} {value}' for name, value in installed_versions().items())
+    revision = git_revision(Path(vito_mm.__file__).parent) or 'not run from a checkout'
     facts = [
         f'Protocol: {protocol}',
         f'Machine: {_machine()}',

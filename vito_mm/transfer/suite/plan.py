@@ -13,7 +13,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .suite_checks import (
+from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Run, Task
+
+from .checks import (
     checkpoint_bytes,
     class_problems,
     data_problems,
@@ -23,7 +25,7 @@ from .suite_checks import (
     packages_problems,
     quiet,
 )
-from .suite_options import (
+from .options import (
     RANDOM,
     SHORT_KEYS,
     SuiteOptions,
@@ -34,7 +36,6 @@ from .suite_options import (
     parse_sweep,
     settings_name,
 )
-from .tasks import PROTOCOLS, TASKS, Run, Task
 
 RESERVED = {
     'train_dataloader.batch_size': 'set auto_scale_lr.base_batch_size, the batch over all GPUs',

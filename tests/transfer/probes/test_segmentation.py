@@ -7,10 +7,10 @@ from mmseg.models.backbones import ResNet
 from mmseg.registry import MODELS
 
 from tests.conftest import REPO
-from tests.transfer.segmentation_world import write_world
+from tests.transfer.probes.segmentation_world import write_world
 from vito_mm.transfer import CheckpointError
-from vito_mm.transfer.frozen_features import ProbeError
-from vito_mm.transfer.segmentation_probe import (
+from vito_mm.transfer.probes.frozen_features import ProbeError
+from vito_mm.transfer.probes.segmentation import (
     check_probe,
     probe_config,
     read_segmentation_config,

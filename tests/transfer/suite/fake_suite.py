@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from vito_mm.transfer import suite
-from vito_mm.transfer.suite_options import SuiteOptions
-from vito_mm.transfer.suite_plan import Plan, PlannedRun
+from vito_mm.transfer.suite import runner as suite
+from vito_mm.transfer.suite.options import SuiteOptions
+from vito_mm.transfer.suite.plan import Plan, PlannedRun
 from vito_mm.transfer.tasks import TASKS, Run
 
 TRAIN = """

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from .tasks import TASKS
+from vito_mm.transfer.tasks import TASKS
 
 RANDOM = 'random'
 """What stands for random weights on the command line and in tables."""

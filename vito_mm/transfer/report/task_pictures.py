@@ -2,6 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from vito_mm.transfer.run_folder import (
+    dumped_config,
+    evaluation_curve,
+    last_checkpoint,
+    scalars,
+    training_curve,
+)
+
 from .comparison import Comparison, Point
 from .markup import Block, Listing, Picture
 from .pictures import (
@@ -14,13 +22,6 @@ from .pictures import (
     load_stills,
     predict,
     run_colours,
-)
-from .run_folder import (
-    dumped_config,
-    evaluation_curve,
-    last_checkpoint,
-    scalars,
-    training_curve,
 )
 from .wording import reason_text
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.atomic import written_aside
+from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, scalars
+from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
-from .run_folder import dumped_config, last_checkpoint, scalars
-from .suite_plan import PlannedRun, significant
-from .tasks import TASKS, Outcome, Run
+from .plan import PlannedRun, significant
 
 PACKAGES = ('vito_mm', 'torch', 'mmengine', 'mmcv', 'mmsegmentation', 'mmdet', 'numpy')
 """Distributions whose versions stand in a result."""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.transfer.image_folders import write_classes
-from vito_mm.transfer import linear_classifier
-from vito_mm.transfer.linear_classifier import (
+from tests.transfer.probes.image_folders import write_classes
+from vito_mm.transfer.probes import linear_classifier
+from vito_mm.transfer.probes.linear_classifier import (
     STRENGTHS,
     checkpoint_linear,
     fit_linear_classifier,

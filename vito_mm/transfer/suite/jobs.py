@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .run_folder import last_checkpoint, scalars
+from vito_mm.transfer.run_folder import last_checkpoint, scalars
 
 _ITERATION = re.compile(r'Iter\(train\) \[\s*(\d+)/\s*(\d+)\]')
 _EPOCH = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\s*(\d+)\]')
@@ -161,7 +161,7 @@ def run_jobs(
         **os.environ,
         'OMP_NUM_THREADS': str(threads),
         'PYTHONPATH': os.pathsep.join(
-            [str(Path(__file__).resolve().parents[2]), os.environ.get('PYTHONPATH', '')]
+            [str(Path(__file__).resolve().parents[3]), os.environ.get('PYTHONPATH', '')]
         ).rstrip(os.pathsep),
         'PYTHONWARNINGS': 'ignore',
     }

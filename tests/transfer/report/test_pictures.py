@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from tests.conftest import REPO
 from vito_mm.miniscenes import make_miniscenes
-from vito_mm.transfer.pictures import (
+from vito_mm.transfer.report.pictures import (
     Box,
     Curve,
     Stills,

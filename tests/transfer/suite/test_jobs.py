@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vito_mm.transfer.jobs import Job, JobError, run_jobs
+from vito_mm.transfer.suite.jobs import Job, JobError, run_jobs
 
 
 def job(tmp_path, name: str, code: str) -> Job:

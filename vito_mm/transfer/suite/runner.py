@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vito_mm.transfer.run_folder import last_checkpoint
+from vito_mm.transfer.tasks import Outcome
+
+from .commands import environment, evaluation_command, training_command
+from .estimate import estimates, print_plan
 from .jobs import Job, JobError, await_end, counted, duration, run_jobs, say
-from .run_folder import last_checkpoint
-from .suite_commands import environment, evaluation_command, training_command
-from .suite_estimate import estimates, print_plan
-from .suite_options import SuiteOptions
-from .suite_plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, saved_bytes
-from .suite_state import (
+from .options import SuiteOptions
+from .plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, saved_bytes
+from .state import (
     belongs_elsewhere,
     difference,
     diverged_at,
@@ -33,7 +35,6 @@ from .suite_state import (
     write_result,
     write_without_optimizer,
 )
-from .tasks import Outcome
 
 NO_SPACE = ('No space left on device', 'Errno 28', 'ENOSPC')
 """What a log says when the disk is full."""
@@ -121,7 +122,7 @@ def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
     Raises:
         SuiteError: If there is no suite in the folder.
     """
-    from .report import write_report
+    from vito_mm.transfer.report.write import write_report
 
     record = read_json(work_dir / 'suite.json')
     if record is None:

@@ -1,6 +1,6 @@
 """How long a fine-tuning run will take, from a few of its real steps.
 
-python -m vito_mm.transfer.timing CONFIG --result FILE [--cfg-options KEY=VALUE ...]
+python -m vito_mm.transfer.suite.timing CONFIG --result FILE [--cfg-options KEY=VALUE ...]
 """
 
 import argparse

@@ -10,15 +10,15 @@ import torch
 
 from tests.conftest import REPO
 from vito_mm.miniscenes import make_miniscenes
-from vito_mm.transfer import suite_plan
-from vito_mm.transfer.suite_options import (
+from vito_mm.transfer.suite import plan as suite_plan
+from vito_mm.transfer.suite.options import (
     SuiteOptions,
     folder_name,
     label_checkpoints,
     parse_sweep,
     settings_name,
 )
-from vito_mm.transfer.suite_plan import PlanError, make_plan
+from vito_mm.transfer.suite.plan import PlanError, make_plan
 
 
 @pytest.fixture(scope='module')
@@ -228,9 +228,9 @@ def test_a_disk_that_is_too_small(options, monkeypatch):
 
 
 def test_a_package_that_is_not_installed(options, monkeypatch):
-    from vito_mm.transfer import suite_checks
+    from vito_mm.transfer.suite import checks
 
-    monkeypatch.setattr(suite_checks.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(checks.importlib.util, 'find_spec', lambda name: None)
     assert problems(options(tasks=['coco'])) == ['COCO needs mmdet: pip install "vito_mm[det]"']
 
 

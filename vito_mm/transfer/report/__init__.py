@@ -1,0 +1,1 @@
+"""What a transfer suite found, in tables, curves and pictures."""

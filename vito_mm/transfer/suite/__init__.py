@@ -1,0 +1,1 @@
+"""Many fine-tuning runs through the stock runners: planned, timed, launched, resumed."""
