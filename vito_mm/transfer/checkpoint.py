@@ -19,6 +19,7 @@ from .checkpoint_file import CheckpointError, meta_of, read_checkpoint, state_di
 from .resnet_names import (
     NAMINGS,
     RESNET_BLOCKS,
+    depth_of,
     is_part_of_resnet,
     is_plain,
     resnet_keys,
@@ -58,6 +59,8 @@ class BackboneMatch:
             convolutions and plugins, and that the file does not have.
         left_out (list[str]): Keys of stages that the model does not have (``num_stages=3``).
         rivals (list[str]): Other prefixes with just as many matching keys.
+        depths (tuple[int | None, int | None]): Depth of the ResNet in the file and in the model,
+            None where it is none of the usual ones.
         meta (dict): What the file says of itself, see :func:`.checkpoint_file.meta_of`.
     """
 
@@ -71,6 +74,7 @@ class BackboneMatch:
     new: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     rivals: list[str] = field(default_factory=list)
+    depths: tuple[int | None, int | None] = (None, None)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -316,9 +320,10 @@ def _match(
             match.misshaped.append(f'{key} {tuple(found.shape)} -> {tuple(target.shape)}')
         else:
             match.weights[key] = found
-    for full in state_dict:
-        key = full.removeprefix(prefix)
-        if full.startswith(prefix) and key not in expected and is_part_of_resnet(key):
+    here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+    match.depths = depth_of(here), depth_of(expected)
+    for key in here:
+        if key not in expected and is_part_of_resnet(key):
             (match.left_out if stage_of(key) > stages > 0 else match.unexpected).append(key)
     return match
 
@@ -345,6 +350,13 @@ def _remedy(match: BackboneMatch) -> str:
             "have no place in it: set the backbone's norm_cfg=dict(type='BN') (or 'SyncBN') and "
             'leave conv_cfg out.'
         )
+    found, wanted = match.depths
+    if None not in match.depths and found != wanted:
+        return (
+            f'The checkpoint holds a ResNet-{found} and the model is a ResNet-{wanted}: set '
+            f'depth={found} and the in_channels that go with it, or take the checkpoint of a '
+            f'ResNet-{wanted}.'
+        )
     if len(match.weights) < 0.1 * match.total:
         return (
             f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
@@ -356,7 +368,7 @@ def _remedy(match: BackboneMatch) -> str:
             'base_channels out of the config.'
         )
     return (
-        'The checkpoint is of another ResNet than the model: compare depth, base_channels, '
+        'The checkpoint is of another ResNet than the model: compare base_channels, '
         'num_stages, plugins and norm_cfg with those of the pre-training.'
     )
 

@@ -14,7 +14,7 @@ from vito_mm.atomic import written_aside
 
 from .checkpoint import match_file
 from .checkpoint_file import META, PREPROCESSING, CheckpointError
-from .resnet_names import RESNET_BLOCKS, resnet_keys, to_detectron2
+from .resnet_names import depth_of, to_detectron2
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 """Programs that :func:`export_backbone` writes for. mmdet, mmseg and mmpretrain share one."""
@@ -66,9 +66,8 @@ def export_backbone(
             f'{checkpoint} holds no whole ResNet-18, 34, 50, 101 or 152 under {match.prefix!r}.\n'
             f'{match.describe()}'
         )
-    depth = next(d for d in RESNET_BLOCKS if match.weights.keys() <= set(resnet_keys(d)))
     meta = dict(
-        architecture=f'resnet{depth}',
+        architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),
         which=match.which,
         preprocessing=match.meta.get('preprocessing', dict(PREPROCESSING, assumed=True)),

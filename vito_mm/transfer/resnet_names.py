@@ -16,6 +16,7 @@ _PLAIN = re.compile(
     r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))'
     r'\.(weight|bias|running_mean|running_var|num_batches_tracked)'
 )
+_CONVOLUTION = re.compile(r'layer[1-4]\.\d+\.conv[123]\.weight')
 _PART_OF_RESNET = re.compile(r'(conv1|bn1|stem|layer[1-4])\.')
 
 
@@ -43,6 +44,22 @@ def resnet_keys(depth: int) -> list[str]:
         keys.append(f'{conv}.weight')
         keys += [f'{norm}.{part}' for part in norm_parts]
     return keys
+
+
+def depth_of(keys: Iterable[str]) -> int | None:
+    """Depth of the ResNet whose convolutions are among some keys.
+
+    Args:
+        keys (Iterable[str]): Names, torchvision's, of a whole ResNet; others are passed over.
+
+    Returns:
+        int | None: Depth, None if it is none of :data:`RESNET_BLOCKS`.
+    """
+    found = {key for key in keys if _CONVOLUTION.fullmatch(key)}
+    for depth in RESNET_BLOCKS:
+        if found == {key for key in resnet_keys(depth) if _CONVOLUTION.fullmatch(key)}:
+            return depth
+    return None
 
 
 def is_plain(key: str) -> bool:
