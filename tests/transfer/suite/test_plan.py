@@ -11,6 +11,7 @@ import torch
 from tests.conftest import REPO
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.suite import plan as suite_plan
+from vito_mm.transfer.suite.estimate import print_plan
 from vito_mm.transfer.suite.options import (
     SuiteOptions,
     folder_name,
@@ -90,6 +91,16 @@ def test_the_grid(options, checkpoint):
     assert last.max_epochs == 10
 
 
+def test_the_plan_shows_the_sweep_as_it_was_read(options, capsys):
+    plan = make_plan(options(tasks=['pascal'], sweep=['lr=0.01,0.02,wd=0.1']))
+    assert [p.run.settings for p in plan.runs] == [
+        (('lr', 0.01), ('wd', 0.1)),
+        (('lr', 0.02), ('wd', 0.1)),
+    ]
+    print_plan(plan, {})
+    assert '  sweep: lr = 0.01, 0.02; wd = 0.1\n' in capsys.readouterr().out
+
+
 def test_what_a_run_is_does_not_depend_on_how_it_is_run(options, checkpoint, tmp_path):
     """But on its config, its seed and the content of its checkpoint."""
     copy = tmp_path / 'copy.pth'
@@ -138,6 +149,14 @@ def test_all_problems_are_told_at_once(options, checkpoint):
         (dict(checkpoints=['gone.pth']), '--checkpoints gone.pth: there is no such file'),
         (dict(protocol='papers'), 'choose among paper, stock, miniscenes'),
         (dict(sweep=['optim_wrapper.optimizer.lrr=1']), r"no 'lrr' in optim_wrapper.*mean lr\?"),
+        (dict(sweep=['lr=0.1,abc']), '--sweep lr=abc: a finite number is needed, 0 or more'),
+        (dict(sweep=['lr=nan']), '--sweep lr=nan: a finite number'),
+        (dict(sweep=['wd=inf']), '--sweep wd=inf: a finite number'),
+        (dict(sweep=['wd=-1']), '--sweep wd=-1: a finite number is needed, 0 or more'),
+        (dict(sweep=['lr=None']), '--sweep lr=None: a finite number'),
+        (dict(sweep=['lr==3']), '--sweep lr==3: write NAME=VALUE'),
+        (dict(sweep=['lr=[1,2']), r'--sweep lr=\[1,2: Imbalanced brackets'),
+        (dict(sweep=['train_cfg.max_iters=few']), 'max_iters=few: a finite number is needed$'),
         (dict(sweep=['lr=1'], cfg_options=['optim_wrapper.optimizer.lr=2']), 'sets it as well'),
         (dict(cfg_options=['train_cfg.max_iters']), 'is no KEY=VALUE'),
         (dict(cfg_options=['voc:a=1']), 'names no task before the colon'),
@@ -253,6 +272,11 @@ def test_sweeps():
         'a.betas': ['(0.9,0.9)', '(0.9,0.99)'],
         'b': ['x'],
     }
+    for text in ('lr=0.1,0.2,wd=0.3', ' lr = 0.1, 0.2 , wd = 0.3 ', 'lr=0.1,0.2;wd=0.3'):
+        assert parse_sweep([text]) == dict(lr=['0.1', '0.2'], wd=['0.3'])
+    assert parse_sweep(['a=(1,2),b=[(3,4),5],6']) == dict(a=['(1,2)'], b=['[(3,4),5]', '6'])
+    with pytest.raises(ValueError, match='is swept twice'):
+        parse_sweep(['lr=0.1,lr=0.2'])
     with pytest.raises(ValueError, match='is swept twice'):
         parse_sweep(['lr=0.1', 'optim_wrapper.optimizer.lr=0.2'])
     with pytest.raises(ValueError, match='comes twice'):

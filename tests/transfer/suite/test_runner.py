@@ -89,6 +89,21 @@ def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys):
     assert [tries(tmp_path, label) for label in 'abc'] == [1, 2, 1]
 
 
+@pytest.mark.parametrize('error', [OSError('the disk is full'), AttributeError('no such name')])
+def test_a_report_that_fails_does_not_hide_what_was_run(tmp_path, capsys, monkeypatch, error):
+    plan = make_plan(tmp_path, dict(a='ok'))
+
+    def fail(*args) -> None:
+        raise error
+
+    monkeypatch.setattr(suite, 'make_plan', lambda options: plan)
+    monkeypatch.setattr(suite, 'report', fail)
+    assert suite.run_suite(plan.options, 'command', estimate=False) == 1
+    printed = capsys.readouterr().out
+    assert f'cannot be written: {type(error).__name__}: {error}' in printed
+    assert '1 of 1 run finished' in printed
+
+
 def test_too_little_room_starts_nothing(tmp_path, capsys):
     plan = make_plan(tmp_path, dict(a='ok'))
     plan.run_bytes = dict(pascal=(10**18, 1))

@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from vito_mm.transfer.tasks import Task
+
+from .options import SHORT_KEYS, parse_settings
 
 _LOADERS = ('train_dataloader', 'val_dataloader')
 _STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
@@ -75,6 +78,28 @@ def key_problems(cfg: Config, keys: Sequence[str], where: str) -> Iterator[str]:
                 break
             node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
             path.append(part)
+
+
+def value_problems(cfg: Config, sweep: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Values of a sweep that are no numbers where the config has one.
+
+    Args:
+        cfg (Config): Config of a task, which has every key.
+        sweep (Mapping[str, Sequence[str]]): What :func:`.options.parse_sweep` returned.
+
+    Yields:
+        str: A problem.
+    """
+    for name, texts in sweep.items():
+        key = SHORT_KEYS.get(name, name)
+        is_rate = key in SHORT_KEYS.values()
+        if not _is_number(_value_at(cfg, key)) and not is_rate:
+            continue
+        for text in texts:
+            value = parse_settings([f'x={text}'])['x']
+            if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
+                more = ', 0 or more' if is_rate else ''
+                yield f'--sweep {name}={text}: a finite number is needed{more}'
 
 
 def data_problems(cfg: Config, task: Task) -> list[str]:
@@ -182,6 +207,17 @@ def _names(node: Any) -> list[str]:
     if isinstance(node, (Mapping, Config)):
         return list(node.keys())
     return [str(i) for i in range(len(node))] if isinstance(node, (list, tuple)) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value_at(cfg: Config, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split('.'):
+        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+    return node
 
 
 def _as_list(value: Any) -> list:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .commands import srun_prefix
 from .jobs import Job, counted, duration, run_jobs, say
+from .options import parse_sweep
 from .plan import Plan, significant
 from .state import is_finished, read_json, write_json
 
@@ -86,7 +87,6 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         say(f'  {"  ".join(cells)}'.rstrip())
-    first = plan.runs[0].run
     counts = [
         (len({p.run.label for p in plan.runs}), 'checkpoint'),
         (len(plan.configs), 'task'),
@@ -99,8 +99,8 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         f'  {grid} = {counted(len(plan.runs), "run")}, {slots} at a time, '
         f'{counted(plan.threads, "thread")} each'
     )
-    if first.settings:
-        say(f'  sweep: {" ".join(options.sweep)}')
+    if sweep := parse_sweep(options.sweep):
+        say('  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items()))
     for name, found in estimates.items():
         evaluations = counted(found['evaluations'], 'evaluation')
         say(

@@ -97,7 +97,7 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
 
     Args:
         words (Sequence[str]): Texts such as ``'lr=0.01,0.02'``; one may hold several, parted by
-            ``;``.
+            ``;`` or ``,``: ``'lr=0.01,0.02,wd=0.001'``.
 
     Returns:
         dict[str, list[str]]: Values, as texts, by name.
@@ -106,19 +106,28 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
         ValueError: If a text is no ``name=value,value``, or a name or a value comes twice.
     """
     sweep: dict[str, list[str]] = {}
-    for word in (part.strip() for text in words for part in text.split(';') if part.strip()):
-        name, _, texts = word.partition('=')
-        # Commas within brackets belong to a value.
-        values = [value.strip() for value in re.split(r',(?![^(\[]*[)\]])', texts)]
-        if not name or not all(values):
-            raise ValueError(f'--sweep {word}: write NAME=VALUE,VALUE, such as lr=0.01,0.02')
-        key = SHORT_KEYS.get(name, name)
-        if any(SHORT_KEYS.get(other, other) == key for other in sweep):
-            raise ValueError(f'--sweep {word}: {key} is swept twice')
-        meant = [repr(parse_settings([f'x={value}'])['x']) for value in values]
+    for word in (part for text in words for part in _split(text, ';') if part):
+        name = ''
+        for part in _split(word, ','):
+            # A comma parts values, or settings where a name follows.
+            if found := re.match(r'([A-Za-z_][\w.]*)\s*=\s*(.*)', part):
+                name, part = found.groups()
+                key = SHORT_KEYS.get(name, name)
+                if any(SHORT_KEYS.get(other, other) == key for other in sweep):
+                    raise ValueError(f'--sweep {word}: {key} is swept twice')
+                sweep[name] = []
+            if not name or not part or part.startswith('='):
+                raise ValueError(f'--sweep {word}: write NAME=VALUE,VALUE, such as lr=0.01,0.02')
+            sweep[name].append(part)
+    for name, values in sweep.items():
+        meant = []
+        for value in values:
+            try:
+                meant.append(repr(parse_settings([f'x={value}'])['x']))
+            except ValueError as error:
+                raise ValueError(f'--sweep {name}={value}: {error}') from None
         if twice := [value for value, count in Counter(meant).items() if count > 1]:
-            raise ValueError(f'--sweep {word}: {", ".join(twice)} comes twice')
-        sweep[name] = values
+            raise ValueError(f'--sweep {name}: {", ".join(twice)} comes twice')
     return sweep
 
 
@@ -198,3 +207,15 @@ def settings_name(pairs: Sequence[tuple[str, Any]]) -> str:
         str: Such as ``'lr0.01_wd0.0005'``; ``'default'`` without a sweep.
     """
     return folder_name('_'.join(f'{name}{value}' for name, value in pairs)) if pairs else 'default'
+
+
+def _split(text: str, sign: str) -> list[str]:
+    """Parts of a text between the signs that stand outside of brackets, without blanks."""
+    parts, depth = [''], 0
+    for letter in text:
+        depth += (letter in '([') - (letter in ')]')
+        if letter == sign and depth <= 0:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]

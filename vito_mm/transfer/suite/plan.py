@@ -24,6 +24,7 @@ from .checks import (
     near,
     packages_problems,
     quiet,
+    value_problems,
 )
 from .options import (
     RANDOM,
@@ -176,10 +177,7 @@ class _Planner:
             for label, file in labelled.items()
             if file is None or file.is_file()
         }
-        points = [
-            tuple(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())
-        ]
-        by_task = [self._runs_of(task, labelled, hashes, points) for task in tasks]
+        by_task = [self._runs_of(task, labelled, hashes, sweep) for task in tasks]
         for (label, error), titles in self.unfit.items():
             self.problems.append(f'checkpoint {label} for {", ".join(titles)}: {error}')
         # Seed by seed, so that a first comparison is there early.
@@ -259,7 +257,7 @@ class _Planner:
         task: Task,
         labelled: dict[str, Path | None],
         hashes: dict[str, str],
-        points: list[tuple[tuple[str, str], ...]],
+        sweep: dict[str, list[str]],
     ) -> list[PlannedRun]:
         """All runs of a task; its problems are collected."""
         config = self.options.repo / 'configs' / task.configs[self.options.protocol]
@@ -279,9 +277,10 @@ class _Planner:
             self.problems.append(f'--cfg-options do not fit {config}: {error}')
             return []
         self.plan.configs[task.name] = base
-        swept = dict.fromkeys(SHORT_KEYS.get(name, name) for name, _ in points[0])
+        swept = [SHORT_KEYS.get(name, name) for name in sweep]
         before = len(self.problems) + len(self.unfit)
-        self.problems += key_problems(base, list(swept), config.name)
+        unknown = list(key_problems(base, swept, config.name))
+        self.problems += unknown or value_problems(base, sweep)
         self.problems += [
             f'--sweep {key}: --cfg-options sets it as well' for key in swept if key in settings
         ]
@@ -294,7 +293,8 @@ class _Planner:
         self.plan.run_bytes[task.name] = checkpoint_bytes(base)
 
         runs = []
-        for point in points:
+        for texts in itertools.product(*sweep.values()):
+            point = list(zip(sweep, texts, strict=True))
             chosen = {SHORT_KEYS.get(name, name): value for name, value in point}
             values = parse_settings([f'{k}={v}' for k, v in chosen.items()])
             cfg = Config(base.to_dict())

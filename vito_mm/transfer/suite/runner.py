@@ -101,10 +101,12 @@ def _run(plan: Plan, command: str) -> int:
     status = suite.run()
     try:
         report(plan.options.work_dir, command, plan)
-    except OSError as error:  # a full disk; what was run is told all the same
-        say(f'The report cannot be written: {error}. Once that is mended: --report-only')
+    except Exception as error:  # whatever it is, what was run is told all the same
+        reason = f'{type(error).__name__}: {error}'
+        say(f'The report cannot be written: {reason}. Once that is mended: --report-only')
         status = status or 1
-    suite.print_end()
+    finally:
+        suite.print_end()
     return status
 
 
