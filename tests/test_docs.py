@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -110,3 +111,24 @@ def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
     )
     result = shell(sys.executable, '-c', code)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/transfer.md'])
+def test_commands_of_the_transfer_table_lack_nothing_but_the_data(page, trained, tmp_path):
+    """The real data sets cannot be here; everything else about the command is checked."""
+    (command,) = re.findall(
+        r'^    python (tools/transfer\.py .*)$', (REPO / page).read_text(), re.MULTILINE
+    )
+    for name in ('other.pth', 'moclr.pth'):
+        shutil.copy(trained / 'vito.pth', tmp_path / name)
+    shutil.copy(trained / 'vito.pth', tmp_path)
+    named = re.sub(r'(/ckpt/)?\b(\w+\.pth)', rf'{tmp_path}/\2', command)
+    result = shell(
+        sys.executable,
+        *shlex.split(named),
+        *('--work-dir', str(tmp_path / 'suite'), '--dry-run', '--no-estimate'),
+    )
+    assert result.returncode == 2
+    problems = [line for line in result.stderr.splitlines() if line.startswith('  - ')]
+    assert len(problems) == 4
+    assert all('there is no data folder' in problem for problem in problems)
