@@ -42,6 +42,14 @@ def checkpoint(tmp_path_factory):
     return str(file)
 
 
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.transfer.checkpoint'):
+        monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
+    return lines
+
+
 def _assert_loaded(backbone, checkpoint):
     weights = torch.load(checkpoint)['state_dict']
     found = backbone.state_dict()
@@ -103,6 +111,11 @@ def test_unclear_library_is_an_error():
         ROOT_MODELS.build(dict(type='vito_mm.VITOResNet', depth=18))
 
 
+def test_random_weights_are_said_to_be_random(log):
+    _build('mmdet').init_weights()
+    assert log == ['VITOResNet: checkpoint=None, the stock initialisation stands']
+
+
 def test_missing_file_matters_only_when_training(tmp_path):
     backbone = _build('mmdet', checkpoint=str(tmp_path / 'gone.pth'))
     with pytest.raises(CheckpointError, match=r'gone.pth'):
@@ -116,14 +129,6 @@ def test_copies(copying, checkpoint):
     copied = copying(backbone)
     assert type(copied) is type(backbone)
     _assert_loaded(copied, checkpoint)
-
-
-@pytest.fixture
-def log(monkeypatch):
-    lines = []
-    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.transfer.checkpoint'):
-        monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
-    return lines
 
 
 @pytest.mark.parametrize(

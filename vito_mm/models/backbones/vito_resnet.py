@@ -89,7 +89,9 @@ class VITOResNet:
         """Initialise as the stock ResNet does, then load the checkpoint over it, once."""
         is_first = not self.is_init
         super().init_weights()
-        if is_first and self.checkpoint is not None:
+        if is_first and self.checkpoint is None:
+            print_log('VITOResNet: checkpoint=None, the stock initialisation stands', 'current')
+        elif is_first:
             match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
             self._holds_checkpoint = True
             for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
