@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.transfer.report.test_pictures import data, decode, detector, segmenter  # noqa: F401
 from vito_mm.transfer.report.markup import (
@@ -154,6 +155,16 @@ def test_a_failed_point_beyond_the_best_belongs_to_the_sweep(tmp_path):
     assert 'iden the sweep' not in report(outcomes, tmp_path)[1]
 
 
+def test_the_best_point_has_all_seeds_where_one_has(tmp_path):
+    outcomes = [outcome(seed=i, score=20.0, lr=0.1) for i in range(2)]
+    outcomes.append(outcome(seed=0, score=30.0, lr=0.2))
+    outcomes.append(outcome(seed=1, state='failed', lr=0.2))
+    page, *_ = report(outcomes, tmp_path)
+    assert page.tables[0][1] == ['vito', '20.0 ± 0.0|n = 2']
+    page, *_ = report(outcomes[2:], tmp_path)
+    assert page.tables[0][1] == ['vito', '30.0 ‡|n = 1']
+
+
 def test_a_single_seed_has_no_deviation(tmp_path):
     page, markdown, _ = report([outcome(score=31.26)], tmp_path)
     assert page.tables[0][1] == ['vito', '31.3|n = 1']
@@ -233,6 +244,13 @@ def test_conditions_and_durations(tmp_path):
     for text in (page.text, markdown):
         assert str(Path.cwd()) not in text
         assert str(NOWHERE) not in text
+
+
+def test_gpus_of_the_machine_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Some GPU')
+    assert 'logical cores, 4 x Some GPU' in report([], tmp_path)[0].text
 
 
 def test_names_of_settings_and_metrics_do_not_hide_columns(tmp_path):

@@ -85,8 +85,13 @@ class Comparison:
         return max((len(point.scores) for point in every), default=0)
 
     def best(self, label: str) -> Point | None:
-        """The point with the highest mean, the first of equal ones; None where no run counts."""
+        """The point with the highest mean, the first of equal ones; None where no run counts.
+
+        Points that lack a run are taken only where there is no other: few seeds are easily lucky.
+        """
         points = [point for point in self.points.get(label, ()) if point.scores]
+        seeds = max((len(point.outcomes) for point in points), default=0)
+        points = [point for point in points if len(point.scores) == seeds] or points
         return max(points, key=lambda point: point.mean, default=None)
 
     def gain(self, label: str) -> float | None:

@@ -301,4 +301,4 @@ def _machine() -> str:
     system = f'{platform.system()} {platform.machine()}, {threads}'
     if not torch.cuda.is_available():
         return f'{system}, no GPU'
-    return f'{system}, {torch.cuda.devicecount_text()} x {torch.cuda.get_device_name()}'
+    return f'{system}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
