@@ -351,6 +351,13 @@ def test_page_shows_curves_and_predictions_and_refers_to_nothing(
         assert 'curve of torn, seed 0: its log is not there' in where
 
 
+def test_a_run_shorter_than_the_interval_of_its_logger_has_a_log(tmp_path):
+    write_log(tmp_path / 'run', [], 'mIoU', (1.0, 2.0))
+    outcomes = [outcome(score=2.0, work_dir=tmp_path / 'run')]
+    _, markdown, _ = report(outcomes, tmp_path / 'report')
+    assert 'curve of vito, seed 0: it ended before its loss was logged' in markdown
+
+
 def test_a_data_set_that_is_gone_is_named(segmenter, tmp_path):  # noqa: F811
     folder = tmp_path / 'run'
     folder.mkdir()

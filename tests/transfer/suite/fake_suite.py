@@ -41,6 +41,8 @@ elif what == 'crash':
     sys.exit('the data worker died')
 elif what == 'full':
     sys.exit('OSError: [Errno 28] No space left on device')
+elif what == 'memory':
+    sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB')
 elif what == 'diverged':
     log(dict(train, loss=float('nan')))
     sys.exit('cost matrix holds nan')

@@ -101,7 +101,25 @@ def test_the_plan_shows_the_sweep_as_it_was_read(options, capsys):
     assert '  sweep: lr = 0.01, 0.02; wd = 0.1\n' in capsys.readouterr().out
 
 
-def test_what_a_run_is_does_not_depend_on_how_it_is_run(options, checkpoint, tmp_path):
+def test_the_total_batch_stays_the_same(options, capsys):
+    more = dict(gpus_per_run=2, cfg_options=['coco:optim_wrapper.accumulative_counts=2'])
+    plan = make_plan(options(**more))
+    sizes = [p.settings['train_dataloader.batch_size'] for p in plan.runs]
+    assert sizes == ['4', '2']
+    print_plan(plan, {})
+    printed = capsys.readouterr().out
+    assert 'pascal: batch 8 = 2 GPUs x 4\n' in printed
+    assert 'coco: batch 8 = 2 GPUs x 2 x 2 accumulated\n' in printed
+
+
+def test_a_work_dir_that_cannot_be_written(options, monkeypatch):
+    monkeypatch.setattr(suite_plan.os, 'access', lambda path, mode: False)
+    assert any('nothing can be written to' in text for text in problems(options()))
+
+
+def test_what_a_run_is_does_not_depend_on_how_it_is_run(
+    options, checkpoint, data, tmp_path, monkeypatch
+):
     """But on its config, its seed and the content of its checkpoint."""
     copy = tmp_path / 'copy.pth'
     shutil.copy(checkpoint, copy)
@@ -115,6 +133,12 @@ def test_what_a_run_is_does_not_depend_on_how_it_is_run(options, checkpoint, tmp
     assert fingerprint(checkpoints=[f'x={copy}']) == one
     assert fingerprint(cfg_options=['train_dataloader.num_workers=2']) == one
     assert fingerprint(cfg_options=['train_cfg.max_iters=9']) != one
+    # Nor on where the data lies: elsewhere, and named from here.
+    shutil.copytree(data['voc'], tmp_path / 'moved')
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / 'moved', 'moved/', './moved'):
+        assert fingerprint(data=[f'pascal={place}']) == one
+    assert fingerprint(cfg_options=['randomness.deterministic=True']) != one
     assert fingerprint(checkpoints=['random']) != one
     with copy.open('ab') as file:
         file.write(b'more')
@@ -165,8 +189,20 @@ def test_all_problems_are_told_at_once(options, checkpoint):
         (dict(cfg_options=['auto_scale_lr.base_batch_size=None']), 'has no auto_scale_lr.base'),
         (dict(cfg_options=['x=[1,2']), '--cfg-options: Imbalanced brackets'),
         (dict(gpus_per_run=3), 'the batch of 8 images cannot be split over --gpus-per-run 3'),
+        (dict(cfg_options=['optim_wrapper.accumulative_counts=2']), 'would shorten the schedule'),
+        (
+            dict(tasks=['coco'], cfg_options=['optim_wrapper.accumulative_counts=3']),
+            'cannot be split over --gpus-per-run 1 x 3 of optim_wrapper.accumulative_counts',
+        ),
+        (dict(sweep=['optim_wrapper.accumulative_counts=1']), 'accumulative_counts'),
+        (dict(sweep=['randomness.seed=1']), '--sweep randomness.seed: choose by --seeds'),
+        (dict(work_dir=Path(__file__)), '--work-dir .*test_plan.py is no folder'),
+        (dict(work_dir=Path(__file__) / 'below'), '--work-dir .*test_plan.py is no folder'),
         (dict(jobs=0), 'must be 1 or more'),
         (dict(launcher='slurm'), '--launcher slurm needs --partition'),
+        (dict(launcher='slurm', partition='x', gpus=[0]), '--gpus: under --launcher slurm'),
+        (dict(partition='gpu'), '--partition means nothing without --launcher slurm'),
+        (dict(srun_args='--mem=0'), '--srun-args means nothing without --launcher slurm'),
         (dict(data=['voc']), '--data voc: write TASK=FOLDER'),
         (dict(data=['pascal=/gone']), 'PASCAL VOC: there is no data folder /gone'),
         (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,13 +79,35 @@ def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_
     assert tries(tmp_path, 'b') == 1
 
 
-def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys):
+def test_a_message_of_a_full_disk_is_a_crash_where_the_work_dir_has_room(tmp_path, capsys):
+    assert run(tmp_path, a='full', b='memory', c='ok') == 1
+    assert tries(tmp_path, 'a') == 2
+    message = result(tmp_path, 'a')['message']
+    assert 'No space left on device' in message
+    assert '/dev/shm' in message
+    assert 'TMPDIR' in message
+    message = result(tmp_path, 'b')['message']
+    assert '--gpus-per-run' in message
+    assert 'pascal:optim_wrapper.accumulative_counts=2' in message
+    assert result(tmp_path, 'c')['state'] == 'finished'
+
+
+def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    made_room = False
+
+    def disk_usage(folder: Path):
+        is_full = tries(tmp_path, 'b') and not made_room
+        return usage._replace(free=1000) if is_full else usage
+
+    monkeypatch.setattr(shutil, 'disk_usage', disk_usage)
     assert run(tmp_path, a='ok', b='full+ok', c='ok') == 1
     printed = capsys.readouterr().out
     assert 'is full: make room' in printed
     assert 'FAILED' not in printed
     states = json.loads((tmp_path / 'suite' / 'report.json').read_text())
     assert states == dict(a='finished', b='waiting', c='waiting')
+    made_room = True
     assert run(tmp_path, a='ok', b='full+ok', c='ok') == 0
     assert [tries(tmp_path, label) for label in 'abc'] == [1, 2, 1]
 

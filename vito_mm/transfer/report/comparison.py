@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vito_mm.transfer.suite.options import RANDOM
 from vito_mm.transfer.tasks import Outcome, Task
 
 from .wording import setting_text
-
-RANDOM = 'random'
-"""Label of random weights."""
 
 
 @dataclass

@@ -63,7 +63,8 @@ def _curves(comparison: Comparison, best: Mapping[str, Point], missing: list[str
             if training_curve(lines)[0]:
                 logs.setdefault(label, []).append(lines)
             else:
-                missing.append(f'curve of {label}, seed {outcome.run.seed}: its log is not there')
+                why = 'it ended before its loss was logged' if lines else 'its log is not there'
+                missing.append(f'curve of {label}, seed {outcome.run.seed}: {why}')
     if not logs:
         return []
     task = comparison.task

@@ -151,6 +151,37 @@ def moved_data(cfg: Config, folder: str) -> dict[str, str]:
     return moved
 
 
+def without_places(content: dict) -> dict:
+    """A config with a placeholder where data lies, since moving it changes no result.
+
+    Args:
+        content (dict): A resolved config; left as it is.
+
+    Returns:
+        dict: Each ``data_root``, and whatever text is a path below one, without the root.
+    """
+    # Loaders of one task may have several; which is which stays told by their order.
+    roots = [text for key, text in _texts(content) if key.rsplit('.', 1)[-1] == 'data_root']
+    places: dict[str, str] = {}
+    for root in filter(None, roots):
+        place = places.setdefault(os.path.abspath(root), f'<data {len(places)}>')
+        places[os.path.normpath(root)] = place  # a relative path lies below a relative root
+
+    def replaced(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {name: replaced(value) for name, value in node.items()}
+        if isinstance(node, (list, tuple)):
+            return type(node)(replaced(value) for value in node)
+        if isinstance(node, str) and '://' not in node:
+            path = os.path.normpath(node)
+            for root, place in places.items():
+                if path == root or path.startswith(root + os.sep):
+                    return place + path[len(root) :]
+        return node
+
+    return replaced(content)
+
+
 def class_problems(cfg: Config, task: Task) -> Iterator[str]:
     """Heads whose number of classes is not the data set's.
 

@@ -38,7 +38,9 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
         if not todo:
             continue
         batch = todo[0].settings['train_dataloader.batch_size']
-        facts = [significant(plan.configs[name]), batch, device, plan.threads]
+        cfg = plan.configs[name]
+        loaders = [cfg[key] for key in ('train_dataloader', 'val_dataloader')]  # with its workers
+        facts = [significant(cfg), loaders, batch, device, plan.threads]
         text = json.dumps(facts, sort_keys=True, default=str)
         key = f'{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
         if key not in known:
@@ -99,6 +101,8 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         f'  {grid} = {counted(len(plan.runs), "run")}, {slots} at a time, '
         f'{counted(plan.threads, "thread")} each'
     )
+    for name, batch in plan.batches.items():
+        say(f'  {name}: {batch}')
     if sweep := parse_sweep(options.sweep):
         say('  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items()))
     for name, found in estimates.items():

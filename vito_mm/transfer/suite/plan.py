@@ -25,6 +25,7 @@ from .checks import (
     packages_problems,
     quiet,
     value_problems,
+    without_places,
 )
 from .options import (
     RANDOM,
@@ -48,6 +49,7 @@ RESERVED = {
 }
 """Config keys that the suite sets, and how."""
 
+_ACCUMULATED = 'optim_wrapper.accumulative_counts'
 _SIGNS = ',\'"()[] '
 _NO_SIGNS = (
     'MMEngine cannot take a path with a comma, a blank, quotes or brackets in --cfg-options; make '
@@ -116,6 +118,7 @@ class Plan:
             and afterwards.
         seconds (dict[str, float]): Estimated time of a run of each task, where it was measured.
         remarks (list[str]): What loads, but should be known.
+        batches (dict[str, str]): How the batch of each task is made up, for people.
     """
 
     options: SuiteOptions
@@ -126,6 +129,7 @@ class Plan:
     run_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    batches: dict[str, str] = field(default_factory=dict)
 
 
 def make_plan(options: SuiteOptions) -> Plan:
@@ -170,6 +174,7 @@ class _Planner:
             self.problems.append('--checkpoints: name at least one file, or random')
         sweep = self._parsed(parse_sweep, options.sweep) or {}
         self._lay_out_places()
+        self._check_work_dir()
         if options.protocol not in PROTOCOLS:
             return
         hashes = {
@@ -215,7 +220,13 @@ class _Planner:
             self.problems.append('--gpus-per-run and --jobs must be 1 or more')
             return
         count = torch.cuda.device_count()
-        if options.launcher == 'slurm':
+        if options.launcher != 'slurm':
+            for name, value in (('partition', options.partition), ('srun-args', options.srun_args)):
+                if value:
+                    self.problems.append(f'--{name} means nothing without --launcher slurm')
+        else:
+            if options.gpus is not None:
+                self.problems.append('--gpus: under --launcher slurm, Slurm chooses the GPUs')
             if not options.partition:
                 self.problems.append('--launcher slurm needs --partition')
             if not shutil.which('srun'):
@@ -284,6 +295,11 @@ class _Planner:
         self.problems += [
             f'--sweep {key}: --cfg-options sets it as well' for key in swept if key in settings
         ]
+        for key in swept:
+            if key in RESERVED:
+                self.problems.append(f'--sweep {key}: {RESERVED[key]}')
+            elif key in (_ACCUMULATED, 'auto_scale_lr.base_batch_size'):
+                self.problems.append(f'--sweep {key}: set one value by --cfg-options')
         self.problems += data_problems(base, task)
         self.problems += class_problems(base, task)
         launch = self._launch_settings(task, base, config)
@@ -371,19 +387,34 @@ class _Planner:
         """Batch of a GPU and what is kept on the disk: no part of what the run computes."""
         total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         gpus = self.options.gpus_per_run
+        count = cfg.optim_wrapper.get('accumulative_counts', 1)
         if total is None:
             self.problems.append(
                 f'{task.title}: {config} has no auto_scale_lr.base_batch_size, the batch over all '
                 f'GPUs. Set --cfg-options {task.name}:auto_scale_lr.base_batch_size=16'
             )
-        elif total % gpus:
+        elif not isinstance(count, int) or count < 1:
+            self.problems.append(f'{task.title}: {_ACCUMULATED} is {count}: give 1 or more')
+        elif count > 1 and 'max_epochs' not in cfg.train_cfg:
+            # MMEngine counts micro-batches: the schedule would end after a part of its steps.
+            self.problems.append(
+                f'{task.title}: {_ACCUMULATED}={count} would shorten the schedule, whose '
+                'train_cfg.max_iters counts every micro-batch. Use --gpus-per-run instead'
+            )
+        elif total % (gpus * count):
+            accumulated = f' x {count} of {_ACCUMULATED}' if count > 1 else ''
             self.problems.append(
                 f'{task.title}: the batch of {total} images cannot be split over --gpus-per-run '
-                f'{gpus}'
+                f'{gpus}{accumulated}'
             )
         else:
+            share = total // (gpus * count)
+            accumulated = f' x {count} accumulated' if count > 1 else ''
+            self.plan.batches[task.name] = (
+                f'batch {total} = {gpus} GPU{"s" * (gpus > 1)} x {share}{accumulated}'
+            )
             return {
-                'train_dataloader.batch_size': str(total // gpus),
+                'train_dataloader.batch_size': str(share),
                 'default_hooks.checkpoint.type': _KEPT,
                 'default_hooks.checkpoint.max_keep_ckpts': '1',
                 'default_hooks.checkpoint.save_optimizer': 'True',
@@ -411,10 +442,21 @@ class _Planner:
                 found = (f'{label}: {text}' for text in getattr(check, 'remarks', ()))
                 self.plan.remarks += [text for text in found if text not in self.plan.remarks]
 
-    def _check_disk(self) -> None:
+    def _existing_folder(self) -> Path:
         target = self.options.work_dir.absolute()
-        folder = next(path for path in (target, *target.parents) if path.exists())
-        free = shutil.disk_usage(folder).free
+        return next(path for path in (target, *target.parents) if path.exists())
+
+    def _check_work_dir(self) -> None:
+        folder = self._existing_folder()
+        if not folder.is_dir():
+            self.problems.append(f'--work-dir {self.options.work_dir}: {folder} is no folder')
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            self.problems.append(
+                f'--work-dir {self.options.work_dir}: nothing can be written to {folder}'
+            )
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self._existing_folder()).free
         waiting = [p for p in self.plan.runs if not (p.run.work_dir / 'result.json').exists()]
         kept = sum(self.plan.run_bytes[p.run.task.name][1] for p in waiting)
         largest = max(training for training, _ in self.plan.run_bytes.values())
@@ -463,8 +505,10 @@ def significant(cfg: Config) -> dict:
     """
     content = cfg.to_dict()
     logging = ('visualizer', 'vis_backends', 'log_level', 'log_processor')
-    for key in ('work_dir', 'launcher', 'resume', 'randomness', 'env_cfg', *logging):
+    for key in ('work_dir', 'launcher', 'resume', 'env_cfg', *logging):
         content.pop(key, None)
+    content['randomness'] = dict(content.get('randomness') or {})
+    content['randomness'].pop('seed', None)
     content['model']['backbone'].pop('checkpoint', None)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for key in ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'):
@@ -472,4 +516,4 @@ def significant(cfg: Config) -> dict:
     content['train_dataloader'].pop('batch_size', None)  # follows from base_batch_size
     for key in ('logger', 'checkpoint', 'visualization'):
         content.get('default_hooks', {}).pop(key, None)
-    return content
+    return without_places(content)

@@ -39,6 +39,9 @@ from .state import (
 NO_SPACE = ('No space left on device', 'Errno 28', 'ENOSPC')
 """What a log says when the disk is full."""
 
+NO_MEMORY = ('CUDA out of memory', 'torch.OutOfMemoryError', 'torch.cuda.OutOfMemoryError')
+"""What a log says when the memory of the GPU is full."""
+
 _SHOWN_LINES = 15
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -301,11 +304,25 @@ class _Suite:
         end = '\n'.join(f'    {line}' for line in lines)
         how = f'signal {signal.Signals(-status).name}' if status < 0 else f'status {status}'
         free = shutil.disk_usage(self.options.work_dir).free
-        if any(text in job.tail() for text in NO_SPACE) or free < self.peak // 10:
+        full = [line.strip() for line in lines if any(text in line for text in NO_SPACE)]
+        # A checkpoint that did not fit is removed, so more may be free by now than was then.
+        room = free + saved_bytes(job.work_dir)
+        if free < self.peak // 10 or (full and room < self.peak):
             say(f'  {job.name} ended with {how}, the disk is full:\n{end}')
             self.stopped = f'the disk of {self.options.work_dir} is full: make room'
             return False
         message = f'it ended with {how}: {_reason(job.tail())}'
+        if full:
+            message += (
+                f' ({full[-1]}: the disk of {self.options.work_dir} has {free / 1e9:.2f} GB left, '
+                'so it may be /dev/shm, or the folder that TMPDIR names)'
+            )
+        if any(text in job.tail() for text in NO_MEMORY):
+            message += (
+                '. Out of GPU memory: give a run more GPUs by --gpus-per-run, or, where the '
+                'schedule counts epochs, split its batch by --cfg-options '
+                f'{planned.run.task.name}:optim_wrapper.accumulative_counts=2'
+            )
         if step := diverged_at(planned.run.work_dir):
             # The same seed would come to the same.
             message = f'the loss was not finite from step {step} on, and {message}. Lower lr'
