@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Check, without data and training, that a config starts from the whole backbone of a checkpoint.
 
-Exit status 0: it does. 1: weights would be lost, with the reason. Warnings tell of settings with
-which all keys load and still something is wasted; --strict makes them an error.
+Exit status 0: it does, or would if it named the file. 1: weights would be lost, with the reason.
+Warnings tell of settings with which all keys load and still something is wasted; --strict makes
+them an error.
 """
 
 import argparse
@@ -32,11 +33,18 @@ def main() -> None:
         check = check_config(config, args.checkpoint)
     except (CheckpointError, OSError) as error:
         raise SystemExit(f'NOT complete. {error}') from None
+    except (ImportError, KeyError, TypeError, ValueError) as error:
+        raise SystemExit(
+            f'NOT complete. The backbone of {args.config} cannot be built: '
+            f'{type(error).__name__}: {error}'
+        ) from None
     match = check.match
     verdict = 'complete' if match.complete else 'NOT complete, but allow_partial=True'
     print(f'{verdict}: {check.place} gets {match.coverage(check.checkpoint)}')
     if not match.complete:
         print(match.describe())
+    if check.note:
+        print(f'Note: {check.note}')
     for remark in check.remarks:
         print(f'WARNING: {remark}')
     if args.strict and check.remarks:

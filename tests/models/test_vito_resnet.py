@@ -8,6 +8,7 @@ import mmpretrain.models
 import mmseg.models
 import pytest
 import torch
+from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_state_dict
@@ -336,6 +337,52 @@ def test_input_that_the_checkpoint_was_not_trained_on(library, changes, told, ch
     warnings = [line for line in log if 'data preprocessor' in line]
     assert len(warnings) == bool(told)
     assert all(text in warnings[0] for text in told)
+
+
+@pytest.mark.parametrize('around', [torch.nn.Sequential, lambda x: torch.nn.ModuleList([x])])
+def test_training_without_the_weights_is_refused(around, checkpoint):
+    """MMEngine initialises children that are BaseModules, not those within plain modules."""
+
+    class Model(BaseModule):
+        def __init__(self, backbone):
+            super().__init__()
+            self.body = around(backbone)
+
+    backbone = _build('mmdet', checkpoint=checkpoint)
+    model = Model(backbone)
+    model.init_weights()
+    images = torch.zeros(2, 3, 64, 64)
+    model.eval()
+    backbone(images)
+    model.train()
+    with pytest.raises(CheckpointError, match=r'nothing called its init_weights'):
+        backbone(images)
+    backbone.init_weights()
+    backbone(images)
+
+
+def test_training_goes_on_from_a_resumed_state(checkpoint):
+    backbone = _build('mmdet', checkpoint=checkpoint)
+    backbone.load_state_dict(STOCK['mmdet'](18).state_dict())
+    backbone.train()
+    backbone(torch.zeros(2, 3, 64, 64))
+
+
+def test_input_is_judged_where_a_model_wraps_its_parts_to_copy_them(checkpoint, log):
+    """As MoCo and BYOL do, which leaves the backbone in a module that is gone."""
+
+    class Model(BaseModel):
+        def __init__(self, backbone):
+            super().__init__(dict(type='ImgDataPreprocessor', **CAFFE))
+            self.backbone = backbone
+            copy.deepcopy(torch.nn.Sequential(self.backbone, torch.nn.Identity()))
+
+        def forward(self, *args):
+            raise NotImplementedError
+
+    model = Model(_build('mmdet', checkpoint=checkpoint))
+    model.init_weights()
+    assert any('58 times too large' in line for line in log)
 
 
 def test_weights_that_are_replaced_afterwards_are_told(checkpoint, log):

@@ -68,6 +68,19 @@ def test_target_network(kind, prefix, checkpoints, target):
     assert_same_features(model, target)
 
 
+def test_a_whole_backbone_beside_a_bigger_one(online, tmp_path):
+    """All names of the smaller one are among the bigger one's; shapes decide."""
+    big = {f'big.{k}': v for k, v in resnet50().state_dict().items()}
+    small = {f'small.{k}': v for k, v in online.state_dict().items()}
+    torch.save(big | small, tmp_path / 'both.pth')
+    assert load_backbone(MMDetResNet(18), tmp_path / 'both.pth').prefix == 'small.'
+
+
+def test_detectron2s_own_defaults_are_told(checkpoints):
+    match = load_backbone(MMDetResNet(18), checkpoints['detectron2'])
+    assert 'BGR input and a std of 1' in match.remarks()[0]
+
+
 def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
     weights = {k: v for k, v in online.state_dict().items() if k[:3] != 'fc.'}
     both = {f'{name}.{k}': v for name in ('left', 'right') for k, v in weights.items()}
@@ -157,6 +170,41 @@ def test_unsafe_pickle_is_not_run(tmp_path):
         load_backbone(MMDetResNet(18), file)
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda v: v * float('nan'), 'not finite.*conv1.*diverged'),
+        (lambda v: (v * 100).to(torch.int8), r'no floating-point weights.*conv1\.weight'),
+        (lambda v: v.to(torch.complex64), 'no floating-point weights'),
+    ],
+)
+def test_values_that_are_no_weights(change, message, checkpoints, tmp_path):
+    content = torch.load(checkpoints['torchvision'])
+    changed = {k: change(v) if v.is_floating_point() else v for k, v in content.items()}
+    torch.save(changed, tmp_path / 'odd.pth')
+    with pytest.raises(CheckpointError, match=message):
+        load_backbone(MMDetResNet(18), tmp_path / 'odd.pth')
+
+
+def test_half_precision_is_taken(checkpoints, tmp_path, online):
+    content = torch.load(checkpoints['torchvision'])
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in content.items()}
+    torch.save(halves, tmp_path / 'half.pth')
+    model = MMDetResNet(18)
+    load_backbone(model, tmp_path / 'half.pth')
+    assert torch.equal(model.conv1.weight, online.conv1.weight.half().float())
+
+
+def test_a_model_without_memory_and_a_program(checkpoints, tmp_path):
+    with torch.device('meta'):
+        model = MMDetResNet(18)
+    with pytest.raises(CheckpointError, match='meta device'):
+        load_backbone(model, checkpoints['training'])
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / 'program.pth')
+    with pytest.raises(CheckpointError, match='TorchScript archive'):
+        load_backbone(MMDetResNet(18), tmp_path / 'program.pth')
+
+
 def test_no_weights(tmp_path):
     file = tmp_path / 'meta.pth'
     torch.save({'epoch': 3}, file)
@@ -191,9 +239,7 @@ def test_one_missing_key(checkpoints, tmp_path):
 
 
 def test_other_depth(checkpoints):
-    with pytest.raises(
-        CheckpointError, match=r'holds a ResNet-18 and .* a ResNet-34'
-    ):
+    with pytest.raises(CheckpointError, match=r'holds a ResNet-18 and .* a ResNet-34'):
         load_backbone(MMDetResNet(34), checkpoints['training'])
     with pytest.raises(CheckpointError, match=r'misshaped: '):
         load_backbone(MMDetResNet(50), checkpoints['training'])

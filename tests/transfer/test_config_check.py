@@ -1,6 +1,7 @@
 """The verdict on a config and a checkpoint without training."""
 
 import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_complete(checkpoints):
     assert check.match.complete
     assert (check.place, len(check.match.weights)) == ('model.backbone', 120)
     assert check.remarks == []
+    assert 'name this file by --cfg-options model.backbone.checkpoint=' in check.note
 
 
 def test_one_missing_key(checkpoints, tmp_path):
@@ -89,6 +91,7 @@ def test_caffe_settings_of_a_stock_detector(write, checkpoints):
             'ddp',
             r"'backbone\.' leaves 120 of 120 keys .* give prefix='module\.backbone\.'",
         ),
+        ('target_net.module.0.', 'training', None),
         (None, 'torchvision', None),
         (None, 'training', r"prefix='' leaves .* of 120 .* give prefix='backbone\.'"),
         ('encoder.', 'training', r"prefix='encoder\.' leaves 120 of 120 keys"),
@@ -131,7 +134,77 @@ def _stock_init_loads_all(config, checkpoint):
 def test_a_stock_resnet_that_names_another_file(write, checkpoints):
     check = check_config(write(_small(MMSEG, "type='ResNet'")), checkpoints['training'])
     assert check.match.complete
-    assert 'model.backbone is ResNet and starts from random weights, not from' in check.remarks[-1]
+    assert (
+        'model.backbone is ResNet and starts from open-mmlab://resnet50_v1c, not from'
+        in check.remarks[-1]
+    )
+
+
+def test_the_same_file_under_another_name_is_the_same(write, checkpoints, monkeypatch):
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoints['training'], prefix='wrong.')
+    config = write(_small(MMDET, f'init_cfg={init_cfg!r}, style="pytorch"'))
+    monkeypatch.chdir(Path(checkpoints['training']).parent)
+    with pytest.raises(CheckpointError, match=r"prefix='wrong\.' leaves 120"):
+        check_config(config, 'training.pth')
+
+
+def test_pretrained_means_another_thing_in_each_library(checkpoints):
+    """mmseg hands it to the backbone, mmpretrain loads the whole model by it."""
+    backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
+    model = dict(type='ImageClassifier', pretrained='other.pth', backbone=backbone)
+    with pytest.raises(CheckpointError, match=r"model\.pretrained loads 'other\.pth' over"):
+        check_config(Config(dict(default_scope='mmpretrain', model=model)))
+    backbone = dict(type='ResNet', depth=18)
+    model = dict(type='EncoderDecoder', pretrained=checkpoints['torchvision'], backbone=backbone)
+    check = check_config(Config(dict(default_scope='mmseg', model=model)))
+    assert (check.checkpoint, check.remarks) == (checkpoints['torchvision'], [])
+    model['pretrained'] = checkpoints['training']
+    with pytest.raises(CheckpointError, match="give prefix='backbone"):
+        check_config(Config(dict(default_scope='mmseg', model=model)))
+
+
+def test_every_backbone_of_a_config_is_checked(checkpoints, tmp_path):
+    ours = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoints['training'], prefix='wrong.')
+    for other, message in (
+        (dict(ours, checkpoint=str(tmp_path / 'gone.pth')), 'no checkpoint .*gone'),
+        (dict(type='ResNet', depth=18, init_cfg=init_cfg), r'model\.ir_backbone\.init_cfg .*wrong'),
+    ):
+        model = dict(type='Two', backbone=ours, ir_backbone=other, neck=dict(type=None))
+        with pytest.raises(CheckpointError, match=message):
+            check_config(Config(dict(default_scope='mmdet', model=model)))
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std', 'told'),
+    [([127.5], [127.5], True), ([123.675, 116.28, 103.53] * 2, [58.395, 57.12, 57.375] * 2, False)],
+)
+def test_other_numbers_of_channels(mean, std, told, checkpoints):
+    backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
+    preprocessor = dict(mean=mean, std=std, to_rgb=True)
+    model = dict(type='ImageClassifier', backbone=backbone, data_preprocessor=preprocessor)
+    check = check_config(Config(dict(default_scope='mmpretrain', model=model)))
+    assert any('data preprocessor' in remark for remark in check.remarks) == told
+
+
+def test_the_preprocessor_that_is_called_is_judged(checkpoints):
+    """A semi-supervised detector has one around its detector's, which is never called."""
+    right = dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    )
+    caffe = dict(right, mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
+    backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
+    for outer, inner, told in ((right, caffe, False), (caffe, right, True)):
+        model = dict(
+            type='SoftTeacher',
+            detector=dict(type='FasterRCNN', backbone=backbone, data_preprocessor=inner),
+            data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=outer),
+        )
+        check = check_config(Config(dict(default_scope='mmdet', model=model)))
+        assert any('BGR' in remark for remark in check.remarks) == told
 
 
 def test_a_backbone_within_another_model(write, checkpoints):

@@ -12,7 +12,7 @@ from mmdet.models.backbones import ResNet as MMDetResNet
 from mmpretrain.models.backbones import ResNet as MMPretrainResNet
 from mmseg.models.backbones import ResNet as MMSegResNet
 from safetensors import safe_open
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnext50_32x4d, wide_resnet50_2
 
 from tests.conftest import REPO
 from tests.transfer.features import Detectron2ResNet18, assert_same_features, stages
@@ -133,6 +133,13 @@ def test_half_a_resnet_is_refused(tmp_path):
     torch.save({k: v for k, v in resnet18().state_dict().items() if 'layer4' not in k}, file)
     with pytest.raises(CheckpointError, match=r'no whole ResNet[\s\S]*missing: layer4'):
         export_backbone(file, tmp_path / 'out.pth')
+
+
+@pytest.mark.parametrize('model', [resnext50_32x4d, wide_resnet50_2])
+def test_relatives_of_the_resnet_are_refused(model, tmp_path):
+    torch.save(model().state_dict(), tmp_path / 'relative.pth')
+    with pytest.raises(CheckpointError, match='ResNeXt or a wide ResNet'):
+        export_backbone(tmp_path / 'relative.pth', tmp_path / 'out.pth')
 
 
 def test_command(checkpoints, tmp_path):

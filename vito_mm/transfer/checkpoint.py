@@ -34,8 +34,17 @@ TARGET_NAMES = (
     'target_net',
     'target_network',
     'encoder_k',
+    'key_encoder',
+    'backbone_k',
     'momentum_encoder',
+    'backbone_momentum',
+    'momentum_backbone',
+    'encoder_momentum',
     'teacher',
+    'ema',
+    'ema_model',
+    'model_ema',
+    'ema_state_dict',
 )
 """Module names that mark the slowly moving network in the checkpoints of VITO, BYOL, MoCo, DINO."""
 
@@ -118,6 +127,12 @@ class BackboneMatch:
                 f'stage {", ".join(map(str, stages))} of the checkpoint is not used, because the '
                 'backbone does not have it (num_stages); a shared head that takes its place does '
                 'not start from the checkpoint'
+            )
+        if self.naming == 'detectron2' and 'source' not in self.meta:
+            found.append(
+                'detectron2 trains by default with the stride in the 1x1 convolution '
+                "(style='caffe' here), BGR input and a std of 1: unless these weights were trained "
+                'otherwise, set the config so'
             )
         if self.rivals:
             found.append(
@@ -202,6 +217,11 @@ def load_backbone(
         CheckpointError: If the file cannot be read, or does not hold exactly this backbone.
     """
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
+    if any(value.is_meta for value in expected.values()):
+        raise CheckpointError(
+            f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
+            'to_empty(device=...) first'
+        )
     match = match_file(checkpoint, expected, which)
     if not allow_partial:
         require_complete(match, checkpoint)
@@ -267,7 +287,48 @@ def match_file(
         raise CheckpointError(f'There is no such backbone in {checkpoint}. {error}') from None
     match.which = exported or match.which
     match.meta = meta
+    _check_values(match, checkpoint)
     return match
+
+
+def match_at(
+    checkpoint: str | os.PathLike, expected: Mapping[str, Tensor], prefix: str
+) -> BackboneMatch:
+    """How what stands under one prefix in a file covers a backbone.
+
+    Args:
+        checkpoint (str | os.PathLike): Local file.
+        expected (Mapping[str, Tensor]): State dict to fill.
+        prefix (str): What stands before the keys, with its dot; may be empty.
+
+    Returns:
+        BackboneMatch: The match, with the file's metadata.
+
+    Raises:
+        CheckpointError: If the file cannot be read or its values are no weights.
+    """
+    content = read_checkpoint(checkpoint)
+    which = 'target' if _is_target(prefix) else 'online'
+    match = _match(state_dict_of(content, checkpoint), expected, prefix, which)
+    match.meta = meta_of(content)
+    _check_values(match, checkpoint)
+    return match
+
+
+def _check_values(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
+    """Refuse numbers that cannot be weights."""
+    parameters = {k: v for k, v in match.weights.items() if not k.endswith(_OPTIONAL)}
+    kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]
+    if kinds:
+        raise CheckpointError(
+            f'{checkpoint} holds no floating-point weights: {_listing("such", kinds, shown=3)}'
+        )
+    broken = [k for k, v in parameters.items() if not v.float().isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f'{checkpoint} holds values that are not finite: {_listing("keys", broken, shown=3)}. '
+            'The run that wrote it had diverged; take an earlier checkpoint.'
+        )
 
 
 def _best_prefix(
@@ -291,13 +352,20 @@ def _best_prefix(
         nearest = max(votes, key=votes.get)
         other = 'online' if which == 'target' else 'target'
         raise CheckpointError(
-            f'It holds no {which} network: the backbone stands under {nearest!r} alone. '
-            f'Use which="{other}".'
+            f'It holds no {which} network (none of {", ".join(TARGET_NAMES)}): the backbone stands '
+            f'under {nearest!r}. Use which="{other}".'
+            if which == 'target'
+            else f'It holds no online network: the backbone stands under {nearest!r}. Use '
+            f'which="{other}".'
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
-    match = _match(state_dict, expected, ranked[0], which)
-    match.rivals = [p for p in ranked[1:] if votes[p] == votes[ranked[0]]] if match.complete else []
-    return match
+    # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
+    matches = [_match(state_dict, expected, prefix, which) for prefix in ranked[:8]]
+    whole = [match for match in matches if match.complete]
+    if not whole:
+        return max(matches, key=lambda match: len(match.weights))
+    whole[0].rivals = [match.prefix for match in whole[1:]]
+    return whole[0]
 
 
 def _match(

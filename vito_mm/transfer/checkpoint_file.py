@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
     if _kind_of(path) == 'safetensors':
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        # Mapped, a file costs no memory but for what is taken from it, on every rank.
+        content = torch.load(
+            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'{path} holds Python objects beside tensors, and loading them could run any code, so '
@@ -63,6 +67,11 @@ def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
             'weights_only=False)["state_dict"]}, NEW_FILE)'
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if 'TorchScript' in str(error):
+            raise CheckpointError(
+                f'{path} is a TorchScript archive, a program. Save its weights: '
+                'torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)'
+            ) from None
         raise _damaged(path, error) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(

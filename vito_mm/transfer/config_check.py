@@ -13,9 +13,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from .checkpoint import BackboneMatch, match_file, require_complete
+from .checkpoint import BackboneMatch, match_at, match_file, require_complete
 from .checkpoint_file import CheckpointError
-from .settings import settings_remarks
+from .settings import preprocessing_of, settings_remarks
 
 RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
 """Backbones that hold a ResNet and that VITOResNet can take the place of."""
@@ -31,12 +31,14 @@ class ConfigCheck:
         place (str): Where in the config the backbone stands, such as ``'model.backbone'``.
         remarks (list[str]): What loads but is wasted or computes something else, and other things
             that should be known.
+        note (str): How a run comes to this file, if the config names another.
     """
 
     match: BackboneMatch
     checkpoint: str
     place: str
     remarks: list[str] = field(default_factory=list)
+    note: str = ''
 
 
 def check_config(
@@ -62,7 +64,22 @@ def check_config(
     """
     cfg = config if isinstance(config, Config) else _read(config)
     place, backbone = find_backbone_config(cfg)
-    named, prefix = _named_checkpoint(backbone)
+    check = _check(cfg, place, backbone, checkpoint)
+    for other, part in _backbones(cfg.model, 'model'):
+        # What else would be loaded: a second VITOResNet, a stock ResNet with a local file.
+        named = _named_checkpoint(cfg, other, part)[0]
+        if part is backbone or not named or not (_is_ours(part) or _is_local_resnet(part, named)):
+            continue
+        further = _check(cfg, other, part, None)
+        check.remarks += [f'{other}: {remark}' for remark in further.remarks]
+    return check
+
+
+def _check(
+    cfg: Config, place: str, backbone: Mapping[str, Any], checkpoint: str | os.PathLike | None
+) -> ConfigCheck:
+    """Check one backbone of a config."""
+    named, prefix = _named_checkpoint(cfg, place, backbone)
     checkpoint = os.fspath(checkpoint or named or '')
     if not checkpoint:
         raise CheckpointError(
@@ -74,28 +91,43 @@ def check_config(
             f'load_from={cfg.load_from!r} replaces the weights of the whole model after its '
             f'initialisation, so nothing of {checkpoint} would be left. Set load_from=None'
         )
-    for name, part in _pretrained_parts(cfg.model, 'model', stop=backbone):
+    for setting, file in _pretrained_parts(cfg, cfg.model, 'model', stop=backbone):
         raise CheckpointError(
-            f'{name}.init_cfg loads {part!r} over the whole part, backbone included, after '
-            f'{checkpoint}. Set {name}.init_cfg=None'
+            f'{setting} loads {file!r} over the whole part, backbone included, after '
+            f'{checkpoint}. Set {setting}=None'
         )
 
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), _quiet():
+    with DefaultScope.overwrite_default_scope(_library(cfg) or None), _quiet():
         model = MODELS.build(_without_checkpoint(backbone))
         preprocessor = _preprocessor(cfg, place)
         expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
-        match = match_file(checkpoint, expected, backbone.get('which', 'online'))
+        is_stock_start = not _is_ours(backbone) and named and _is_same(named, checkpoint)
+        match = None
+        if is_stock_start:
+            match = match_at(checkpoint, expected, prefix)
+        if match is None or not match.complete:
+            match = match_file(checkpoint, expected, backbone.get('which', 'online'))
         if not backbone.get('allow_partial', False):
             require_complete(match, checkpoint)
+        if is_stock_start:
+            _require_stock_start(place, backbone, prefix, match, checkpoint)
         remarks = match.remarks() + settings_remarks(model, preprocessor, match.meta)
-        if not _is_ours(backbone):
-            remarks += _stock_remarks(place, backbone, named, prefix, match, checkpoint)
+    note = ''
+    if not (named and _is_same(named, checkpoint)):
+        start = f'{place} is {_type_name(backbone)} and starts from {named or "random weights"}'
+        if _is_ours(backbone):
+            note = f'{start}; name this file by --cfg-options {place}.checkpoint={checkpoint}'
+        else:
+            remarks.append(
+                f'{start}, not from this file. Set {place} = '
+                f"dict(type='VITOResNet', checkpoint={checkpoint!r})"
+            )
     if _is_ours(backbone) and (pretrained := cfg.model.get('pretrained')):
         remarks.append(
             f'model.pretrained={pretrained!r} of the base is ignored, because checkpoint= is '
             'given. Set model.pretrained=None'
         )
-    return ConfigCheck(match, checkpoint, place, remarks)
+    return ConfigCheck(match, checkpoint, place, remarks, note)
 
 
 def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
@@ -145,59 +177,71 @@ def _backbones(part: Any, place: str) -> Iterator[tuple[str, Mapping]]:
             yield from _backbones(value, f'{place}.{index}')
 
 
-def _pretrained_parts(part: Any, place: str, stop: Mapping) -> Iterator[tuple[str, str]]:
-    """Parts around the backbone that load weights of their own over it."""
+def _pretrained_parts(
+    cfg: Config, part: Any, place: str, stop: Mapping
+) -> Iterator[tuple[str, str]]:
+    """Settings of parts around the backbone by which weights of their own come over it."""
     if part is stop or not isinstance(part, Mapping):
         return
     if any(inner is stop for _, inner in _backbones(part, place)):
-        listed = part.get('init_cfg') or []
-        for init_cfg in listed if isinstance(listed, (list, tuple)) else [listed]:
-            if _type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
-                yield place, init_cfg.get('checkpoint')
+        for init_cfg in _pretrained_inits(part):
+            yield f'{place}.init_cfg', init_cfg.get('checkpoint')
+        # mmseg hands it on to the backbone; mmpretrain's models load it whole.
+        if part.get('pretrained') and _library(cfg) == 'mmpretrain':
+            yield f'{place}.pretrained', part['pretrained']
         for name, value in part.items():
-            yield from _pretrained_parts(value, f'{place}.{name}', stop)
+            yield from _pretrained_parts(cfg, value, f'{place}.{name}', stop)
 
 
-def _named_checkpoint(backbone: Mapping) -> tuple[str | None, str | None]:
-    """The file that a backbone names and, of an ``init_cfg``, the prefix."""
-    if _is_ours(backbone):
-        return backbone.get('checkpoint'), None
-    listed = backbone.get('init_cfg') or []
+def _pretrained_inits(part: Mapping) -> Iterator[Mapping]:
+    listed = part.get('init_cfg') or []
     for init_cfg in listed if isinstance(listed, (list, tuple)) else [listed]:
         if _type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
-            return init_cfg.get('checkpoint'), init_cfg.get('prefix', '')
-    return None, None
+            yield init_cfg
 
 
-def _stock_remarks(
-    place: str,
-    backbone: Mapping,
-    named: str | None,
-    prefix: str | None,
-    match: BackboneMatch,
-    checkpoint: str,
-) -> list[str]:
-    kind = _type_name(backbone)
-    if named is None or Path(named) != Path(checkpoint):
-        return [
-            f'{place} is {kind} and starts from {named or "random weights"}, not from this file. '
-            f"Set {place} = dict(type='VITOResNet', checkpoint={checkpoint!r})"
-        ]
-    lost = _lost_by_mmengine(backbone, match)
-    if lost:
+def _named_checkpoint(cfg: Config, place: str, backbone: Mapping) -> tuple[str | None, str]:
+    """The file that a backbone starts from and the prefix, with its dot, of an ``init_cfg``."""
+    if _is_ours(backbone):
+        return backbone.get('checkpoint'), ''
+    for init_cfg in _pretrained_inits(backbone):
+        prefix = init_cfg.get('prefix') or ''
+        return init_cfg.get('checkpoint'), f'{prefix.rstrip(".")}.' if prefix else ''
+    handed_on = cfg.model.get('pretrained') if place == 'model.backbone' else None
+    return backbone.get('pretrained') or handed_on, ''
+
+
+def _is_local_resnet(backbone: Mapping, named: str) -> bool:
+    return _type_name(backbone) in RESNETS and Path(named).is_file()
+
+
+def _is_same(named: str, checkpoint: str) -> bool:
+    return Path(named).absolute() == Path(checkpoint).absolute() or (
+        Path(named).exists() and Path(checkpoint).exists() and os.path.samefile(named, checkpoint)
+    )
+
+
+def _require_stock_start(
+    place: str, backbone: Mapping, prefix: str, match: BackboneMatch, checkpoint: str
+) -> None:
+    """Refuse an ``init_cfg`` by which MMEngine does not load what is in the file."""
+    if lost := _lost_by_mmengine(backbone, match, checkpoint):
         under = f'prefix={match.prefix!r}' if match.prefix else 'no prefix'
         raise CheckpointError(
             f'{place}.init_cfg with prefix={prefix!r} leaves {len(lost)} of {len(match.weights)} '
-            f'keys of {kind} without the weights of {checkpoint}, and MMEngine would go on. The '
-            f'backbone stands there under {match.prefix!r} with {match.naming} names: give '
-            f"{under}, write the file again by tools/export_checkpoint.py, or set type='VITOResNet'"
+            f'keys of {_type_name(backbone)} without the weights of {checkpoint}, and MMEngine '
+            f'would go on. The backbone stands there under {match.prefix!r} with {match.naming} '
+            f'names: give {under}, write the file again by tools/export_checkpoint.py, or set '
+            "type='VITOResNet'"
         )
-    return []
 
 
-def _lost_by_mmengine(backbone: Mapping, match: BackboneMatch) -> list[str]:
+def _lost_by_mmengine(backbone: Mapping, match: BackboneMatch, checkpoint: str) -> list[str]:
     """Keys that MMEngine's own initialisation does not take from the file, found by doing it."""
-    model = MODELS.build(backbone)
+    plain = {key: value for key, value in backbone.items() if key != 'pretrained'}
+    # `pretrained`, also where mmseg hands it on, is another name of this.
+    plain.setdefault('init_cfg', dict(type='Pretrained', checkpoint=checkpoint))
+    model = MODELS.build(plain)
     try:
         model.init_weights()
     except (AssertionError, RuntimeError):  # it notices when nothing at all has the prefix
@@ -219,25 +263,36 @@ def _without_checkpoint(backbone: Mapping) -> dict[str, Any]:
 
 
 def _preprocessor(cfg: Config, place: str) -> nn.Module | None:
-    """The data preprocessor of the model nearest around the backbone, or the config's own."""
-    parts = place.split('.')[:-1]
-    for end in range(len(parts), 0, -1):
-        around: Any = cfg
-        for name in parts[:end]:
-            around = around[int(name)] if name.isdigit() else around[name]
-        if isinstance(around, Mapping) and around.get('data_preprocessor'):
-            return MODELS.build(around['data_preprocessor'])
-    if cfg.get('data_preprocessor'):
-        preprocessor = dict(cfg.data_preprocessor)
-        # mmpretrain's ImageClassifier names the type itself.
-        preprocessor.setdefault('type', 'ClsDataPreprocessor')
-        return MODELS.build(preprocessor)
+    """The outermost data preprocessor around the backbone that normalises: that one is called."""
+    around: Any = cfg
+    if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):
+        around = dict(cfg.items(), model=dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    for name in place.split('.')[:-1]:
+        around = around[int(name)] if name.isdigit() else around[name]
+        if not isinstance(around, Mapping) or not around.get('data_preprocessor'):
+            continue
+        preprocessor = dict(around['data_preprocessor'])
+        # mmpretrain's models name the type themselves.
+        preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+        preprocessor = MODELS.build(preprocessor)
+        if preprocessing_of(preprocessor) is not None:
+            return preprocessor
     return None
 
 
+def _library(cfg: Config) -> str:
+    return cfg.get('default_scope') or _library_of(cfg.model)
+
+
+def _library_of(model: Mapping) -> str:
+    """The package of a model whose type is a class, as in MMEngine's pure Python configs."""
+    kind = model.get('type')
+    return '' if kind is None or isinstance(kind, str) else kind.__module__.partition('.')[0]
+
+
 def _type_name(part: Any) -> str:
-    kind = part.get('type', '') if isinstance(part, Mapping) else ''
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def _is_ours(part: Mapping) -> bool:

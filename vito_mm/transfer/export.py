@@ -14,7 +14,7 @@ from vito_mm.atomic import written_aside
 
 from .checkpoint import match_file
 from .checkpoint_file import META, PREPROCESSING, CheckpointError
-from .resnet_names import depth_of, to_detectron2
+from .resnet_names import depth_of, has_plain_width, to_detectron2
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 """Programs that :func:`export_backbone` writes for. mmdet, mmseg and mmpretrain share one."""
@@ -66,11 +66,16 @@ def export_backbone(
             f'{checkpoint} holds no whole ResNet-18, 34, 50, 101 or 152 under {match.prefix!r}.\n'
             f'{match.describe()}'
         )
+    if not has_plain_width(match.weights):
+        raise CheckpointError(
+            f'{checkpoint} holds a ResNeXt or a wide ResNet, whose keys are those of a ResNet and '
+            'whose shapes are not'
+        )
     meta = dict(
         architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),
         which=match.which,
-        preprocessing=match.meta.get('preprocessing', dict(PREPROCESSING, assumed=True)),
+        preprocessing=match.meta.get('preprocessing') or dict(PREPROCESSING, assumed=True),
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
     rename = to_detectron2 if layout == 'detectron2' else str

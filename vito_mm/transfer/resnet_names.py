@@ -1,7 +1,9 @@
 """How the parts of a ResNet are called, by torchvision and by others."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
 
 RESNET_BLOCKS = {
     18: ('basic', (2, 2, 2, 2)),
@@ -60,6 +62,23 @@ def depth_of(keys: Iterable[str]) -> int | None:
         if found == {key for key in resnet_keys(depth) if _CONVOLUTION.fullmatch(key)}:
             return depth
     return None
+
+
+def has_plain_width(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the first block is as wide as a ResNet's, not a ResNeXt's or a wide ResNet's.
+
+    Args:
+        weights (Mapping[str, Tensor]): A whole ResNet under torchvision's names, of any width.
+
+    Returns:
+        bool: Of a bottleneck, whether its 3x3 convolution has one group and a quarter of the
+        channels that the block gives out; of a basic block always True.
+    """
+    last = weights.get('layer1.0.conv3.weight')
+    if last is None:
+        return True
+    outputs, inputs = weights['layer1.0.conv2.weight'].shape[:2]
+    return inputs == outputs == last.shape[1] and last.shape[0] == 4 * outputs
 
 
 def is_plain(key: str) -> bool:

@@ -1,6 +1,8 @@
 """Settings with which a wholly loaded checkpoint is wasted or computes something else."""
 
 from collections.abc import Iterator, Mapping
+from itertools import cycle, islice
+from statistics import fmean
 from typing import Any
 
 from torch import nn
@@ -25,7 +27,7 @@ def settings_remarks(
     """
     remarks = [*_frozen(backbone), *_other_function(backbone)]
     if preprocessor is not None:
-        remarks += _other_input(preprocessor, meta.get('preprocessing', PREPROCESSING))
+        remarks += _other_input(preprocessor, meta.get('preprocessing') or PREPROCESSING)
     return remarks
 
 
@@ -36,10 +38,12 @@ def preprocessing_of(preprocessor: nn.Module) -> dict[str, Any] | None:
         preprocessor (nn.Module): Data preprocessor of mmengine, mmdet, mmseg or mmpretrain.
 
     Returns:
-        dict | None: ``mean`` and ``std`` of pixels in [0, 255], three floats each in the order of
-        the channels that the network gets, and that order, ``channel_order``, ``'rgb'`` or
+        dict | None: ``mean`` and ``std`` of pixels in [0, 255], one float a
+        channel in the order that the network gets, and that order, ``channel_order``, ``'rgb'`` or
         ``'bgr'``; None if it does not normalise.
     """
+    # mmdet's for several branches of data holds the one that works.
+    preprocessor = getattr(preprocessor, 'data_preprocessor', None) or preprocessor
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if mean is None or std is None or not getattr(preprocessor, '_enable_normalize', True):
         return None
@@ -112,7 +116,7 @@ def _other_input(preprocessor: nn.Module, trained: Mapping[str, Any]) -> Iterato
         )
         mean, std = mean[::-1], std[::-1]
     if not _close(std, trained['std']):
-        ratio = sum(trained['std']) / sum(std)
+        ratio = fmean(trained['std']) / fmean(std)
         size = f'{ratio:.0f} times too large' if ratio > 1 else f'{1 / ratio:.0f} times too small'
         differences.append(
             f'std={_short(std)} instead of {_short(trained["std"])}'
@@ -138,7 +142,10 @@ def _name_of(kind: str | type) -> str:
 
 
 def _close(values: list[float], wanted: list[float]) -> bool:
-    return all(abs(a - b) <= 0.02 * max(abs(b), 1.0) for a, b in zip(values, wanted, strict=True))
+    # One value stands for all channels, six for the three of two images.
+    length = max(len(values), len(wanted))
+    pairs = zip(islice(cycle(values), length), islice(cycle(wanted), length), strict=True)
+    return all(abs(a - b) <= 0.02 * max(abs(b), 1.0) for a, b in pairs)
 
 
 def _short(values: list[float]) -> str:

@@ -51,9 +51,10 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         preprocessor = getattr(unwrap(runner.model), 'data_preprocessor', None)
-        if preprocessor is not None:
+        preprocessing = None if preprocessor is None else preprocessing_of(preprocessor)
+        if preprocessing is not None:
             # Whoever uses the weights has to do the same to his images.
-            meta = dict(meta, preprocessing=preprocessing_of(preprocessor))
+            meta = dict(meta, preprocessing=preprocessing)
         if not self._is_local():
             super()._save_checkpoint_with_step(runner, step, meta)
             return

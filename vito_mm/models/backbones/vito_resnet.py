@@ -14,7 +14,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from vito_mm.registry import MODELS
 from vito_mm.transfer.checkpoint import load_backbone
-from vito_mm.transfer.settings import settings_remarks
+from vito_mm.transfer.checkpoint_file import CheckpointError
+from vito_mm.transfer.settings import preprocessing_of, settings_remarks
 
 LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
 """Packages whose ResNet VITOResNet can be."""
@@ -80,6 +81,7 @@ class VITOResNet:
         self.which = which
         self.allow_partial = allow_partial
         self._holds_checkpoint = False
+        self._is_filled = checkpoint is None
 
     def __reduce__(self) -> tuple:
         # The class is made at run time, so pickle cannot find it by name.
@@ -93,9 +95,20 @@ class VITOResNet:
             print_log('VITOResNet: checkpoint=None, the stock initialisation stands', 'current')
         elif is_first:
             match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
-            self._holds_checkpoint = True
+            self._holds_checkpoint = self._is_filled = True
             for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
                 _warn(remark)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the stock ResNet; refuses to train weights that were to be loaded and were not."""
+        if self.training and not self._is_filled:
+            raise CheckpointError(
+                f'VITOResNet is being trained without the weights of {self.checkpoint}: nothing '
+                'called its init_weights(). MMEngine reaches the children of a BaseModule that '
+                'have such a method, but not what stands in an nn.Sequential or another plain '
+                'module: call model.backbone.init_weights() before training'
+            )
+        return super().forward(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # Called on any way of loading, PyTorch's and MMEngine's.
@@ -106,6 +119,7 @@ class VITOResNet:
                 'init_cfg of type Pretrained around the backbone'
             )
             self._holds_checkpoint = False
+        self._is_filled |= f'{prefix}conv1.weight' in state_dict
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -171,8 +185,8 @@ def _is_pretrained(cfg: dict) -> bool:
     return kind == 'Pretrained' or getattr(kind, '__name__', '') == 'PretrainedInit'
 
 
-_PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.ref]' = weakref.WeakKeyDictionary()
-"""The module that a backbone, or a module around one, was assigned to."""
+_PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
+"""The modules that a backbone, or a module around one, was assigned to."""
 
 
 @cache
@@ -183,22 +197,21 @@ def _remember_parents() -> None:
     """
 
     def remember(parent: nn.Module, name: str, child: nn.Module | None) -> None:
-        if isinstance(child, VITOResNet) or _stands_around_one(child):
-            _PARENTS[child] = weakref.ref(parent)
+        if isinstance(child, VITOResNet) or any(child in around for around in _PARENTS.values()):
+            _PARENTS.setdefault(child, weakref.WeakSet()).add(parent)
 
     register_module_module_registration_hook(remember)
 
 
-def _stands_around_one(module: nn.Module | None) -> bool:
-    return module is not None and any(parent() is module for parent in _PARENTS.values())
-
-
 def _preprocessor_around(module: nn.Module) -> nn.Module | None:
-    """The data preprocessor of the nearest model around a backbone, None if there is none."""
-    while (reference := _PARENTS.get(module)) is not None and (module := reference()) is not None:
-        if (preprocessor := getattr(module, 'data_preprocessor', None)) is not None:
-            return preprocessor
-    return None
+    """The outermost data preprocessor around a backbone that normalises: that one is called."""
+    found, level = None, [module]
+    while level := [parent for child in level for parent in _PARENTS.get(child, ())]:
+        for parent in level:
+            preprocessor = getattr(parent, 'data_preprocessor', None)
+            if preprocessor is not None and preprocessing_of(preprocessor) is not None:
+                found = preprocessor
+    return found
 
 
 def _warn(text: str) -> None:
