@@ -105,7 +105,8 @@ def test_plain_init_cfg(prefix, kind, message, write, checkpoints):
     if prefix:
         init_cfg['prefix'] = prefix
     config = write(_small(MMDET, f'init_cfg={init_cfg!r}, style="pytorch"'))
-    assert _stock_init_loads_all(config, checkpoints[kind]) == (message is None)
+    which = 'target' if 'target' in (prefix or '') else 'online'
+    assert _stock_init_loads_all(config, checkpoints[kind], which) == (message is None)
     if message is None:
         assert check_config(config).match.complete
     else:
@@ -113,13 +114,13 @@ def test_plain_init_cfg(prefix, kind, message, write, checkpoints):
             check_config(config)
 
 
-def _stock_init_loads_all(config, checkpoint):
+def _stock_init_loads_all(config, checkpoint, which):
     from mmdet.models.backbones import ResNet
 
     from vito_mm.transfer import load_backbone
 
     expected = ResNet(18)
-    load_backbone(expected, checkpoint)
+    load_backbone(expected, checkpoint, which)
     backbone = dict(Config.fromfile(config).model.backbone)
     backbone.pop('type')
     model = ResNet(**backbone)
