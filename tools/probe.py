@@ -20,7 +20,8 @@ from mmengine.config import DictAction
 from vito_mm.atomic import written_aside
 from vito_mm.transfer import CheckpointError
 from vito_mm.transfer.checkpoint import NETWORKS
-from vito_mm.transfer.probes.frozen_features import RANDOM, ProbeError, frozen_resnet, train_and_val
+from vito_mm.transfer.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
+from vito_mm.transfer.tasks import RANDOM
 
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""

@@ -224,7 +224,7 @@ def _knn(probe: Path, checkpoint: Path) -> list[float]:
 
     values = []
     for init, file in zip(INITS, (None, checkpoint), strict=True):
-        values.append(checkpoint_knn(file, probe, DEPTH, IMAGE_SIZE))
+        values.append(checkpoint_knn(file, probe, depth=DEPTH, image_size=IMAGE_SIZE))
         print(f'  {init}: {values[-1]:.1f} %', flush=True)
     return values
 

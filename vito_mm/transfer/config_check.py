@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from .checkpoint import BackboneMatch, match_at, match_file, require_complete
 from .checkpoint_file import CheckpointError
+from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
+from .quiet import quiet_logger
 from .settings import preprocessing_of, settings_remarks
 
 RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
@@ -97,7 +97,7 @@ def _check(
             f'{checkpoint}. Set {setting}=None'
         )
 
-    with DefaultScope.overwrite_default_scope(_library(cfg) or None), _quiet():
+    with DefaultScope.overwrite_default_scope(_library(cfg) or None), quiet_logger():
         model = MODELS.build(_without_checkpoint(backbone))
         preprocessor = _preprocessor(cfg, place)
         expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
@@ -114,7 +114,7 @@ def _check(
         remarks = match.remarks() + settings_remarks(model, preprocessor, match.meta)
     note = ''
     if not (named and _is_same(named, checkpoint)):
-        start = f'{place} is {_type_name(backbone)} and starts from {named or "random weights"}'
+        start = f'{place} is {type_name(backbone)} and starts from {named or "random weights"}'
         if _is_ours(backbone):
             note = f'{start}; name this file by --cfg-options {place}.checkpoint={checkpoint}'
         else:
@@ -149,9 +149,9 @@ def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
         if _is_ours(backbone):
             return place, backbone
     for place, backbone in found:
-        if _type_name(backbone) in RESNETS:
+        if type_name(backbone) in RESNETS:
             return place, backbone
-    kinds = ', '.join(f'{place}: {_type_name(backbone)}' for place, backbone in found)
+    kinds = ', '.join(f'{place}: {type_name(backbone)}' for place, backbone in found)
     raise CheckpointError(
         f'The config has no ResNet among its backbones ({kinds or "it has none"}), and VITO '
         'checkpoints hold ResNets'
@@ -166,15 +166,10 @@ def _read(config: str | os.PathLike) -> Config:
 
 def _backbones(part: Any, place: str) -> Iterator[tuple[str, Mapping]]:
     """Every dict of a type under a key that ends in ``backbone`` or ``backbone_cfg``."""
-    if isinstance(part, Mapping):
-        key = place.rpartition('.')[2]
-        if 'type' in part and (key.endswith(('backbone', 'backbone_cfg')) or _is_ours(part)):
-            yield place, part
-        for name, value in part.items():
-            yield from _backbones(value, f'{place}.{name}')
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from _backbones(value, f'{place}.{index}')
+    for where, found in parts_of(part, place):
+        key = where.rpartition('.')[2]
+        if 'type' in found and (key.endswith(('backbone', 'backbone_cfg')) or _is_ours(found)):
+            yield where, found
 
 
 def _pretrained_parts(
@@ -184,7 +179,7 @@ def _pretrained_parts(
     if part is stop or not isinstance(part, Mapping):
         return
     if any(inner is stop for _, inner in _backbones(part, place)):
-        for init_cfg in _pretrained_inits(part):
+        for init_cfg in filter(is_pretrained, init_cfgs(part)):
             yield f'{place}.init_cfg', init_cfg.get('checkpoint')
         # mmseg hands it on to the backbone; mmpretrain's models load it whole.
         if part.get('pretrained') and _library(cfg) == 'mmpretrain':
@@ -193,18 +188,11 @@ def _pretrained_parts(
             yield from _pretrained_parts(cfg, value, f'{place}.{name}', stop)
 
 
-def _pretrained_inits(part: Mapping) -> Iterator[Mapping]:
-    listed = part.get('init_cfg') or []
-    for init_cfg in listed if isinstance(listed, (list, tuple)) else [listed]:
-        if _type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
-            yield init_cfg
-
-
 def _named_checkpoint(cfg: Config, place: str, backbone: Mapping) -> tuple[str | None, str]:
     """The file that a backbone starts from and the prefix, with its dot, of an ``init_cfg``."""
     if _is_ours(backbone):
         return backbone.get('checkpoint'), ''
-    for init_cfg in _pretrained_inits(backbone):
+    for init_cfg in filter(is_pretrained, init_cfgs(backbone)):
         prefix = init_cfg.get('prefix') or ''
         return init_cfg.get('checkpoint'), f'{prefix.rstrip(".")}.' if prefix else ''
     handed_on = cfg.model.get('pretrained') if place == 'model.backbone' else None
@@ -212,7 +200,7 @@ def _named_checkpoint(cfg: Config, place: str, backbone: Mapping) -> tuple[str |
 
 
 def _is_local_resnet(backbone: Mapping, named: str) -> bool:
-    return _type_name(backbone) in RESNETS and Path(named).is_file()
+    return type_name(backbone) in RESNETS and Path(named).is_file()
 
 
 def _is_same(named: str, checkpoint: str) -> bool:
@@ -229,7 +217,7 @@ def _require_stock_start(
         under = f'prefix={match.prefix!r}' if match.prefix else 'no prefix'
         raise CheckpointError(
             f'{place}.init_cfg with prefix={prefix!r} leaves {len(lost)} of {len(match.weights)} '
-            f'keys of {_type_name(backbone)} without the weights of {checkpoint}, and MMEngine '
+            f'keys of {type_name(backbone)} without the weights of {checkpoint}, and MMEngine '
             f'would go on. The backbone stands there under {match.prefix!r} with {match.naming} '
             f'names: give {under}, write the file again by tools/export_checkpoint.py, or set '
             "type='VITOResNet'"
@@ -290,22 +278,5 @@ def _library_of(model: Mapping) -> str:
     return '' if kind is None or isinstance(kind, str) else kind.__module__.partition('.')[0]
 
 
-def _type_name(part: Any) -> str:
-    kind = part.get('type') if isinstance(part, Mapping) else None
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
 def _is_ours(part: Mapping) -> bool:
-    return _type_name(part) == 'VITOResNet'
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Building logs what a run will log again."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return type_name(part) == 'VITOResNet'

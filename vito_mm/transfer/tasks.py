@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+RANDOM = 'random'
+"""What stands for random weights on command lines and in tables."""
+
 PROTOCOLS = ('paper', 'stock', 'miniscenes')
 """The paper's schedules, the libraries' usual ones, and the demo's on the embedded data."""
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,10 @@ def _describe(dataset: Any) -> Iterator[dict]:
         yield description
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of those of :data:`PACKAGES` that are installed."""
+def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those distributions that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from vito_mm.registry import MODELS
 from vito_mm.transfer.checkpoint import load_backbone
 from vito_mm.transfer.checkpoint_file import CheckpointError
+from vito_mm.transfer.config_parts import init_cfgs, is_pretrained
 from vito_mm.transfer.settings import preprocessing_of, settings_remarks
 
 LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
@@ -163,13 +164,11 @@ def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
     dropped = []
     if pretrained := kwargs.pop('pretrained', None):
         dropped.append(f'pretrained={pretrained!r}')
-    init_cfg = kwargs.pop('init_cfg', None)
-    if init_cfg is not None:
-        listed = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-        others = [cfg for cfg in listed if not _is_pretrained(cfg)]
-        dropped += [f'init_cfg={dict(cfg)}' for cfg in listed if _is_pretrained(cfg)]
-        if others:
-            kwargs['init_cfg'] = others
+    listed = init_cfgs(kwargs)
+    dropped += [f'init_cfg={dict(cfg)}' for cfg in listed if is_pretrained(cfg)]
+    kwargs.pop('init_cfg', None)
+    if others := [cfg for cfg in listed if not is_pretrained(cfg)]:
+        kwargs['init_cfg'] = others
     if dropped:
         print_log(
             f'VITOResNet: {" and ".join(dropped)} in the config is ignored, because checkpoint= '
@@ -178,11 +177,6 @@ def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
             logging.WARNING,
         )
     return kwargs
-
-
-def _is_pretrained(cfg: dict) -> bool:
-    kind = cfg['type']
-    return kind == 'Pretrained' or getattr(kind, '__name__', '') == 'PretrainedInit'
 
 
 _PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()

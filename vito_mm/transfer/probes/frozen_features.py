@@ -1,18 +1,15 @@
 """Features of a frozen ResNet, and the folders of labelled images that are probed with them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import torch
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-RANDOM = 'random'
-"""In place of a checkpoint: random weights, which every probe should be compared with."""
+from vito_mm.transfer.quiet import quiet_logger
 
 
 class ProbeError(Exception):
@@ -53,6 +50,12 @@ class FrozenFeatures:
     val: Tensor
     val_labels: Tensor
     classes: tuple[str, ...]
+
+    def on_device(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four tensors in the order above, on a GPU where there is one."""
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        parts = (self.train, self.train_labels, self.val, self.val_labels)
+        return tuple(part.to(device) for part in parts)
 
 
 def checkpoint_features(
@@ -188,7 +191,7 @@ def frozen_resnet(
     """
     from vito_mm.models.backbones import VITOResNet
 
-    with torch.random.fork_rng(devices=[]), quiet_initialisation():
+    with torch.random.fork_rng(devices=[]), quiet_logger('WARNING'):
         torch.manual_seed(seed)
         backbone = VITOResNet(
             depth=depth,
@@ -287,22 +290,6 @@ def _evaluation_view(image_size: int) -> Callable:
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-
-
-@contextmanager
-def quiet_initialisation(level: str = 'WARNING') -> Iterator[None]:
-    """Keep MMEngine from logging where every single parameter got its values.
-
-    Args:
-        level (str): What is less important than this is not logged. Defaults to 'WARNING'.
-    """
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _some(names: Sequence[str], shown: int = 5) -> str:

@@ -1,6 +1,7 @@
 """k-nearest-neighbour classification of frozen features."""
 
 import os
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,29 +48,15 @@ def knn_top1(
 
 
 def checkpoint_knn(
-    checkpoint: str | os.PathLike | None,
-    folder: str | os.PathLike,
-    depth: int = 50,
-    image_size: int = 224,
-    k: int = 20,
-    seed: int = 0,
-    which: str = 'online',
-    batch_size: int = 128,
-    workers: int = 0,
+    checkpoint: str | os.PathLike | None, folder: str | os.PathLike, k: int = 20, **settings: Any
 ) -> float:
     """Nearest-neighbour accuracy of a ResNet checkpoint without any training.
 
     Args:
-        checkpoint: Checkpoint file, see :func:`vito_mm.transfer.load_backbone`, or None for random
-            weights.
+        checkpoint: See :func:`.frozen_features.checkpoint_features`.
         folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
-        depth (int): Depth of the ResNet. Defaults to 50.
-        image_size (int): Side of the images in pixels. Defaults to 224.
         k (int): Number of neighbours. Defaults to 20.
-        seed (int): Seed of random weights. Defaults to 0.
-        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
-        batch_size (int): Images at a time. Defaults to 128.
-        workers (int): Processes that read images. Defaults to 0, this one.
+        **settings: Further arguments of :func:`.frozen_features.checkpoint_features`.
 
     Returns:
         float: Top-1 accuracy in percent.
@@ -78,9 +65,4 @@ def checkpoint_knn(
         CheckpointError: If the checkpoint does not cover the ResNet.
         ProbeError: If the folder has no such images or one cannot be read.
     """
-    found = checkpoint_features(
-        checkpoint, folder, depth, which, image_size, batch_size, workers, seed
-    )
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    parts = (found.train, found.train_labels, found.val, found.val_labels)
-    return knn_top1(*(part.to(device) for part in parts), k=k)
+    return knn_top1(*checkpoint_features(checkpoint, folder, **settings).on_device(), k=k)

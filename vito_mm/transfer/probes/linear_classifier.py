@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -192,27 +193,15 @@ def linear_accuracy(
 
 
 def checkpoint_linear(
-    checkpoint: str | os.PathLike | None,
-    folder: str | os.PathLike,
-    depth: int = 50,
-    image_size: int = 224,
-    seed: int = 0,
-    which: str = 'online',
-    batch_size: int = 128,
-    workers: int = 0,
+    checkpoint: str | os.PathLike | None, folder: str | os.PathLike, seed: int = 0, **settings: Any
 ) -> LinearResult:
     """Accuracy of a linear classifier on the frozen features of a ResNet checkpoint.
 
     Args:
-        checkpoint: Checkpoint file, see :func:`vito_mm.transfer.load_backbone`, or None for random
-            weights.
+        checkpoint: See :func:`.frozen_features.checkpoint_features`.
         folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
-        depth (int): Depth of the ResNet. Defaults to 50.
-        image_size (int): Side of the images in pixels. Defaults to 224.
         seed (int): Seed of random weights and of the held-out images. Defaults to 0.
-        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
-        batch_size (int): Images at a time. Defaults to 128.
-        workers (int): Processes that read images. Defaults to 0, this one.
+        **settings: Further arguments of :func:`.frozen_features.checkpoint_features`.
 
     Returns:
         LinearResult: Accuracies and the L2 strength.
@@ -221,12 +210,8 @@ def checkpoint_linear(
         CheckpointError: If the checkpoint does not cover the ResNet.
         ProbeError: If the folder has no such images or one cannot be read.
     """
-    found = checkpoint_features(
-        checkpoint, folder, depth, which, image_size, batch_size, workers, seed
-    )
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    parts = (found.train, found.train_labels, found.val, found.val_labels)
-    return linear_accuracy(*(part.to(device) for part in parts), seed=seed)
+    found = checkpoint_features(checkpoint, folder, seed=seed, **settings)
+    return linear_accuracy(*found.on_device(), seed=seed)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.transfer.config_check import RESNETS
+from vito_mm.transfer.quiet import quiet_logger
 
-from .frozen_features import ProbeError, quiet_initialisation
+from .frozen_features import ProbeError
 
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
@@ -189,7 +190,7 @@ def check_probe(cfg: Config) -> None:
     """
     import mmseg.models  # noqa: F401  registers the losses and layers that configs name
 
-    with DefaultScope.overwrite_default_scope('mmseg'), quiet_initialisation('ERROR'):
+    with DefaultScope.overwrite_default_scope('mmseg'), quiet_logger():
         MODELS.build(cfg.model.backbone).init_weights()
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vito_mm.transfer.suite.options import RANDOM
-from vito_mm.transfer.tasks import Outcome, Task
+from vito_mm.transfer.tasks import RANDOM, Outcome, Task
 
 from .wording import setting_text
 

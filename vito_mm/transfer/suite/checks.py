@@ -2,7 +2,6 @@
 
 import difflib
 import importlib.util
-import logging
 import math
 import os
 import warnings
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from vito_mm.transfer.config_parts import parts_of
+from vito_mm.transfer.quiet import quiet_logger
 from vito_mm.transfer.tasks import Task
 
 from .options import SHORT_KEYS, parse_settings
@@ -224,14 +224,8 @@ def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what the libraries tell while something is only looked at."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action='ignore'):
-            yield
-    finally:
-        logger.setLevel(level)
+    with quiet_logger(), warnings.catch_warnings(action='ignore'):
+        yield
 
 
 def _names(node: Any) -> list[str]:
@@ -311,15 +305,10 @@ def _texts(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
 
 def _heads(node: Any, key: str) -> Iterator[tuple[str, int]]:
     """Heads with a number of classes, by key with dots. A region proposal network has none."""
-    if isinstance(node, Mapping):
-        name = key.rsplit('.', 1)[-1]
-        if isinstance(count := node.get('num_classes'), int) and name != 'rpn_head':
-            yield key, count
-        for name, value in node.items():
-            yield from _heads(value, f'{key}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _heads(value, f'{key}.{index}')
+    for place, part in parts_of(node, key):
+        name = place.rpartition('.')[2]
+        if isinstance(count := part.get('num_classes'), int) and name != 'rpn_head':
+            yield place, count
 
 
 def _classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vito_mm.transfer.report.wording import count_text
+
 from .commands import srun_prefix
-from .jobs import Job, counted, duration, run_jobs, say
+from .jobs import Job, duration, run_jobs, say
 from .options import parse_sweep
 from .plan import Plan, significant
 from .state import is_finished, read_json, write_json
@@ -95,18 +97,18 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         (len({p.run.settings for p in plan.runs}), 'setting'),
         (options.seeds, 'seed'),
     ]
-    grid = ' x '.join(counted(*count) for count in counts)
+    grid = ' x '.join(count_text(*count) for count in counts)
     slots = len(plan.places)
     say(
-        f'  {grid} = {counted(len(plan.runs), "run")}, {slots} at a time, '
-        f'{counted(plan.threads, "thread")} each'
+        f'  {grid} = {count_text(len(plan.runs), "run")}, {slots} at a time, '
+        f'{count_text(plan.threads, "thread")} each'
     )
     for name, batch in plan.batches.items():
         say(f'  {name}: {batch}')
     if sweep := parse_sweep(options.sweep):
         say('  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items()))
     for name, found in estimates.items():
-        evaluations = counted(found['evaluations'], 'evaluation')
+        evaluations = count_text(found['evaluations'], 'evaluation')
         say(
             f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
             f'{evaluations} of {found["evaluation_steps"]} batches of '

@@ -286,19 +286,6 @@ def duration(seconds: float) -> str:
     return f'{seconds / 60:.0f} min' if seconds < 100 * 60 else f'{seconds / 3600:.1f} h'
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things.
-
-    Args:
-        number (int): How many.
-        noun (str): What, in the singular.
-
-    Returns:
-        str: Such as ``'1 run'`` or ``'2 runs'``.
-    """
-    return f'{number} {noun}' + 's' * (number != 1)
-
-
 def say(text: str) -> None:
     """Print at once, also into a file.
 

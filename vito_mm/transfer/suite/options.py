@@ -11,10 +11,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from vito_mm.transfer.tasks import TASKS
-
-RANDOM = 'random'
-"""What stands for random weights on the command line and in tables."""
+from vito_mm.transfer.tasks import RANDOM, TASKS
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vito_mm.transfer.report.wording import count_text
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.tasks import Outcome
 
 from .commands import environment, evaluation_command, training_command
 from .estimate import estimates, print_plan
-from .jobs import Job, JobError, await_end, counted, duration, run_jobs, say
+from .jobs import Job, JobError, await_end, duration, run_jobs, say
 from .options import SuiteOptions
 from .plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, saved_bytes
 from .state import (
@@ -186,7 +187,7 @@ class _Suite:
         if not jobs:
             say('Every run has finished already.')
             return 0
-        say(f'{counted(len(jobs), "run")} to do, {len(self.plan.places)} at a time')
+        say(f'{count_text(len(jobs), "run")} to do, {len(self.plan.places)} at a time')
         try:
             with _signals_interrupt():
                 run_jobs(
@@ -207,7 +208,7 @@ class _Suite:
     def print_end(self) -> None:
         """Say what became of it all."""
         left = sum(not is_finished(p.run.work_dir) for p in self.plan.runs)
-        say(f'{len(self.plan.runs) - left} of {counted(len(self.plan.runs), "run")} finished.')
+        say(f'{len(self.plan.runs) - left} of {count_text(len(self.plan.runs), "run")} finished.')
         for job, message in self.failed:
             say(f'FAILED {job.name}: {message.splitlines()[0]}\n  log: {job.log}')
         if self.stopped:

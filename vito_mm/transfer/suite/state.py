@@ -9,11 +9,11 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vito_mm.atomic import written_aside
+from vito_mm.engine.hooks.run_record_hook import installed_versions
 from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, scalars
 from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
@@ -188,7 +188,7 @@ def write_result(planned: PlannedRun, outcome: Outcome, command: str, **more: An
         fingerprint=planned.fingerprint,
         command=command,
         folder=os.getcwd(),
-        versions=_versions(),
+        versions=installed_versions(PACKAGES),
     )
     write_json(planned.run.work_dir / 'result.json', content | more)
 
@@ -303,13 +303,3 @@ def _flat(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f'{key}.{name}'.lstrip('.'))
     else:
         yield key, node
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
