@@ -26,7 +26,14 @@ def mean_text(mean: float, deviation: float | None) -> tuple[str, str]:
 
 
 def time_text(seconds: float) -> str:
-    """A duration without digits that mean nothing."""
+    """A duration without digits that mean nothing.
+
+    Args:
+        seconds (float): Seconds, 0 or more.
+
+    Returns:
+        str: Such as ``'42 s'``, ``'12 min'`` or ``'3 h 30 min'``.
+    """
     if seconds < 100:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vito_mm.transfer.report.wording import count_text
+from vito_mm.transfer.report.wording import count_text, time_text
 
 from .commands import srun_prefix
-from .jobs import Job, duration, run_jobs, say
+from .jobs import Job, run_jobs, say
 from .options import parse_sweep
 from .plan import Plan, significant
 from .state import is_finished, read_json, write_json
@@ -84,7 +84,7 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         times = ['-', '-'] if estimates else []
         if name in estimates:
             seconds = estimates[name]['seconds']
-            times = [duration(seconds), duration(seconds * todo)]
+            times = [time_text(seconds), time_text(seconds * todo)]
             total += seconds * todo
         rows.append([name, config, *map(str, (len(runs), finished, todo)), *times])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -116,9 +116,9 @@ def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
         )
     if estimates:
         longest = max(found['seconds'] for found in estimates.values())
-        wall_clock = duration(max(total / slots, longest))
+        wall_clock = time_text(max(total / slots, longest))
         say(
-            f'  ESTIMATE: {duration(total)} in all, {wall_clock} with {slots} at a time. '
+            f'  ESTIMATE: {time_text(total)} in all, {wall_clock} with {slots} at a time. '
             'From a few steps alone on '
             + ('one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU')
             + '; what metrics and checkpoints take is not in it.'

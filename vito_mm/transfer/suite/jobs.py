@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vito_mm.transfer.report.wording import time_text
 from vito_mm.transfer.run_folder import last_checkpoint, scalars
 
 _ITERATION = re.compile(r'Iter\(train\) \[\s*(\d+)/\s*(\d+)\]')
@@ -272,20 +273,6 @@ def await_end(work_dir: Path, name: str) -> None:
         os.close(lock)
 
 
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    Args:
-        seconds (float): Seconds, 0 or more.
-
-    Returns:
-        str: Such as ``'42 s'``, ``'12 min'`` or ``'3.5 h'``.
-    """
-    if seconds < 100:
-        return f'{seconds:.0f} s'
-    return f'{seconds / 60:.0f} min' if seconds < 100 * 60 else f'{seconds / 3600:.1f} h'
-
-
 def say(text: str) -> None:
     """Print at once, also into a file.
 
@@ -301,7 +288,7 @@ def _describe(
     states = ', '.join(f'{job.name} {job.progress()}' for job, _ in running)
     counts = f'{len(done)} done, {len(running) + len(waiting)} left'
     left = remaining_seconds(running, waiting, done, at_once)
-    return f'{states}; {counts}' + (f', about {duration(left)} to go' if left else '')
+    return f'{states}; {counts}' + (f', about {time_text(left)} to go' if left else '')
 
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vito_mm.transfer.report.wording import count_text
+from vito_mm.transfer.report.wording import count_text, time_text
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.tasks import Outcome
 
 from .commands import environment, evaluation_command, training_command
 from .estimate import estimates, print_plan
-from .jobs import Job, JobError, await_end, duration, run_jobs, say
+from .jobs import Job, JobError, await_end, run_jobs, say
 from .options import SuiteOptions
 from .plan import Plan, PlanError, PlannedRun, make_plan, peak_bytes, saved_bytes
 from .state import (
@@ -290,7 +290,7 @@ class _Suite:
         if shrunk:
             finish_shrinking(folder)
         remark = f' ({note})' if note else ''
-        say(f'  {job.name}: {task.label} {score:.2f} after {duration(seconds)}{remark}')
+        say(f'  {job.name}: {task.label} {score:.2f} after {time_text(seconds)}{remark}')
         return False
 
     def _shrunk(self, folder: Path) -> bool:

@@ -1,0 +1,21 @@
+"""Durations as people read them."""
+
+import pytest
+
+from vito_mm.transfer.report.wording import time_text
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'),
+    [
+        (0, '0 s'),
+        (99.4, '99 s'),
+        (100, '2 min'),
+        (99 * 60, '99 min'),
+        (99.6 * 60, '1 h 40 min'),
+        (3 * 3600 + 59.7 * 60, '4 h 00 min'),
+        (50 * 3600, '50 h 00 min'),
+    ],
+)
+def test_a_duration_has_no_digits_that_mean_nothing(seconds, text):
+    assert time_text(seconds) == text
