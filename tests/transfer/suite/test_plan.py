@@ -51,9 +51,26 @@ def options(data, tmp_path):
             work_dir=tmp_path / 'suite',
             data=[f'pascal={data["voc"]}', f'coco={data["coco"]}'],
         )
-        return SuiteOptions(REPO, **(known | changes))
+        return SuiteOptions(**(dict(repo=REPO) | known | changes))
 
     return make
+
+
+def own_configs(folder: Path, name: str, text: str) -> Path:
+    """A folder of configs in which one of the repository's is changed.
+
+    Args:
+        folder: Gets the config.
+        name: Name of the config below ``configs/miniscenes``.
+        text: What it has in the place of the repository's or beside it.
+
+    Returns:
+        Path: What :attr:`SuiteOptions.repo` gets.
+    """
+    file = folder / 'configs' / 'miniscenes' / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f'_base_ = {str(REPO / "configs/miniscenes" / name)!r}\n{text}\n')
+    return folder
 
 
 def problems(options: SuiteOptions) -> list[str]:
@@ -251,6 +268,15 @@ def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):
         '--cfg-options coco:KEY=VALUE',
     ):
         assert expected in text
+
+
+def test_data_cannot_take_the_place_of_no_root(options, tmp_path):
+    """It would do nothing, and the suite would train on whatever the config names."""
+    loader = 'dict(dataset=dict(data_root=None))'
+    text = f'train_dataloader = {loader}\nval_dataloader = {loader}'
+    repo = own_configs(tmp_path / 'repo', 'det_coco.py', text)
+    found = problems(options(repo=repo, tasks=['coco']))
+    assert any(re.search('--data coco=.*: the config has no data_root', text) for text in found)
 
 
 def test_gpus_are_shared_out(options, monkeypatch):

@@ -140,14 +140,14 @@ def moved_data(cfg: Config, folder: str) -> dict[str, str]:
         folder (str): Folder in the place of the data set's root.
 
     Returns:
-        dict[str, str]: Values by key with dots: every text that began with the root.
+        dict[str, str]: Values by key with dots: every text that is the root or a path below it.
     """
     root = _root_of(cfg)
     moved = {}
     parts = (*_LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
     for key, text in _texts({part: cfg[part] for part in parts if cfg.get(part)}):
-        if text.rstrip('/') == root or text.startswith(root + '/'):
-            moved[key] = folder.rstrip('/') + text[len(root) :]
+        if root and (rest := _rest_below(os.path.normpath(root), text)) is not None:
+            moved[key] = folder.rstrip('/') + rest + '/' * text.endswith('/')
     return moved
 
 
@@ -173,10 +173,9 @@ def without_places(content: dict) -> dict:
         if isinstance(node, (list, tuple)):
             return type(node)(replaced(value) for value in node)
         if isinstance(node, str) and '://' not in node:
-            path = os.path.normpath(node)
             for root, place in places.items():
-                if path == root or path.startswith(root + os.sep):
-                    return place + path[len(root) :]
+                if (rest := _rest_below(root, node)) is not None:
+                    return place + rest
         return node
 
     return replaced(content)
@@ -262,6 +261,19 @@ def _leaves(dataset: Mapping) -> Iterator[Mapping]:
 
 def _root_of(cfg: Config) -> str:
     return str(next(_leaves(cfg.val_dataloader.dataset)).get('data_root') or '').rstrip('/')
+
+
+def _rest_below(root: str, text: str) -> str | None:
+    """What of a path comes behind a root, which is normalised; None where it does not lie below."""
+    path = os.path.normpath(text) if text else ''
+    if path == root:
+        return ''
+    if root == os.curdir:
+        # Every relative path would be below it, and so would every name that is no path.
+        inside = text.startswith('./') and path.split('/')[0] != os.pardir
+        return f'/{path}' if inside else None
+    top = root.rstrip('/')
+    return path[len(top) :] if path.startswith(f'{top}/') else None
 
 
 def _is_missing(path: str) -> bool:

@@ -360,7 +360,12 @@ class _Planner:
             elif any(sign in folder for sign in _SIGNS):
                 self.problems.append(f'--data {text}: {_NO_SIGNS}')
             elif name == task.name:
-                settings |= moved_data(cfg, folder)
+                if not (moved := moved_data(cfg, folder)):
+                    self.problems.append(
+                        f'--data {text}: the config has no data_root for it to replace. Name the '
+                        f'folders by --cfg-options {name}:KEY=VALUE'
+                    )
+                settings |= moved
         try:
             settings |= dict(self._options_of(task))
             parse_settings([f'{k}={v}' for k, v in settings.items()])
