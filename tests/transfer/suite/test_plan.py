@@ -1,6 +1,7 @@
 """The grid of a transfer suite, and every input that cannot work."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -132,6 +133,28 @@ def test_the_total_batch_stays_the_same(options, capsys):
 def test_a_work_dir_that_cannot_be_written(options, monkeypatch):
     monkeypatch.setattr(suite_plan.os, 'access', lambda path, mode: False)
     assert any('nothing can be written to' in text for text in problems(options()))
+
+
+def test_a_work_dir_that_leads_nowhere(options, tmp_path):
+    loop, dangling = tmp_path / 'loop', tmp_path / 'dangling'
+    loop.symlink_to(loop)
+    dangling.symlink_to(tmp_path / 'gone')
+    for place in (loop, dangling, dangling / 'below'):
+        (found,) = problems(options(work_dir=place))
+        assert re.match(rf'--work-dir {place}: .*is no folder', found)
+    (found,) = problems(options(work_dir=loop / 'below'))
+    assert found.startswith(f'--work-dir {loop}/below: Too many levels of symbolic links')
+    name = tmp_path / ('x' * 300)
+    (found,) = problems(options(work_dir=name))
+    assert found == f'--work-dir {name}: File name too long ({name}). Choose another'
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may enter every folder')
+def test_a_work_dir_below_a_folder_that_may_not_be_entered(options, tmp_path):
+    closed = tmp_path / 'closed'
+    closed.mkdir(mode=0o600)
+    (found,) = problems(options(work_dir=closed / 'a' / 'b'))
+    assert found.startswith(f'--work-dir {closed}/a/b: Permission denied')
 
 
 def test_what_a_run_is_does_not_depend_on_how_it_is_run(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -449,16 +450,24 @@ class _Planner:
 
     def _existing_folder(self) -> Path:
         target = self.options.work_dir.absolute()
-        return next(path for path in (target, *target.parents) if path.exists())
+        for path in (target, *target.parents):
+            # A link that leads nowhere is there as well: no folder can be made in its place.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.lstat()
+                return path
+        return target
 
     def _check_work_dir(self) -> None:
-        folder = self._existing_folder()
-        if not folder.is_dir():
-            self.problems.append(f'--work-dir {self.options.work_dir}: {folder} is no folder')
+        place = f'--work-dir {self.options.work_dir}'
+        try:
+            folder = self._existing_folder()
+        except OSError as error:  # such as a folder above it that may not be entered
+            self.problems.append(f'{place}: {error.strerror} ({error.filename}). Choose another')
+            return
+        if not os.path.isdir(folder):
+            self.problems.append(f'{place}: {folder} is no folder')
         elif not os.access(folder, os.W_OK | os.X_OK):
-            self.problems.append(
-                f'--work-dir {self.options.work_dir}: nothing can be written to {folder}'
-            )
+            self.problems.append(f'{place}: nothing can be written to {folder}')
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._existing_folder()).free
