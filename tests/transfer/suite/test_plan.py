@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.conftest import REPO
 from vito_mm.miniscenes import make_miniscenes
@@ -17,10 +18,11 @@ from vito_mm.transfer.suite.options import (
     SuiteOptions,
     folder_name,
     label_checkpoints,
+    parse_settings,
     parse_sweep,
     settings_name,
 )
-from vito_mm.transfer.suite.plan import PlanError, make_plan
+from vito_mm.transfer.suite.plan import PlanError, make_plan, significant
 
 
 @pytest.fixture(scope='module')
@@ -128,6 +130,38 @@ def test_the_total_batch_stays_the_same(options, capsys):
     printed = capsys.readouterr().out
     assert 'pascal: batch 8 = 2 GPUs x 4\n' in printed
     assert 'coco: batch 8 = 2 GPUs x 2 x 2 accumulated\n' in printed
+
+
+def test_accumulation_keeps_the_schedule_in_steps_of_the_optimizer(options, capsys):
+    """MMEngine counts micro-batches: what is in iterations gets as many more of them."""
+    name = 'optim_wrapper.accumulative_counts'
+    plan = make_plan(
+        options(cfg_options=[f'coco:{name}=2'], sweep=['param_scheduler.1.end=150,90'])
+    )
+    pascal, _, coco, swept = plan.runs
+    assert not any('param_scheduler.0' in key for key in pascal.settings)
+    for planned, end in ((coco, 300), (swept, 180)):
+        cfg = Config.fromfile(planned.config)
+        words = [f'{key}={value}' for key, value in planned.settings.items()]
+        cfg.merge_from_dict(parse_settings(words))
+        warm_up, cosine = cfg.param_scheduler
+        assert (warm_up.begin, warm_up.end) == (0, 30)
+        assert (cosine.begin, cosine.T_max, cosine.end) == (30, 270, end)
+        # What identifies a run is what it is started with.
+        assert significant(cfg)['param_scheduler'] == planned.identity['param_scheduler']
+    assert swept.run.settings == (('param_scheduler.1.end', 90),)
+    print_plan(plan, {})
+    printed = capsys.readouterr().out
+    assert f'Note: COCO: {name}=2, and MMEngine counts every micro-batch' in printed
+    assert 'is 2 times as long: param_scheduler.0.end=30, param_scheduler.1.begin=30' in printed
+
+
+def test_a_schedule_that_cannot_be_stretched(options, tmp_path):
+    text = "param_scheduler = (dict(type='LinearLR', by_epoch=False, end=9),)"
+    repo = own_configs(tmp_path / 'repo', 'det_coco.py', text)
+    setting = 'optim_wrapper.accumulative_counts=2'
+    found = problems(options(repo=repo, tasks=['coco'], cfg_options=[setting]))
+    assert any('Write it with square brackets' in text for text in found)
 
 
 def test_a_work_dir_that_cannot_be_written(options, monkeypatch):

@@ -39,6 +39,7 @@ from .options import (
     parse_sweep,
     settings_name,
 )
+from .schedule import stretched_schedule
 
 RESERVED = {
     'train_dataloader.batch_size': 'set auto_scale_lr.base_batch_size, the batch over all GPUs',
@@ -316,6 +317,8 @@ class _Planner:
             values = parse_settings([f'{k}={v}' for k, v in chosen.items()])
             cfg = Config(base.to_dict())
             cfg.merge_from_dict(values)
+            stretched = self._stretched(cfg)
+            cfg.merge_from_dict(parse_settings([f'{k}={v}' for k, v in stretched.items()]))
             pairs = tuple(
                 # Tables and folders take what is no number or word as it was typed.
                 (name, value if isinstance(value, (int, float, str)) else text)
@@ -338,7 +341,7 @@ class _Planner:
                     PlannedRun(
                         Run(task, label, file, pairs, seed, self._runs_dir.joinpath(*parts)),
                         config,
-                        settings | chosen | own | launch,
+                        settings | chosen | stretched | own | launch,
                         hashlib.sha256(known.encode()).hexdigest(),
                         hashes[label],
                         identity,
@@ -389,6 +392,10 @@ class _Planner:
             if not colon or name == task.name:
                 yield (rest if colon else key), value
 
+    @staticmethod
+    def _stretched(cfg: Config) -> dict[str, str]:
+        return stretched_schedule(cfg, cfg.optim_wrapper.get('accumulative_counts', 1))
+
     def _launch_settings(self, task: Task, cfg: Config, config: Path) -> dict[str, str] | None:
         """Batch of a GPU and what is kept on the disk: no part of what the run computes."""
         total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
@@ -407,6 +414,11 @@ class _Planner:
                 f'{task.title}: {_ACCUMULATED}={count} would shorten the schedule, whose '
                 'train_cfg.max_iters counts every micro-batch. Use --gpus-per-run instead'
             )
+        elif count > 1 and isinstance(cfg.get('param_scheduler'), tuple):
+            self.problems.append(
+                f'{task.title}: {_ACCUMULATED}={count} changes parts of param_scheduler, which '
+                f'MMEngine can do in a list only. Write it with square brackets in {config}'
+            )
         elif total % (gpus * count):
             accumulated = f' x {count} of {_ACCUMULATED}' if count > 1 else ''
             self.problems.append(
@@ -419,6 +431,12 @@ class _Planner:
             self.plan.batches[task.name] = (
                 f'batch {total} = {gpus} GPU{"s" * (gpus > 1)} x {share}{accumulated}'
             )
+            if stretched := self._stretched(cfg):
+                changes = ', '.join(f'{key}={value}' for key, value in stretched.items())
+                self.plan.remarks.append(
+                    f'{task.title}: {_ACCUMULATED}={count}, and MMEngine counts every micro-batch, '
+                    f'so what its schedule counts in iterations is {count} times as long: {changes}'
+                )
             return {
                 'train_dataloader.batch_size': str(share),
                 'default_hooks.checkpoint.type': _KEPT,
