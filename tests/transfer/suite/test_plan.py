@@ -213,6 +213,10 @@ def test_what_a_run_is_does_not_depend_on_how_it_is_run(
     for place in (tmp_path / 'moved', 'moved/', './moved'):
         assert fingerprint(data=[f'pascal={place}']) == one
     assert fingerprint(cfg_options=['randomness.deterministic=True']) != one
+    whole = fingerprint(tasks=['coco'])
+    assert fingerprint(tasks=['coco'], gpus_per_run=2) == whole
+    parts = ['optim_wrapper.accumulative_counts=2']
+    assert fingerprint(tasks=['coco'], cfg_options=parts) != whole
     assert fingerprint(checkpoints=['random']) != one
     with copy.open('ab') as file:
         file.write(b'more')

@@ -80,16 +80,34 @@ def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_
 
 
 def test_a_message_of_a_full_disk_is_a_crash_where_the_work_dir_has_room(tmp_path, capsys):
-    assert run(tmp_path, a='full', b='memory', c='ok') == 1
+    assert run(tmp_path, a='full', c='ok') == 1
     assert tries(tmp_path, 'a') == 2
     message = result(tmp_path, 'a')['message']
     assert 'No space left on device' in message
     assert '/dev/shm' in message
     assert 'TMPDIR' in message
-    message = result(tmp_path, 'b')['message']
+    assert result(tmp_path, 'c')['state'] == 'finished'
+
+
+def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_what_can_be_done(tmp_path, capsys):
+    behaviours = dict(a='memory+ok', b='ok')
+    assert run(tmp_path, **behaviours) == 1
+    assert tries(tmp_path, 'a') == 1
+    assert 'resumed once' not in capsys.readouterr().out
+    message = result(tmp_path, 'a')['message']
     assert '--gpus-per-run' in message
     assert 'pascal:optim_wrapper.accumulative_counts=2' in message
-    assert result(tmp_path, 'c')['state'] == 'finished'
+    assert 'start them anew by --redo, or choose another --work-dir' in message
+
+    # With another config the failed run is simply another; the finished one is not thrown away.
+    plan = make_plan(tmp_path, behaviours)
+    for planned in plan.runs:
+        planned.fingerprint = 'accumulated'
+    with pytest.raises(PlanError, match=r'(?s)1 run\(s\).*pascal/b/default/seed0'):
+        run_suite(plan)
+    plan.options.redo = True
+    assert run_suite(plan) == 0
+    assert (tries(tmp_path, 'a'), tries(tmp_path, 'b')) == (2, 1)
 
 
 def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys, monkeypatch):

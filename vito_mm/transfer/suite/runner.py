@@ -13,7 +13,7 @@ from typing import Any
 
 from vito_mm.transfer.report.wording import count_text, time_text
 from vito_mm.transfer.run_folder import last_checkpoint
-from vito_mm.transfer.tasks import Outcome
+from vito_mm.transfer.tasks import Outcome, Task
 
 from .commands import environment, evaluation_command, training_command
 from .estimate import estimates, print_plan
@@ -64,9 +64,10 @@ def run_suite(
     """Fill the transfer table: plan, run what is not there yet, report.
 
     A run that crashes is resumed once; if it crashes again it has failed, and the others go on.
-    One whose loss is not finite counts with what was measured if it ends well, with a note, and
-    has failed at once if it crashes, since the same seed would come to the same. Runs that fail,
-    and those that a full disk or a signal stops, are tried again by the next call.
+    One that ran out of GPU memory has failed at once. So has one whose loss is not
+    finite if it crashes, since the same seed would come to the same; if it ends well it counts with
+    what was measured, with a note. Runs that fail, and those that a full disk or a signal stops,
+    are tried again by the next call.
 
     Args:
         options (SuiteOptions): What to run.
@@ -318,16 +319,14 @@ class _Suite:
                 f' ({full[-1]}: the disk of {self.options.work_dir} has {free / 1e9:.2f} GB left, '
                 'so it may be /dev/shm, or the folder that TMPDIR names)'
             )
-        if any(text in job.tail() for text in NO_MEMORY):
-            message += (
-                '. Out of GPU memory: give a run more GPUs by --gpus-per-run, or, where the '
-                'schedule counts epochs, split its batch by --cfg-options '
-                f'{planned.run.task.name}:optim_wrapper.accumulative_counts=2'
-            )
         if step := diverged_at(planned.run.work_dir):
             # The same seed would come to the same.
             message = f'the loss was not finite from step {step} on, and {message}. Lower lr'
             self._fail(job, planned, message, end)
+            return False
+        if any(text in job.tail() for text in NO_MEMORY):
+            # The same batch would meet the same limit.
+            self._fail(job, planned, f'{message}. {_more_memory(planned.run.task)}', end)
             return False
         self.crashes[job.name] = self.crashes.get(job.name, 0) + 1
         if self.crashes[job.name] == 1:
@@ -365,6 +364,16 @@ def _check_work_dir(plan: Plan) -> None:
         )
     if problems:
         raise PlanError(problems)
+
+
+def _more_memory(task: Task) -> str:
+    return (
+        'Out of GPU memory: give a run more GPUs by --gpus-per-run; what was run stays. Or, where '
+        'the schedule counts epochs, split the batch by --cfg-options '
+        f'{task.name}:optim_wrapper.accumulative_counts=2. Batch statistics are then of the parts, '
+        f'so runs of {task.name} that have a checkpoint belong to another config: start them anew '
+        'by --redo, or choose another --work-dir'
+    )
 
 
 def _reason(output: str) -> str:
