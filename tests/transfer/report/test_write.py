@@ -27,6 +27,7 @@ from vito_mm.transfer.report.write import write_report
 from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
 COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'
+MORE = f'{COMMAND} moclr=b.pth'
 NOWHERE = Path('/nowhere/at/all')
 
 
@@ -70,7 +71,7 @@ class Page(HTMLParser):
 
 def report(outcomes, folder, protocol='miniscenes'):
     """Page, Markdown and lines of the CSV."""
-    page = write_report(outcomes, folder, protocol, COMMAND)
+    page = write_report(outcomes, folder, protocol, [COMMAND, MORE])
     assert page == folder / 'report.html'
     assert sorted(p.name for p in folder.iterdir()) == ['report.csv', 'report.html', 'report.md']
     with (folder / 'report.csv').open(encoding='utf-8', newline='') as file:
@@ -234,8 +235,8 @@ def test_conditions_and_durations(tmp_path):
     message = f'{Path.cwd()}/configs/x.py and {Path.home()}/y'
     outcomes.append(outcome(seed=3, state='failed', message=message))
     page, markdown, lines = report(outcomes, tmp_path)
-    assert COMMAND in page.text
-    assert COMMAND in markdown
+    assert f'{COMMAND}\n{MORE}' in page.text
+    assert f'{COMMAND}\n{MORE}\n' in markdown
     for word in ('torch 2', 'mmengine 0', 'Python 3', 'Git revision', 'logical cores'):
         assert word in page.text
         assert word in markdown

@@ -97,7 +97,7 @@ def make_plan(root: Path, behaviours: dict[str, str], places: int = 1, **options
     return plan
 
 
-def run_suite(plan: Plan) -> int:
+def run_suite(plan: Plan, command: str = 'tools/transfer.py --same') -> int:
     """The suite of a plan, with a report that lists states."""
     suite.make_plan = lambda options: plan
 
@@ -106,7 +106,7 @@ def run_suite(plan: Plan) -> int:
         (work_dir / 'report.json').write_text(json.dumps(states))
 
     suite.report = report
-    return suite.run_suite(plan.options, 'tools/transfer.py --same', estimate=False)
+    return suite.run_suite(plan.options, command, estimate=False)
 
 
 if __name__ == '__main__':

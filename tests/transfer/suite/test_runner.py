@@ -1,5 +1,6 @@
 """State of a transfer suite: crashes, signals, restarts, and a real one on MiniScenes."""
 
+import csv
 import json
 import os
 import shutil
@@ -151,6 +152,38 @@ def test_too_little_room_starts_nothing(tmp_path, capsys):
     assert run_suite(plan) == 1
     assert 'No more runs are started' in capsys.readouterr().out
     assert tries(tmp_path, 'a') == 0
+
+
+def report_only(work_dir: Path) -> tuple[dict[str, str], str]:
+    """State of each label in the table of runs, and the page in Markdown."""
+    done = shell(sys.executable, 'tools/transfer.py', '--report-only', '--work-dir', work_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (work_dir / 'report.csv').open(newline='') as file:
+        states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
+    return states, (work_dir / 'report.md').read_text()
+
+
+def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path):
+    never_started = make_plan(tmp_path, dict(x='ok', y='ok'))
+    never_started.run_bytes = dict(pascal=(10**18, 1))
+    assert run_suite(never_started, 'transfer.py first') == 1
+    for command in ('transfer.py second', 'transfer.py second', 'transfer.py first'):
+        assert run_suite(make_plan(tmp_path, dict(y='ok', z='ok')), command) == 0
+    work_dir = tmp_path / 'suite'
+    states, page = report_only(work_dir)
+    assert states == dict(x='waiting', y='finished', z='finished')
+    assert 'transfer.py first\ntransfer.py second\n```' in page
+    assert 'report-only' not in page
+
+    # Written before commands and plans were noted: what was started is there all the same.
+    (work_dir / 'suite.json').write_text('{"protocol": "paper"}')
+    states, page = report_only(work_dir)
+    assert states == dict(y='finished', z='finished')
+    assert '--report-only' in page
+    assert run_suite(make_plan(tmp_path, dict(z='ok', a='ok')), 'transfer.py third') == 0
+    states, page = report_only(work_dir)
+    assert states == dict(z='finished', a='finished', y='finished')
+    assert 'transfer.py third\n```' in page
 
 
 def test_what_is_made_of_odd_ends(tmp_path, capsys):

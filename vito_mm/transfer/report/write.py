@@ -27,7 +27,9 @@ _FEWER, _INCOMPLETE = '†', '‡'
 _LINES_OF_MESSAGE = 30
 
 
-def write_report(outcomes: list[Outcome], folder: Path, protocol: str, command: str) -> Path:
+def write_report(
+    outcomes: list[Outcome], folder: Path, protocol: str, commands: Sequence[str]
+) -> Path:
     """Write ``report.csv``, ``report.md`` and ``report.html``.
 
     A run that is broken, unfinished or removed is named in them and does not stop them.
@@ -36,7 +38,7 @@ def write_report(outcomes: list[Outcome], folder: Path, protocol: str, command: 
         outcomes (list[Outcome]): All runs of the comparison, whatever became of them.
         folder (Path): Folder that gets the files.
         protocol (str): One of :data:`vito_mm.transfer.tasks.PROTOCOLS`.
-        command (str): What the user typed.
+        commands (Sequence[str]): What the user typed, one after another.
 
     Returns:
         Path: The page, ``report.html``.
@@ -44,7 +46,7 @@ def write_report(outcomes: list[Outcome], folder: Path, protocol: str, command: 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     title = f'Transfer to {count_text(len(_comparisons(outcomes)), "task")}, protocol {protocol}'
-    blocks = _document(title, outcomes, protocol, command)
+    blocks = _document(title, outcomes, protocol, commands)
     for name, content in (
         ('report.csv', _csv(outcomes)),
         ('report.md', to_markdown(blocks)),
@@ -84,7 +86,9 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
     return text.getvalue()
 
 
-def _document(title: str, outcomes: Sequence[Outcome], protocol: str, command: str) -> list[Block]:
+def _document(
+    title: str, outcomes: Sequence[Outcome], protocol: str, commands: Sequence[str]
+) -> list[Block]:
     comparisons = _comparisons(outcomes)
     blocks: list[Block] = [Heading(title, 1)]
     blocks += _summary(comparisons, labels(outcomes))
@@ -92,7 +96,7 @@ def _document(title: str, outcomes: Sequence[Outcome], protocol: str, command: s
     for comparison in comparisons:
         blocks += _task_section(comparison)
     blocks += _troubles(outcomes)
-    blocks += _conditions(outcomes, protocol, command)
+    blocks += _conditions(outcomes, protocol, commands)
     return blocks
 
 
@@ -251,7 +255,7 @@ def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
     return [Heading('Runs that do not count'), *blocks] if blocks else []
 
 
-def _conditions(outcomes: Sequence[Outcome], protocol: str, command: str) -> list[Block]:
+def _conditions(outcomes: Sequence[Outcome], protocol: str, commands: Sequence[str]) -> list[Block]:
     versions = ', '.join(f'{name} {value}' for name, value in installed_versions().items())
     revision = git_revision(Path(vito_mm.__file__).parent) or 'not run from a checkout'
     facts = [
@@ -285,7 +289,7 @@ def _conditions(outcomes: Sequence[Outcome], protocol: str, command: str) -> lis
         Heading('Conditions'),
         Paragraph('As they were when this report was written; each run keeps its own log.'),
         Listing(facts),
-        Code(command),
+        Code('\n'.join(commands)),
         Table(header, rows),
     ]
 

@@ -27,12 +27,13 @@ from .state import (
     final_metrics,
     finish_shrinking,
     is_finished,
+    note_plan,
     note_start,
     outcome_of,
+    planned_runs,
     read_json,
     seconds_before,
     tested_metrics,
-    write_json,
     write_result,
     write_without_optimizer,
 )
@@ -101,7 +102,7 @@ def run_suite(
 
 def _run(plan: Plan, command: str) -> int:
     """Run a plan and report; returns the exit status."""
-    write_json(plan.options.work_dir / 'suite.json', dict(protocol=plan.options.protocol))
+    note_plan(plan, command)
     suite = _Suite(plan, command)
     status = suite.run()
     try:
@@ -120,8 +121,8 @@ def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
 
     Args:
         work_dir (Path): Folder of the suite.
-        command (str): The command line.
-        plan (Plan, optional): What is planned beside what was started. Defaults to None.
+        command (str): The command line, shown where the folder does not hold those of its runs.
+        plan (Plan, optional): Whose runs come first. Defaults to None.
 
     Returns:
         Path: The report.
@@ -135,7 +136,8 @@ def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
     if record is None:
         raise SuiteError(f'there is no transfer suite in {work_dir} yet')
     outcomes = outcomes_in(work_dir, plan)
-    page = write_report(outcomes, work_dir, record['protocol'], command)
+    commands = record.get('commands') or [command]
+    page = write_report(outcomes, work_dir, record['protocol'], commands)
     say(f'\nReport: {page}')
     return page
 
@@ -145,12 +147,14 @@ def outcomes_in(work_dir: Path, plan: Plan | None = None) -> list[Outcome]:
 
     Args:
         work_dir (Path): Folder of the suite.
-        plan (Plan, optional): Its runs that were not started are waiting. Defaults to None.
+        plan (Plan, optional): Whose runs come first. Defaults to None.
 
     Returns:
-        list[Outcome]: Those of the plan in its order, then others.
+        list[Outcome]: Those of the plan in its order, then those that other commands planned, then
+        others. What was planned and not started is waiting.
     """
-    planned = {p.run.work_dir: p.run for p in plan.runs} if plan else {}
+    runs = [planned.run for planned in plan.runs] if plan else []
+    planned = {run.work_dir: run for run in [*runs, *planned_runs(work_dir)]}
     found = {
         file.parent: outcome
         for file in sorted((work_dir / 'runs').glob('*/*/*/seed*/run.json'))

@@ -1,7 +1,8 @@
-"""What a transfer suite leaves in the folder of each run, and what can be told from it.
+"""What a transfer suite leaves on the disk, and what can be told from it.
 
-``run.json``: what the run is and how it is started, written at every start. ``result.json``: what
-became of it, written once, when it has finished or failed.
+``suite.json``: protocol, commands and runs of all calls. In the folder of each run ``run.json``:
+what the run is and how it is started, written at every start; and ``result.json``: what became of
+it, written once, when it has finished or failed.
 """
 
 import json
@@ -17,7 +18,7 @@ from vito_mm.engine.hooks.run_record_hook import installed_versions
 from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, scalars
 from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
-from .plan import PlannedRun, significant
+from .plan import Plan, PlannedRun, significant
 
 PACKAGES = ('vito_mm', 'torch', 'mmengine', 'mmcv', 'mmsegmentation', 'mmdet', 'numpy')
 """Distributions whose versions stand in a result."""
@@ -53,6 +54,40 @@ def read_json(file: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def note_plan(plan: Plan, command: str) -> None:
+    """Write down what is planned, beside what earlier commands planned in the same folder.
+
+    Args:
+        plan (Plan): The runs.
+        command (str): The command line.
+    """
+    file = plan.options.work_dir / 'suite.json'
+    record = read_json(file) or {}
+    runs = {entry['folder']: entry for entry in record.get('runs', [])}
+    for run in (planned.run for planned in plan.runs):
+        place = str(run.work_dir.relative_to(plan.options.work_dir))
+        runs[place] = dict(folder=place, **_description(run))
+    content = dict(
+        protocol=plan.options.protocol,
+        commands=list(dict.fromkeys([*record.get('commands', []), command])),
+        runs=list(runs.values()),
+    )
+    write_json(file, content)
+
+
+def planned_runs(work_dir: Path) -> list[Run]:
+    """All runs that any command planned in a folder.
+
+    Args:
+        work_dir (Path): Folder of the suite.
+
+    Returns:
+        list[Run]: In the order in which they were planned; empty where it was not written down.
+    """
+    entries = (read_json(work_dir / 'suite.json') or {}).get('runs', [])
+    return [_run(e, work_dir / e['folder']) for e in entries if e['task'] in TASKS]
 
 
 def is_finished(folder: Path) -> bool:
@@ -112,11 +147,7 @@ def note_start(planned: PlannedRun, protocol: str, command: str) -> None:
     seconds = seconds_before(run.work_dir, planned.fingerprint)
     (run.work_dir / 'result.json').unlink(missing_ok=True)  # a failure that is tried again
     content = dict(
-        task=run.task.name,
-        label=run.label,
-        checkpoint=run.checkpoint and str(run.checkpoint.absolute()),
-        settings=run.settings,
-        seed=run.seed,
+        **_description(run),
         protocol=protocol,
         fingerprint=planned.fingerprint,
         checkpoint_sha256=planned.checkpoint_sha256,
@@ -157,17 +188,9 @@ def outcome_of(folder: Path) -> Outcome | None:
     record = read_json(folder / 'run.json')
     if record is None or record['task'] not in TASKS:
         return None
-    run = Run(
-        TASKS[record['task']],
-        record['label'],
-        record['checkpoint'] and Path(record['checkpoint']),
-        tuple((name, value) for name, value in record['settings']),
-        record['seed'],
-        folder,
-    )
     result = read_json(folder / 'result.json') or dict(state='waiting')
     keys = ('state', 'score', 'metrics', 'seconds', 'message')
-    return Outcome(run, **{key: result[key] for key in keys if key in result})
+    return Outcome(_run(record, folder), **{key: result[key] for key in keys if key in result})
 
 
 def write_result(planned: PlannedRun, outcome: Outcome, command: str, **more: Any) -> None:
@@ -285,6 +308,28 @@ def finish_shrinking(folder: Path) -> None:
     """Do what a kill between result and renaming has left to do."""
     for small in folder.glob('*.pth.small'):
         os.replace(small, small.with_suffix(''))
+
+
+def _description(run: Run) -> dict[str, Any]:
+    return dict(
+        task=run.task.name,
+        label=run.label,
+        checkpoint=run.checkpoint and str(run.checkpoint.absolute()),
+        settings=run.settings,
+        seed=run.seed,
+    )
+
+
+def _run(record: Mapping[str, Any], folder: Path) -> Run:
+    """What :func:`_description` described."""
+    return Run(
+        TASKS[record['task']],
+        record['label'],
+        record['checkpoint'] and Path(record['checkpoint']),
+        tuple((name, value) for name, value in record['settings']),
+        record['seed'],
+        folder,
+    )
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
