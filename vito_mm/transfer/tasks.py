@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 RANDOM = 'random'
 """What stands for random weights on command lines and in tables."""
@@ -127,6 +128,8 @@ class Outcome:
         metrics (dict[str, float]): Everything that the last evaluation logged.
         seconds (float): How long the run took.
         message (str): Why it failed.
+        conditions (dict): What :func:`vito_mm.transfer.conditions.conditions` returned when it
+            ended; what was not recorded is not in it.
     """
 
     run: Run
@@ -135,3 +138,4 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     message: str = ''
+    conditions: dict[str, Any] = field(default_factory=dict)

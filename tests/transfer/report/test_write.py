@@ -247,6 +247,41 @@ def test_conditions_and_durations(tmp_path):
         assert str(NOWHERE) not in text
 
 
+def conditions_of(markdown: str) -> dict[str, str]:
+    """Facts of the last section, by what they are of."""
+    lines = markdown.split('## Conditions')[1].splitlines()
+    return dict(line[2:].split(': ', 1) for line in lines if line.startswith('- '))
+
+
+def test_conditions_are_those_of_the_runs(tmp_path):
+    old, new = (
+        dict(machine=f'Linux, 4 x {gpu}', versions=dict(Python='3.11', torch='2.0'), git='abc')
+        for gpu in ('A100', 'H100')
+    )
+    runs = [outcome(seed=seed, score=1.0, conditions=old) for seed in range(5)]
+    waiting = outcome(seed=9, state='waiting')
+    found = conditions_of(report([*runs, waiting], tmp_path)[1])
+    assert found == {
+        'Protocol': 'miniscenes',
+        'Machine': 'Linux, 4 x A100',
+        'Versions': 'Python 3.11, torch 2.0',
+        'Git revision of vito_mm': 'abc',
+    }
+
+    # Only what differs is told apart; a run of an older suite has not noted its machine.
+    runs.append(outcome('coco', state='failed', conditions=new))
+    runs.append(outcome('lvis', score=1.0, conditions=dict(versions=old['versions'])))
+    found = conditions_of(report([*runs, waiting], tmp_path)[1])
+    first = '; '.join(f'PASCAL VOC, vito, seed {seed}' for seed in range(3))
+    assert found[f'Machine of 5 runs ({first} and 2 more)'] == 'Linux, 4 x A100'
+    assert found['Machine of 1 run (COCO, vito, seed 0)'] == 'Linux, 4 x H100'
+    unknown = found['Machine of 1 run (LVIS, vito, seed 0)']
+    assert unknown.startswith('not recorded; when this report was written: ')
+    assert 'logical cores' in unknown
+    assert found['Versions'] == 'Python 3.11, torch 2.0'
+    assert any(key.endswith('of 6 runs (' + first + ' and 3 more)') for key in found)
+
+
 def test_gpus_of_the_machine_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)

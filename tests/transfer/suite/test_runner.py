@@ -59,12 +59,27 @@ def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, caps
     assert found['score'] == 40.0
     assert found['metrics'] == dict(mIoU=40.0, aAcc=70.0)
     assert found['versions']['torch']
+    assert found['versions']['Python']
+    assert 'logical cores' in found['machine']
+    assert found['git']
+    facts = outcome_of(folder_of(tmp_path, 'a')).conditions
+    assert facts == {key: found[key] for key in ('machine', 'versions', 'git')}
     assert 'train.py' in found['command']
     assert '--resume' in (folder_of(tmp_path, 'a') / 'command.sh').read_text()
 
     assert run(tmp_path, a='crash+ok', b='ok', c='ok') == 0
     assert 'c/default/seed0: mIoU 40.00' in capsys.readouterr().out
     assert [tries(tmp_path, label) for label in 'abc'] == [2, 1, 1]
+
+
+def test_a_run_under_slurm_does_not_claim_to_be_of_this_machine(tmp_path):
+    plan = make_plan(tmp_path, dict(a='ok', b='diverged'), launcher='slurm', partition='gpu')
+    script = tmp_path / 'repo' / 'tools' / 'slurm_train.sh'
+    script.write_text(f'{sys.executable} "${{0%/*}}/train.py" "$3" --work-dir "$4" "${{@:5}}"')
+    assert run_suite(plan) == 1
+    assert result(tmp_path, 'a')['state'] == 'finished'
+    for label in 'ab':
+        assert result(tmp_path, label)['machine'] == 'chosen by Slurm, partition gpu'
 
 
 def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_path, capsys):

@@ -2,19 +2,13 @@
 
 import csv
 import io
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import vito_mm
 from vito_mm.atomic import written_aside
-
-# One place decides which versions and which revision a record holds.
-from vito_mm.engine.hooks.run_record_hook import git_revision, installed_versions
+from vito_mm.transfer.conditions import conditions
 from vito_mm.transfer.tasks import TASKS, Outcome
 
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
@@ -25,6 +19,8 @@ from .wording import count_text, mean_text, setting_text, time_text, without_mac
 
 _FEWER, _INCOMPLETE = '†', '‡'
 _LINES_OF_MESSAGE = 30
+_NAMED = 3
+_FACTS = dict(machine='Machine', versions='Versions', git='Git revision of vito_mm')
 
 
 def write_report(
@@ -256,14 +252,7 @@ def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
 
 
 def _conditions(outcomes: Sequence[Outcome], protocol: str, commands: Sequence[str]) -> list[Block]:
-    versions = ', '.join(f'{name} {value}' for name, value in installed_versions().items())
-    revision = git_revision(Path(vito_mm.__file__).parent) or 'not run from a checkout'
-    facts = [
-        f'Protocol: {protocol}',
-        f'Machine: {_machine()}',
-        f'Versions: Python {platform.python_version()}, vito_mm {vito_mm.__version__}, {versions}',
-        f'Git revision of vito_mm: {revision}',
-    ]
+    facts = [f'Protocol: {protocol}', *_facts(outcomes)]
     rows = []
     for comparison in _comparisons(outcomes):
         runs = [o for points in comparison.points.values() for p in points for o in p.outcomes]
@@ -287,22 +276,43 @@ def _conditions(outcomes: Sequence[Outcome], protocol: str, commands: Sequence[s
     header = ['task', 'finished', 'median time of a run', 'time of all runs, added']
     return [
         Heading('Conditions'),
-        Paragraph('As they were when this report was written; each run keeps its own log.'),
+        Paragraph('Machine, versions and revision as each run recorded them when it ended.'),
         Listing(facts),
         Code('\n'.join(commands)),
         Table(header, rows),
     ]
 
 
+def _facts(outcomes: Sequence[Outcome]) -> list[str]:
+    """Machine, versions and revision: one line of each, or one for each that differs."""
+    ended = [outcome for outcome in outcomes if outcome.state != 'waiting']
+    current = conditions()
+    lines = []
+    for key, title in _FACTS.items():
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in ended:
+            groups.setdefault(_fact(outcome.conditions.get(key)), []).append(outcome)
+        for text, runs in (groups or {'': []}).items():
+            where = f' of {_several(runs)}' if len(groups) > 1 else ''
+            now = f'not recorded; when this report was written: {_fact(current[key])}'
+            lines.append(f'{title}{where}: {text or now}')
+    return lines
+
+
+def _fact(value: str | dict[str, str] | None) -> str:
+    """Words of an entry of the conditions, empty where there is none."""
+    if isinstance(value, dict):
+        return ', '.join(f'{name} {version}' for name, version in value.items())
+    return value or ''
+
+
+def _several(outcomes: Sequence[Outcome]) -> str:
+    names = '; '.join(map(_name, outcomes[:_NAMED]))
+    more = f' and {len(outcomes) - _NAMED} more' if len(outcomes) > _NAMED else ''
+    return f'{count_text(len(outcomes), "run")} ({names}{more})'
+
+
 def _name(outcome: Outcome) -> str:
     run = outcome.run
     settings = ''.join(f', {name} {setting_text(value)}' for name, value in run.settings)
     return f'{run.task.title}, {run.label}{settings}, seed {run.seed}'
-
-
-def _machine() -> str:
-    threads = f'{os.cpu_count()} logical cores'
-    system = f'{platform.system()} {platform.machine()}, {threads}'
-    if not torch.cuda.is_available():
-        return f'{system}, no GPU'
-    return f'{system}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}'

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vito_mm.transfer.conditions import conditions
 from vito_mm.transfer.report.wording import count_text, time_text
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.tasks import Outcome, Task
@@ -289,7 +290,8 @@ class _Suite:
         if step := diverged_at(folder):
             note = f'{note}; ' * bool(note) + f'the loss was not finite from step {step} on'
         seconds = seconds_before(folder, planned.fingerprint)
-        outcome = Outcome(planned.run, 'finished', score, metrics, seconds, note)
+        facts = self._conditions()
+        outcome = Outcome(planned.run, 'finished', score, metrics, seconds, note, facts)
         shrunk = self._shrunk(folder)
         write_result(planned, outcome, shlex.join(job.command), checkpoint=checkpoint)
         if shrunk:
@@ -297,6 +299,11 @@ class _Suite:
         remark = f' ({note})' if note else ''
         say(f'  {job.name}: {task.label} {score:.2f} after {time_text(seconds)}{remark}')
         return False
+
+    def _conditions(self) -> dict[str, Any]:
+        if self.options.launcher != 'slurm':
+            return conditions()
+        return conditions(f'chosen by Slurm, partition {self.options.partition}')  # not this one
 
     def _shrunk(self, folder: Path) -> bool:
         try:
@@ -343,7 +350,7 @@ class _Suite:
         seconds = seconds_before(planned.run.work_dir, planned.fingerprint)
         self.failed.append((job, message))
         job.status = job.status or 1  # its time tells nothing of the others'
-        outcome = Outcome(planned.run, 'failed', None, {}, seconds, message)
+        outcome = Outcome(planned.run, 'failed', None, {}, seconds, message, self._conditions())
         write_result(planned, outcome, shlex.join(job.command))
         say(f'  FAILED {job.name}: {message}' + (f'\n  The end of {job.log}:\n{end}' * bool(end)))
 

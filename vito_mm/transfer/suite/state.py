@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.atomic import written_aside
-from vito_mm.engine.hooks.run_record_hook import installed_versions
 from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, scalars
 from vito_mm.transfer.tasks import TASKS, Outcome, Run
 
 from .plan import Plan, PlannedRun, significant
-
-PACKAGES = ('vito_mm', 'torch', 'mmengine', 'mmcv', 'mmsegmentation', 'mmdet', 'numpy')
-"""Distributions whose versions stand in a result."""
 
 NO_BOX = 'The testing results of the whole dataset is empty'
 """What mmdet logs in the place of a metric when not a single box was found."""
@@ -190,7 +186,9 @@ def outcome_of(folder: Path) -> Outcome | None:
         return None
     result = read_json(folder / 'result.json') or dict(state='waiting')
     keys = ('state', 'score', 'metrics', 'seconds', 'message')
-    return Outcome(_run(record, folder), **{key: result[key] for key in keys if key in result})
+    known = {key: result[key] for key in keys if key in result}
+    facts = {key: result[key] for key in ('machine', 'versions', 'git') if key in result}
+    return Outcome(_run(record, folder), **known, conditions=facts)
 
 
 def write_result(planned: PlannedRun, outcome: Outcome, command: str, **more: Any) -> None:
@@ -211,7 +209,7 @@ def write_result(planned: PlannedRun, outcome: Outcome, command: str, **more: An
         fingerprint=planned.fingerprint,
         command=command,
         folder=os.getcwd(),
-        versions=installed_versions(PACKAGES),
+        **outcome.conditions,
     )
     write_json(planned.run.work_dir / 'result.json', content | more)
 
