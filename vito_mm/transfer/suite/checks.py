@@ -19,7 +19,9 @@ from vito_mm.transfer.tasks import Task
 
 from .options import SHORT_KEYS, parse_settings
 
-_LOADERS = ('train_dataloader', 'val_dataloader')
+LOADERS = ('train_dataloader', 'val_dataloader')
+"""What a run reads."""
+
 _STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
 """Numbers that an optimizer keeps for each parameter; the others' are taken for two, as Adam's."""
 
@@ -113,14 +115,14 @@ def data_problems(cfg: Config, task: Task) -> list[str]:
         list[str]: Problems; the last says how to name another folder.
     """
     problems = []
-    leaves = [leaf for loader in _LOADERS for leaf in _leaves(cfg[loader].dataset)]
+    leaves = [leaf for loader in LOADERS for leaf in _leaves(cfg[loader].dataset)]
     roots = {leaf.get('data_root') or '' for leaf in leaves} - {''}
     missing = sorted(filter(_is_missing, roots))
     problems += [f'{task.title}: there is no data folder {root}' for root in missing]
-    for loader in _LOADERS if not missing else ():  # one line says it all
+    for loader in LOADERS if not missing else ():  # one line says it all
         for dataset in _leaves(cfg[loader].dataset):
             problems += _missing_of(dataset, f'{task.title}, {loader.split("_")[0]}')
-    for evaluator in _as_list(cfg.get('val_evaluator')) if not missing else ():
+    for evaluator in as_list(cfg.get('val_evaluator')) if not missing else ():
         if (file := evaluator.get('ann_file')) and _is_missing(file):
             problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))
@@ -144,7 +146,7 @@ def moved_data(cfg: Config, folder: str) -> dict[str, str]:
     """
     root = _root_of(cfg)
     moved = {}
-    parts = (*_LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
+    parts = (*LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
     for key, text in _texts({part: cfg[part] for part in parts if cfg.get(part)}):
         if root and (rest := _rest_below(os.path.normpath(root), text)) is not None:
             moved[key] = folder.rstrip('/') + rest + '/' * text.endswith('/')
@@ -191,10 +193,13 @@ def class_problems(cfg: Config, task: Task) -> Iterator[str]:
     Yields:
         str: A problem.
     """
-    heads = dict(_heads(cfg.model, 'model'))
-    for loader in _LOADERS:
-        for dataset in _leaves(cfg[loader].dataset):
-            names = (dataset.get('metainfo') or {}).get('classes') or _classes_of(cfg, dataset)
+    heads = dict(heads_of(cfg))
+    for loader in LOADERS:
+        for key, dataset in placed_leaves(cfg[loader].dataset, f'{loader}.dataset'):
+            names = classes_of(cfg, dataset)
+            if isinstance(names, str):
+                yield f'{task.title}: {key}.metainfo.classes: there is no file {names}'
+                continue
             for place, count in heads.items() if names else ():
                 if count != len(names):
                     yield (
@@ -218,6 +223,78 @@ def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
     return weights * (1 + states), weights
+
+
+def as_list(value: Any) -> list:
+    """What a config may hold as one, several or none, as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def heads_of(cfg: Config) -> Iterator[tuple[str, int]]:
+    """Heads that tell classes apart. A region proposal network does not.
+
+    Args:
+        cfg (Config): Config of a task.
+
+    Yields:
+        tuple[str, int]: Where one stands, such as ``'model.decode_head'``, and how many classes.
+    """
+    for place, part in parts_of(cfg.model, 'model'):
+        name = place.rpartition('.')[2]
+        if isinstance(count := part.get('num_classes'), int) and name != 'rpn_head':
+            yield place, count
+
+
+def placed_leaves(dataset: Mapping, place: str) -> Iterator[tuple[str, Mapping]]:
+    """The data sets within MMEngine's wrappers.
+
+    Args:
+        dataset (Mapping): Part of a config.
+        place (str): Where it stands, such as ``'train_dataloader.dataset'``.
+
+    Yields:
+        tuple[str, Mapping]: Where a data set stands, and the part of the config.
+    """
+    if 'datasets' in dataset:
+        for index, part in enumerate(dataset['datasets']):
+            yield from placed_leaves(part, f'{place}.datasets.{index}')
+    elif 'dataset' in dataset:
+        yield from placed_leaves(dataset['dataset'], f'{place}.dataset')
+    else:
+        yield place, dataset
+
+
+def dataset_class(cfg: Config, dataset: Mapping) -> type | None:
+    """Class of a data set.
+
+    Args:
+        cfg (Config): Config of a task.
+        dataset (Mapping): A data set of it, without wrappers.
+
+    Returns:
+        type, optional: The class; None if there is none of that name.
+    """
+    kind = dataset['type']
+    with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
+    """Names of the classes that a data set will have.
+
+    Args:
+        cfg (Config): Config of a task.
+        dataset (Mapping): A data set of it, without wrappers.
+
+    Returns:
+        Sequence[str]: The names, in order; none where they cannot be told. A text where
+        ``metainfo`` names a file that is not there.
+    """
+    cls = dataset_class(cfg, dataset)
+    if not hasattr(cls, '_load_metainfo'):  # none of MMEngine's
+        return (dataset.get('metainfo') or {}).get('classes', ())
+    with quiet():
+        return cls._load_metainfo(dataset.get('metainfo')).get('classes', ())
 
 
 @contextmanager
@@ -244,19 +321,9 @@ def _value_at(cfg: Config, key: str) -> Any:
     return node
 
 
-def _as_list(value: Any) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
-
-
 def _leaves(dataset: Mapping) -> Iterator[Mapping]:
     """The data sets within MMEngine's wrappers."""
-    if 'datasets' in dataset:
-        for part in dataset['datasets']:
-            yield from _leaves(part)
-    elif 'dataset' in dataset:
-        yield from _leaves(dataset['dataset'])
-    else:
-        yield dataset
+    yield from (leaf for _, leaf in placed_leaves(dataset, ''))
 
 
 def _root_of(cfg: Config) -> str:
@@ -313,18 +380,3 @@ def _texts(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
         pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
         for name, value in pairs:
             yield from _texts(value, f'{key}.{name}'.lstrip('.'))
-
-
-def _heads(node: Any, key: str) -> Iterator[tuple[str, int]]:
-    """Heads with a number of classes, by key with dots. A region proposal network has none."""
-    for place, part in parts_of(node, key):
-        name = place.rpartition('.')[2]
-        if isinstance(count := part.get('num_classes'), int) and name != 'rpn_head':
-            yield place, count
-
-
-def _classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
-    kind = dataset['type']
-    with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
-    return (getattr(cls, 'METAINFO', None) or {}).get('classes', ())

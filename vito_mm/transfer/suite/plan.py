@@ -28,6 +28,7 @@ from .checks import (
     value_problems,
     without_places,
 )
+from .labels import label_problems, label_remarks
 from .options import (
     RANDOM,
     SHORT_KEYS,
@@ -302,12 +303,14 @@ class _Planner:
                 self.problems.append(f'--sweep {key}: {RESERVED[key]}')
             elif key in (_ACCUMULATED, 'auto_scale_lr.base_batch_size'):
                 self.problems.append(f'--sweep {key}: set one value by --cfg-options')
-        self.problems += data_problems(base, task)
+        missing = data_problems(base, task)
+        self.problems += missing or label_problems(base, task)
         self.problems += class_problems(base, task)
         launch = self._launch_settings(task, base, config)
         self._check_checkpoints(task, base, labelled)
         if len(self.problems) + len(self.unfit) > before or launch is None:
             return []
+        self.plan.remarks += label_remarks(base, task)
         self.plan.run_bytes[task.name] = checkpoint_bytes(base)
 
         runs = []
