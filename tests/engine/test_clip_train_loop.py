@@ -1,5 +1,7 @@
 """Epochs in clips, and settings that do not fit."""
 
+import multiprocessing
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -125,6 +127,29 @@ def test_random_layers_draw_the_same_after_a_restart(textured_folder, tmp_path):
 
     first, second = state('whole', 4), state('parts', 2, 4)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize('fails', [False, True], ids=['to the end', 'by an error'])
+def test_no_data_worker_outlives_the_training(textured_folder, tmp_path, fails):
+    """With pinned memory Python would wait five seconds for each of them before it exits."""
+    workers = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}
+    runner = build_runner(tiny_config(textured_folder, tmp_path / 'run', **workers))
+    others, seen = set(multiprocessing.active_children()), []
+
+    class Look(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+            seen.extend(set(multiprocessing.active_children()) - others)
+            if fails:
+                raise RuntimeError('meant')
+
+    runner.register_hook(Look())
+    if fails:
+        with pytest.raises(RuntimeError, match='meant'):
+            runner.train()
+    else:
+        runner.train()
+    assert seen
+    assert not set(multiprocessing.active_children()) - others
 
 
 class Stop(Hook):

@@ -154,19 +154,23 @@ class ClipTrainLoop(IterBasedTrainLoop):
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         batches = RestartingBatches(self.dataloader, self.clips_per_iter)
-        while self._iter < self._max_iters and not self.stop_training:
-            runner.model.train()
-            batch = next(batches)
-            hub.update_info(CLIPS_DRAWN, sampler.start)  # before the hooks that save a checkpoint
-            self._seed_iteration()
-            self.run_iter(batch)
-            self._decide_current_val_interval()
-            if (
-                runner.val_loop is not None
-                and self._iter >= self.val_begin
-                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
-            ):
-                runner.val_loop.run()
+        try:
+            while self._iter < self._max_iters and not self.stop_training:
+                runner.model.train()
+                batch = next(batches)
+                # Before the hooks that save a checkpoint.
+                hub.update_info(CLIPS_DRAWN, sampler.start)
+                self._seed_iteration()
+                self.run_iter(batch)
+                self._decide_current_val_interval()
+                if (
+                    runner.val_loop is not None
+                    and self._iter >= self.val_begin
+                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
+                ):
+                    runner.val_loop.run()
+        finally:
+            batches.close()
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model

@@ -99,9 +99,17 @@ class RestartingBatches:
             f'decoder): starting the workers again at clip {self.sampler.start}, restart '
             f'{self.restarts} of at most {self.max_restarts}'
         )
-        del self.iterator
-        self.dataloader._iterator = None  # persistent workers would be asked again
+        self.close()
         self.iterator = self._start()
+
+    def close(self) -> None:
+        """End the workers.
+
+        Persistent ones of pinned memory that are still there when Python exits are waited for, five
+        seconds each.
+        """
+        self.iterator = None
+        self.dataloader._iterator = None
 
 
 def _warn(message: str) -> None:
