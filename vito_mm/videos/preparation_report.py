@@ -1,4 +1,4 @@
-"""What the user sees of a preparation: its progress, and a summary at the end."""
+"""What the user sees of work on many videos: its progress, and a summary of a preparation."""
 
 import sys
 import time
@@ -17,9 +17,11 @@ class Progress:
 
     Args:
         total (int): Number of videos.
+        title (str): What is done, on the bar. Defaults to 'videos'.
+        bad (str): What the counted ones are. Defaults to 'bad'.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, title: str = 'videos', bad: str = 'bad') -> None:
         # Comes with MMEngine.
         from rich.console import Console
         from rich.progress import (
@@ -32,11 +34,12 @@ class Progress:
         from rich.progress import Progress as RichProgress
 
         self.total, self.done, self.skipped, self.bad = total, 0, 0, 0
+        self.title, self.bad_word = title, bad
         self.start = self.said = time.monotonic()
         console = Console(stderr=True)
         # Without the thread that refreshes: processes are forked.
         self.bar = RichProgress(
-            TextColumn('videos'),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn('{task.fields[rate]}'),
@@ -46,7 +49,7 @@ class Progress:
             auto_refresh=False,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task('videos', total=total, rate='')
+        self.task = self.bar.add_task(title, total=total, rate='')
 
     def __enter__(self) -> 'Progress':
         self.bar.__enter__()
@@ -56,15 +59,16 @@ class Progress:
         self._show()
         self.bar.__exit__(*exception)
 
-    def advance(self, skipped: bool = False, bad: bool = False) -> None:
-        """Count a video.
+    def advance(self, count: int = 1, skipped: bool = False, bad: int = 0) -> None:
+        """Count videos.
 
         Args:
-            skipped (bool): Whether it was done before. Defaults to False.
-            bad (bool): Whether it is bad. Defaults to False.
+            count (int): How many. Defaults to 1.
+            skipped (bool): Whether they were done before. Defaults to False.
+            bad (int): How many of them are bad. Defaults to 0.
         """
-        self.done += 1
-        self.skipped += skipped
+        self.done += count
+        self.skipped += count * skipped
         self.bad += bad
         if time.monotonic() - self.said > (_SAY_EVERY if self.bar.disable else 0.2):
             self._show()
@@ -72,10 +76,12 @@ class Progress:
     def _show(self) -> None:
         self.said = time.monotonic()
         rate = (self.done - self.skipped) / max(self.said - self.start, 1e-9)
-        text = f'{rate:.1f} a second, {self.bad} bad'
+        text = f'{rate:.1f} a second, {self.bad} {self.bad_word}'
         if self.bar.disable:
             left = f', {(self.total - self.done) / rate / 60:.0f} min left' if rate else ''
-            print(f'{self.done} of {self.total} videos, {text}{left}', file=sys.stderr, flush=True)
+            # "videos", or a stage of the curation and its videos.
+            what = 'videos' if self.title == 'videos' else f'videos ({self.title})'
+            print(f'{self.done} of {self.total} {what}, {text}{left}', file=sys.stderr, flush=True)
         else:
             self.bar.update(self.task, completed=self.done, rate=text, refresh=True)
 

@@ -1,0 +1,101 @@
+"""One machine: a pool of processes, each of which may die on the video it has."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+
+from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
+
+from ..stage import Counts, Shard, Stage, StageError, check_row, write_shard
+from ..tables import Row, read_kept
+
+
+def run_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[Counts]:
+    """Work on shards and write them, each as soon as its last row is done.
+
+    Args:
+        stage (Stage): The stage, surveyed.
+        shards (Sequence[Shard]): Shards that are not finished.
+        workers (int): Number of processes.
+
+    Yields:
+        Counts: Of some rows that are done, as they come.
+
+    Raises:
+        StageError: If a shard of a stage that takes whole shards ends its process twice.
+    """
+    if stage.by_shard:
+        work = partial(_whole_shard, stage)
+        with closing(run_in_workers(work, shards, workers)) as results:
+            for shard, result in results:
+                if isinstance(result, WorkError | WorkerLost):
+                    raise StageError(f'stage {stage.name!r} fails on {shard.source}: {result}')
+                yield result
+        return
+    yield from _run_rows(stage, shards, workers)
+
+
+@dataclass
+class _Open:
+    """A shard whose rows are in work."""
+
+    shard: Shard
+    rows: list[Row | None]
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.rows)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A row of an open shard."""
+
+    shard: int
+    index: int
+    row: Row
+
+
+def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[Counts]:
+    opened: dict[int, _Open] = {}
+
+    def tasks() -> Iterator[_Task]:
+        for shard in shards:
+            rows = read_kept(shard.source)
+            for row in rows:
+                check_row(stage, row, shard.source)
+            if not rows:
+                write_shard(shard, [])
+                continue
+            opened[shard.number] = _Open(shard, [None] * len(rows))
+            for index, row in enumerate(rows):
+                yield _Task(shard.number, index, row)
+
+    work = partial(_prepare, stage)
+    with closing(run_in_workers(work, tasks(), workers, stage.time_limit)) as results:
+        for task, result in results:
+            if isinstance(result, WorkError | WorkerLost):
+                row = stage.failed(task.row, result)
+            else:
+                row = stage.finish(task.row, result)
+            part = opened[task.shard]
+            part.rows[task.index] = row
+            part.left -= 1
+            if not part.left:
+                del opened[task.shard]
+                write_shard(part.shard, part.rows)
+            counts = Counts()
+            counts.add(row)
+            yield counts
+
+
+def _prepare(stage: Stage, task: _Task) -> object:
+    return stage.prepare(task.row)
+
+
+def _whole_shard(stage: Stage, shard: Shard) -> Counts:
+    rows = read_kept(shard.source)
+    for row in rows:
+        check_row(stage, row, shard.source)
+    return write_shard(shard, [stage.finish(row, stage.prepare(row)) for row in rows])

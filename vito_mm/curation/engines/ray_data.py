@@ -1,0 +1,113 @@
+"""Many machines: Ray Data streams the shards to actors, which write them to a disk they share."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..stage import Counts, Shard, Stage
+from .local import run_shards as run_here
+
+
+def run_shards(
+    stage: Stage,
+    shards: Sequence[Shard],
+    workers: int,
+    address: str | None = None,
+    gpus: float = 0,
+) -> Iterator[Counts]:
+    """Work on shards in Ray actors, one shard in each at a time.
+
+    Actors and shards that are lost with their machine are started again by Ray. A video that ends
+    the process which reads it ends neither: actors read videos in processes of their own, as one
+    machine does.
+
+    Args:
+        stage (Stage): The stage, surveyed.
+        shards (Sequence[Shard]): Shards that are not finished, on a disk that all machines share.
+        workers (int): Cores of an actor, and its processes. There are as many actors as fit.
+        address (str, optional): Cluster to join. Defaults to None: the one that RAY_ADDRESS names,
+            else a new one on this machine.
+        gpus (float): GPUs of an actor. Defaults to 0.
+
+    Yields:
+        Counts: Of the rows of a shard, as they come.
+
+    Raises:
+        ImportError: If Ray is not installed.
+    """
+    if not shards:
+        return
+    ray = import_ray()
+    if not ray.is_initialized():
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+        )
+    logging.getLogger('ray.data').setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    resources = ray.cluster_resources()
+    fit = int(resources.get('CPU', 1) // workers)
+    if gpus:
+        fit = min(fit, int(resources.get('GPU', 0) // gpus))
+    if fit < 1:
+        raise ValueError(
+            f'no machine of the Ray cluster has {workers} cores and {gpus:g} GPUs for one actor: '
+            f'it has {resources.get("CPU", 0):g} cores and {resources.get("GPU", 0):g} GPUs in all'
+        )
+    # Absolute: actors have other working folders.
+    items = [
+        dict(number=s.number, source=str(s.source.absolute()), target=str(s.target.absolute()))
+        for s in shards
+    ]
+    results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Actor,
+        fn_constructor_args=(stage, workers),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(fit, len(items))),
+        num_cpus=workers,
+        num_gpus=gpus or None,
+    )
+    for row in results.iter_rows():
+        dropped = zip(row['reasons'], row['numbers'], strict=True)
+        yield Counts(int(row['kept']), Counter({str(k): int(n) for k, n in dropped}))
+
+
+class _Actor:
+    """A stage where its shards are worked on; what it opens stays open from shard to shard."""
+
+    def __init__(self, stage: Stage, workers: int) -> None:
+        self.stage, self.workers = stage, workers
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        shard = Shard(
+            int(batch['number'][0]), Path(str(batch['source'][0])), Path(str(batch['target'][0]))
+        )
+        counts = sum(run_here(self.stage, [shard], self.workers), Counts())
+        return dict(
+            kept=[counts.kept],
+            reasons=[list(counts.dropped)],
+            numbers=[list(counts.dropped.values())],
+        )
+
+
+def import_ray() -> ModuleType:
+    """Ray with Ray Data, or an error that says how to get it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'the engine "ray" needs Ray Data, which is not installed: pip install "vito_mm[ray]"'
+        ) from error
+    return ray

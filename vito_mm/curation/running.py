@@ -1,0 +1,205 @@
+"""A stage from its table to the next, on an engine: resumed, counted, and in view."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vito_mm.videos.preparation_report import Progress
+
+from .engines import ENGINES, local, ray_data
+from .sources import rows_of
+from .stage import (
+    Counts,
+    Shard,
+    Stage,
+    StageError,
+    close_stage,
+    count_file,
+    fingerprint_of,
+    only_job,
+    open_stage,
+    read_record,
+    write_record,
+)
+from .tables import FORMATS, TableError, find_files, shard_name, split, write_file
+
+
+@dataclass(frozen=True)
+class Running:
+    """How stages are run; none of it changes what comes out.
+
+    Attributes:
+        engine (str): ``'local'`` or ``'ray'``. Defaults to 'local'.
+        workers (int, optional): Processes; with Ray those of each actor. Defaults to None, which
+            means the number of cores, and 1 with Ray.
+        form (str): What tables are written as, ``'parquet'`` or ``'jsonl'``. Defaults to
+            'parquet'.
+        redo (bool): Whether to make again what was made with other settings. Defaults to False.
+        ray_address (str, optional): Ray cluster to join. Defaults to None, see
+            :func:`.engines.ray_data.run_shards`.
+        gpus (float): GPUs of a Ray actor. Defaults to 0.
+
+    Raises:
+        ValueError: If a value is unknown or out of range.
+    """
+
+    engine: str = 'local'
+    workers: int | None = None
+    form: str = 'parquet'
+    redo: bool = False
+    ray_address: str | None = None
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f'--engine {self.engine}: choose among {", ".join(ENGINES)}')
+        if self.form not in FORMATS:
+            raise ValueError(f'--format {self.form}: choose among {", ".join(FORMATS)}')
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f'--workers {self.workers}: give 1 or more')
+
+    @property
+    def processes(self) -> int:
+        """Processes on this machine."""
+        if self.workers is not None:
+            return self.workers
+        if hasattr(os, 'sched_getaffinity'):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def work(self, stage: Stage, shards: Sequence[Shard]) -> Iterator[Counts]:
+        """Work on shards.
+
+        Args:
+            stage (Stage): The stage, surveyed.
+            shards (Sequence[Shard]): Shards that are not finished.
+
+        Returns:
+            Iterator[Counts]: Of rows as they are done.
+        """
+        if self.engine == 'ray':
+            return ray_data.run_shards(
+                stage, shards, self.workers or 1, self.ray_address, self.gpus
+            )
+        return local.run_shards(stage, shards, self.processes)
+
+
+def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Counts:
+    """Run a stage to its end; what an earlier call finished is not done again.
+
+    Args:
+        stage (Stage): The stage.
+        table (Path): Folder of shards that it reads.
+        folder (Path): Folder that gets its shards.
+        running (Running): How it is run.
+
+    Returns:
+        Counts: What became of all rows.
+
+    Raises:
+        StageError: If it cannot go on, or keeps no row.
+        TableError: If the table lacks a column or cannot be read.
+    """
+    with only_job(folder):
+        shards = open_stage(stage, table, folder, running.form, running.redo)
+        finished = [shard for shard in shards if shard.target.exists()]
+        counts = sum((count_file(shard.target) for shard in finished), Counts())
+        if len(finished) < len(shards):
+            stage.survey(shards, running.processes)
+            total = (read_record(table) or {}).get('kept')
+            with Progress(total or counts.total, stage.name, 'dropped') as progress:
+                progress.advance(counts.total, skipped=True)
+                todo = [shard for shard in shards if not shard.target.exists()]
+                for part in running.work(stage, todo):
+                    counts += part
+                    progress.advance(part.total, bad=part.dropped.total())
+        close_stage(folder, counts)
+    if not counts.kept:
+        reasons = ', '.join(f'{n} {reason}' for reason, n in counts.dropped.most_common(5))
+        raise StageError(
+            f'stage {stage.name!r} keeps none of {counts.total} videos ({reasons or "no rows"}); '
+            f'the table with all reasons is {folder}'
+        )
+    return counts
+
+
+def import_table(
+    source: Path,
+    folder: Path,
+    running: Running,
+    rows_per_shard: int,
+    needs: Sequence[str] = ('path',),
+    columns: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Cut a table of the user into shards, once.
+
+    Args:
+        source (Path): See :func:`.sources.rows_of`.
+        folder (Path): Folder that gets the shards.
+        running (Running): How tables are written.
+        rows_per_shard (int): Rows of a shard.
+        needs (Sequence[str]): Columns that some row must have. Defaults to path.
+        columns (Mapping[str, str], optional): Names that the table has for ``path`` and ``title``.
+            Defaults to None: these.
+        say (Callable): What messages are given to. Defaults to print.
+
+    Returns:
+        int: Number of rows.
+
+    Raises:
+        TableError: If the table cannot be read, is empty or lacks a column.
+        StageError: If the folder was made from another table and ``redo`` is not set.
+    """
+    if rows_per_shard < 1:
+        raise ValueError(f'--rows-per-shard {rows_per_shard}: give 1 or more')
+    wanted = dict(
+        stage='table',
+        identity=dict(rows_per_shard=rows_per_shard, columns=dict(columns or {})),
+        input=_source_of(source),
+        format=running.form,
+    )
+    with only_job(folder):
+        found = read_record(folder)
+        if found and all(found.get(key) == value for key, value in wanted.items()):
+            if found['finished']:
+                return found['kept']
+        elif found and not running.redo:
+            raise StageError(
+                f'{folder} was made from another table, as another format or in other shards. Take '
+                'another folder, or --redo to make it again'
+            )
+        for file in folder.glob('part-*'):
+            file.unlink()
+        write_record(folder, wanted | dict(finished=False))
+        count, missing = 0, set(needs)
+        names: dict[str, None] = {}
+        for number, rows in enumerate(split(rows_of(source, columns), rows_per_shard)):
+            for row in rows:
+                missing -= row.keys()
+                names.update(dict.fromkeys(row))
+            if number == 0 and missing:
+                break  # the first rows tell
+            write_file(folder / shard_name(number, running.form), rows)
+            count += len(rows)
+        if missing:
+            raise TableError(
+                f'{source} has no column {", ".join(map(repr, sorted(missing)))}, only '
+                f'{", ".join(map(repr, columns)) or "no rows"}. Columns of other names: '
+                '--title-column, --path-column'
+            )
+        write_record(folder, wanted | dict(finished=True, kept=count, dropped={}))
+    say(f'{source}: {count} videos in {math.ceil(count / rows_per_shard)} shards')
+    return count
+
+
+def _source_of(source: Path) -> str:
+    """What tells a table of the user from another one."""
+    if source.is_dir() and read_record(source) is None:
+        try:
+            find_files(source)
+        except TableError:
+            return f'folder {source.absolute()}'
+    return fingerprint_of(source)

@@ -1,0 +1,216 @@
+"""Tables of videos as shard files: JSON lines, CSV or Parquet, read and written in parts."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vito_mm.atomic import written_aside
+from vito_mm.videos.manifest import to_line
+
+FORMATS = ('parquet', 'jsonl')
+"""What shards are written as."""
+
+ENDINGS = ('.parquet', '.jsonl', '.csv')
+"""What tables of users may be."""
+
+DROPPED = 'dropped'
+"""Column of the reason why a stage dropped a row; absent or None where it was kept."""
+
+Row = dict[str, Any]
+
+
+class TableError(ValueError):
+    """A table cannot be read or lacks something; the message names the file or column."""
+
+
+def find_files(table: str | os.PathLike) -> list[Path]:
+    """The files of a table.
+
+    Args:
+        table (str | os.PathLike): A file, or a folder of shards, taken in the order of their names.
+
+    Returns:
+        list[Path]: At least one file.
+
+    Raises:
+        TableError: If there is none.
+    """
+    table = Path(table)
+    if table.is_file():
+        if table.suffix not in ENDINGS:
+            raise TableError(f'a table ends in {", ".join(ENDINGS)}, got {str(table)!r}')
+        return [table]
+    files = sorted(p for p in table.glob('*') if p.suffix in ENDINGS) if table.is_dir() else []
+    if not files:
+        raise TableError(f'there is no table {str(table)!r} ({", ".join(ENDINGS)})')
+    if len(kinds := {file.suffix for file in files}) > 1:
+        raise TableError(f'{str(table)!r} has files of several kinds: {", ".join(sorted(kinds))}')
+    return files
+
+
+def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a file, a part in memory at a time.
+
+    Args:
+        file (Path): Table ending in one of ``ENDINGS``.
+        columns (Sequence[str], optional): Columns that are needed; a Parquet file is not read
+            beyond them. Defaults to None, all.
+
+    Yields:
+        dict: A row.
+
+    Raises:
+        TableError: If it cannot be read.
+    """
+    if file.suffix == '.parquet':
+        yield from _read_parquet(file, columns)
+    elif file.suffix == '.jsonl':
+        with file.open('rb') as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(line, f'{file}, line {number}')
+    else:
+        with file.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as lines:
+            for row in csv.DictReader(lines):
+                row.pop(None, None)  # fields beyond the header
+                yield {name: value for name, value in row.items() if value not in (None, '')}
+
+
+def read_table(table: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of all files of a table, those that were dropped included.
+
+    Args:
+        table (str | os.PathLike): See :func:`find_files`.
+        columns (Sequence[str], optional): See :func:`read_file`.
+
+    Yields:
+        dict: A row.
+    """
+    for file in find_files(table):
+        yield from read_file(file, columns)
+
+
+def read_kept(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """Rows of a shard that its stage kept, in order.
+
+    Args:
+        file (Path): Shard.
+        columns (Sequence[str], optional): See :func:`read_file`.
+
+    Returns:
+        list[dict]: Rows without the column ``DROPPED``.
+    """
+    wanted = None if columns is None else [*columns, DROPPED]
+    rows = read_file(file, wanted)
+    return [
+        {name: value for name, value in row.items() if name != DROPPED}
+        for row in rows
+        if row.get(DROPPED) is None
+    ]
+
+
+def write_file(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a shard, whole or not at all.
+
+    Args:
+        file (Path): Shard ending in ``.parquet`` or ``.jsonl``.
+        rows (Sequence[Mapping]): Its rows.
+    """
+    with written_aside(file) as unfinished:
+        if file.suffix == '.parquet':
+            _write_parquet(unfinished, rows)
+        else:
+            with unfinished.open('wb') as lines:
+                lines.writelines(to_line(row) for row in rows)
+
+
+def split(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Lists of some rows each, until there are none left.
+
+    Args:
+        rows (Iterable[dict]): Rows.
+        size (int): Rows of each list but the last.
+
+    Yields:
+        list[dict]: Some rows.
+    """
+    rows = iter(rows)
+    while part := list(islice(rows, size)):
+        yield part
+
+
+def shard_name(number: int, form: str) -> str:
+    """File name of a shard.
+
+    Args:
+        number (int): Its number, from 0.
+        form (str): One of ``FORMATS``.
+
+    Returns:
+        str: Such as ``'part-000007.parquet'``.
+    """
+    return f'part-{number:06d}.{form}'
+
+
+def import_parquet() -> Any:
+    """``pyarrow.parquet``, or an error that says how to get it.
+
+    Raises:
+        ImportError: If PyArrow is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'Parquet needs PyArrow, which is not installed: pip install "vito_mm[curation]", or '
+            'take JSON lines: --format jsonl'
+        ) from error
+    return pyarrow.parquet
+
+
+def _read_parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+    parquet = import_parquet()
+    import pyarrow
+
+    try:
+        with parquet.ParquetFile(file) as source:
+            if columns is not None:
+                columns = [name for name in columns if name in source.schema_arrow.names]
+            for batch in source.iter_batches(batch_size=1024, columns=columns):
+                for row in batch.to_pylist():
+                    yield {name: value for name, value in row.items() if value is not None}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise TableError(f'{file}: cannot be read as Parquet ({error})') from error
+
+
+def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    parquet = import_parquet()
+    import pyarrow
+
+    # from_pylist takes the columns of the first row for all.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowException, TypeError, UnicodeEncodeError) as error:
+            raise TableError(
+                f'column {name!r} does not fit into a Parquet table ({error}): leave it out, give '
+                'it one type, or take JSON lines (--format jsonl)'
+            ) from error
+    parquet.write_table(pyarrow.table(columns), file)
+
+
+def _parse(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise TableError(f'{where}: not JSON ({error})') from None
+    if not isinstance(row, dict):
+        raise TableError(f'{where}: not a JSON object')
+    return row
