@@ -15,6 +15,7 @@ from .stage import (
     Shard,
     Stage,
     StageError,
+    check_columns,
     close_stage,
     count_file,
     fingerprint_of,
@@ -107,6 +108,7 @@ def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Coun
         finished = [shard for shard in shards if shard.target.exists()]
         counts = sum((count_file(shard.target) for shard in finished), Counts())
         if len(finished) < len(shards):
+            check_columns(stage, shards)
             stage.survey(shards, running.processes)
             total = (read_record(table) or {}).get('kept')
             with Progress(total or counts.total, stage.name, 'dropped') as progress:
@@ -184,10 +186,12 @@ def import_table(
                 break  # the first rows tell
             write_file(folder / shard_name(number, running.form), rows)
             count += len(rows)
+        if not names:
+            raise TableError(f'{source} lists no video')
         if missing:
             raise TableError(
                 f'{source} has no column {", ".join(map(repr, sorted(missing)))}, only '
-                f'{", ".join(map(repr, columns)) or "no rows"}. Columns of other names: '
+                f'{", ".join(map(repr, names))}. Columns of other names: '
                 '--title-column, --path-column'
             )
         write_record(folder, wanted | dict(finished=True, kept=count, dropped={}))

@@ -40,14 +40,14 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
 
 def _renamed(row: Row, folder: Path, columns: Mapping[str, str]) -> Row:
     row = dict(row)
-    for name in ('title', 'path'):
-        if (column := columns.get(name, name)) in row:
-            row[name] = row.pop(column)
-    if 'path' in row:
-        row['path'] = os.path.normpath(os.path.join(folder.absolute(), str(row['path'])))
-    if 'title' in row:
-        row['title'] = str(row['title'])
-    return row
+    named = {
+        name: str(row.pop(column))
+        for name in ('path', 'title')
+        if (column := columns.get(name, name)) in row
+    }
+    if 'path' in named:
+        named['path'] = os.path.normpath(os.path.join(folder.absolute(), named['path']))
+    return named | row
 
 
 def _is_folder_of_videos(source: Path) -> bool:

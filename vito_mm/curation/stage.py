@@ -14,7 +14,17 @@ from typing import Any, ClassVar
 from vito_mm.atomic import written_aside
 from vito_mm.videos.worker_pool import WorkerLost, WorkError
 
-from .tables import DROPPED, FORMATS, Row, TableError, find_files, read_file, shard_name, write_file
+from .tables import (
+    DROPPED,
+    FORMATS,
+    Row,
+    TableError,
+    find_files,
+    read_file,
+    read_kept,
+    shard_name,
+    write_file,
+)
 
 RECORD = 'stage.json'
 """File of a stage's folder that says what made it, and whether it is finished."""
@@ -194,13 +204,15 @@ def fingerprint_of(table: Path) -> str:
         table (Path): Folder of a finished stage, or a table of the user.
 
     Returns:
-        str: Hash of what made it; for other tables of the names, sizes and times of the files.
+        str: Hash of what made it; for other tables of their content.
     """
     if (record := read_record(table)) is not None:
         facts: Any = [record['stage'], record['identity'], record['input']]
     else:
-        files = find_files(table)
-        facts = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        facts = []
+        for file in find_files(table):
+            with file.open('rb') as content:
+                facts.append(hashlib.file_digest(content, 'sha256').hexdigest())
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -262,23 +274,40 @@ def close_stage(folder: Path, counts: Counts) -> None:
     write_record(folder, record | done)
 
 
-def check_row(stage: Stage, row: Row, source: Path) -> None:
-    """Raise if a row lacks what a stage needs.
+def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
+    """Raise if a table lacks what a stage needs; its first rows tell.
+
+    Args:
+        stage (Stage): The stage.
+        shards (Sequence[Shard]): Shards of the table.
+
+    Raises:
+        TableError: Naming the columns that are missing, and those that there are.
+    """
+    for shard in shards:
+        if rows := read_kept(shard.source):
+            there = dict.fromkeys(name for row in rows for name in row)
+            if missing := [name for name in stage.needs if name not in there]:
+                raise TableError(
+                    f'{shard.source}: stage {stage.name!r} needs the column '
+                    f'{", ".join(map(repr, missing))}, and there are only '
+                    f'{", ".join(map(repr, there))}'
+                )
+            return
+
+
+def lacking(stage: Stage, row: Row) -> Row | None:
+    """The row, dropped, if it lacks what the stage needs; else None.
 
     Args:
         stage (Stage): The stage.
         row (dict): The row.
-        source (Path): File that has it.
 
-    Raises:
-        TableError: Naming the column and the columns that there are.
+    Returns:
+        dict, optional: The dropped row.
     """
-    for name in stage.needs:
-        if row.get(name) is None:
-            raise TableError(
-                f'{source}: stage {stage.name!r} needs the column {name!r}, and a row has only '
-                f'{", ".join(map(repr, row)) or "nothing"}'
-            )
+    missing = [name for name in stage.needs if row.get(name) is None]
+    return {**row, DROPPED: f'has no {missing[0]}'} if missing else None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import partial
 
 from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
 
-from ..stage import Counts, Shard, Stage, StageError, check_row, write_shard
+from ..stage import Counts, Shard, Stage, StageError, lacking, write_shard
 from ..tables import Row, read_kept
 
 
@@ -63,8 +63,6 @@ def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[C
     def tasks() -> Iterator[_Task]:
         for shard in shards:
             rows = read_kept(shard.source)
-            for row in rows:
-                check_row(stage, row, shard.source)
             if not rows:
                 write_shard(shard, [])
                 continue
@@ -78,7 +76,7 @@ def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[C
             if isinstance(result, WorkError | WorkerLost):
                 row = stage.failed(task.row, result)
             else:
-                row = stage.finish(task.row, result)
+                row = lacking(stage, task.row) or stage.finish(task.row, result)
             part = opened[task.shard]
             part.rows[task.index] = row
             part.left -= 1
@@ -91,11 +89,12 @@ def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[C
 
 
 def _prepare(stage: Stage, task: _Task) -> object:
-    return stage.prepare(task.row)
+    return None if lacking(stage, task.row) else stage.prepare(task.row)
 
 
 def _whole_shard(stage: Stage, shard: Shard) -> Counts:
-    rows = read_kept(shard.source)
-    for row in rows:
-        check_row(stage, row, shard.source)
-    return write_shard(shard, [stage.finish(row, stage.prepare(row)) for row in rows])
+    rows = [
+        lacking(stage, row) or stage.finish(row, stage.prepare(row))
+        for row in read_kept(shard.source)
+    ]
+    return write_shard(shard, rows)

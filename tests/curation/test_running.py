@@ -1,0 +1,179 @@
+"""Stages: the same table from every engine, after every kill, and errors that say what to do."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import REPO
+from tests.curation.toy import AboveMean, Double, make_table
+from vito_mm.curation.running import Running, run_stage
+from vito_mm.curation.stage import StageError, only_job, read_record
+from vito_mm.curation.tables import TableError, find_files, read_table
+
+LOCAL = Running(workers=2)
+RAY = Running(engine='ray', workers=1)
+ODD = dict(x3='dies', x4='fails', x6='hangs')
+
+
+def run_toy(folder: Path, stage=None, running: Running = LOCAL, **odd: str) -> list[dict]:
+    stage = stage or Double()
+    run_stage(stage, make_table(folder, running, **odd), folder / stage.name, running)
+    return list(read_table(folder / stage.name))
+
+
+@pytest.fixture(scope='module')
+def ray_cluster():
+    ray = pytest.importorskip('ray')
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_every_row_ends_kept_or_with_a_reason(tmp_path):
+    rows = run_toy(tmp_path, **ODD)
+    assert [row['number'] for row in rows] == list(range(40))
+    kept = [row['double'] for row in rows if 'dropped' not in row]
+    assert kept == [2 * i for i in range(0, 40, 2) if i not in (4, 6)]
+    assert [rows[i]['dropped'] for i in (1, 3, 4, 6)] == [
+        'odd: 1',
+        'ends the process that reads it: exit status 3, twice',
+        'cannot be understood: ValueError: no such thing',
+        'over the time limit: longer than 1 s',
+    ]
+    record = read_record(tmp_path / 'double')
+    assert record['finished']
+    assert record['kept'] == 18
+    assert Counter(record['dropped']).total() == 22
+
+
+@pytest.mark.parametrize('stage', [Double(), AboveMean()], ids=lambda stage: stage.name)
+def test_ray_gives_the_same_table(tmp_path, ray_cluster, stage):
+    odd = ODD if stage.name == 'double' else {}
+    here = run_toy(tmp_path / 'here', stage, LOCAL, **odd)
+    there = run_toy(tmp_path / 'there', stage, RAY, **odd)
+    assert here == there
+    records = [read_record(tmp_path / place / stage.name) for place in ('here', 'there')]
+    assert records[0]['dropped'] == records[1]['dropped']
+    assert records[1]['finished']
+
+
+def test_a_lost_actor_is_started_again(tmp_path, ray_cluster):
+    """The process of an actor is killed while it works on a shard, as when its machine dies."""
+    command = [sys.executable, '-m', 'tests.curation.toy', tmp_path, 'double', '0.1', 'ray']
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict(RAY_ADDRESS=ray_cluster.get_runtime_context().gcs_address),
+    )
+    wait_for(tmp_path / 'double/part-000000.parquet', process)
+    # Those of this test alone: there may be other Ray jobs on the machine.
+    started_here = psutil.Process().children(recursive=True)
+    actors = [child for child in started_here if 'MapWorker' in ' '.join(child.cmdline())]
+    for actor in actors:
+        actor.kill()
+    assert actors
+    assert 'Counts(kept=20' in process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert list(read_table(tmp_path / 'double')) == run_toy(tmp_path / 'whole')
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f'no {file}'
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize('name', ['double', 'above_mean'])
+def test_a_killed_stage_goes_on_to_the_same_table(tmp_path, name):
+    command = [sys.executable, '-m', 'tests.curation.toy', str(tmp_path), name, '0.05', 'local']
+    process = subprocess.Popen(command, cwd=REPO)
+    first = tmp_path / name / 'part-000000.parquet'
+    wait_for(first, process)
+    process.kill()
+    process.wait()
+    assert not read_record(tmp_path / name)['finished']
+    assert len(find_files(tmp_path / name)) < 6
+    before = first.stat().st_mtime_ns
+    stage = dict(double=Double, above_mean=AboveMean)[name]()
+    rows = run_toy(tmp_path, stage)
+    assert first.stat().st_mtime_ns == before, 'what was finished was made again'
+    assert rows == run_toy(tmp_path / 'whole', stage)
+    assert read_record(tmp_path / name)['finished']
+
+
+def test_other_settings_are_refused_and_redo_makes_them(tmp_path):
+    run_toy(tmp_path)
+    with pytest.raises(StageError, match=r'factor was 2, is 3. Take another folder, or --redo'):
+        run_toy(tmp_path, Double(factor=3))
+    rows = run_toy(tmp_path, Double(factor=3), Running(workers=2, redo=True))
+    assert rows[2]['double'] == 6
+
+
+def test_another_table_is_refused(tmp_path):
+    table = make_table(tmp_path, LOCAL)
+    run_stage(Double(), table, tmp_path / 'double', LOCAL)
+    other = make_table(tmp_path / 'other', LOCAL, count=8)
+    with pytest.raises(StageError, match='from another table'):
+        run_stage(Double(), other, tmp_path / 'double', LOCAL)
+
+
+def test_a_stage_that_is_not_finished_feeds_no_other(tmp_path):
+    table = make_table(tmp_path, LOCAL)
+    run_stage(Double(), table, tmp_path / 'double', LOCAL)
+    record = tmp_path / 'double/stage.json'
+    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(TableError, match=r"run stage 'double' to its end first"):
+        run_stage(AboveMean(), tmp_path / 'double', tmp_path / 'above_mean', LOCAL)
+
+
+def test_a_missing_column_is_named_before_anything_is_done(tmp_path):
+    class Needy(Double):
+        needs = ('path', 'title')
+
+    with pytest.raises(TableError, match="needs the column 'title', and there are only 'path'"):
+        run_stage(Needy(), make_table(tmp_path, LOCAL), tmp_path / 'double', LOCAL)
+
+
+def test_a_stage_that_keeps_nothing_says_why(tmp_path):
+    table = make_table(tmp_path, LOCAL, count=4, x0='fails', x2='fails')
+    with pytest.raises(StageError, match=r'keeps none of 4 videos \(2 \w.*, 2 \w.*\); the table'):
+        run_stage(Double(), table, tmp_path / 'double', LOCAL)
+
+
+def test_two_jobs_do_not_write_one_folder(tmp_path):
+    code = (
+        'import sys, time; from pathlib import Path\n'
+        'from vito_mm.curation.stage import only_job\n'
+        'with only_job(Path(sys.argv[1])): print("in", flush=True); time.sleep(60)'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == 'in\n'
+        with pytest.raises(StageError, match='another job writes'), only_job(tmp_path):
+            pass
+        process.kill()
+    with only_job(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(engine='spark'), '--engine spark: choose among local, ray'),
+        (dict(form='csv'), '--format csv: choose among parquet, jsonl'),
+        (dict(workers=0), '--workers 0'),
+    ],
+)
+def test_unknown_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Running(**options)

@@ -1,0 +1,81 @@
+"""Stages that need no video, for what holds for all of them. As a script: one, to be killed."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from vito_mm.curation.running import Running, import_table, run_stage
+from vito_mm.curation.stage import Stage
+from vito_mm.curation.tables import Row, write_file
+
+
+@dataclass
+class Double(Stage):
+    """Doubles numbers; odd ones are dropped, some end their process, fail or take too long."""
+
+    factor: int = 2
+    pause: float = 0.0
+    name: ClassVar[str] = 'double'
+    needs: ClassVar[tuple[str, ...]] = ('path', 'number')
+    not_identity: ClassVar[frozenset[str]] = frozenset(['pause'])
+    time_limit: ClassVar[float] = 1.0
+
+    def prepare(self, row: Row) -> int:
+        time.sleep(self.pause)
+        if row.get('what') == 'dies':
+            os._exit(3)
+        if row.get('what') == 'fails':
+            raise ValueError('no  such\nthing')
+        if row.get('what') == 'hangs':
+            time.sleep(60)
+        return row['number'] * self.factor
+
+    def finish(self, row: Row, prepared: int) -> Row:
+        row = {**row, 'double': prepared}
+        return {**row, 'dropped': f'odd: {row["number"]}'} if row['number'] % 2 else row
+
+
+@dataclass
+class AboveMean(Stage):
+    """Keeps numbers above the mean of the whole table; takes whole shards."""
+
+    pause: float = 0.0
+    mean: float | None = None
+    name: ClassVar[str] = 'above_mean'
+    needs: ClassVar[tuple[str, ...]] = ('path', 'number')
+    by_shard: ClassVar[bool] = True
+    not_identity: ClassVar[frozenset[str]] = frozenset(['pause', 'mean'])
+
+    def survey(self, shards, workers: int) -> None:
+        from vito_mm.curation.tables import read_kept
+
+        numbers = [row['number'] for shard in shards for row in read_kept(shard.source)]
+        self.mean = sum(numbers) / len(numbers)
+
+    def prepare(self, row: Row) -> None:
+        time.sleep(self.pause)
+
+    def finish(self, row: Row, prepared: None) -> Row:
+        return row if row['number'] > self.mean else {**row, 'dropped': 'small'}
+
+
+STAGES = {stage.name: stage for stage in (Double, AboveMean)}
+
+
+def make_table(folder: Path, running: Running, count: int = 40, **odd: str) -> Path:
+    """A table of numbers; ``odd`` tells what some of them do, by ``x`` and the number."""
+    rows = [dict(path=f'/{i}.mp4', number=i, what=odd.get(f'x{i}', '')) for i in range(count)]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / 'numbers.jsonl', rows)
+    import_table(folder / 'numbers.jsonl', folder / 'table', running, 7, say=lambda text: None)
+    return folder / 'table'
+
+
+if __name__ == '__main__':
+    root, name, pause, engine = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4]
+    running = Running(engine=engine, workers=2 if engine == 'local' else 1)
+    table = make_table(root, running)
+    print(run_stage(STAGES[name](pause=pause), table, root / name, running))
