@@ -12,8 +12,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from vito_mm.registry import MODELS
-from vito_mm.transfer import read_checkpoint
-from vito_mm.transfer.report.markup import (
+from vito_mm.reporting.markup import (
     Block,
     Heading,
     Listing,
@@ -23,6 +22,7 @@ from vito_mm.transfer.report.markup import (
     to_html,
     to_markdown,
 )
+from vito_mm.transfer import read_checkpoint
 from vito_mm.transfer.report.pictures import (
     RUN_COLOURS,
     SCORE_SHOWN,

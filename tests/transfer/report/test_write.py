@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.transfer.report.test_pictures import data, decode, detector, segmenter  # noqa: F401
-from vito_mm.transfer.report.markup import (
+from vito_mm.reporting.markup import (
     Code,
     Heading,
     Paragraph,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from vito_mm.reporting.markup import Block, Listing, Picture
+from vito_mm.reporting.wording import reason_text
 from vito_mm.transfer.run_folder import (
     dumped_config,
     evaluation_curve,
@@ -11,7 +13,6 @@ from vito_mm.transfer.run_folder import (
 )
 
 from .comparison import Comparison, Point
-from .markup import Block, Listing, Picture
 from .pictures import (
     MOST_BOXES,
     POINTS_A_CURVE,
@@ -23,7 +24,6 @@ from .pictures import (
     predict,
     run_colours,
 )
-from .wording import reason_text
 
 Lines = list[dict]
 

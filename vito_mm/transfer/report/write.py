@@ -8,14 +8,30 @@ from pathlib import Path
 import numpy as np
 
 from vito_mm.atomic import written_aside
-from vito_mm.transfer.conditions import conditions
+from vito_mm.reporting.conditions import conditions
+from vito_mm.reporting.markup import (
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+    to_html,
+    to_markdown,
+)
+from vito_mm.reporting.wording import (
+    count_text,
+    mean_text,
+    setting_text,
+    time_text,
+    without_machine,
+)
 from vito_mm.transfer.tasks import TASKS, Outcome
 
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
-from .markup import Block, Cell, Code, Heading, Listing, Paragraph, Table, to_html, to_markdown
 from .published import PUBLISHED, SOURCE
 from .task_pictures import draw_task
-from .wording import count_text, mean_text, setting_text, time_text, without_machine
 
 _FEWER, _INCOMPLETE = '†', '‡'
 _LINES_OF_MESSAGE = 30

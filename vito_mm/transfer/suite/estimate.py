@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vito_mm.transfer.report.wording import count_text, time_text
+from vito_mm.reporting.wording import count_text, time_text
 
 from .commands import srun_prefix
 from .jobs import Job, run_jobs, say

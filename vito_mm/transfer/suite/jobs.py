@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vito_mm.transfer.report.wording import time_text
+from vito_mm.reporting.wording import time_text
 from vito_mm.transfer.run_folder import last_checkpoint, scalars
 
 _ITERATION = re.compile(r'Iter\(train\) \[\s*(\d+)/\s*(\d+)\]')

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vito_mm.transfer.conditions import conditions
-from vito_mm.transfer.report.wording import count_text, time_text
+from vito_mm.reporting.conditions import conditions
+from vito_mm.reporting.wording import count_text, time_text
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.tasks import Outcome, Task
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vito_mm.transfer.report.wording import time_text
+from vito_mm.reporting.wording import time_text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What all reports share: documents, wording, and the conditions of a run."""
