@@ -79,6 +79,13 @@ class Stage:
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if name not in self.not_identity}
 
+    def check_settings(self) -> None:
+        """Raise for settings that would fail after hours of other stages' work.
+
+        Raises:
+            ValueError: Naming the setting.
+        """
+
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """Look at the whole table before any row is decided, and keep what that gives.
 
@@ -96,6 +103,20 @@ class Stage:
         Returns:
             Any: What :meth:`finish` gets. Errors that it raises drop the row.
         """
+
+    def prepare_at(self, row: Row, shard: int, index: int) -> Any:
+        """:meth:`prepare` of a row whose place is known: called where ``by_shard`` is set.
+
+        Args:
+            row (dict): A row.
+            shard (int): Number of its shard.
+            index (int): Its index among the rows of the shard, as :func:`.tables.read_kept` gives
+                them.
+
+        Returns:
+            Any: What :meth:`finish` gets.
+        """
+        return self.prepare(row)
 
     def finish(self, row: Row, prepared: Any) -> Row:
         """The rest of the work.

@@ -94,7 +94,7 @@ def _prepare(stage: Stage, task: _Task) -> object:
 
 def _whole_shard(stage: Stage, shard: Shard) -> Counts:
     rows = [
-        lacking(stage, row) or stage.finish(row, stage.prepare(row))
-        for row in read_kept(shard.source)
+        lacking(stage, row) or stage.finish(row, stage.prepare_at(row, shard.number, index))
+        for index, row in enumerate(read_kept(shard.source))
     ]
     return write_shard(shard, rows)
