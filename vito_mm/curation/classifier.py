@@ -1,0 +1,146 @@
+"""Is a video what its title says? A classifier of images looks at its first frames."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+
+from vito_mm.videos.errors import VideoReadError
+
+from .frames import dropped_for, first_frames
+from .network_sources import find_source
+from .networks import Network, choose_device, open_classifier, sha256_of
+from .stage import Stage, StageError
+from .tables import DROPPED, Row
+from .taxonomy import load_taxonomy
+
+
+@dataclass
+class Classify(Stage):
+    """Drops videos on whose first frames no class that they were retrieved for is top-1.
+
+    As in section 3.3 of https://arxiv.org/abs/2210.06433, where an ImageNet ResNet-50 looks at the
+    first 100 frames. Videos with fewer frames are judged by those that they have.
+
+    Columns of videos that stay: ``labels`` (list[int]), those of ``classes`` that are top-1 on
+    enough frames, ascending; ``label_frames`` (list[int]), on how many; ``label_scores``
+    (list[float]), the highest softmax probability there. Of all videos that could be decoded:
+    ``top1`` (int), the class that is top-1 most often, the first of several; ``frames_seen`` (int).
+
+    Frames are decoded, scaled and cut as the classifier wants it where a row is prepared; the
+    network runs in single precision where rows are finished. A frame near the border between two
+    classes may fall on either side on another kind of processor, or with another ``batch_size``.
+
+    Attributes:
+        classifier (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
+            :func:`.network_sources.find_source`. Mean, deviation and size of images are those of
+            its library or config.
+        checkpoint (str, optional): File with its weights; never downloaded. Defaults to None, which
+            is an error that says where to get it.
+        taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`. Defaults to
+            'imagenet'.
+        frames (int): Number of frames, from the first. Defaults to 100.
+        min_frames (int): On how many of them a class must be top-1. Defaults to 1.
+        batch_size (int): Frames at a time. Defaults to 100.
+        device (str, optional): PyTorch's name. Defaults to None, a GPU where there is one.
+    """
+
+    classifier: str
+    checkpoint: str | None = None
+    taxonomy: str = 'imagenet'
+    frames: int = 100
+    min_frames: int = 1
+    batch_size: int = 100
+    device: str | None = None
+    name: ClassVar[str] = 'classify'
+    needs: ClassVar[tuple[str, ...]] = ('path', 'classes')
+
+    def identity(self) -> dict:
+        """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
+        return dict(
+            classifier=find_source(self.classifier).identity(),
+            checkpoint=sha256_of(self.checkpoint) if self.checkpoint else None,
+            taxonomy=_read_taxonomy(self.taxonomy).fingerprint,
+            frames=self.frames,
+            min_frames=self.min_frames,
+        )
+
+    def check_settings(self) -> None:
+        """Open the classifier on the CPU and hold its outputs against the classes.
+
+        Raises:
+            ValueError: If a setting is wrong or there is no such classifier or taxonomy.
+            StageError: If the checkpoint is missing or does not fit, or there are more or fewer
+                classes than outputs.
+            ImportError: If a library is not installed.
+        """
+        if not self.classifier:
+            raise ValueError(
+                'no classifier: give --classifier, such as torchvision:resnet50, and --checkpoint'
+            )
+        for option, value in (('frames', self.frames), ('batch-size', self.batch_size)):
+            if value < 1:
+                raise ValueError(f'--{option} {value}: give 1 or more')
+        if not 1 <= self.min_frames <= self.frames:
+            raise ValueError(f'--min-frames {self.min_frames}: give 1 to {self.frames} (--frames)')
+        classes = len(_read_taxonomy(self.taxonomy).names)
+        try:
+            outputs = open_classifier(self.classifier, self.checkpoint, 'cpu').width()
+        except StageError as error:
+            raise StageError(f'{self.classifier}: {error}') from None
+        if outputs != classes:
+            raise StageError(
+                f'{self.classifier} with {self.checkpoint} has {outputs} outputs, and the taxonomy '
+                f'{self.taxonomy} {classes} classes: name the one that it was trained for '
+                '(--taxonomy)'
+            )
+
+    def survey(self, shards, workers: int) -> None:
+        """Check before any video is decoded, see :meth:`check_settings`."""
+        self.check_settings()
+
+    def prepare(self, row: Row) -> np.ndarray | VideoReadError:
+        """Decode the first frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
+        view = find_source(self.classifier).view()
+        try:
+            return first_frames(row['path'], self.frames, view)
+        except VideoReadError as error:
+            return error
+
+    def finish(self, row: Row, prepared: np.ndarray | VideoReadError) -> Row:
+        """Classify the frames, see :meth:`.stage.Stage.finish`."""
+        if isinstance(prepared, VideoReadError):
+            return {**row, DROPPED: dropped_for(prepared)}
+        names = _read_taxonomy(self.taxonomy).names
+        if beyond := [index for index in row['classes'] if not 0 <= index < len(names)]:
+            raise StageError(
+                f'{row["path"]} was retrieved for class {beyond[0]}, and the taxonomy '
+                f'{self.taxonomy} has {len(names)} classes: retrieve with the same taxonomy'
+            )
+        probabilities = self._network()(prepared, self.batch_size).softmax(1).numpy()
+        winners = probabilities.argmax(1)
+        counts = np.bincount(winners, minlength=len(names))
+        top1 = int(counts.argmax())
+        row = {**row, 'top1': top1, 'frames_seen': len(prepared)}
+        wanted = sorted(set(row['classes']))
+        labels = [index for index in wanted if counts[index] >= self.min_frames]
+        if not labels:
+            most = max(counts[index] for index in wanted) if wanted else 0
+            reason = 'queried class is top-1 on no frame'
+            if most:
+                reason = 'queried class is top-1 on too few frames'
+            return {**row, DROPPED: f'{reason}: top-1 is {names[top1]}'}
+        return row | dict(
+            labels=labels,
+            label_frames=[int(counts[index]) for index in labels],
+            label_scores=[
+                round(float(probabilities[winners == index, index].max()), 4) for index in labels
+            ],
+        )
+
+    def _network(self) -> Network:
+        return open_classifier(self.classifier, self.checkpoint, choose_device(self.device))
+
+
+_read_taxonomy = cache(load_taxonomy)

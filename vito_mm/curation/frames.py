@@ -1,0 +1,216 @@
+"""Frames of videos as a network gets them, decoded and shrunk in one go."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vito_mm.videos.backends import load_backend
+from vito_mm.videos.backends.request import Request
+from vito_mm.videos.decoding import _is_utf8
+from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
+from vito_mm.videos.frame_archives import read_image
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a frame that a network gets: a square in the middle.
+
+    Attributes:
+        resize (int): Short side in pixels that frames are scaled to, up or down.
+        crop (int): Side of the square in pixels.
+        squash (bool): Whether both sides are scaled to ``resize`` instead. Defaults to False.
+
+    Raises:
+        ValueError: If the square does not fit into the scaled frame.
+    """
+
+    resize: int
+    crop: int
+    squash: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise ValueError(
+                f'a square of {self.crop} pixels cannot be cut from frames whose short side is '
+                f'{self.resize} pixels'
+            )
+
+    def cut(self, frame: np.ndarray) -> np.ndarray:
+        """Cut the square from a scaled frame.
+
+        Args:
+            frame (np.ndarray): Shape (height, width, 3).
+
+        Returns:
+            np.ndarray: Shape (crop, crop, 3).
+        """
+        top, left = ((side - self.crop) // 2 for side in frame.shape[:2])
+        return frame[top : top + self.crop, left : left + self.crop]
+
+
+@dataclass
+class _Request(Request):
+    """Frames scaled as a view asks for, up as well as down."""
+
+    view: View | None = None
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.view.squash:
+            return self.view.resize, self.view.resize
+        scale = self.view.resize / min(width, height)
+        return round(width * scale), round(height * scale)
+
+
+def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
+    """The first frames of a video, in the order in which they are shown.
+
+    They are decoded from the start until there are enough, with one thread, and each is scaled and
+    cut at once. Frames before the first key frame, which recordings that start in the middle have,
+    are not counted, as :func:`vito_mm.videos.integrity.inspect_video` does not count them.
+
+    Args:
+        path (str | os.PathLike): Video file.
+        count (int): Number of frames.
+        view (View): How they are scaled and cut.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (n, crop, crop, 3), where n is ``count`` or, of a shorter
+        video, the number of its frames.
+
+    Raises:
+        VideoReadError: If there is no frame, or one of them cannot be decoded.
+        ImportError: If PyAV is not installed.
+    """
+    if count < 1:
+        raise ValueError(f'{count} frames are asked for: give 1 or more')
+    with _readable(path) as name:
+        backend = load_backend('pyav')
+        request = _Request(name, _no_times, 'rgb', None, None, view)
+        frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
+        found = 0
+        try:
+            with backend._opened(request) as (container, stream):
+                convert = backend._Converter(request)
+                for frame in _shown(request, container, stream):
+                    frames[found] = view.cut(convert(frame))
+                    found += 1
+                    if found == count:
+                        return frames
+                _check_end(request, container, stream, found)
+        except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
+            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+            raise VideoReadError(name, f'{reason} (FFmpeg)') from None
+    return frames[:found]
+
+
+def spread_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
+    """Frames spread evenly over a video: those in the middle of as many equal parts.
+
+    Args:
+        path (str | os.PathLike): Video file.
+        count (int): Number of parts.
+        view (View): How they are scaled and cut.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (count, crop, crop, 3). Frames of very short videos repeat.
+
+    Raises:
+        VideoReadError: If a frame cannot be decoded.
+        ImportError: If PyAV is not installed.
+    """
+
+    def middles(seconds: float) -> np.ndarray:
+        return (np.arange(count) + 0.5) / count * seconds
+
+    with _readable(path) as name:
+        frames, _ = load_backend('pyav').decode(_Request(name, middles, 'rgb', None, None, view))
+    return np.stack([view.cut(frame) for frame in frames])
+
+
+def image_view(path: str | os.PathLike, view: View) -> np.ndarray:
+    """An image file as a network gets it.
+
+    Args:
+        path (str | os.PathLike): Image that OpenCV can read.
+        view (View): How it is scaled and cut.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (crop, crop, 3).
+
+    Raises:
+        VideoReadError: If it cannot be read.
+    """
+    request = _Request(os.fspath(path), lambda seconds: np.zeros(1), 'rgb', None, None, view)
+    check_file(request.path)
+    frames, _ = read_image(request)
+    return view.cut(frames[0])
+
+
+def dropped_for(error: VideoReadError) -> str:
+    """Why a video is dropped that cannot be decoded.
+
+    Args:
+        error (VideoReadError): What decoding raised.
+
+    Returns:
+        str: One line; what stands before the colon has no numbers.
+    """
+    return f'a frame cannot be decoded: {" ".join(error.reason.split())}'
+
+
+@contextmanager
+def _readable(path: str | os.PathLike) -> Iterator[str]:
+    """The name by which FFmpeg can open a video; its errors name the video itself."""
+    path = os.fspath(path)
+    check_file(path)
+    if os.path.isdir(path):
+        raise VideoReadError(path, 'is a folder')
+    with open(path, 'rb') as file:
+        check_head(path, file.read(HEAD_BYTES))
+        # As in decode_frames: decoders take no other names.
+        name = path if _is_utf8(path) else f'/proc/self/fd/{file.fileno()}'
+        try:
+            yield name
+        except VideoReadError as error:
+            raise VideoReadError(path, error.reason) from None
+
+
+def _shown(request: Request, container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames from the first key frame on."""
+    decoder = stream.codec_context
+    request.check_size(decoder.width, decoder.height)
+    key = None
+    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
+        for packet in packets:
+            if key is None:
+                if not packet.is_keyframe:
+                    continue
+                key = packet
+            for frame in decoder.decode(packet):
+                if None not in (frame.pts, key.pts) and frame.pts < key.pts:
+                    continue  # it refers to frames before the key frame
+                if frame.is_corrupt:
+                    raise VideoReadError(request.path, f'damaged: at {frame.time or 0:.2f} s')
+                yield frame
+
+
+def _check_end(request: Request, container: Any, stream: Any, found: int) -> None:
+    """Tell a short video from one that is cut off."""
+    # Matroska's index lists where clusters begin, not frames.
+    index = [] if 'matroska' in container.format.name else stream.index_entries
+    listed = max((entry.pos + entry.size for entry in index), default=0)
+    if listed > container.size:
+        raise VideoReadError(
+            request.path,
+            f'cut off: {listed - container.size} of {listed} bytes are missing',
+        )
+    if not found:
+        raise VideoReadError(request.path, 'no frame can be decoded')
+
+
+_no_times: Callable[[float], np.ndarray] = np.zeros  # nobody asks for times here
