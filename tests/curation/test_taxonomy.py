@@ -1,0 +1,168 @@
+"""Classes and names: ImageNet's are WordNet's in the classifier's order; files are checked."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vito_mm.curation.taxonomy import load_taxonomy
+
+
+def test_imagenet_has_the_names_and_the_order_of_torchvision():
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    taxonomy = load_taxonomy('imagenet')
+    assert list(taxonomy.names) == _IMAGENET_CATEGORIES
+    assert len(set(taxonomy.names)) == 1000
+
+
+def test_imagenet_has_all_lemmas_of_wordnet():
+    info = pytest.importorskip('timm.data').ImageNetInfo('imagenet-1k')
+    taxonomy = load_taxonomy('imagenet')
+    for index, synonyms in enumerate(taxonomy.synonyms):
+        lemmas = info.index_to_description(index).split(', ')
+        added = [] if taxonomy.names[index] in lemmas else [taxonomy.names[index]]
+        assert list(synonyms) == added + lemmas
+        assert bool(added) == (index in (134, 639))
+    assert sum(map(len, taxonomy.synonyms)) == 1862
+
+
+def test_names_that_imagenet_classes_share_are_names_of_both():
+    taxonomy = load_taxonomy('imagenet')
+    bird, machine = taxonomy.index('crane bird'), taxonomy.index('crane')
+    assert 'crane' in taxonomy.synonyms[bird]
+    assert 'crane' in taxonomy.synonyms[machine]
+
+
+def test_without_mmpretrain_the_remedy_is_told():
+    code = (
+        "import sys; sys.modules['mmpretrain'] = None\n"
+        'from vito_mm.curation.taxonomy import load_taxonomy\n'
+        "load_taxonomy('imagenet')"
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert 'pip install "vito_mm[curation]"' in result.stderr.splitlines()[-1]
+
+
+def test_lists_of_timm_have_ids_and_tell_classes_of_one_name_apart():
+    pytest.importorskip('timm')
+    taxonomy = load_taxonomy('timm:imagenet-22k')
+    assert len(set(taxonomy.names)) == len(taxonomy.ids) == 21841
+    bird = taxonomy.index('crane (n02012849)')
+    assert taxonomy.ids[bird] == 'n02012849'
+    assert 'crane' in taxonomy.synonyms[bird]
+    with pytest.raises(ValueError, match="'timm:imagenet-5': Unknown imagenet subset"):
+        load_taxonomy('timm:imagenet-5')
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('t.txt', '# pets\ncat,  house  cat, cat\n\nred fox\n  # wild\n縞, stripe\n'),
+        ('t.json', '["cat, house cat", "red fox", "縞, stripe"]'),
+        ('t.json', '{"cat": ["house cat"], "red fox": [], "縞": ["stripe"]}'),
+        (
+            't.json',
+            '[{"name": "cat", "synonyms": ["cat", "house cat"]}, {"name": "red fox"}, '
+            '{"name": "縞", "synonyms": ["stripe", ""]}]',
+        ),
+        ('t.jsonl', '{"name": "cat", "synonyms": ["house cat"]}\n"red fox"\n'),
+        ('t.csv', 'synonyms,name\nhouse cat;cat,cat\n,red fox\nstripe,縞\n'),
+    ],
+)
+def test_files_of_all_forms_give_the_same_classes(tmp_path, name, content):
+    file = tmp_path / name
+    if name == 't.jsonl':
+        content = content.replace('"red fox"', '{"name": "red fox"}')
+        content += '{"name": "縞", "synonyms": "stripe"}\n'
+    file.write_text(content, encoding='utf-8-sig')
+    taxonomy = load_taxonomy(str(file))
+    assert taxonomy.names == ('cat', 'red fox', '縞')
+    assert taxonomy.synonyms == (('cat', 'house cat'), ('red fox',), ('縞', 'stripe'))
+    assert taxonomy.ids is None
+    assert taxonomy.source == str(file)
+
+
+def test_ids_are_kept_and_may_be_asked_for(tmp_path):
+    (tmp_path / 't.csv').write_text('name,id\ncat,n1\nfox,n2\n')
+    taxonomy = load_taxonomy(str(tmp_path / 't.csv'))
+    assert taxonomy.ids == ('n1', 'n2')
+    assert taxonomy.select(['n2']) == [1]
+    (tmp_path / 't.json').write_text(json.dumps([dict(name='cat', id=0), dict(name='fox', id=1)]))
+    assert load_taxonomy(str(tmp_path / 't.json')).ids == ('0', '1')
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('t.txt', '# nothing\n\n', 't.txt lists no class'),
+        (
+            't.txt',
+            'cat\ndog\ncat, kitty\n',
+            "line 3: the class 'cat' is there twice, see .*line 1",
+        ),
+        ('t.txt', 'cat\n, kitty\n', 't.txt, line 2: a class without a name'),
+        ('t.txt', 'cat\n😀 !\n', 't.txt, line 2: a class without a name'),
+        ('t.json', '{"cat": [], "cat": ["kitty"]}', "t.json: .*'cat' is there twice"),
+        ('t.json', '["cat"', 't.json: cannot be read as JSON .*line 1'),
+        ('t.json', '"cat"', 't.json: a list or an object'),
+        ('t.json', '{"cat": "kitty"}', "class 'cat': synonyms are a list of text, not 'kitty'"),
+        ('t.json', '["cat", 3]', 't.json, class 2: an object with "name" is wanted, not 3'),
+        ('t.json', '[{"name": 3}]', 't.json, class 1: the name of a class is text, not 3'),
+        ('t.jsonl', '{"name": "cat"}\n{"nome": "dog"}\n', 't.jsonl, line 2: an object with "name"'),
+        ('t.jsonl', '{"name": "cat"\n', 't.jsonl, line 1: not JSON'),
+        ('t.csv', 'nome\ncat\n', """t.csv, line 1: there is no column "name", only 'nome'"""),
+        ('t.csv', 'name,id\ncat,1\ndog,\n', 't.csv, line 3: no id, which other classes have'),
+        ('t.yaml', 'cat', "give 'imagenet', .* or a file that ends in .txt, .json"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_taxonomy(str(tmp_path / name))
+
+
+def test_other_encodings_and_missing_files_are_named(tmp_path):
+    (tmp_path / 't.txt').write_bytes('Käfer\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r't\.txt: not UTF-8'):
+        load_taxonomy(str(tmp_path / 't.txt'))
+    with pytest.raises(ValueError, match=r'there is no taxonomy .*nowhere\.txt'):
+        load_taxonomy(str(tmp_path / 'nowhere.txt'))
+    with pytest.raises(ValueError, match="taxonomy 'imagenet1k': give 'imagenet'"):
+        load_taxonomy('imagenet1k')
+
+
+def test_fingerprint_is_that_of_the_content(tmp_path):
+    def fingerprint(file: str, content: str) -> str:
+        (tmp_path / file).write_text(content)
+        return load_taxonomy(str(tmp_path / file)).fingerprint
+
+    first = fingerprint('a.txt', 'cat, kitty\ndog\n')
+    assert fingerprint('b.json', '["cat, kitty", "dog"]') == first
+    others = ['dog\ncat, kitty\n', 'cat\ndog\n', 'kitty, cat\ndog\n', 'cat, kitty, dog\n']
+    assert len({first, *(fingerprint('c.txt', other) for other in others)}) == 5
+
+
+def test_classes_are_selected_by_display_name_before_any_other_name():
+    taxonomy = load_taxonomy('imagenet')
+
+    def names(*wanted: str) -> list[str]:
+        return [taxonomy.names[index] for index in taxonomy.select(wanted)]
+
+    assert names('goldfish', 'tabby') == ['goldfish', 'tabby']
+    assert names('crane') == ['crane']
+    assert names('Cardigan') == ['Cardigan']
+    assert names('cardigan') == ['cardigan']
+    assert names('CARDIGAN') == ['Cardigan', 'cardigan']
+    assert names('panther') == ['cougar', 'jaguar']
+    assert names('Carassius  auratus', 'goldfish') == ['goldfish']
+    assert taxonomy.select([]) == []
+
+
+def test_unknown_classes_are_all_named_with_what_is_spelled_alike():
+    taxonomy = load_taxonomy('imagenet')
+    with pytest.raises(ValueError, match=r"imagenet has no classes 'goldfsh' .*'goldfish'.*'qqq'$"):
+        taxonomy.select(['tabby', 'goldfsh', 'qqq'])
+    with pytest.raises(ValueError, match=r"no class 'crame' .*'crane'"):
+        taxonomy.index('crame')
