@@ -1,0 +1,150 @@
+"""Titles for the videos of MiniScenes, as people give them: right, wrong or beside the point."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vito_mm.atomic import written_aside
+from vito_mm.videos.manifest import read_manifest, write_manifest
+
+from .classes import CLASSES
+from .seeding import item_rng
+
+SYNONYMS = (
+    ('zebra plate', 'moon disc', '縞の円盤'),
+    ('tartan wedge', 'chequered wedge'),
+    ('polka tile', 'domino'),
+    ('smudge star', 'blotch fish'),
+    ('target cross', 'halo crux'),
+    ('moon', 'bare sickle'),
+    ('hatched leaf', 'ribleaf'),
+    ('sun wheel', 'spoked cog'),
+)
+"""Invented names of each class beside its title. The moon lies within the moon disc."""
+
+AMBIGUOUS = (
+    *('bullseye', 'picnic cloth', 'picnic cloth', 'sunburst'),
+    *('bullseye', 'sliver', 'sliver', 'sunburst'),
+)
+"""The name that each class shares with one other."""
+
+KINDS = dict(right=0.4, synonym=0.25, plural=0.1, several=0.1, ambiguous=0.05, none=0.1)
+"""Shares among the titles that are not wrong."""
+
+_TEMPLATES = (
+    *('{}', 'My {} in 4K!', 'How to draw a {} (part 2)', '{} vs the wind | day 3', 'Look: {} 😍'),
+    *('why_{}_turns', "The {}'s first day", '“{}” - live', 'Größte {} ever'),
+)
+_HASHTAG = '#{} #video'
+_PLURAL_TEMPLATES = ('{} everywhere', 'Top 10 {}!', 'all about {}…')
+_NOTHING = (
+    *('something odd', 'striped triangle', 'a square of dots', 'disc, striped', 'wheel'),
+    *('moonlight disco', 'my channel trailer', '円', ''),
+)
+
+
+def write_taxonomy(file: str | os.PathLike) -> None:
+    """Write the classes with all their names, for ``load_taxonomy`` of the curation.
+
+    Args:
+        file: File to write, ending in ``.json``.
+    """
+    file = Path(file)
+    classes = {
+        scene_class.title: [*SYNONYMS[label], AMBIGUOUS[label]]
+        for label, scene_class in enumerate(CLASSES)
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(file) as unfinished:
+        unfinished.write_text(json.dumps(classes, ensure_ascii=False, indent=1), encoding='utf-8')
+
+
+def draw_titles(labels: Sequence[int], seed: int, wrong: float = 0.2) -> list[dict[str, Any]]:
+    """Draw a title for each video.
+
+    The kinds are ``'wrong'``, which names another class only, and of the rest those of ``KINDS``
+    in their shares: ``'right'`` has the title of the class, ``'synonym'`` another of its names,
+    ``'plural'`` its title in the plural, ``'several'`` another class too, ``'ambiguous'`` a name
+    that another class has as well, and ``'none'`` no name of any class.
+
+    Args:
+        labels: Class of each video.
+        seed: Seed, 0 or larger. The title of a video depends on it, its index and its class.
+        wrong: Share of wrong titles, in [0, 1]. Defaults to 0.2.
+
+    Returns:
+        list[dict]: ``title``, ``kind``, and ``named``: the classes that the title names, ascending.
+
+    Raises:
+        ValueError: If ``wrong`` is not within [0, 1].
+    """
+    if not 0 <= wrong <= 1:
+        raise ValueError(f'wrong={wrong}: give a share from 0 to 1')
+    return [_draw_title(label, seed, index, wrong) for index, label in enumerate(labels)]
+
+
+def _draw_title(label: int, seed: int, index: int, wrong: float) -> dict[str, Any]:
+    # The videos have no split 'aug', so its generators are free.
+    rng = item_rng(seed, 'videos', index, split='aug')
+    shares = np.array([wrong, *((1 - wrong) * share for share in KINDS.values())])
+    kind = str(rng.choice(['wrong', *KINDS], p=shares / shares.sum()))
+    other = int(label + rng.integers(1, len(CLASSES))) % len(CLASSES)
+    name, named, templates = CLASSES[label].title, [label], (*_TEMPLATES, _HASHTAG)
+    if kind == 'wrong':
+        name, named = CLASSES[other].title, [other]
+    elif kind == 'synonym':
+        name = str(rng.choice(SYNONYMS[label]))
+    elif kind == 'plural':
+        name = name[:-1] + 'ves' if name.endswith('f') else _regular_plural(name)
+        templates = _PLURAL_TEMPLATES
+    elif kind == 'several':
+        pair = [name, CLASSES[other].title]
+        rng.shuffle(pair)
+        name, named, templates = ' and '.join(pair), sorted([label, other]), _TEMPLATES
+    elif kind == 'ambiguous':
+        name = AMBIGUOUS[label]
+        named = [index for index, shared in enumerate(AMBIGUOUS) if shared == name]
+    elif kind == 'none':
+        name, named = str(rng.choice(_NOTHING)), []
+    template = str(rng.choice(templates))
+    name = [str, str.title, str.upper][rng.integers(3)](name)
+    if template == _HASHTAG:
+        name = name.replace(' ', '')
+    return dict(title=template.format(name), kind=kind, named=named)
+
+
+def _regular_plural(name: str) -> str:
+    return name + ('es' if name.endswith('s') else 's')
+
+
+def write_titled_table(root: str | os.PathLike, file: str | os.PathLike, seed: int) -> None:
+    """Write a table of titled videos, as the curation reads it.
+
+    Args:
+        root: Folder that ``make_miniscenes`` filled, with the part ``videos``.
+        file: Table to write, ending in ``.jsonl``: ``path``, ``title``, ``true_label`` and
+            ``kind`` of each video.
+        seed: See :func:`draw_titles`.
+
+    Raises:
+        FileNotFoundError: If there are no videos.
+        ValueError: If ``file`` does not end in ``.jsonl``.
+    """
+    videos = list(read_manifest(Path(root) / 'videos' / 'manifest.jsonl'))
+    titles = draw_titles([row['label'] for row in videos], seed)
+    write_manifest(
+        file,
+        (
+            dict(
+                path=os.path.abspath(row['path']),
+                title=drawn['title'],
+                true_label=row['label'],
+                kind=drawn['kind'],
+            )
+            for row, drawn in zip(videos, titles, strict=True)
+        ),
+    )
