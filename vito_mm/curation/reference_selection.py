@@ -1,0 +1,304 @@
+"""Videos that look like reference images, evenly over what there is to see in those."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from .embedding import embed_images, find_images, network_identity, unit_length
+from .networks import open_backbone, sha256_of
+from .stage import Shard, Stage, StageError, lacking
+from .tables import DROPPED, Row, TableError, read_file, split
+
+_ROWS = 1024
+"""Videos that are compared at a time."""
+
+_REFERENCES = 8192
+"""Reference images that they are compared with at a time."""
+
+_CLUSTERED = 100_000
+"""Reference images that clusters are made of, at most: evenly taken from all."""
+
+
+@dataclass
+class _Choice:
+    """What was found for the rows of a table, in order: 12 bytes a row.
+
+    Attributes:
+        starts (dict[int, int]): Where the rows of each shard begin.
+        cluster (np.ndarray): int32, shape (N, ); -1 for rows without an embedding.
+        similarity (np.ndarray): float32, shape (N, ).
+        kept (np.ndarray): bool, shape (N, ).
+    """
+
+    starts: dict[int, int]
+    cluster: np.ndarray
+    similarity: np.ndarray
+    kept: np.ndarray
+
+
+@dataclass
+class SelectByEmbedding(Stage):
+    """Keeps the videos that are most similar to reference images, the same number from each kind.
+
+    The embeddings of the reference are clustered by k-means. A video belongs to the cluster whose
+    centre is nearest, and its similarity is the highest cosine with any reference image. Clusters
+    take turns, each time with the most similar video that they have left, until there are enough:
+    a cluster with fewer videos leaves the rest to the others. No label is used. Similar videos are
+    kept in the order of the table.
+
+    Columns: ``cluster`` (int) and ``similarity`` (float), of dropped videos too.
+
+    Attributes:
+        reference (str): Folder of images, searched with its sub-folders, or ``.npy`` file of their
+            embeddings, shape (N, D).
+        keep (int, optional): Number of videos to keep. Defaults to None: see ``fraction``.
+        clusters (int): Number of clusters, at most that of reference images. Defaults to 100.
+        seed (int): Seed of the clusters. Defaults to 0.
+        backbone (str, optional): Of the stage ``embed`` that made the embeddings of the videos, see
+            :class:`.embedding.Embed`; needed for a folder of images, as what follows.
+        checkpoint (str, optional): Likewise.
+        which (str): Likewise. Defaults to 'online'.
+        size (int): Likewise. Defaults to 224.
+        fraction (float, optional): Share of the videos to keep instead of a number. Defaults to
+            None.
+        batch_size (int): Images at a time. Defaults to 100.
+        device (str, optional): Defaults to None, a GPU where there is one.
+    """
+
+    reference: str
+    keep: int | None = None
+    clusters: int = 100
+    seed: int = 0
+    backbone: str | None = None
+    checkpoint: str | None = None
+    which: str = 'online'
+    size: int = 224
+    fraction: float | None = None
+    batch_size: int = 100
+    device: str | None = None
+    name: ClassVar[str] = 'select_by_embedding'
+    needs: ClassVar[tuple[str, ...]] = ('path', 'embedding')
+    by_shard: ClassVar[bool] = True
+    _choice: _Choice | None = field(default=None, init=False, repr=False, compare=False)
+
+    def identity(self) -> dict:
+        """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
+        settings = dict(
+            reference=_content_of(self.reference),
+            keep=self.keep,
+            fraction=self.fraction,
+            clusters=self.clusters,
+            seed=self.seed,
+        )
+        if self._has_images and self.backbone:
+            settings |= network_identity(self.backbone, self.checkpoint, self.which, self.size)
+        return settings
+
+    def check_settings(self) -> None:
+        """Check the settings and that the reference is there.
+
+        Raises:
+            ValueError: If a setting is wrong.
+            StageError: If the reference or a checkpoint cannot be read.
+            ImportError: If scikit-learn or a library of the network is not installed.
+        """
+        _import_kmeans()
+        if (self.keep is None) == (self.fraction is None):
+            raise ValueError('give either the number of videos to keep (--keep) or their share')
+        if self.keep is not None and self.keep < 1:
+            raise ValueError(f'--keep {self.keep}: give 1 or more')
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ValueError(f'a share of {self.fraction} to keep: give one within (0, 1]')
+        if self.clusters < 1:
+            raise ValueError(f'--clusters {self.clusters}: give 1 or more')
+        if not self._has_images:
+            _read_embeddings(self.reference)
+            return
+        if not self.backbone:
+            raise ValueError(
+                f'the images of {self.reference} need the backbone that embedded the videos '
+                '(--backbone)'
+            )
+        find_images(self.reference)
+        network = self.backbone, self.checkpoint, self.which, self.size
+        open_backbone(*network, 'cpu').width()
+
+    def survey(self, shards: Sequence[Shard], workers: int) -> None:
+        """Compare all videos with the reference and choose, see :meth:`.stage.Stage.survey`."""
+        self.check_settings()
+        if self._has_images:
+            reference = embed_images(
+                self.reference,
+                self.backbone,
+                self.checkpoint,
+                self.which,
+                self.size,
+                self.batch_size,
+                self.device,
+                threads=workers,
+            )
+        else:
+            reference = unit_length(_read_embeddings(self.reference))
+        centres = cluster_centres(reference, self.clusters, self.seed)
+        starts, clusters, similarities = {}, [], []
+        count = 0
+        for shard in shards:
+            starts[shard.number] = count
+            for embeddings, there in self._embeddings(shard, reference.shape[1]):
+                cluster, similarity = nearest(embeddings, centres, reference)
+                clusters.append(np.where(there, cluster, -1).astype(np.int32))
+                similarities.append(similarity.astype(np.float32))
+                count += len(there)
+        cluster = np.concatenate([np.empty(0, np.int32), *clusters])
+        similarity = np.concatenate([np.empty(0, np.float32), *similarities])
+        keep = self.keep
+        if keep is None:
+            keep = round(self.fraction * np.count_nonzero(cluster >= 0))
+        self._choice = _Choice(starts, cluster, similarity, choose(cluster, similarity, keep))
+
+    def prepare_at(self, row: Row, shard: int, index: int) -> int:
+        """Place of a row in the table, see :meth:`.stage.Stage.prepare_at`."""
+        return self._choice.starts[shard] + index
+
+    def finish(self, row: Row, prepared: int) -> Row:
+        """Say what was found and chosen, see :meth:`.stage.Stage.finish`."""
+        choice = self._choice
+        row = {
+            **row,
+            'cluster': int(choice.cluster[prepared]),
+            'similarity': round(float(choice.similarity[prepared]), 6),
+        }
+        return row if choice.kept[prepared] else {**row, DROPPED: 'not among the nearest'}
+
+    @property
+    def _has_images(self) -> bool:
+        return not self.reference.lower().endswith('.npy')
+
+    def _embeddings(self, shard: Shard, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Embeddings of some rows at a time, zeros for rows without, and which rows have one."""
+        rows = read_file(shard.source, ['path', 'embedding', DROPPED])
+        for some in split((row for row in rows if row.get(DROPPED) is None), _ROWS):
+            embeddings = np.zeros((len(some), width))
+            there = np.array([lacking(self, row) is None for row in some])
+            for index in np.flatnonzero(there):
+                vector = np.asarray(some[index]['embedding'], np.float64)
+                if vector.shape != (width,):
+                    raise TableError(
+                        f'{shard.source}: the embedding of {some[index]["path"]} has '
+                        f'{vector.size} numbers, and those of the reference {self.reference} have '
+                        f'{width}: embed both with the same backbone'
+                    )
+                embeddings[index] = vector
+            yield unit_length(embeddings), there
+
+
+def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """Cluster unit vectors by k-means.
+
+    Args:
+        reference (np.ndarray): Unit vectors, shape (N, D).
+        clusters (int): Number of clusters, N at most are made.
+        seed (int): Seed of the first centres.
+
+    Returns:
+        np.ndarray: Centres as unit vectors, shape (K, D). The same with any number of cores.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+    """
+    kmeans, limits = _import_kmeans()
+    step = -(-len(reference) // _CLUSTERED)
+    sample = reference[::step]
+    with limits(limits=1):  # threads add up in the order in which they are done
+        found = kmeans(min(clusters, len(sample)), random_state=seed, n_init=1).fit(sample)
+    return unit_length(found.cluster_centers_)
+
+
+def nearest(
+    embeddings: np.ndarray, centres: np.ndarray, reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest centre, and the similarity to the most similar reference image.
+
+    Computed in double precision, so that how rows are put together changes nothing that is kept.
+
+    Args:
+        embeddings (np.ndarray): Unit vectors, shape (B, D).
+        centres (np.ndarray): Unit vectors, shape (K, D).
+        reference (np.ndarray): Unit vectors, shape (N, D).
+
+    Returns:
+        tuple: Index of the centre, the first of equals, shape (B, ); and the cosine, rounded to 6
+        digits, shape (B, ).
+    """
+    embeddings = embeddings.astype(np.float64)
+    cluster = (embeddings @ centres.astype(np.float64).T).round(9).argmax(1)
+    similarity = np.full(len(embeddings), -np.inf)
+    for start in range(0, len(reference), _REFERENCES):
+        some = reference[start : start + _REFERENCES].astype(np.float64)
+        np.maximum(similarity, (embeddings @ some.T).max(1), out=similarity)
+    return cluster, similarity.round(6)
+
+
+def choose(cluster: np.ndarray, similarity: np.ndarray, keep: int) -> np.ndarray:
+    """Let clusters take turns, each with its most similar row that is left.
+
+    Args:
+        cluster (np.ndarray): Cluster of each row, -1 for rows that cannot be chosen, shape (N, ).
+        similarity (np.ndarray): Similarity of each row, shape (N, ).
+        keep (int): Number of rows to choose; all if there are not more.
+
+    Returns:
+        np.ndarray: Whether each row is chosen, bool, shape (N, ).
+    """
+    rows = np.flatnonzero(cluster >= 0)
+    # Stable: rows that are equal stay in order.
+    order = rows[np.lexsort((-similarity[rows], cluster[rows]))]
+    ordered = cluster[order]
+    turn = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    kept = np.zeros(len(cluster), bool)
+    kept[order[np.lexsort((ordered, turn))[:keep]]] = True
+    return kept
+
+
+def _read_embeddings(file: str) -> np.ndarray:
+    try:
+        embeddings = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StageError(f'reference {file} cannot be read as embeddings: {error}') from None
+    if (
+        not isinstance(embeddings, np.ndarray)
+        or embeddings.ndim != 2
+        or not embeddings.size
+        or embeddings.dtype.kind != 'f'
+        or not np.isfinite(embeddings).all()
+    ):
+        raise StageError(
+            f'reference {file} holds no embeddings: an array of finite floating-point numbers of '
+            'shape (N, D) is wanted'
+        )
+    return embeddings.astype(np.float32)
+
+
+def _content_of(reference: str) -> str:
+    if reference.lower().endswith('.npy'):
+        return sha256_of(reference)
+    import hashlib
+
+    files = find_images(reference)
+    names = (f'{os.path.relpath(file, reference)} {file.stat().st_size}\n' for file in files)
+    return hashlib.sha256(''.join(names).encode(errors='surrogateescape')).hexdigest()
+
+
+def _import_kmeans() -> tuple:
+    try:
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'selection by embedding needs scikit-learn, which is not installed: pip install '
+            '"vito_mm[curation]"'
+        ) from error
+    return KMeans, threadpool_limits
