@@ -208,7 +208,7 @@ def test_embeddings_of_another_length_are_told(tmp_path, world):
         (dict(keep=None), ValueError, 'either'),
         (dict(fraction=0.5), ValueError, 'either'),
         (dict(keep=0), ValueError, '--keep 0'),
-        (dict(keep=None, fraction=1.5), ValueError, 'share of 1.5'),
+        (dict(keep=None, fraction=1.5), ValueError, '--fraction 1.5'),
         (dict(clusters=0), ValueError, '--clusters 0'),
         (dict(reference='gone.npy'), StageError, r'gone\.npy cannot be read'),
         (dict(reference='odd.npy'), StageError, r'odd\.npy holds no embeddings'),

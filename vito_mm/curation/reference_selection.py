@@ -107,11 +107,13 @@ class SelectByEmbedding(Stage):
         """
         _import_kmeans()
         if (self.keep is None) == (self.fraction is None):
-            raise ValueError('give either the number of videos to keep (--keep) or their share')
+            raise ValueError(
+                'give either the number of videos to keep (--keep) or their share (--fraction)'
+            )
         if self.keep is not None and self.keep < 1:
             raise ValueError(f'--keep {self.keep}: give 1 or more')
         if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise ValueError(f'a share of {self.fraction} to keep: give one within (0, 1]')
+            raise ValueError(f'--fraction {self.fraction}: give a share within (0, 1]')
         if self.clusters < 1:
             raise ValueError(f'--clusters {self.clusters}: give 1 or more')
         if not self._has_images:
