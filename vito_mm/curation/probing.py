@@ -1,0 +1,94 @@
+"""What each video holds, whether it can be read and is long enough, and hashes of some frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos.integrity import BAD, import_av, inspect_video
+
+from .perceptual_hash import perceptual_hash
+from .stage import Shard, Stage
+from .tables import DROPPED, Row
+
+_VERDICT = ('verdict', 'reason', 'expected_sha256')
+"""What an inspection says beside facts; the column ``dropped`` says it here."""
+
+_ROUNDING = 0.002
+"""Seconds that a length may lack: Matroska and FLV round the times of frames to milliseconds."""
+
+_SHORT_SIDE = 256
+"""Of frames that are hashed, in pixels, so that large ones take little memory."""
+
+
+@dataclass
+class Probe(Stage):
+    """Drops videos that cannot be read or are too short; writes down what the others hold.
+
+    Columns are those of :func:`vito_mm.videos.integrity.inspect_video`, less its path and verdict,
+    and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty where a
+    frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
+    ``sha256`` the table has already is dropped if its bytes are others. Archives of frames are no
+    video files, and are dropped.
+
+    Attributes:
+        min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
+            https://arxiv.org/abs/2210.06433.
+        check (bool): Whether to decode every frame to find damage. Defaults to False.
+        hashes (int): Number of frames that are hashed. Defaults to 3.
+
+    Raises:
+        ValueError: If a number is negative.
+    """
+
+    min_seconds: float = 10.0
+    check: bool = False
+    hashes: int = 3
+    name: ClassVar[str] = 'probe'
+
+    def __post_init__(self) -> None:
+        if not self.min_seconds >= 0:
+            raise ValueError(f'--min-seconds {self.min_seconds}: give 0 or more')
+        if self.hashes < 0:
+            raise ValueError(f'{self.hashes} frames to hash: give 0 or more')
+
+    def check_settings(self) -> None:
+        """See :meth:`.stage.Stage.check_settings`; PyAV is needed."""
+        import_av()
+
+    def survey(self, shards: Sequence[Shard], workers: int) -> None:
+        """See :meth:`.stage.Stage.survey`; nothing is looked at."""
+        self.check_settings()
+
+    def prepare(self, row: Row) -> dict[str, Any]:
+        """See :meth:`.stage.Stage.prepare`."""
+        facts = inspect_video(row['path'], self.check, row.get('sha256'))
+        verdict, reason = facts['verdict'], facts.get('reason')
+        facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
+        if verdict == BAD:
+            return {**facts, DROPPED: reason}
+        if facts['seconds'] < self.min_seconds - _ROUNDING:
+            lacking = f'{round(facts["seconds"], 3):g} s, {self.min_seconds:g} s are wanted'
+            return {**facts, DROPPED: f'too short: {lacking}'}
+        try:
+            return {**facts, 'hashes': self._hashes(row['path'], facts['seconds'])}
+        except VideoReadError as error:
+            # Reasons have numbers, and what comes before the colon is counted.
+            reason = ' '.join(error.reason.split())
+            return {**facts, DROPPED: f'a frame cannot be decoded: {reason}'}
+
+    def finish(self, row: Row, prepared: dict[str, Any]) -> Row:
+        """See :meth:`.stage.Stage.finish`."""
+        # An earlier inspection, of prepare_videos, is no longer what holds.
+        old = ('notes', *_VERDICT)
+        return {name: row[name] for name in row if name not in old} | prepared
+
+    def _hashes(self, path: str, seconds: float) -> list[str]:
+        if not self.hashes:
+            return []
+        # Not of the length that the header tells, by which decoders go in large Matroska files.
+        middles = (np.arange(self.hashes) + 0.5) / self.hashes * seconds
+        frames, _ = decode_frames(path, lambda _: middles, short_side=_SHORT_SIDE)
+        return [perceptual_hash(frame) for frame in frames]
