@@ -1,0 +1,491 @@
+"""Selecting: filters, duplicates that all are found, and limits of classes."""
+
+import hashlib
+import json
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import write_video
+from tests.curation.scenes import as_json, copy_video, run_on, write_frames, write_scene
+from vito_mm.curation.duplicates import find_originals, first_equal, near_pairs
+from vito_mm.curation.probing import Probe
+from vito_mm.curation.running import Running, run_stage
+from vito_mm.curation.selection import Select, label_of
+from vito_mm.curation.stage import Shard, read_record, write_record
+from vito_mm.curation.tables import TableError, read_table
+
+
+def random_hashes(count: int, seed: int, planted: int = 0, flips: int = 20):
+    """Hashes of three frames, some rows copies of others with some bits changed, some unknown."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**64, (count, 3), dtype=np.uint64)
+    for _ in range(planted):
+        source, target = rng.integers(0, count, 2)
+        hashes[target] = hashes[source]
+        for _ in range(rng.integers(0, flips + 1)):
+            hashes[target, rng.integers(0, 3)] ^= np.uint64(1 << int(rng.integers(0, 64)))
+    return hashes, rng.random((count, 3)) < 0.9
+
+
+def are_near(hashes, known, one: int, other: int, max_distance: float) -> bool:
+    distances = [
+        (int(a) ^ int(b)).bit_count()
+        for a, b, both in zip(hashes[one], hashes[other], known[one] & known[other], strict=True)
+        if both
+    ]
+    return bool(distances) and sum(distances) <= max_distance * len(distances)
+
+
+def all_near_pairs(hashes, known, max_distance: float) -> set[tuple[int, int]]:
+    """By comparing all with all."""
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None]).astype(int)
+    both = known[:, None] & known[None]
+    near = (bits * both).sum(2) <= max_distance * both.sum(2)
+    first, second = np.nonzero(near & both.any(2))
+    return {(i, j) for i, j in zip(first.tolist(), second.tolist(), strict=True) if i < j}
+
+
+def found_pairs(hashes, known, max_distance: float) -> set[tuple[int, int]]:
+    pairs = set()
+    for first, second in near_pairs(hashes, known, max_distance):
+        pairs |= {(min(p), max(p)) for p in zip(first.tolist(), second.tolist(), strict=True)}
+    return pairs
+
+
+@pytest.mark.parametrize('max_distance', [0, 1, 3, 4, 4.4, 8, 12])
+@pytest.mark.parametrize('count', [2, 60, 2000])
+def test_the_pairs_are_those_of_comparing_all_with_all(max_distance, count):
+    planted = dict(planted=count // 2, flips=int(6 * max_distance) + 3)
+    hashes, known = random_hashes(count, seed=count, **planted)
+    expected = all_near_pairs(hashes, known, max_distance)
+    assert found_pairs(hashes, known, max_distance) == expected
+    assert len(expected) > count // 20 - 1
+
+
+def test_no_pair_is_missed_among_hashes_that_are_all_alike():
+    # Few values in each frame, and values that are near each other: large buckets everywhere.
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**64, 4, dtype=np.uint64)
+    flips = np.uint64(1) << rng.integers(0, 64, (1500, 3), dtype=np.uint64)
+    hashes = values[rng.integers(0, 4, (1500, 3))] ^ flips
+    known = rng.random((1500, 3)) < 0.7
+    for max_distance in (1, 2, 6):
+        expected = all_near_pairs(hashes, known, max_distance)
+        assert found_pairs(hashes, known, max_distance) == expected
+        assert len(expected) > 1000
+
+
+def test_a_hash_that_many_videos_share_in_one_frame_makes_them_no_duplicates():
+    hashes, known = random_hashes(3000, seed=1, planted=40, flips=4)
+    hashes[:2500, 1] = hashes[0, 1]
+    expected = all_near_pairs(hashes, known, 4)
+    assert found_pairs(hashes, known, 4) == expected
+    # Those with no other frame known of both are.
+    assert 0 < len(expected) < 100_000
+
+
+@pytest.mark.parametrize('max_distance', [0, 2, 4, 7.5])
+def test_duplicates_are_those_near_the_first_that_is_kept(max_distance):
+    hashes, known = random_hashes(400, seed=2, planted=500, flips=12)
+    known[::40] = False
+    expected = []
+    for row in range(len(hashes)):
+        kept = [k for k in range(row) if expected[k] == k]
+        near = [k for k in kept if are_near(hashes, known, k, row, max_distance)]
+        expected.append(near[0] if near else row)
+    assert find_originals(hashes, known, max_distance).tolist() == expected
+    assert len(set(expected)) < 390
+
+
+def test_a_hundred_thousand_videos_and_only_planted_duplicates():
+    rng = np.random.default_rng(3)
+    hashes = rng.integers(0, 2**64, (100_000, 3), dtype=np.uint64)
+    sources = rng.permutation(50_000)[:2000]
+    targets = 50_000 + rng.permutation(50_000)[:2000]
+    flips = np.uint64(1) << rng.integers(0, 64, (12, 2000), dtype=np.uint64)
+    hashes[targets] = hashes[sources]
+    for number, flip in enumerate(flips):
+        hashes[targets, number % 3] ^= flip
+    expected = np.arange(len(hashes))
+    expected[targets] = sources
+    known = np.ones(hashes.shape, bool)
+    np.testing.assert_array_equal(find_originals(hashes, known, 4), expected)
+
+
+def test_many_near_duplicates_of_one_take_no_memory_for_their_pairs():
+    # Rows that all are near each other: 12 million pairs, found three times.
+    rng = np.random.default_rng(4)
+    flips = np.uint64(1) << rng.integers(0, 64, (5000, 3), dtype=np.uint64)
+    hashes = rng.integers(0, 2**64, 3, dtype=np.uint64) ^ flips
+    tracemalloc.start()
+    try:
+        assert not find_originals(hashes, np.ones(hashes.shape, bool), 2).any()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150e6
+
+
+def test_nothing_to_compare_is_no_error():
+    for rows, frames in ((0, 0), (0, 3), (5, 0)):
+        empty = np.zeros((rows, frames), np.uint64)
+        assert find_originals(empty, empty.astype(bool), 4).tolist() == list(range(rows))
+    assert list(near_pairs(empty, empty.astype(bool), 4)) == []
+
+
+def test_first_equal_rows():
+    columns = [np.array([3, 1, 3, 3, 1]), np.array([0, 0, 0, 1, 0])]
+    assert first_equal(columns).tolist() == [0, 1, 0, 3, 1]
+
+
+def table_row(name: str, hashes=('00ff00ff00ff00ff',) * 3, **columns) -> dict:
+    """Row of a probed video; no two have the same bytes."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    facts = dict(seconds=12.0, width=320, height=240, sha256=digest, hashes=list(hashes))
+    return dict(path=f'/videos/{name}.mp4') | facts | columns
+
+
+def reasons(rows) -> dict[str, str | None]:
+    return {Path(row['path']).stem: row.get('dropped') for row in rows}
+
+
+def test_copies_are_dropped_and_other_videos_are_not(tmp_path):
+    paths = []
+    for seed in range(3):
+        source = write_scene(tmp_path / f'b{seed}.mp4', seed)
+        paths += [
+            source,
+            copy_video(source, tmp_path / f'a{seed}.mp4', (64, 48)),  # smaller
+            copy_video(source, tmp_path / f'c{seed}.mp4', (128, 96), crf=35),  # of equal size
+            copy_video(source, tmp_path / f'd{seed}.webm', (96, 96), 'libvpx-vp9', 40),
+            write_scene(tmp_path / f'mirrored{seed}.mp4', seed, mirrored=True),
+            write_scene(tmp_path / f'other{seed}.mp4', seed + 10),
+        ]
+    # Dark videos, each different, and two of the same bytes. Halves of one colour each, too.
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 3, (20, 48, 64, 3), dtype=np.uint8)
+        paths.append(write_frames(tmp_path / f'dark{index}.mp4', list(noise), 10))
+        paths.append(write_video(tmp_path / f'halves{index}.mp4', num_frames=50 + index))
+    (tmp_path / 'dark3.mp4').write_bytes((tmp_path / 'dark2.mp4').read_bytes())
+    paths.append(tmp_path / 'dark3.mp4')
+    rows = [dict(path=str(path)) for path in paths]
+    probed = run_on(Probe(min_seconds=1), rows, tmp_path / 'probed')
+    found = reasons(run_on(Select(), probed, tmp_path / 'selected'))
+    dropped = {name: reason for name, reason in found.items() if reason is not None}
+    expected = {f'{x}{s}': f'duplicate: of {tmp_path}/b{s}.mp4' for s in range(3) for x in 'acd'}
+    assert dropped == expected | dict(dark3=f'duplicate: of {tmp_path}/dark2.mp4')
+    kept = run_on(Select(max_distance=None), probed, tmp_path / 'all')
+    assert not any(reasons(kept).values())
+
+
+def test_of_duplicates_the_longest_then_the_largest_then_the_first_is_kept(tmp_path):
+    rows = [
+        table_row('a'),
+        table_row('b', seconds=12.04),  # as long, but for rounding
+        table_row('c', seconds=13.0, width=160),
+    ]
+    dropped = 'duplicate: of /videos/{}.mp4'
+    found = reasons(run_on(Select(), rows, tmp_path / '1'))
+    assert found == dict(a=dropped.format('c'), b=dropped.format('c'), c=None)
+    found = reasons(run_on(Select(), rows[:2], tmp_path / '2'))
+    assert found == dict(a=None, b=dropped.format('a'))
+    rows.append(table_row('d', width=200, height=390))  # 78,000 pixels, and 76,800
+    found = reasons(run_on(Select(), [rows[0], rows[3], rows[1]], tmp_path / '3'))
+    assert found == dict(a=dropped.format('d'), b=dropped.format('d'), d=None)
+
+
+def test_in_a_chain_only_what_is_near_the_kept_one_is_dropped(tmp_path):
+    chain = ['0' * 16, f'{0xF:016x}', f'{0xFF:016x}', f'{0xFFF:016x}']
+    rows = [table_row(name, [text]) for name, text in zip('abcd', chain, strict=True)]
+    found = reasons(run_on(Select(), rows, tmp_path / '1'))
+    dropped = 'duplicate: of /videos/{}.mp4'
+    assert found == dict(a=None, b=dropped.format('a'), c=None, d=dropped.format('c'))
+    rows[1]['seconds'] = 20.0
+    found = reasons(run_on(Select(), rows, tmp_path / '2'))
+    assert found == dict(a=dropped.format('b'), b=None, c=dropped.format('b'), d=None)
+
+
+def test_only_frames_with_a_hash_in_both_are_compared(tmp_path):
+    one, near, far = '0' * 16, f'{0xF:016x}', 'f' * 16
+    rows = [
+        table_row('a', [one, one, '']),
+        table_row('b', ['', near, far]),
+        table_row('c', ['', '', one]),
+        table_row('d', ['', '', '']),
+        table_row('e', ['', '', '']),
+    ]
+    found = reasons(run_on(Select(), rows, tmp_path / '1'))
+    assert found == dict(a=None, b='duplicate: of /videos/a.mp4', c=None, d=None, e=None)
+    # Without a hash equal bytes are what remains; tables may have only these.
+    rows[4]['sha256'] = rows[3]['sha256']
+    found = reasons(run_on(Select(), rows, tmp_path / '2'))
+    assert found['e'] == 'duplicate: of /videos/d.mp4'
+    for row in rows:
+        del row['hashes']
+    found = reasons(run_on(Select(), rows, tmp_path / '3'))
+    assert [name for name in found if found[name]] == ['e']
+
+
+def test_a_file_of_equal_bytes_is_named_after_what_is_kept_in_the_end(tmp_path):
+    rows = [table_row('a'), table_row('b'), table_row('c', seconds=20.0)]
+    rows[1]['sha256'] = rows[0]['sha256']
+    found = reasons(run_on(Select(), rows, tmp_path))
+    assert found == dict(a='duplicate: of /videos/c.mp4', b='duplicate: of /videos/c.mp4', c=None)
+
+
+def test_a_path_that_is_listed_again_is_a_duplicate_of_itself(tmp_path):
+    rows = [
+        table_row('b'),
+        table_row('a', ['']),
+        table_row('b'),
+        table_row('a', ['']),
+        dict(title='x'),
+    ]
+    found = run_on(Select(), rows, tmp_path, rows_per_shard=2)
+    again = 'duplicate: of itself, listed twice'
+    assert [row.get('dropped') for row in found] == [None, None, again, again, 'has no path']
+
+
+def test_a_duplicate_of_another_class_leaves_its_labels_behind(tmp_path):
+    rows = [
+        table_row('a', labels=[3], label_frames=[9], label_scores=[0.9]),
+        table_row('b', labels=[5], label_frames=[90], label_scores=[0.9]),
+    ]
+    kept, dropped = run_on(Select(), rows, tmp_path)
+    assert (kept['label'], kept['labels']) == (3, [3])
+    assert dropped['dropped'] == 'duplicate: of /videos/a.mp4'
+
+
+def test_what_a_filter_drops_hides_no_duplicate(tmp_path):
+    rows = [table_row('a', seconds=900.0), table_row('b'), table_row('c')]
+    found = reasons(run_on(Select(('seconds<=600',)), rows, tmp_path))
+    assert found == dict(a='filter seconds: 900', b=None, c='duplicate: of /videos/b.mp4')
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('seconds<=12', None),
+        ('seconds<12', 'filter seconds: 12'),
+        (' seconds == 12.0 ', None),
+        ('seconds!=12', 'filter seconds: 12'),
+        ('width>=1e2', None),
+        ('width>320', 'filter width: 320'),
+        ('aspect<=1.34', None),
+        ('aspect<=1.3', 'filter aspect: 1.333333333'),
+        ('numbers>=3', None),
+        ('numbers<3', 'filter numbers: 3'),  # the largest counts
+        ('likes>=100', None),  # text, as in CSV
+        ('view count>0', None),
+        ('some>0', 'filter some: none'),
+    ],
+)
+def test_filters_compare_columns_with_numbers(tmp_path, text, reason):
+    row = table_row('a', numbers=[1, 3, 2], likes='120', **{'view count': 7})
+    upright = dict(row, path='/videos/b.mp4', width=240, height=320)  # no matter for the aspect
+    rows = [row, table_row('c', some=1, **{'view count': 1}), upright]
+    # The last row passes all filters, since a stage that keeps nothing is an error.
+    rows[1] |= dict(
+        seconds=11 if '<12' in text or '!=' in text else 12,
+        width=321,
+        numbers=[2 if '<3' in text else 3],
+    )
+    rows[1] |= dict(height=321 if 'aspect' in text else 240, likes='100')
+    found = reasons(run_on(Select((text,), max_distance=None), rows, tmp_path))
+    assert found['a'] == reason
+    if not text.startswith('width'):
+        assert found['b'] == reason
+
+
+def test_filters_of_labels_take_labels_away(tmp_path):
+    labels = dict(labels=[2, 5, 7], label_frames=[1, 30, 8], label_scores=[0.9, 0.4, 0.05])
+    other = dict(classes=[2, 5, 7, 9], top1=5)
+    rows = [
+        table_row('a', ['1' * 16], **labels, **other),
+        table_row('b', ['2' * 16], labels=[2], label_frames=[1], label_scores=[0.9]),
+        table_row('c', ['4' * 16], labels=[2], label_frames=[5], label_scores=[0.01]),
+    ]
+    stage = Select(('label_frames>=2', 'label_scores>=0.1'))
+    found = run_on(stage, rows, tmp_path)
+    assert found[0]['labels'] == [5]
+    assert found[0]['label_frames'] == [30]
+    assert found[0]['label_scores'] == [0.4]
+    assert {name: found[0][name] for name in other} == other
+    assert found[0]['label'] == 5
+    assert found[1]['dropped'] == 'filter label_frames: 1'
+    assert found[2]['dropped'] == 'filter label_scores: 0.01'
+
+
+@pytest.mark.parametrize('text', ['seconds', 'seconds=5', '<=5', 'seconds<=ten', 'a<b<5', 'a<nan'])
+def test_filters_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=r'give a column, one of .* and a number') as error:
+        Select((text,))
+    assert repr(text) in str(error.value)
+
+
+def test_columns_that_the_table_lacks_are_named_with_those_that_it_has(tmp_path):
+    with pytest.raises(TableError, match=r"no column 'hight', but 'path', .*Is it 'height'?"):
+        run_on(Select(('hight>=240',)), [table_row('a')], tmp_path / '1')
+    with pytest.raises(TableError, match=r"'title<=3'.* has 'Tea for two', which is no number"):
+        run_on(Select(('title<=3',)), [table_row('a', title='Tea for two')], tmp_path / '2')
+
+
+@pytest.mark.parametrize(
+    ('frames', 'scores', 'label'),
+    [
+        ([1, 5, 3], [0.9, 0.1, 0.5], 4),
+        ([5, 5, 3], [0.2, 0.3, 0.9], 4),
+        ([5, 5, 5], [0.3, 0.3, 0.3], 2),
+    ],
+)
+def test_the_label_is_the_one_on_most_frames(frames, scores, label):
+    row = dict(labels=[2, 4, 8], label_frames=frames, label_scores=scores)
+    assert label_of(row) == label
+    mirrored = {name: values[::-1] for name, values in row.items()}
+    assert label_of(mirrored) == label
+
+
+def test_labels_get_the_name_of_their_class(tmp_path):
+    (tmp_path / 'two.txt').write_text('tea, chai\ncoffee\n')
+    rows = [table_row('a', labels=[1], label_frames=[3], label_scores=[0.5])]
+    [row] = run_on(Select(taxonomy=str(tmp_path / 'two.txt')), rows, tmp_path / '1')
+    assert (row['label'], row['class_name']) == (1, 'coffee')
+    rows[0]['labels'] = [2]
+    with pytest.raises(TableError, match=r'has the label 2, but the taxonomy .* only 2 classes'):
+        run_on(Select(taxonomy=str(tmp_path / 'two.txt')), rows, tmp_path / '2')
+    [row] = run_on(Select(), [table_row('a')], tmp_path / '3')
+    assert 'label' not in row
+    assert 'class_name' not in row
+
+
+def labelled(count: int) -> list[dict]:
+    rng = np.random.default_rng(0)
+    return [
+        dict(
+            path=f'/videos/{number:04d}.mp4',
+            sha256=hashlib.sha256(bytes([number])).hexdigest(),
+            hashes=[f'{int(h):016x}' for h in rng.integers(0, 2**63, 3)],
+            labels=[int(rng.integers(0, 5))],
+            label_frames=[7],
+            label_scores=[0.5],
+        )
+        for number in range(count)
+    ]
+
+
+def kept_names(rows) -> set[str]:
+    return {Path(row['path']).stem for row in rows if 'dropped' not in row}
+
+
+def test_a_class_keeps_exactly_as_many_as_it_may_chosen_by_seed_and_file_name(tmp_path):
+    rows = labelled(200)
+    found = run_on(Select(per_class=12, seed=3), rows, tmp_path / '1', rows_per_shard=30)
+    expected = set()
+    for label in range(5):
+        names = [Path(row['path']).name for row in rows if row['labels'] == [label]]
+        assert len(names) > 12
+        digest = {n: hashlib.blake2b(f'3 {n}'.encode(), digest_size=8).digest() for n in names}
+        expected |= {name[:4] for name in sorted(names, key=digest.get)[:12]}
+    assert kept_names(found) == expected
+    assert {row.get('dropped') for row in found} == {None, 'its class is full'}
+    # Neither the order nor the place of the files has a say, and a larger pile changes little.
+    moved = [dict(row, path=row['path'].replace('videos', 'disk')) for row in rows[::-1]]
+    assert kept_names(run_on(Select(per_class=12, seed=3), moved, tmp_path / '2')) == expected
+    fewer = kept_names(run_on(Select(per_class=12, seed=3), rows[:150], tmp_path / '3'))
+    assert {name for name in expected if int(name) < 150} <= fewer
+    assert kept_names(run_on(Select(per_class=12, seed=4), rows, tmp_path / '4')) != expected
+    plenty = run_on(Select(per_class=200), rows, tmp_path / '5')
+    assert len(kept_names(plenty)) == 200
+
+
+def test_duplicates_and_filtered_videos_take_no_place_of_a_class(tmp_path):
+    rows = labelled(10)
+    for number, row in enumerate(rows):
+        row['labels'] = [1]
+        row['likes'] = number
+    rows[9]['sha256'] = rows[8]['sha256']
+    found = run_on(Select(('likes>=4',), per_class=5), rows, tmp_path)
+    assert kept_names(found) == {'0004', '0005', '0006', '0007', '0008'}
+
+
+def test_a_limit_of_classes_needs_labels(tmp_path):
+    with pytest.raises(TableError, match=r'--per-class needs labels, which /videos/a.mp4 does not'):
+        run_on(Select(per_class=5), [table_row('a')], tmp_path)
+
+
+def test_duplicates_need_hashes(tmp_path):
+    with pytest.raises(
+        TableError, match=r'"sha256" and "hashes".*stage "probe".*--max-distance -1'
+    ):
+        run_on(Select(), [dict(path='/a.mp4')], tmp_path / '1')
+    assert len(run_on(Select(max_distance=-1), [dict(path='/a.mp4')], tmp_path / '2')) == 1
+    for column, value in (('hashes', ['xyz']), ('sha256', 'no'), ('seconds', 'long')):
+        row = table_row('a') | {column: value}
+        with pytest.raises(TableError, match=f'/videos/a.mp4: the column .{column}. has'):
+            run_on(Select(), [row], tmp_path / column)
+
+
+@pytest.mark.parametrize('settings', [dict(max_distance=13), dict(per_class=0)])
+def test_settings_out_of_range_are_refused(settings):
+    [name] = settings
+    with pytest.raises(ValueError, match=f'--{name.replace("_", "-")} {settings[name]}: give'):
+        Select(**settings)
+
+
+def busy_table(count: int = 120) -> list[dict]:
+    """Rows of everything: duplicates of duplicates, repeated paths, filtered ones, full classes."""
+    rng = np.random.default_rng(5)
+    rows = labelled(count)
+    for row in rows:
+        row.update(seconds=float(rng.integers(10, 14)), width=320, height=240)
+        row['title'] = f'title {row["path"]}'
+    for _ in range(60):
+        source, target = rng.integers(0, count, 2)
+        bits = int(rows[source]['hashes'][0], 16) ^ (1 << int(rng.integers(0, 64)))
+        rows[target]['hashes'] = [f'{bits:016x}', *rows[source]['hashes'][1:]]
+    for target in rng.integers(0, count, 10):
+        rows[target]['path'] = rows[0]['path']
+    return rows
+
+
+def test_the_result_depends_neither_on_shards_nor_processes_nor_on_the_format(tmp_path):
+    stage = Select(('seconds<13',), per_class=9)
+    rows = busy_table()
+    expected = run_on(stage, rows, tmp_path / '1', rows_per_shard=200, workers=1)
+    kinds = {(row.get('dropped') or 'kept').split('/')[0].split(':')[0] for row in expected}
+    assert kinds == {'kept', 'filter seconds', 'duplicate', 'its class is full'}
+    for number, (rows_per_shard, form) in enumerate([(7, 'jsonl'), (1, 'parquet'), (50, 'jsonl')]):
+        again = pickle.loads(pickle.dumps(Select(('seconds<13',), per_class=9)))
+        settings = dict(workers=2, form=form)
+        found = run_on(again, rows, tmp_path / f'more{number}', rows_per_shard, **settings)
+        assert as_json(found) == as_json(expected)
+
+
+def test_a_resumed_selection_ends_the_same(tmp_path):
+    rows = busy_table()
+    expected = run_on(Select(per_class=9), rows, tmp_path, rows_per_shard=10)
+    folder = tmp_path / 'select'
+    for number in (2, 7, 11):
+        (folder / f'part-{number:06d}.parquet').unlink()
+    write_record(folder, read_record(folder) | dict(finished=False))
+    run_stage(Select(per_class=9), tmp_path / 'table', folder, Running(workers=1))
+    assert as_json(list(read_table(folder))) == as_json(expected)
+
+
+def test_decisions_travel_with_the_stage(tmp_path):
+    rows = busy_table()
+    expected = run_on(Select(per_class=9), rows, tmp_path, rows_per_shard=10)
+    stage = Select(per_class=9)
+    shards = list(enumerate(sorted((tmp_path / 'table').glob('part-*'))))
+    stage.survey([Shard(number, file, file) for number, file in shards], workers=1)
+    assert json.dumps(stage.identity()) == json.dumps(Select(per_class=9).identity())
+    there = pickle.loads(pickle.dumps(stage))
+    found = []
+    for number, file in shards:
+        for index, row in enumerate(read_table(file)):
+            found.append(there.finish(row, there.prepare_at(row, number, index)))
+    assert as_json(found) == as_json(expected)

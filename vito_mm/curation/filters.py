@@ -1,0 +1,156 @@
+"""Conditions on columns of a table, as the command line gives them."""
+
+import operator
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from .tables import DROPPED, Row, TableError
+
+_OPERATORS = {
+    '<=': operator.le,
+    '>=': operator.ge,
+    '==': operator.eq,
+    '!=': operator.ne,
+    '<': operator.lt,
+    '>': operator.gt,
+}
+_SYNTAX = re.compile(r'\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*([-+.\d][-+.\deE]*)\s*')
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A condition such as ``seconds<=600``.
+
+    Attributes:
+        text (str): As it was given.
+        name (str): Column, or ``aspect``: the longer side of the picture by the shorter.
+        operator (str): One of ``<= >= == != < >``.
+        limit (float): What the column is compared with.
+    """
+
+    text: str
+    name: str
+    operator: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> 'Filter':
+        """Read a condition.
+
+        Args:
+            text (str): Column, operator and number.
+
+        Returns:
+            Filter: The condition.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        if match := _SYNTAX.fullmatch(text):
+            name, sign, limit = match.groups()
+            with suppress(ValueError):
+                return cls(text, name, sign, float(limit))
+        raise ValueError(
+            f'filter {text!r}: give a column, one of {" ".join(_OPERATORS)} and a number, such as '
+            "'seconds<=600'"
+        )
+
+    def apply(self, row: Row) -> Row:
+        """Drop a row that does not pass.
+
+        Of a list the largest value counts. Columns whose names begin with ``label_`` have a value
+        for each of the row's ``labels``: labels that do not pass are taken away with their values,
+        and the row is dropped if none is left. A row without a value does not pass.
+
+        Args:
+            row (dict): A row.
+
+        Returns:
+            dict: The row, maybe with fewer labels or dropped.
+
+        Raises:
+            TableError: If its value is no number.
+        """
+        values = self.values_of(row)
+        passed = [_OPERATORS[self.operator](value, self.limit) for value in values]
+        if _is_of_labels(self.name, row) and any(passed):
+            return _with_labels(row, passed)
+        largest = max(range(len(values)), key=values.__getitem__, default=None)
+        if largest is None or not passed[largest]:
+            said = 'none' if largest is None else f'{values[largest]:.10g}'
+            return {**row, DROPPED: f'filter {self.name}: {said}'}
+        return row
+
+    def values_of(self, row: Row) -> list[float]:
+        """The values that a row has for the condition.
+
+        Args:
+            row (dict): A row.
+
+        Returns:
+            list[float]: One, more in a list, none where there is none.
+
+        Raises:
+            TableError: If one is no number.
+        """
+        value = row.get(self.name)
+        if value is None and self.name == 'aspect' and row.get('width') and row.get('height'):
+            sides = row['width'], row['height']
+            value = max(sides) / min(sides)
+        if value is None:
+            return []
+        try:
+            return [float(v) for v in value] if isinstance(value, list) else [float(value)]
+        except (TypeError, ValueError):
+            raise TableError(
+                f'filter {self.text!r}: the column {self.name!r} has {_short(value)}, which is no '
+                f'number, in the row of {row.get("path")}'
+            ) from None
+
+    def unknown_in(self, names: Iterable[str]) -> TableError:
+        """The error that a table does not have the column.
+
+        Args:
+            names (Iterable[str]): Columns that it has.
+
+        Returns:
+            TableError: It names them.
+        """
+        names = list(names)
+        alike = get_close_matches(self.name, [*names, 'aspect'], n=1)
+        hint = f' Is it {alike[0]!r}?' if alike else ''
+        return TableError(
+            f'filter {self.text!r}: the table has no column {self.name!r}, but '
+            f'{", ".join(map(repr, names))}.{hint}'
+        )
+
+
+def _is_of_labels(name: str, row: Row) -> bool:
+    return (
+        name.startswith('label_')
+        and isinstance(row.get('labels'), list)
+        and isinstance(row.get(name), list)
+    )
+
+
+def _with_labels(row: Row, kept: list[bool]) -> Row:
+    """A row with some of its labels."""
+    changed = {}
+    for name in row:
+        if name == 'labels' or _is_of_labels(name, row):
+            if len(row[name]) != len(kept):
+                raise TableError(
+                    f'{row.get("path")}: {len(kept)} values of labels, but {len(row[name])} in the '
+                    f'column {name!r}'
+                )
+            changed[name] = [v for v, keep in zip(row[name], kept, strict=True) if keep]
+    return row | changed
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f'{text[:37]}...'
