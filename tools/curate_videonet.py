@@ -1,0 +1,151 @@
+#!/usr/bin/env python
+"""From a pile of titled videos to a manifest for pre-training, as the paper made VideoNet.
+
+tools/curate_videonet.py videos.jsonl work_dirs/videonet --classifier torchvision:resnet50 \\
+    --checkpoint resnet50.pth
+
+The stages retrieve, probe, classify, select and manifest each leave a table in the work dir. Given
+again, the same command goes on where it was stopped. Nothing is downloaded.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from vito_mm.curation.pipeline import (
+    BY_EMBEDDING,
+    BY_TITLE,
+    STAGES,
+    Curation,
+    make_stages,
+    run,
+)
+from vito_mm.curation.running import ENGINES, FORMATS, Running
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('table', type=Path, help='table with path and title (.parquet, .jsonl, .csv), or a folder')
+    add('work_dir', type=Path, help='folder for the tables of the stages and the report')
+    add(
+        '--stages',
+        nargs='+',
+        choices=[*STAGES, 'manifest', 'report'],
+        metavar='STAGE',
+        help=f'stages to run, default: {" ".join(BY_TITLE)}, or with --by-embedding '
+        f'{" ".join(BY_EMBEDDING)}. A stage reads the table of the one before it in WORK_DIR, the '
+        'first one TABLE',
+    )
+    add('--manifest', type=Path, help='file for pre-training, default: WORK_DIR/manifest.jsonl')
+    add('--path-column', default='path', help='column of the table, default: %(default)s')
+    add('--title-column', default='title', help='column of the table, default: %(default)s')
+    add('--seed', type=int, default=0, help='of all choices, default: %(default)s')
+
+    group = parser.add_argument_group('by title and classifier')
+    add = group.add_argument
+    add(
+        '--taxonomy',
+        default='imagenet',
+        help='classes and their names: imagenet, or a file, default: %(default)s',
+    )
+    add('--classes', nargs='+', default=[], help='classes to look for, default: all')
+    add('--limit', type=int, default=5000, help='videos retrieved for a class, default: 5000')
+    add(
+        '--classifier',
+        help='torchvision:NAME, timm:NAME or an mmpretrain config',
+    )
+    add('--checkpoint', help='weights of --classifier or --backbone')
+    add('--frames', type=int, default=100, help='frames classified, from the first, default: 100')
+    add('--min-frames', type=int, default=1, help='on which the class must be top-1, default: 1')
+
+    group = parser.add_argument_group('by embedding, without labels')
+    add = group.add_argument
+    add('--by-embedding', metavar='REFERENCE', help='folder of reference images')
+    add('--backbone', help='a VITO checkpoint, torchvision:NAME, timm:NAME or an mmpretrain config')
+    add('--which', choices=['online', 'target'], default='online', help='network of a checkpoint')
+    add('--keep', type=int, help='number of videos to keep')
+    add('--fraction', type=float, help='share of the videos to keep, in the place of --keep')
+    add('--clusters', type=int, default=100, help='of the reference, default: %(default)s')
+
+    group = parser.add_argument_group('what else is dropped')
+    add = group.add_argument
+    add('--min-seconds', type=float, default=10.0, help='shortest video, default: 10')
+    add('--check', action='store_true', help='decode every frame to find damage')
+    add('--filters', nargs='+', default=[], help="such as 'height>=240' 'label_frames>=3'")
+    add(
+        '--max-distance',
+        type=float,
+        default=4,
+        help='bits of 64 in which duplicates differ, -1 keeps them, default: 4',
+    )
+    add('--per-class', type=int, help='videos of a class to keep at most, default: all')
+
+    group = parser.add_argument_group('how it is run')
+    add = group.add_argument
+    add('--engine', choices=ENGINES, default='local', help='default: %(default)s')
+    add('--workers', type=int, help='processes (default: cores), or those of each Ray actor (1)')
+    add('--ray-address', help='Ray cluster to join')
+    add('--gpus', type=float, default=0, help='GPUs of each Ray actor, default: 0')
+    add('--device', help='of classifier and backbone, default: a GPU if there is one')
+    add('--batch-size', type=int, default=100, help='frames at once on the device, default: 100')
+    add('--format', choices=FORMATS, default='parquet', help='of the tables, default: %(default)s')
+    add('--rows-per-shard', type=int, default=500, help='default: %(default)s')
+    add('--redo', action='store_true', help='make again what was made with other settings')
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Read the command line and curate."""
+    args = parse_args()
+    try:
+        return run(_curation(args), shlex.join(sys.argv), args.stages == ['report'])
+    except (ValueError, ImportError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+def _curation(args: argparse.Namespace) -> Curation:
+    stages = make_stages(
+        args.by_embedding,
+        taxonomy=args.taxonomy,
+        queried=args.classes,
+        limit=args.limit,
+        seed=args.seed,
+        min_seconds=args.min_seconds,
+        check=args.check,
+        classifier=args.classifier,
+        checkpoint=args.checkpoint,
+        frames=args.frames,
+        min_frames=args.min_frames,
+        batch_size=args.batch_size,
+        device=args.device,
+        filters=args.filters,
+        max_distance=None if args.max_distance < 0 else args.max_distance,
+        per_class=args.per_class,
+        backbone=args.backbone,
+        which=args.which,
+        keep=args.keep,
+        fraction=args.fraction,
+        clusters=args.clusters,
+    )
+    columns = dict(path=args.path_column, title=args.title_column)
+    return Curation(
+        args.table,
+        args.work_dir,
+        stages,
+        args.stages or (BY_EMBEDDING if args.by_embedding else BY_TITLE),
+        Running(args.engine, args.workers, args.format, args.redo, args.ray_address, args.gpus),
+        args.manifest or args.work_dir / 'manifest.jsonl',
+        args.rows_per_shard,
+        columns,
+        target=None if args.by_embedding else args.limit,
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The order of the stages, what each reads, and the command line's job as a whole."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vito_mm.atomic import written_aside
+from vito_mm.reporting.wording import count_text
+
+from .classifier import Classify
+from .embedding import Embed
+from .manifest import write_training_manifest
+from .probing import Probe
+from .reference_selection import SelectByEmbedding
+from .report import write_report
+from .running import Running, import_table, run_stage
+from .selection import Select
+from .stage import Stage, StageError, read_record
+from .tables import TableError
+from .taxonomy import load_taxonomy
+from .titles import Retrieve
+
+BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
+"""Stages of the published procedure, in order."""
+
+BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
+"""Stages where videos near reference images are kept, and no label is used."""
+
+STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING]))
+"""All stages."""
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A curation: what is read, where it goes, and the settings of its stages.
+
+    Attributes:
+        table (Path): See :func:`.sources.rows_of`.
+        work_dir (Path): Gets a folder a stage, the manifest and the report.
+        stages (dict[str, Stage]): Stages by name, in the order in which they may run; ``manifest``
+            is not among them.
+        wanted (Sequence[str]): Names of those that are to run, in order, ``manifest`` included.
+        running (Running): How they are run.
+        manifest (Path): File for pre-training.
+        rows_per_shard (int): Rows of a shard.
+        columns (dict[str, str]): Names that the table has for ``path`` and ``title``.
+        target (int, optional): Videos wanted of a class, for the report. Defaults to None.
+    """
+
+    table: Path
+    work_dir: Path
+    stages: dict[str, Stage]
+    wanted: Sequence[str]
+    running: Running
+    manifest: Path
+    rows_per_shard: int = 500
+    columns: dict[str, str] = field(default_factory=dict)
+    target: int | None = None
+
+    def run(self, command: str = '') -> None:
+        """Run the wanted stages, each on the table of the one before, and write the report.
+
+        Args:
+            command (str): What the user typed. Defaults to nothing.
+
+        Raises:
+            ValueError: If a setting is wrong.
+            TableError: If a table cannot be read or lacks a column.
+            StageError: If a stage cannot go on or keeps nothing.
+        """
+        wanted = self._checked()
+        table = self._first_table(wanted[0])
+        try:
+            for name in wanted:
+                if name == 'manifest':
+                    count = write_training_manifest(table, self.manifest)
+                    print(f'manifest: {count_text(count, "video")} in {self.manifest}')
+                    continue
+                folder = self.work_dir / name
+                counts = run_stage(self.stages[name], table, folder, self.running)
+                reasons = ', '.join(f'{n} {text}' for text, n in counts.dropped.most_common(4))
+                share = counts.kept / counts.total
+                print(
+                    f'{name}: {counts.kept} of {count_text(counts.total, "video")} kept '
+                    f'({share:.1%})' + (f'; dropped: {reasons}' if reasons else '')
+                )
+                table = folder
+        except Exception:
+            with suppress(Exception):  # the first error is the one to tell
+                self.report(command)
+            raise
+        print(f'report: {self.report(command)}')
+
+    def _checked(self) -> list[str]:
+        """The wanted stages in order; raises for what is known to fail after hours of work."""
+        for name in self.wanted:
+            if name == 'manifest' or name in self.stages:
+                continue
+            remedy = '--classifier' if name == 'classify' else 'another order: see --by-embedding'
+            raise ValueError(f'stage {name!r} needs {remedy}')
+        order = [*self.stages, 'manifest']
+        wanted = sorted(set(self.wanted), key=order.index)
+        for name in wanted:
+            if name != 'manifest':
+                self.stages[name].check_settings()
+        return wanted
+
+    def report(self, command: str = '') -> Path:
+        """Write the report of what has been done so far.
+
+        Args:
+            command (str): What the user typed, kept with earlier ones. Defaults to nothing.
+
+        Returns:
+            Path: The page.
+
+        Raises:
+            TableError: If no stage has been finished.
+        """
+        done = [
+            name
+            for name in self.stages
+            if (record := read_record(self.work_dir / name)) and record['finished']
+        ]
+        if not done:
+            raise TableError(f'{self.work_dir} has no finished stage to report on')
+        commands = self._remember(command)
+        select = self.stages.get('select')
+        classes = () if 'embed' in self.stages else load_taxonomy(select.taxonomy).names
+        return write_report(self.work_dir, done, classes, self.target, commands)
+
+    def _remember(self, command: str) -> list[str]:
+        file = self.work_dir / 'commands.txt'
+        lines = file.read_text().splitlines() if file.exists() else []
+        if command and command not in lines:
+            lines.append(command)
+            with written_aside(file) as unfinished:
+                unfinished.write_text('\n'.join(lines) + '\n')
+        return lines
+
+    def _first_table(self, first: str) -> Path:
+        """The table of the stage before the first one, or the user's."""
+        order = [*self.stages, 'manifest']
+        for name in reversed(order[: order.index(first)]):
+            if read_record(self.work_dir / name) is not None:
+                return self.work_dir / name
+        if first == 'manifest':
+            raise TableError(f'{self.work_dir} has no stage to make a manifest of')
+        needs = self.stages[first].needs
+        folder = self.work_dir / 'table'
+        import_table(self.table, folder, self.running, self.rows_per_shard, needs, self.columns)
+        return folder
+
+
+def make_stages(
+    by_embedding: str | None,
+    *,
+    taxonomy: str = 'imagenet',
+    queried: Sequence[str] = (),
+    limit: int = 5000,
+    seed: int = 0,
+    min_seconds: float = 10.0,
+    check: bool = False,
+    classifier: str | None = None,
+    checkpoint: str | None = None,
+    frames: int = 100,
+    min_frames: int = 1,
+    batch_size: int = 100,
+    device: str | None = None,
+    filters: Sequence[str] = (),
+    max_distance: float | None = 4,
+    per_class: int | None = None,
+    backbone: str | None = None,
+    which: str = 'online',
+    keep: int | None = None,
+    fraction: float | None = None,
+    clusters: int = 100,
+) -> dict[str, Stage]:
+    """The stages of a curation with their settings.
+
+    Args:
+        by_embedding (str, optional): Folder of reference images or file of their embeddings; None
+            for the published procedure by titles and classifier.
+        taxonomy (str): See :func:`.taxonomy.load_taxonomy`. Defaults to 'imagenet'.
+        queried (Sequence[str]): Classes to look for. Defaults to none, which means all.
+        limit (int): Videos retrieved for a class, at most. Defaults to 5,000.
+        seed (int): Of all choices. Defaults to 0.
+        min_seconds (float): Shortest video. Defaults to 10.
+        check (bool): Whether to decode every frame when probing. Defaults to False.
+        classifier (str, optional): See :class:`.classifier.Classify`.
+        checkpoint (str, optional): Weights of the classifier or of the backbone.
+        frames (int): Frames that are classified, from the first. Defaults to 100.
+        min_frames (int): On how many a class must be top-1. Defaults to 1.
+        batch_size (int): Frames at once on the device. Defaults to 100.
+        device (str, optional): Defaults to None, a GPU if there is one.
+        filters (Sequence[str]): See :class:`.selection.Select`.
+        max_distance (float, optional): Of duplicates, in bits of 64; None keeps them. Defaults to
+            4.
+        per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
+        backbone (str, optional): See :class:`.embedding.Embed`.
+        which (str): Network of a pre-training checkpoint, 'online' or 'target'. Defaults to
+            'online'.
+        keep (int, optional): Videos that are kept by embedding.
+        fraction (float, optional): Their share, in the place of a number.
+        clusters (int): Clusters of the reference that get the same share. Defaults to 100.
+
+    Returns:
+        dict[str, Stage]: By name, in order.
+
+    Raises:
+        ValueError: If a setting that the procedure needs is missing.
+    """
+    select = Select(tuple(filters), max_distance, per_class, seed, taxonomy)
+    probe = Probe(min_seconds, check)
+    if by_embedding is None:
+        classify = [
+            Classify(name, checkpoint, taxonomy, frames, min_frames, batch_size, device)
+            for name in [classifier]
+            if name is not None
+        ]
+        retrieve = Retrieve(taxonomy, tuple(queried) or None, limit, seed)
+        stages: list[Stage] = [retrieve, probe, *classify, select]
+    else:
+        if backbone is None:
+            raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
+        network = dict(which=which, batch_size=batch_size, device=device)
+        embed = Embed(backbone, checkpoint, **network)
+        nearest = SelectByEmbedding(
+            by_embedding, keep, clusters, seed, backbone, checkpoint, fraction=fraction, **network
+        )
+        stages = [probe, embed, select, nearest]
+    return {stage.name: stage for stage in stages}
+
+
+def run(curation: Curation, command: str, report_only: bool = False) -> int:
+    """Do what the command line asks for, and print what is wrong in one line.
+
+    Args:
+        curation (Curation): What to do.
+        command (str): What the user typed.
+        report_only (bool): Whether to write the report again and do nothing else. Defaults to
+            False.
+
+    Returns:
+        int: Status of the command: 0 if it was finished; 1 if a stage had to stop; 2 if a setting
+        or table is wrong; 130 after Ctrl-C or SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
+    try:
+        if report_only:
+            print(f'report: {curation.report()}')
+        else:
+            curation.run(command)
+    except KeyboardInterrupt:
+        print('stopped; what is done is kept. Run the same command again to go on', file=sys.stderr)
+        return 130
+    except (StageError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except (ValueError, ImportError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0

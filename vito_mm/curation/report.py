@@ -1,0 +1,289 @@
+"""What a curation kept and dropped, stage by stage and class by class: a page and two CSV files."""
+
+import csv
+import hashlib
+import heapq
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vito_mm.atomic import written_aside
+from vito_mm.reporting.conditions import conditions
+from vito_mm.reporting.markup import (
+    Block,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+)
+
+from .stage import read_record
+from .tables import DROPPED, Row, read_table
+from .thumbnails import draw_strip
+
+PASS_RATE = 0.24
+"""Share of the retrieved videos that remained in the paper, section 3.3."""
+
+PAPER = 'https://arxiv.org/abs/2210.06433'
+
+_SAMPLES = 8  # of a class, kept and as many dropped
+_SHOWN = 24  # classes with pictures
+_ORDER = ('retrieved', 'passed the classifier', 'in the end')
+
+
+@dataclass
+class _Group:
+    """Videos of a class, or of a cluster."""
+
+    counts: Counter = field(default_factory=Counter)
+    kept: list[tuple[int, str, str]] = field(default_factory=list)
+    dropped: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def sample(self, row: Row, what: str, text: str) -> None:
+        """Remember some videos, chosen by a hash of their path."""
+        digest = hashlib.blake2b(row['path'].encode(errors='replace'), digest_size=8).digest()
+        heap = self.kept if what == 'kept' else self.dropped
+        item = (-int.from_bytes(digest, 'big'), row['path'], text)
+        if len(heap) < _SAMPLES:
+            heapq.heappush(heap, item)
+        else:
+            heapq.heappushpop(heap, item)
+
+
+def write_report(
+    work_dir: Path,
+    stages: Sequence[str],
+    classes: Sequence[str] = (),
+    target: int | None = None,
+    commands: Sequence[str] = (),
+) -> Path:
+    """Write ``report.html``, ``report.csv`` and, where there are classes, ``classes.csv``.
+
+    Tables are read in parts; videos are opened for the pictures of a few classes only, and one that
+    cannot be read is an empty frame.
+
+    Args:
+        work_dir (Path): Folder of the curation.
+        stages (Sequence[str]): Finished stages, in order.
+        classes (Sequence[str]): Names of the classes. Defaults to none.
+        target (int, optional): Videos wanted of a class. Defaults to None.
+        commands (Sequence[str]): What the user typed. Defaults to nothing.
+
+    Returns:
+        Path: The page.
+    """
+    records = {name: read_record(work_dir / name) or {} for name in stages}
+    groups = _groups(work_dir, stages)
+    by_class = 'select_by_embedding' not in records
+    blocks: list[Block] = [Heading('Curation of videos', 1)]
+    blocks += _stages(records)
+    blocks += _reasons(records)
+    if groups:
+        names = classes if by_class else [f'cluster {i}' for i in range(max(groups) + 1)]
+        blocks += _classes(groups, names, target, by_class)
+        blocks += _pictures(groups, names, by_class)
+        _write(work_dir / 'classes.csv', _class_rows(groups, names, target))
+    facts = conditions()
+    versions = ', '.join(f'{name} {value}' for name, value in facts['versions'].items())
+    blocks += [
+        Heading('Conditions'),
+        Listing([f'Machine: {facts["machine"]}', f'Versions: {versions}', f'Git: {facts["git"]}']),
+        *([Code('\n'.join(commands))] if commands else []),
+        *[Code(f'{name}: {_settings(record)}') for name, record in records.items()],
+    ]
+    _write(work_dir / 'report.csv', _reason_rows(records))
+    page = work_dir / 'report.html'
+    with written_aside(page) as unfinished:
+        unfinished.write_text(
+            to_html('Curation of videos', blocks), encoding='utf-8', errors='backslashreplace'
+        )
+    return page
+
+
+def _settings(record: dict) -> str:
+    return ', '.join(f'{name} = {value!r}' for name, value in record['identity'].items())
+
+
+def _stages(records: dict[str, dict]) -> list[Block]:
+    rows, first = [], None
+    for name, record in records.items():
+        dropped = sum(record['dropped'].values())
+        total = record['kept'] + dropped
+        first = first or total
+        rows.append(
+            [
+                name,
+                f'{total:,}',
+                f'{record["kept"]:,}',
+                f'{dropped:,}',
+                _percent(record['kept'], total),
+                _percent(record['kept'], first),
+            ]
+        )
+    header = ['stage', 'videos', 'kept', 'dropped', 'kept of these', 'kept of all']
+    blocks: list[Block] = [Heading('Stages'), Table(header, rows)]
+    if 'retrieve' in records and 'classify' in records:
+        retrieved = records['retrieve']['kept']
+        last = list(records)[-1]
+        blocks.append(
+            Paragraph(
+                f'{_percent(records[last]["kept"], retrieved)} of the {retrieved:,} retrieved '
+                f'videos are left after {last}. In the paper 1,180,042 were, {PASS_RATE:.0%} '
+                f'({PAPER}, section 3.3).'
+            )
+        )
+    return blocks
+
+
+def _reasons(records: dict[str, dict]) -> list[Block]:
+    rows = [
+        [stage, reason, f'{count:,}', _percent(count, record['kept'] + _sum(record))]
+        for stage, record in records.items()
+        for reason, count in record['dropped'].items()
+    ]
+    if not rows:
+        return []
+    header = ['stage', 'reason', 'dropped', 'of its videos']
+    return [Heading('Why videos were dropped'), Table(header, rows, text=(0, 1))]
+
+
+def _sum(record: dict) -> int:
+    return sum(record['dropped'].values())
+
+
+def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
+    """Counts and samples by class, or by cluster of the reference."""
+    groups: dict[int, _Group] = {}
+
+    def of(index: int) -> _Group:
+        return groups.setdefault(index, _Group())
+
+    columns = ['path', 'title', 'classes', 'labels', 'label', 'cluster', 'similarity', DROPPED]
+    for stage in stages:
+        if stage in ('probe', 'embed'):
+            continue
+        for row in read_table(work_dir / stage, columns):
+            is_kept = row.get(DROPPED) is None
+            title = row.get('title') or Path(row['path']).name
+            if stage == 'retrieve' and is_kept:
+                for index in row['classes']:
+                    of(index).counts['retrieved'] += 1
+            elif stage == 'classify' and is_kept:
+                for index in row['labels']:
+                    of(index).counts['passed the classifier'] += 1
+            elif stage == 'classify':
+                for index in row['classes']:
+                    of(index).sample(row, 'dropped', f'{title} ({row[DROPPED]})')
+            elif stage == 'select' and is_kept and 'label' in row:
+                of(row['label']).counts['in the end'] += 1
+                of(row['label']).sample(row, 'kept', title)
+            elif stage == 'select_by_embedding' and 'cluster' in row:
+                group = of(row['cluster'])
+                group.counts['in the end' if is_kept else 'not kept'] += 1
+                text = f'{title} ({row.get("similarity", 0):.2f})'
+                group.sample(row, 'kept' if is_kept else 'dropped', text)
+    return groups
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else f'class {index}'
+
+
+def _header(groups: dict[int, _Group]) -> list[str]:
+    seen = {name for group in groups.values() for name in group.counts}
+    return [name for name in (*_ORDER, 'not kept') if name in seen]
+
+
+def _class_rows(
+    groups: dict[int, _Group], names: Sequence[str], target: int | None
+) -> Iterator[list]:
+    header = _header(groups)
+    yield ['index', 'name', *header, *(['target'] if target else [])]
+    for index in sorted(set(groups) | set(range(len(names)))):
+        counts = groups[index].counts if index in groups else Counter()
+        cells = [counts[name] for name in header]
+        yield [index, _name(names, index), *cells, *([target] if target else [])]
+
+
+def _classes(
+    groups: dict[int, _Group], names: Sequence[str], target: int | None, by_class: bool
+) -> list[Block]:
+    rows = list(_class_rows(groups, names, target))
+    header, rows = rows[0][1:], [row[1:] for row in rows[1:]]
+    final = header.index('in the end') if 'in the end' in header else len(header) - 1
+    if target:
+        header = [*header, 'of target']
+        rows = [[*row, _percent(row[final], target)] for row in rows]
+    rows.sort(key=lambda row: (row[final], str(row[0])))
+    empty = [str(row[0]) for row in rows if not row[final]]
+    what = 'class' if by_class else 'cluster of the reference'
+    blocks: list[Block] = [
+        Heading(f'By {what}'),
+        Paragraph(f'Fewest first. All of them are in classes.csv: {len(rows)}.'),
+    ]
+    if empty and by_class:
+        shown = ', '.join(empty[:20]) + (f' and {len(empty) - 20} more' if len(empty) > 20 else '')
+        blocks.append(Paragraph(f'{len(empty)} classes have no video: {shown}.'))
+    # The page of a thousand classes need not list them all.
+    listed = rows if len(rows) <= 60 else rows[:30] + rows[-30:]
+    if len(listed) < len(rows):
+        blocks.append(Paragraph('The 30 with fewest and the 30 with most:'))
+    cells = [[f'{c:,}' if isinstance(c, int) else str(c) for c in row] for row in listed]
+    return [*blocks, Table(header, cells)]
+
+
+def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -> list[Block]:
+    """Strips of kept and dropped videos of some classes, from those that lost most to least."""
+
+    def share(index: int) -> float:
+        counts = groups[index].counts
+        before = counts['retrieved'] or counts['in the end'] + counts['not kept']
+        return counts['in the end'] / max(1, before)
+
+    with_videos = [index for index, group in groups.items() if group.kept or group.dropped]
+    ordered = sorted(with_videos, key=lambda index: (share(index), index))
+    if len(ordered) > _SHOWN:
+        step = (len(ordered) - 1) / (_SHOWN - 1)
+        ordered = [ordered[round(i * step)] for i in range(_SHOWN)]
+    what = 'classes' if by_class else 'clusters'
+    blocks: list[Block] = [
+        Heading('Samples'),
+        Paragraph(
+            f'{len(ordered)} of {len(with_videos)} {what}, evenly spaced from that which lost most '
+            'of its videos to that which lost least; of each up to '
+            f'{_SAMPLES} videos that were kept and that were dropped, chosen by a hash of their '
+            'path. An empty frame is a video that can no longer be read.'
+        ),
+    ]
+    for index in ordered:
+        blocks.append(Heading(_name(names, index), 3))
+        for words, items in (('Kept', groups[index].kept), ('Dropped', groups[index].dropped)):
+            if items := sorted(items, reverse=True):
+                strip = draw_strip([path for _, path, _ in items])
+                texts = '; '.join(text for _, _, text in items)
+                blocks.append(Picture(strip, f'{words}: {texts}'))
+    return blocks if len(blocks) > 2 else []
+
+
+def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
+    yield ['stage', 'verdict', 'reason', 'videos']
+    for stage, record in records.items():
+        yield [stage, 'kept', '', record['kept']]
+        for reason, count in record['dropped'].items():
+            yield [stage, 'dropped', reason, count]
+
+
+def _write(file: Path, rows: Iterator[list]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    with written_aside(file) as unfinished:
+        unfinished.write_text(text.getvalue(), encoding='utf-8', errors='backslashreplace')
+
+
+def _percent(part: int, whole: int) -> str:
+    return f'{part / whole:.1%}' if whole else '-'

@@ -1,0 +1,51 @@
+"""Small pictures of videos in a row."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from vito_mm.videos.decoding import decode_frames
+from vito_mm.videos.errors import VideoReadError
+
+_HEIGHT, _WIDTH, _GAP = 72, 96, 4
+_TIME_LIMIT = 20.0
+
+
+def draw_strip(paths: Sequence[str]) -> bytes:
+    """The middle frames of videos side by side, cut to the same shape.
+
+    Args:
+        paths (Sequence[str]): Videos, at least one. One that cannot be read is a crossed frame.
+
+    Returns:
+        bytes: PNG, 72 pixels high.
+    """
+    gap = np.full((_HEIGHT, _GAP, 3), 255, np.uint8)
+    parts = [part for path in paths for part in (_thumbnail(path), gap)]
+    return cv2.imencode('.png', np.concatenate(parts[:-1], axis=1))[1].tobytes()
+
+
+def _thumbnail(path: str) -> np.ndarray:
+    try:
+        frames, _ = decode_frames(
+            path,
+            lambda seconds: np.array([seconds / 2]),
+            channel_order='bgr',
+            short_side=_WIDTH,
+            time_limit=_TIME_LIMIT,
+        )
+    except VideoReadError:
+        empty = np.full((_HEIGHT, _WIDTH, 3), 230, np.uint8)
+        cv2.line(empty, (0, 0), (_WIDTH, _HEIGHT), (180, 180, 180), 1, cv2.LINE_AA)
+        cv2.line(empty, (0, _HEIGHT), (_WIDTH, 0), (180, 180, 180), 1, cv2.LINE_AA)
+        return empty
+    frame = frames[0]
+    scale = max(_HEIGHT / frame.shape[0], _WIDTH / frame.shape[1])
+    size = [
+        max(wanted, round(scale * length))
+        for wanted, length in zip((_WIDTH, _HEIGHT), frame.shape[1::-1], strict=True)
+    ]
+    frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    top, left = (frame.shape[0] - _HEIGHT) // 2, (frame.shape[1] - _WIDTH) // 2
+    return frame[top : top + _HEIGHT, left : left + _WIDTH]
