@@ -254,17 +254,11 @@ class ConfiguredNetwork(Source):
         return 'take the file that training with the config wrote'
 
     def classifier(self, checkpoint: str) -> nn.Module:
-        from mmpretrain import get_model
-
-        module = get_model(self._without_addresses())
+        module = self._built(self._without_addresses().model)
         return load_exactly(module, read_weights(checkpoint), checkpoint, self.name)
 
     def backbone(self, checkpoint: str, which: str) -> nn.Module:
-        from mmengine.registry import DefaultScope
-        from mmpretrain.registry import MODELS
-
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            module = MODELS.build(self._without_addresses().model.backbone)
+        module = self._built(self._without_addresses().model.backbone)
         if any(map(is_plain, module.state_dict())):
             load_backbone(module, checkpoint, which)
             return module
@@ -274,6 +268,13 @@ class ConfiguredNetwork(Source):
         if found := {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}:
             weights = found
         return load_exactly(module, weights, checkpoint, self.name)
+
+    def _built(self, part: Any) -> nn.Module:
+        from mmengine.registry import DefaultScope
+        from mmpretrain.registry import MODELS
+
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return MODELS.build(part)
 
     def _without_addresses(self) -> Any:
         """The config without weights that a model would download when it is built."""

@@ -1,0 +1,216 @@
+"""The whole curation by its command, on videos whose truth is known."""
+
+import csv
+import json
+import re
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.curation.world import World, tables_of
+from tests.tools.test_train import user_environment
+from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
+from vito_mm.curation.tables import read_table, write_file
+from vito_mm.miniscenes.classes import CLASSES
+from vito_mm.videos.manifest import read_manifest
+
+STAGES = BY_TITLE[:-1]
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp('world'))
+
+
+@pytest.fixture(scope='module')
+def curated(world, tmp_path_factory):
+    """Work dir and output of an undisturbed run."""
+    work_dir = tmp_path_factory.mktemp('curated') / 'work'
+    result = world.curate(work_dir)
+    assert result.returncode == 0, result.stderr
+    return work_dir, result.stdout
+
+
+def pairs(rows: list[dict], column: str) -> set[tuple[str, int]]:
+    """Videos and the classes that a column names for them."""
+    kept = [row for row in rows if 'dropped' not in row]
+    return {(row['path'], label) for row in kept for label in row[column]}
+
+
+def test_the_classifier_finds_the_titles_that_tell_the_truth(world, curated):
+    """Precision and recall of (video, class), before and after the classifier."""
+    work_dir, _ = curated
+    tables = tables_of(work_dir, STAGES)
+    truth = {(path, label) for path, label in world.truth.items() if label is not None}
+    before, after = pairs(tables['retrieve'], 'classes'), pairs(tables['classify'], 'labels')
+    probed = {row['path'] for row in tables['probe'] if 'dropped' not in row}
+    candidates = {pair for pair in before & truth if pair[0] in probed}
+    precision = [len(found & truth) / len(found) for found in (before, after)]
+    recall = len(after & candidates) / len(candidates)
+    print(f'classifier {world.accuracy:.2f}, precision {precision}, recall {recall:.2f}')
+    assert world.accuracy > 0.8
+    assert precision[0] < 0.7, 'there is nothing to find out'
+    assert precision[1] > precision[0] + 0.15
+    assert recall > 0.9
+
+
+def test_titles_are_matched_as_the_truth_says(world, curated):
+    rows = {row['path']: row for row in read_table(curated[0] / 'retrieve')}
+    for row in world.rows:
+        if row.get('kind') == 'none':
+            assert rows[row['path']]['dropped'] == 'title matches no class'
+        elif row.get('kind') == 'right':
+            assert row['true_label'] in rows[row['path']]['classes']
+
+
+def test_broken_short_and_copied_videos_are_dropped_with_their_reason(world, curated):
+    tables = tables_of(curated[0], STAGES)
+    probed = {row['path']: row.get('dropped') for row in tables['probe']}
+    assert all(probed[path] for path in world.broken)
+    assert not any(probed[path] for path in world.good if path in probed)
+    assert probed[str(world.root / 'short.mp4')].startswith('too short: ')
+    selected = {row['path']: row.get('dropped') for row in tables['select']}
+    duplicates = [path for path, why in selected.items() if why and why.startswith('duplicate')]
+    assert duplicates in ([world.copy], [world.good[2]])
+
+
+def test_the_manifest_is_what_pretraining_reads(curated):
+    work_dir, output = curated
+    manifest = read_manifest(work_dir / 'manifest.jsonl')
+    kept = [row for row in read_table(work_dir / 'select') if 'dropped' not in row]
+    assert [row['path'] for row in manifest] == [row['path'] for row in kept]
+    assert all(row['class_name'] == CLASSES[row['label']].title for row in manifest)
+    assert f'manifest: {len(kept)} videos' in output
+
+
+def test_the_report_counts_what_the_tables_hold(world, curated):
+    work_dir, output = curated
+    assert f'report: {work_dir / "report.html"}' in output
+    tables = tables_of(work_dir, STAGES)
+    lines = list(csv.DictReader((work_dir / 'report.csv').open()))
+    for stage, rows in tables.items():
+        expected = Counter(
+            (row['dropped'].split(':')[0] if 'dropped' in row else '') for row in rows
+        )
+        found = {line['reason']: int(line['videos']) for line in lines if line['stage'] == stage}
+        assert found == expected
+    classes = list(csv.DictReader((work_dir / 'classes.csv').open()))
+    assert [line['name'] for line in classes] == [c.title for c in CLASSES]
+    final = Counter(row['label'] for row in tables['select'] if 'dropped' not in row)
+    assert [int(line['in the end']) for line in classes] == [final[i] for i in range(len(CLASSES))]
+    assert {line['target'] for line in classes} == {'5000'}
+    page = (work_dir / 'report.html').read_text()
+    assert '24% (https://arxiv.org' in page
+    assert page.count('data:image/png;base64,') > len(CLASSES)
+    assert str(world.root) not in page.split('<h2>Conditions')[0].replace('duplicate: of', '')
+
+
+def test_killed_in_every_stage_it_ends_in_the_same_tables(world, curated, tmp_path):
+    """kill -9 at the first shard of each stage, and the same command again."""
+    work_dir = tmp_path / 'work'
+    for stage in STAGES:
+        process = subprocess.Popen(world.command(work_dir), env=user_environment())
+        deadline = time.monotonic() + 120
+        while not list((work_dir / stage).glob('part-*.parquet')):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    assert not (work_dir / 'manifest.jsonl').exists()
+    result = world.curate(work_dir)
+    assert result.returncode == 0, result.stderr
+    assert tables_of(work_dir, STAGES) == tables_of(curated[0], STAGES)
+    manifests = [(folder / 'manifest.jsonl').read_bytes() for folder in (work_dir, curated[0])]
+    assert manifests[0] == manifests[1]
+
+
+def test_one_stage_alone_reads_a_table_of_the_user(world, curated, tmp_path):
+    """classify on a table that has paths and classes, as JSON lines."""
+    source = curated[0] / 'probe'
+    rows = [row for row in read_table(source) if 'dropped' not in row][:6]
+    write_file(tmp_path / 'mine.jsonl', [dict(path=r['path'], classes=r['classes']) for r in rows])
+    command = world.command(tmp_path / 'work', '--stages', 'classify', '--format', 'jsonl')
+    command[2] = str(tmp_path / 'mine.jsonl')
+    subprocess.run(command, check=True, capture_output=True, env=user_environment())
+    expected = {row['path']: row for row in read_table(curated[0] / 'classify')}
+    for row in read_table(tmp_path / 'work/classify'):
+        assert row.items() <= expected[row['path']].items()
+
+
+@pytest.mark.slow
+def test_ray_ends_in_the_same_tables(world, curated, tmp_path):
+    pytest.importorskip('ray')
+    result = world.curate(tmp_path, '--engine', 'ray', '--workers', 1)
+    assert result.returncode == 0, result.stderr
+    assert tables_of(tmp_path, STAGES) == tables_of(curated[0], STAGES)
+
+
+def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
+    """References of two classes: mostly videos of these are kept, and no label is read."""
+    reference = tmp_path / 'reference'
+    for label in (0, 5):
+        name = CLASSES[label].name
+        (reference / name).mkdir(parents=True)
+        for file in sorted((world.root / 'scenes/probe/val' / name).iterdir())[:20]:
+            (reference / name / file.name).symlink_to(file)
+    table = tmp_path / 'untitled.jsonl'
+    write_file(table, [dict(path=path) for path in world.good])
+    command = world.command(tmp_path / 'work', '--by-embedding', reference, '--keep', 12)
+    at = command.index('--classifier')
+    command[at : at + 2] = ['--backbone', command[at + 1], '--clusters', '4']
+    command[2] = str(table)
+    result = subprocess.run(command, capture_output=True, text=True, env=user_environment())
+    assert result.returncode == 0, result.stderr
+    rows = tables_of(tmp_path / 'work', BY_EMBEDDING[:-1])['select_by_embedding']
+    kept = [world.truth[row['path']] for row in rows if 'dropped' not in row]
+    assert len(kept) == 12
+    assert sum(label in (0, 5) for label in kept) >= 9, 'by chance it would be 3'
+    assert all('label' not in row and 'labels' not in row for row in rows)
+    page = (tmp_path / 'work/report.html').read_text()
+    assert 'By cluster of the reference' in page
+
+
+@pytest.mark.parametrize(
+    ('changes', 'status', 'message'),
+    [
+        (['--stages', 'embed'], 2, "stage 'embed' needs another order: see --by-embedding"),
+        (['--by-embedding', 'x'], 2, '--by-embedding needs --backbone'),
+        (['--classes', 'striped disk'], 2, "no class 'striped disk'.*'striped disc'"),
+        (['--taxonomy', 'imagenet'], 1, '8.*1000|1000.*8'),
+        (['--filters', 'hight>=3'], 2, 'hight'),
+        (['--min-seconds', '1e9'], 1, "stage 'probe' keeps none of .*too short"),
+    ],
+)
+def test_what_is_wrong_is_one_line(world, tmp_path, changes, status, message):
+    result = world.curate(tmp_path / 'work', *changes)
+    assert result.returncode == status, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1, result.stderr
+    assert re.search(message, errors[0]), errors
+    assert 'Traceback' not in result.stderr
+
+
+def test_without_titles_the_columns_are_named(world, tmp_path):
+    table = tmp_path / 'untitled.jsonl'
+    table.write_text(json.dumps(dict(path='a.mp4', heading='A cat')) + '\n')
+    command = world.command(tmp_path / 'work')
+    command[2] = str(table)
+    result = subprocess.run(command, capture_output=True, text=True, env=user_environment())
+    assert result.returncode == 2
+    assert "has no column 'title', only 'path', 'heading'" in result.stderr
+
+
+def test_the_help_names_every_stage():
+    command = World.command(_Nowhere(), Path('work'))[:2]
+    text = subprocess.run([*command, '--help'], capture_output=True, text=True, check=True).stdout
+    assert all(stage in text for stage in (*BY_TITLE, *BY_EMBEDDING))
+
+
+class _Nowhere:
+    """A world of which only the names of the files are needed."""
+
+    root = config = checkpoint = table = Path('nowhere')
