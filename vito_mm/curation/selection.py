@@ -86,12 +86,12 @@ class Select(Stage):
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """See :meth:`.stage.Stage.survey`."""
-        survey = _Survey()
-        seen: dict[str, None] = {}
+        survey = _Survey(self.max_distance is not None)
+        seen: set[str] = set()
         for shard in shards:
             rows = read_kept(shard.source, [*_COLUMNS, *(each.name for each in self._filters)])
             for row in rows:
-                seen.update((each.name, None) for each in self._filters if each.values_of(row))
+                seen.update(each.name for each in self._filters if each.values_of(row))
             survey.add(shard.number, [self._filtered(row) for row in rows])
         for each in self._filters:
             if each.name not in seen and sum(survey.sizes):
@@ -185,9 +185,14 @@ def priority_of(path: str, seed: int) -> int:
 
 
 class _Survey:
-    """What must be known of all rows at once, as arrays."""
+    """What must be known of all rows at once, as arrays.
 
-    def __init__(self) -> None:
+    Args:
+        compare (bool): Whether duplicates are looked for.
+    """
+
+    def __init__(self, compare: bool) -> None:
+        self.compare = compare
         self.numbers: list[int] = []  # of shards
         self.sizes: list[int] = []  # of shards, rows that were dropped included
         self.paths: list[str] = []  # of rows that are left, as all that follows
@@ -205,7 +210,8 @@ class _Survey:
             if DROPPED not in row and row.get('path') is not None
         ]
         self.paths += [str(row['path']) for _, row in left]
-        hashes = [_numbers_of(row) for _, row in left]
+        hashes = [_hashes_of(row) if self.compare else [] for _, row in left]
+        digests = [_sha256_of(row) if self.compare else 0 for _, row in left]
         frames = max(map(len, hashes), default=0)
         labels = [label_of(row) for _, row in left]
         self._parts.append(
@@ -213,7 +219,7 @@ class _Survey:
                 row=np.array([place for place, _ in left], np.int64),
                 hashes=_filled([[h or 0 for h in group] for group in hashes], frames, np.uint64),
                 known=_filled([[h is not None for h in group] for group in hashes], frames, bool),
-                sha256=np.array([_sha256_of(row) for _, row in left], np.uint64),
+                sha256=np.array(digests, np.uint64),
                 # Containers round lengths: that should not decide between copies.
                 seconds=np.array([round(_number(row, 'seconds'), 1) for _, row in left]),
                 pixels=np.array(
@@ -303,7 +309,7 @@ def _number(row: Row, name: str) -> float:
         ) from None
 
 
-def _numbers_of(row: Row) -> list[int | None]:
+def _hashes_of(row: Row) -> list[int | None]:
     try:
         return [int(text, 16) if text else None for text in row.get('hashes') or ()]
     except (TypeError, ValueError):
