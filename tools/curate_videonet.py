@@ -27,7 +27,9 @@ from vito_mm.curation.running import ENGINES, FORMATS, Running
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars='@',
     )
     add = parser.add_argument
     add('table', type=Path, help='table with path and title (.parquet, .jsonl, .csv), or a folder')
@@ -53,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         default='imagenet',
         help='classes and their names: imagenet, or a file, default: %(default)s',
     )
-    add('--classes', nargs='+', default=[], help='classes to look for, default: all')
+    add('--classes', nargs='+', default=[], help='classes to look for, or @FILE, one a line')
     add('--limit', type=int, default=5000, help='videos retrieved for a class, default: 5000')
     add(
         '--classifier',
@@ -80,8 +82,8 @@ def parse_args() -> argparse.Namespace:
     add(
         '--max-distance',
         type=float,
-        default=4,
-        help='bits of 64 in which duplicates differ, -1 keeps them, default: 4',
+        default=6,
+        help='bits of 64 in which duplicates differ, -1 keeps them, default: 6',
     )
     add('--per-class', type=int, help='videos of a class to keep at most, default: all')
 

@@ -119,7 +119,7 @@ def test_a_table_is_cut_into_shards_once(tmp_path):
 
 def test_a_table_without_titles_is_refused_with_its_columns(tmp_path):
     write_file(tmp_path / 'in.jsonl', [dict(path='a.mp4', name='Cat')])
-    with pytest.raises(TableError, match=r"no column 'title', only 'name', 'path'.*--title-column"):
+    with pytest.raises(TableError, match=r"no column 'title', only 'path', 'name'.*--title-column"):
         import_table(
             tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10, needs=('path', 'title')
         )

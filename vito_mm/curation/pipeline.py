@@ -171,7 +171,7 @@ def make_stages(
     batch_size: int = 100,
     device: str | None = None,
     filters: Sequence[str] = (),
-    max_distance: float | None = 4,
+    max_distance: float | None = 6,
     per_class: int | None = None,
     backbone: str | None = None,
     which: str = 'online',
@@ -198,7 +198,7 @@ def make_stages(
         device (str, optional): Defaults to None, a GPU if there is one.
         filters (Sequence[str]): See :class:`.selection.Select`.
         max_distance (float, optional): Of duplicates, in bits of 64; None keeps them. Defaults to
-            4.
+            6.
         per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
         backbone (str, optional): See :class:`.embedding.Embed`.
         which (str): Network of a pre-training checkpoint, 'online' or 'target'. Defaults to

@@ -80,7 +80,10 @@ def write_report(
     records = {name: read_record(work_dir / name) or {} for name in stages}
     groups = _groups(work_dir, stages)
     by_class = 'select_by_embedding' not in records
-    blocks: list[Block] = [Heading('Curation of videos', 1)]
+    first, last = records[stages[0]], records[stages[-1]]
+    total = first['kept'] + _sum(first)
+    summary = f'{last["kept"]:,} of {total:,} videos are left after {", ".join(stages)}.'
+    blocks: list[Block] = [Heading('Curation of videos', 1), Paragraph(summary)]
     blocks += _stages(records)
     blocks += _reasons(records)
     if groups:
@@ -178,7 +181,8 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
                     of(index).counts['passed the classifier'] += 1
             elif stage == 'classify':
                 for index in row['classes']:
-                    of(index).sample(row, 'dropped', f'{title} ({row[DROPPED]})')
+                    why = row[DROPPED].partition(': ')
+                    of(index).sample(row, 'dropped', f'{title} ({why[2] or why[0]})')
             elif stage == 'select' and is_kept and 'label' in row:
                 of(row['label']).counts['in the end'] += 1
                 of(row['label']).sample(row, 'kept', title)

