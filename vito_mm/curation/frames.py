@@ -10,7 +10,7 @@ import numpy as np
 
 from vito_mm.videos.backends import load_backend
 from vito_mm.videos.backends.request import Request
-from vito_mm.videos.decoding import _is_utf8
+from vito_mm.videos.decoding import is_utf8
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
 from vito_mm.videos.frame_archives import read_image
@@ -94,8 +94,8 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
         frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
         found = 0
         try:
-            with backend._opened(request) as (container, stream):
-                convert = backend._Converter(request)
+            with backend.opened(request) as (container, stream):
+                convert = backend.Converter(request)
                 for frame in _shown(request, container, stream):
                     frames[found] = view.cut(convert(frame))
                     found += 1
@@ -173,7 +173,7 @@ def _readable(path: str | os.PathLike) -> Iterator[str]:
     with open(path, 'rb') as file:
         check_head(path, file.read(HEAD_BYTES))
         # As in decode_frames: decoders take no other names.
-        name = path if _is_utf8(path) else f'/proc/self/fd/{file.fileno()}'
+        name = path if is_utf8(path) else f'/proc/self/fd/{file.fileno()}'
         try:
             yield name
         except VideoReadError as error:

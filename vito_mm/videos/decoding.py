@@ -70,7 +70,7 @@ def decode_frames(
         head = file.read(HEAD_BYTES)
         check_head(path, head)
         decode = load_backend(backend if is_mp4_or_matroska(head) else 'pyav').decode
-        if _is_utf8(path):
+        if is_utf8(path):
             return decode(request)
         # Decoders take no other names; Linux has another one for an open file.
         request.path = f'/proc/self/fd/{file.fileno()}'
@@ -80,7 +80,15 @@ def decode_frames(
             raise VideoReadError(path, error.reason) from None
 
 
-def _is_utf8(path: str) -> bool:
+def is_utf8(path: str) -> bool:
+    """Whether decoders can be given a path as it is.
+
+    Args:
+        path (str): Path, with lone surrogates where its bytes are not UTF-8.
+
+    Returns:
+        bool: False if it has some.
+    """
     try:
         path.encode('utf-8')
     except UnicodeEncodeError:

@@ -39,7 +39,7 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
     try:
         with (
-            _opened(request) as (container, stream),
+            opened(request) as (container, stream),
             closing(_packets(request, container, stream)) as packets,
         ):
             return _decode(request, stream, packets)
@@ -49,7 +49,19 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 @contextmanager
-def _opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video with one thread.
+
+    Args:
+        request (Request): Names the file.
+
+    Yields:
+        tuple: The container and its first video stream.
+
+    Raises:
+        VideoReadError: If there is no video stream.
+        av.error.FFmpegError: If it cannot be opened.
+    """
     # Only this file: a container may refer to others, also on the network.
     safe = dict(options={'protocol_whitelist': 'file'}, metadata_errors='replace')
     # Opening a decoder by trial tells what the first packet tells as well, and costs more than all
@@ -96,7 +108,7 @@ def _decode(
     ordered = sorted(set(ticks))
     keys = packets.key_frames_before(ordered)
     found: dict[int, tuple[np.ndarray, float]] = {}
-    convert, current = _Converter(request), None
+    convert, current = Converter(request), None
     for i, tick in enumerate(ordered):
         if i == 0 or keys[i] != keys[i - 1]:
             reader.start(keys[i], tick)
@@ -126,7 +138,7 @@ def _patient_frame_at(reader: '_Reader', key: int | None, tick: int, is_last: bo
     return reader.frame_at(tick, is_last)
 
 
-class _Converter:
+class Converter:
     """Frames of the decoder as images: upright, in the wanted size and order of channels."""
 
     def __init__(self, request: Request) -> None:
