@@ -91,6 +91,8 @@ def test_matches_are_those_of_a_brute_force_search():
         *('ｇｏｌｄｅｎ　ｒｅｔｒｉｅｖｅｒ', "golden retriever's day", 'golden retriever’s day'),
         *("golden's retrievers", 'goldenretrievers', '#goldenretriever', '#GoldenRetriever'),
         *('#GoldenRetrieverPuppies', '#golden_retriever', '#golden #retriever'),
+        *('golden&nbsp;retriever', 'golden &#8211; Retriever', 'the golden retriever&#39;s'),
+        *('golden retriever² ①', '①golden retriever', 'golden\u200dretriever 👩\u200d🍳'),
         *('a ❤️goldenretriever❤️', '#My1stGoldenRetriever', 'golden retrievers'),
     ],
 )  # fmt: skip
@@ -116,6 +118,16 @@ def test_accents_are_folded_on_both_sides():
     assert named('Ёлка', 'елка') == ['елка']
     assert named('σκυλος ΣΚΎΛΟΣ', 'σκύλος') == ['σκύλος']
     assert named('STRASSE', 'Straße') == ['Straße']
+
+
+def test_scripts_from_right_to_left_are_read_in_the_order_of_their_letters():
+    assert named('\u202bקטע על כלב גדול\u202c (4K)', 'כלב גדול') == ['כלב גדול']
+    assert named('\u200fقـــطة صغيرة', 'قطة') == ['قطة'], 'letters drawn apart'
+
+
+def test_entities_are_no_words():
+    assert named('cats &amp; dogs', 'amp', 'cat', 'dog') == ['cat', 'dog']
+    assert named('cat&nottoday, R&D;', 'nottoday') == ['nottoday'], 'no entity'
 
 
 def test_marks_of_other_scripts_are_letters():

@@ -1,7 +1,6 @@
 """What a curation kept and dropped, stage by stage and class by class: a page and two CSV files."""
 
 import csv
-import hashlib
 import heapq
 import io
 from collections import Counter
@@ -22,6 +21,7 @@ from vito_mm.reporting.markup import (
     to_html,
 )
 
+from .hashing import hash64
 from .stage import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip
@@ -46,9 +46,8 @@ class _Group:
 
     def sample(self, row: Row, what: str, text: str) -> None:
         """Remember some videos, chosen by a hash of their path."""
-        digest = hashlib.blake2b(row['path'].encode(errors='replace'), digest_size=8).digest()
         heap = self.kept if what == 'kept' else self.dropped
-        item = (-int.from_bytes(digest, 'big'), row['path'], text)
+        item = (-hash64(row['path']), row['path'], text)
         if len(heap) < _SAMPLES:
             heapq.heappush(heap, item)
         else:

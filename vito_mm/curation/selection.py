@@ -1,7 +1,5 @@
 """What is kept of the videos that a procedure found: filters, no duplicates, not too many."""
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,6 +8,7 @@ import numpy as np
 
 from .duplicates import find_originals, first_equal
 from .filters import Filter
+from .hashing import priority_of
 from .stage import Shard, Stage
 from .tables import DROPPED, Row, TableError, read_kept
 from .taxonomy import load_taxonomy
@@ -167,22 +166,6 @@ def label_of(row: Row) -> int | None:
     # The highest, but of labels the lowest.
     _, _, negative = max(zip(frames, scores, (-label for label in labels), strict=True))
     return -negative
-
-
-def priority_of(path: str, seed: int) -> int:
-    """Pseudo-random number of a video, which decides whether it is taken before others.
-
-    It follows from the file's name alone, so that it stays where a data set is moved or grows.
-
-    Args:
-        path (str): The video.
-        seed (int): Of the choice.
-
-    Returns:
-        int: Uniform among 64 bits; the lowest are taken.
-    """
-    text = f'{seed} {os.path.basename(path)}'.encode('utf-8', 'surrogatepass')
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 class _Survey:

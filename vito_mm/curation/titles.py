@@ -1,8 +1,7 @@
 """Which classes a title names, and the stage that retrieves videos by it."""
 
 import dataclasses
-import hashlib
-import os
+import html
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import regex
 
 from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
 
+from .hashing import hash64, priority_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, read_kept
 from .taxonomy import Taxonomy, load_taxonomy
@@ -36,10 +36,14 @@ _ONE_SPACELESS = regex.compile(_SPACELESS, regex.V1)
 _HASHTAG = regex.compile(r'#[\w\p{M}]+')
 _CAMEL = regex.compile(r'(?<=[\p{Ll}\p{N}])(?=\p{Lu})|(?<=\p{Lu})(?=\p{Lu}\p{Ll})')
 _POSSESSIVE = regex.compile(r"(?<=[\p{L}\p{N}\p{M}])'s(?![\p{L}\p{N}\p{M}])")
-_KEYCAP = regex.compile('[0-9#*]\ufe0f?\u20e3')
+# Of web pages; those without a semicolon are left alone, as in "Tom&not so".
+_ENTITY = regex.compile(r'&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});')
+# NFKC would make digits of the word beside them: keycaps, circled, raised.
+_ORNAMENT = regex.compile('[0-9#*]\ufe0f?\u20e3|\\p{No}')
 _ACCENTS = regex.compile(r'(?<=[\p{Latin}\p{Greek}\p{Cyrillic}])\p{Mn}+')
-# Variation selectors and what has no width: soft hyphens, joiners, marks of direction.
-_UNSEEN = regex.compile(r'[\p{Cf}\ufe00-\ufe0f]+')
+# What has no width: soft hyphens, joiners, marks of direction, variation selectors; and the stroke
+# that draws Arabic letters apart.
+_UNSEEN = regex.compile(r'[\p{Cf}\ufe00-\ufe0f\u0640]+')
 # The zero-width space does separate words, and NFKC would glue TM to the word before it.
 _APOSTROPHES = '`\u00b4\u02b9\u02bc\u2018\u2019\u201b\u2032\uff07'
 _FIRST = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | dict.fromkeys(f'™℠\u200b{_HUMP}', ' '))
@@ -173,6 +177,8 @@ def words_of(text: str) -> list[str]:
     Returns:
         list[str]: Words; in a hashtag in camel case ``'\\x1f'`` stands where a word begins.
     """
+    if '&' in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
     text = text.translate(_FIRST)
     if text.isascii():
         if '#' in text:
@@ -181,7 +187,7 @@ def words_of(text: str) -> list[str]:
         if "'" in text:
             text = _POSSESSIVE.sub('', text)
         return _ASCII_WORD.findall(text)
-    text = _KEYCAP.sub(' ', text)
+    text = _ORNAMENT.sub(' ', text)
     text = _UNSEEN.sub('', unicodedata.normalize('NFKC', text))
     if '#' in text:
         text = _HASHTAG.sub(_mark_humps, text)
@@ -217,6 +223,7 @@ class TitleMatcher:
 
     A name is found where its words stand in the title one after another. How that is read:
 
+    - HTML entities of scraped titles (``&amp;``, ``&#39;``) are read as what they stand for.
     - Letter case, accents of Latin, Greek and Cyrillic letters, and forms of letters that Unicode
       calls compatible (full width, bold) make no difference (NFKC and case folding).
     - All that is neither letter, mark nor digit separates words: spaces, hyphens, underscores,
@@ -427,7 +434,7 @@ class Retrieve(Stage):
         }
 
     def _is_repeated(self, row: Row, place: int) -> bool:
-        return self._first_places.get(_hash(row['path']), place) != place
+        return self._first_places.get(hash64(row['path']), place) != place
 
     def _matches(self, row: Row) -> list[tuple[int, str]]:
         """Queried classes that a row's title names."""
@@ -440,8 +447,7 @@ class Retrieve(Stage):
 
     def _priority(self, index: int, row: Row) -> int:
         """Pseudo-random number of a video in a class; the lowest are kept."""
-        file = os.path.basename(row['path'])
-        return _hash('\0'.join((str(self.seed), self._load().names[index], file, row['title'])))
+        return priority_of(row['path'], self.seed, self._load().names[index], row['title'])
 
 
 def _oddity(title: Any) -> str:
@@ -450,17 +456,11 @@ def _oddity(title: Any) -> str:
     return '' if title.strip() else ': the title is empty'
 
 
-def _hash(text: str) -> int:
-    """64 bits; file names and titles may have lone surrogates."""
-    data = text.encode('utf-8', 'surrogatepass')
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), 'big')
-
-
 def _listed(stage: Retrieve, shard: Shard) -> np.ndarray:
     """(2, N) uint64: hash of the path and place of each row of a shard that has all it needs."""
     rows = read_kept(shard.source, stage.needs)
     listed = [
-        (_hash(row['path']), stage.prepare_at(row, shard.number, index))
+        (hash64(row['path']), stage.prepare_at(row, shard.number, index))
         for index, row in enumerate(rows)
         if lacking(stage, row) is None
     ]
