@@ -11,6 +11,7 @@ again, the same command goes on where it was stopped. Nothing is downloaded.
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from vito_mm.curation.pipeline import (
@@ -24,7 +25,7 @@ from vito_mm.curation.pipeline import (
 from vito_mm.curation.running import ENGINES, FORMATS, Running
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -98,14 +99,26 @@ def parse_args() -> argparse.Namespace:
     add('--format', choices=FORMATS, default='parquet', help='of the tables, default: %(default)s')
     add('--rows-per-shard', type=int, default=500, help='default: %(default)s')
     add('--redo', action='store_true', help='make again what was made with other settings')
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
-def main() -> int:
-    """Read the command line and curate."""
-    args = parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """Read the command line and curate.
+
+    Args:
+        words (Sequence[str], optional): The command line without its first word. Defaults to that
+            of the process.
+
+    Returns:
+        int: See :func:`vito_mm.curation.pipeline.run`.
+    """
+    args = parse_args(words)
     try:
-        return run(_curation(args), shlex.join(sys.argv), args.stages == ['report'])
+        return run(
+            _curation(args),
+            shlex.join([sys.argv[0], *words] if words else sys.argv),
+            args.stages == ['report'],
+        )
     except (ValueError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -115,7 +128,7 @@ def _curation(args: argparse.Namespace) -> Curation:
     stages = make_stages(
         args.by_embedding,
         taxonomy=args.taxonomy,
-        queried=args.classes,
+        queried=[name for name in args.classes if name.strip()],  # lines of a file may be empty
         limit=args.limit,
         seed=args.seed,
         min_seconds=args.min_seconds,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.curation.world import World, tables_of
+from tests.curation.world import World, call_tool, tables_of
 from tests.tools.test_train import user_environment
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.curation.tables import read_table, write_file
@@ -135,7 +135,7 @@ def test_one_stage_alone_reads_a_table_of_the_user(world, curated, tmp_path):
     write_file(tmp_path / 'mine.jsonl', [dict(path=r['path'], classes=r['classes']) for r in rows])
     command = world.command(tmp_path / 'work', '--stages', 'classify', '--format', 'jsonl')
     command[2] = str(tmp_path / 'mine.jsonl')
-    subprocess.run(command, check=True, capture_output=True, env=user_environment())
+    assert call_tool(command[2:]) == 0
     expected = {row['path']: row for row in read_table(curated[0] / 'classify')}
     for row in read_table(tmp_path / 'work/classify'):
         assert row.items() <= expected[row['path']].items()
@@ -163,8 +163,7 @@ def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
     at = command.index('--classifier')
     command[at : at + 2] = ['--backbone', command[at + 1], '--clusters', '4']
     command[2] = str(table)
-    result = subprocess.run(command, capture_output=True, text=True, env=user_environment())
-    assert result.returncode == 0, result.stderr
+    assert call_tool(command[2:]) == 0
     rows = tables_of(tmp_path / 'work', BY_EMBEDDING[:-1])['select_by_embedding']
     kept = [world.truth[row['path']] for row in rows if 'dropped' not in row]
     assert len(kept) == 12
@@ -185,32 +184,32 @@ def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
         (['--min-seconds', '1e9'], 1, "stage 'probe' keeps none of .*too short"),
     ],
 )
-def test_what_is_wrong_is_one_line(world, tmp_path, changes, status, message):
-    result = world.curate(tmp_path / 'work', *changes)
-    assert result.returncode == status, result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
-    assert len(errors) == 1, result.stderr
-    assert re.search(message, errors[0]), errors
-    assert 'Traceback' not in result.stderr
+def test_what_is_wrong_is_one_line(world, tmp_path, capsys, changes, status, message):
+    assert world.curate_here(tmp_path / 'work', *changes) == status
+    errors = error_of(capsys)
+    assert re.search(message, errors), errors
 
 
-def test_without_titles_the_columns_are_named(world, tmp_path):
+def error_of(capsys) -> str:
+    """The only line that begins with ``error: ``."""
+    lines = capsys.readouterr().err.splitlines()
+    (error,) = (line for line in lines if line.startswith('error: '))
+    return error
+
+
+def test_without_titles_the_columns_are_named_and_then_may_be_told(tmp_path, capsys):
     table = tmp_path / 'untitled.jsonl'
-    table.write_text(json.dumps(dict(path='a.mp4', heading='A cat')) + '\n')
-    command = world.command(tmp_path / 'work')
-    command[2] = str(table)
-    result = subprocess.run(command, capture_output=True, text=True, env=user_environment())
-    assert result.returncode == 2
-    assert "has no column 'title', only 'path', 'heading'" in result.stderr
+    table.write_text(json.dumps(dict(path='a.mp4', heading='A tabby')) + '\n')
+    words = [str(table), str(tmp_path / 'work'), '--stages', 'retrieve']
+    assert call_tool(words) == 2
+    assert "has no column 'title', only 'path', 'heading'" in error_of(capsys)
+    assert call_tool([*words, '--title-column', 'heading']) == 0
+    (row,) = read_table(tmp_path / 'work/retrieve')
+    assert (row['title'], row['path']) == ('A tabby', str(tmp_path / 'a.mp4'))
 
 
-def test_the_help_names_every_stage():
-    command = World.command(_Nowhere(), Path('work'))[:2]
-    text = subprocess.run([*command, '--help'], capture_output=True, text=True, check=True).stdout
+def test_the_help_names_every_stage(capsys):
+    with pytest.raises(SystemExit):
+        call_tool(['--help'])
+    text = capsys.readouterr().out
     assert all(stage in text for stage in (*BY_TITLE, *BY_EMBEDDING))
-
-
-class _Nowhere:
-    """A world of which only the names of the files are needed."""
-
-    root = config = checkpoint = table = Path('nowhere')

@@ -65,6 +65,26 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
         list(read_table(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (2**70, "column 'x' does not fit into a Parquet table"),
+        ({}, "'x' with no child field.*--format jsonl"),
+        ('\ud83d', "column 'x' of '/b.mp4' is no Unicode.*--format jsonl"),
+    ],
+)
+def test_what_parquet_does_not_take_is_named(tmp_path, value, message):
+    with pytest.raises(TableError, match=message):
+        write_file(tmp_path / 'a.parquet', [dict(path='/a.mp4'), dict(path='/b.mp4', x=value)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_field_of_a_csv_that_is_too_long_is_named(tmp_path):
+    (tmp_path / 'a.csv').write_text(f'path,title\na.mp4,cat\nb.mp4,{"x" * 200_000}\n')
+    with pytest.raises(TableError, match='a.csv, line 3: cannot be read as CSV'):
+        list(read_table(tmp_path / 'a.csv'))
+
+
 def test_nothing_and_a_mixture_are_no_table(tmp_path):
     with pytest.raises(TableError, match='there is no table'):
         find_files(tmp_path)
@@ -99,6 +119,85 @@ def test_titles_of_a_folder_are_what_the_downloader_left(tmp_path):
         list(rows_of(tmp_path))
 
 
+def test_with_another_column_of_paths_one_named_path_is_left_out(tmp_path):
+    write_file(tmp_path / 'in.jsonl', [dict(path='odd', file='/a.mp4', title=5, views=None)])
+    assert list(rows_of(tmp_path / 'in.jsonl', dict(path='file'))) == [
+        dict(path='/a.mp4', title='5')
+    ]
+
+
+@pytest.mark.parametrize('value', [['Cat'], True, dict(en='Cat')])
+@pytest.mark.parametrize('column', ['path', 'title'])
+def test_paths_and_titles_are_text_or_missing(tmp_path, column, value):
+    row = dict(path='/a.mp4', title='Cat')
+    write_file(tmp_path / 'in.jsonl', [row, row | {column: None}, row | {column: value}])
+    rows = rows_of(tmp_path / 'in.jsonl')
+    assert [column in next(rows) for _ in range(2)] == [True, False], 'not the word None'
+    with pytest.raises(TableError, match=rf"in\.jsonl, row 3: the column '{column}' has .*no text"):
+        next(rows)
+
+
+def test_values_of_parquet_become_what_json_knows(tmp_path):
+    pyarrow = pytest.importorskip('pyarrow')
+    day = datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)
+    columns = dict(
+        path=['/a.mp4'],
+        day=[day],
+        fine=pyarrow.array([day], pyarrow.timestamp('ns')),
+        price=[Decimal('1.20')],
+        tags=[[dict(word='cat', at=day.date())]],
+        nothing=[None],
+    )
+    parquet.write_table(pyarrow.table(columns), tmp_path / 'in.parquet')
+    (row,) = rows_of(tmp_path / 'in.parquet')
+    assert row.pop('fine').startswith('2020-01-02T00:00:00')
+    assert row == dict(
+        path='/a.mp4',
+        day='2020-01-02T00:00:00+00:00',
+        price='1.20',
+        tags=[dict(word='cat', at='2020-01-02')],
+    )
+    parquet.write_table(pyarrow.table(dict(path=['/a.mp4'], icon=[b'x'])), tmp_path / 'in.parquet')
+    with pytest.raises(TableError, match="the column 'icon' has b'x', which JSON does not know"):
+        list(rows_of(tmp_path / 'in.parquet'))
+
+
+def test_a_finished_stage_is_a_table_of_what_it_kept(tmp_path):
+    rows = [dict(path='/a.mp4'), dict(path='/b.mp4', dropped='odd')]
+    write_file(tmp_path / 'stage/part-000000.jsonl', rows)
+    with pytest.raises(TableError, match="a column 'dropped', .*: rename it"):
+        list(rows_of(tmp_path / 'stage'))
+    write_record(tmp_path / 'stage', dict(stage='probe', finished=False))
+    with pytest.raises(TableError, match="run stage 'probe' to its end first"):
+        list(rows_of(tmp_path / 'stage'))
+    write_record(tmp_path / 'stage', dict(stage='probe', finished=True))
+    assert list(rows_of(tmp_path / 'stage')) == rows[:1]
+
+
+def test_files_that_no_stage_wrote_are_never_removed(tmp_path):
+    """Spark calls its files part-* too."""
+    write_file(tmp_path / 'table/part-00000.jsonl', [dict(path='/a.mp4', number=1)])
+    redo = Running(form='jsonl', redo=True)
+    with pytest.raises(TableError, match='lies where its shards are to be written'):
+        import_table(tmp_path / 'table', tmp_path / 'table', redo, 10)
+    write_file(tmp_path / 'in.jsonl', [dict(path='/b.mp4', number=2)])
+    with pytest.raises(StageError, match=r'files that are not of the curation.*part-00000\.jsonl'):
+        import_table(tmp_path / 'in.jsonl', tmp_path / 'table', redo, 10)
+    import_table(tmp_path / 'in.jsonl', tmp_path / 'other', redo, 10, say=lambda text: None)
+    with pytest.raises(StageError, match='files that are not of the curation'):
+        run_stage(Double(), tmp_path / 'other', tmp_path / 'table', redo)
+    assert list(read_table(tmp_path / 'table')) == [dict(path='/a.mp4', number=1)]
+
+
+def test_a_folder_of_videos_that_has_changed_is_another_table(tmp_path):
+    (tmp_path / 'videos').mkdir()
+    found = []
+    for name in ('a.mp4', 'a.info.json', 'b.mp4'):
+        (tmp_path / 'videos' / name).write_text('{"title": "Tabby"}')
+        found.append(content_of(tmp_path / 'videos'))
+    assert len({*found, content_of(tmp_path / 'videos')}) == 3
+
+
 def test_a_table_is_cut_into_shards_once(tmp_path):
     write_file(tmp_path / 'in.jsonl', [dict(path=f'{i}.mp4', title=str(i)) for i in range(25)])
     running, said = Running(form='jsonl'), []
@@ -123,6 +222,29 @@ def test_a_table_without_titles_is_refused_with_its_columns(tmp_path):
         import_table(
             tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10, needs=('path', 'title')
         )
+
+
+def test_a_column_that_begins_late_is_found_whatever_the_shards(tmp_path):
+    rows = [dict(path=f'/{i}.mp4') for i in range(30)] + [dict(path='/x.mp4', title='Cat')]
+    write_file(tmp_path / 'in.jsonl', rows)
+    for size in (1, 100):
+        folder = tmp_path / str(size)
+        import_table(tmp_path / 'in.jsonl', folder, Running(), size, ('path', 'title'))
+        run_stage(Retrieve('imagenet'), folder, folder / 'stage', Running(workers=1))
+
+
+def test_what_is_wrong_in_a_table_may_be_corrected(tmp_path):
+    """Without --redo, as nothing is lost."""
+    file = tmp_path / 'in.jsonl'
+    file.write_text('{"path": "/a.mp4"}\nodd\n')
+    for _ in range(2):
+        with pytest.raises(TableError, match='line 2: not JSON'):
+            import_table(file, tmp_path / 'out', Running(), 1)
+        file.write_text(file.read_text().replace('odd', '\nodd').replace('line 2', ''))
+        break
+    file.write_text('{"path": "/a.mp4"}\n')
+    assert import_table(file, tmp_path / 'out', Running(), 1) == 1
+    assert len(list(read_table(tmp_path / 'out'))) == 1
 
 
 def test_an_empty_table_is_refused(tmp_path):

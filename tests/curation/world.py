@@ -1,5 +1,6 @@
 """MiniScenes as a pile of web videos: titles of all kinds, broken files, and a classifier."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -136,11 +137,24 @@ class World:
         ]
         return [str(word) for word in words]
 
+    def curate_here(self, work_dir: Path, *more: object) -> int:
+        """Run the command within this process, which is quicker; returns its status."""
+        return call_tool(self.command(work_dir, *more)[2:])
+
     def curate(self, work_dir: Path, *more: object) -> subprocess.CompletedProcess:
         """Run the command to its end."""
         return subprocess.run(
             self.command(work_dir, *more), capture_output=True, text=True, env=user_environment()
         )
+
+
+def call_tool(words: Sequence[str]) -> int:
+    """Run ``tools/curate_videonet.py`` within this process; returns its status."""
+    file = REPO / 'tools/curate_videonet.py'
+    spec = importlib.util.spec_from_file_location('curate_videonet', file)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool.main(words)
 
 
 def tables_of(work_dir: Path, stages: Sequence[str]) -> dict[str, list[dict]]:

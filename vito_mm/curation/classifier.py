@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from .frames import dropped_for, first_frames
 from .network_sources import find_source
 from .networks import Network, choose_device, open_classifier, sha256_of
 from .stage import Stage, StageError
-from .tables import DROPPED, Row
+from .tables import DROPPED, Row, TableError, shortened
 from .taxonomy import load_taxonomy
 
 
@@ -55,6 +55,9 @@ class Classify(Stage):
     device: str | None = None
     name: ClassVar[str] = 'classify'
     needs: ClassVar[tuple[str, ...]] = ('path', 'classes')
+    makes: ClassVar[tuple[str, ...]] = (
+        *('labels', 'label_frames', 'label_scores', 'top1', 'frames_seen'),
+    )
 
     def identity(self) -> dict:
         """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
@@ -113,6 +116,11 @@ class Classify(Stage):
         if isinstance(prepared, VideoReadError):
             return {**row, DROPPED: dropped_for(prepared)}
         names = _read_taxonomy(self.taxonomy).names
+        if not _are_indices(row['classes']):
+            raise TableError(
+                f'{row["path"]}: the column "classes" has {shortened(row["classes"])}; a list of '
+                'indices is wanted, as the stage "retrieve" writes it'
+            )
         if beyond := [index for index in row['classes'] if not 0 <= index < len(names)]:
             raise StageError(
                 f'{row["path"]} was retrieved for class {beyond[0]}, and the taxonomy '
@@ -141,6 +149,10 @@ class Classify(Stage):
 
     def _network(self) -> Network:
         return open_classifier(self.classifier, self.checkpoint, choose_device(self.device))
+
+
+def _are_indices(value: Any) -> bool:
+    return isinstance(value, list) and all(type(index) is int for index in value)
 
 
 _read_taxonomy = cache(load_taxonomy)

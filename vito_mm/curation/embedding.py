@@ -58,6 +58,7 @@ class Embed(Stage):
     batch_size: int = 100
     device: str | None = None
     name: ClassVar[str] = 'embed'
+    makes: ClassVar[tuple[str, ...]] = ('embedding',)
 
     def identity(self) -> dict:
         """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
-from .tables import DROPPED, Row, TableError
+from .tables import DROPPED, Row, TableError, shortened
 
 _OPERATORS = {
     '<=': operator.le,
@@ -107,8 +106,8 @@ class Filter:
             return [float(v) for v in value] if isinstance(value, list) else [float(value)]
         except (TypeError, ValueError):
             raise TableError(
-                f'filter {self.text!r}: the column {self.name!r} has {_short(value)}, which is no '
-                f'number, in the row of {row.get("path")}'
+                f'filter {self.text!r}: the column {self.name!r} has {shortened(value)}, which is '
+                f'no number, in the row of {row.get("path")}'
             ) from None
 
     def unknown_in(self, names: Iterable[str]) -> TableError:
@@ -149,8 +148,3 @@ def _with_labels(row: Row, kept: list[bool]) -> Row:
                 )
             changed[name] = [v for v, keep in zip(row[name], kept, strict=True) if keep]
     return row | changed
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f'{text[:37]}...'

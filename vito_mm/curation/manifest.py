@@ -9,7 +9,7 @@ from typing import Any
 
 from vito_mm.videos.manifest import write_manifest
 
-from .stage import read_record
+from .stage import finished_record
 from .tables import Row, TableError, find_files, read_kept
 
 _FIRST = (
@@ -47,9 +47,7 @@ def write_training_manifest(table: Path, file: Path, include: Sequence[str] = ()
             has a value that JSON does not know.
         ValueError: If the file does not end in ``.jsonl``.
     """
-    record = read_record(table)
-    if record is not None and not record['finished']:
-        raise TableError(f'{table} is not finished: run stage {record["stage"]!r} to its end first')
+    finished_record(table)
     rows = _Rows(Path(table), Path(file), include)
     try:
         write_manifest(file, rows)

@@ -13,12 +13,20 @@ from vito_mm.reporting.wording import count_text
 from .classifier import Classify
 from .embedding import Embed
 from .manifest import write_training_manifest
+from .networks import choose_device
 from .probing import Probe
 from .reference_selection import SelectByEmbedding
 from .report import write_report
 from .running import Running, import_table, run_stage
 from .selection import Select
-from .stage import Stage, StageError, read_record
+from .stage import (
+    Stage,
+    StageError,
+    fingerprint_of,
+    finished_record,
+    only_job,
+    read_record,
+)
 from .tables import TableError
 from .taxonomy import load_taxonomy
 from .titles import Retrieve
@@ -72,41 +80,68 @@ class Curation:
             StageError: If a stage cannot go on or keeps nothing.
         """
         wanted = self._checked()
-        table = self._first_table(wanted[0])
-        try:
-            for name in wanted:
-                if name == 'manifest':
-                    count = write_training_manifest(table, self.manifest)
-                    print(f'manifest: {count_text(count, "video")} in {self.manifest}')
-                    continue
-                folder = self.work_dir / name
-                counts = run_stage(self.stages[name], table, folder, self.running)
-                reasons = ', '.join(f'{n} {text}' for text, n in counts.dropped.most_common(4))
-                share = counts.kept / counts.total
-                print(
-                    f'{name}: {counts.kept} of {count_text(counts.total, "video")} kept '
-                    f'({share:.1%})' + (f'; dropped: {reasons}' if reasons else '')
-                )
-                table = folder
-        except Exception:
-            with suppress(Exception):  # the first error is the one to tell
-                self.report(command)
-            raise
-        print(f'report: {self.report(command)}')
+        with only_job(self.work_dir):
+            try:
+                for name in wanted:
+                    self._run_stage(name)
+            except Exception:
+                with suppress(Exception):  # the first error is the one to tell
+                    self.report(command)
+                raise
+            print(f'report: {self.report(command)}')
+
+    def _run_stage(self, name: str) -> None:
+        table = self._table_for(name)
+        if name == 'manifest':
+            count = write_training_manifest(table, self.manifest)
+            print(f'manifest: {count_text(count, "video")} in {self.manifest}')
+            return
+        counts = run_stage(self.stages[name], table, self.work_dir / name, self.running)
+        reasons = ', '.join(f'{n} {text}' for text, n in counts.dropped.most_common(4))
+        print(
+            f'{name}: {counts.kept} of {count_text(counts.total, "video")} kept '
+            f'({counts.kept / counts.total:.1%})' + (f'; dropped: {reasons}' if reasons else '')
+        )
+
+    @property
+    def _order(self) -> Sequence[str]:
+        return BY_EMBEDDING if 'embed' in self.stages else BY_TITLE
 
     def _checked(self) -> list[str]:
         """The wanted stages in order; raises for what is known to fail after hours of work."""
-        for name in self.wanted:
-            if name == 'manifest' or name in self.stages:
-                continue
-            remedy = '--classifier' if name == 'classify' else 'another order: see --by-embedding'
+        names = set(self.wanted) - {'report'}  # which is written at the end anyway
+        for name in sorted(names - {'manifest', *self.stages}):
+            remedy = '--classifier' if name in self._order else 'another order: see --by-embedding'
             raise ValueError(f'stage {name!r} needs {remedy}')
-        order = [*self.stages, 'manifest']
-        wanted = sorted(set(self.wanted), key=order.index)
+        self._check_places()
+        wanted = sorted(names, key=self._order.index)
         for name in wanted:
-            if name != 'manifest':
-                self.stages[name].check_settings()
+            if name == 'manifest':
+                continue
+            self.stages[name].check_settings()
+            if self.running.engine == 'local':
+                choose_device(getattr(self.stages[name], 'device', 'cpu'))
         return wanted
+
+    def _check_places(self) -> None:
+        """Raise where results would be written into what is read."""
+        table, work_dir, manifest = (
+            path.resolve() for path in (self.table, self.work_dir, self.manifest)
+        )
+        if manifest.suffix != '.jsonl':
+            raise ValueError(f'--manifest {self.manifest}: give a name that ends in .jsonl')
+        if table.is_dir() and work_dir == table:
+            raise ValueError(
+                f'{self.work_dir} is the folder of the table: give another work dir, such as '
+                f'{self.work_dir / "curation"}'
+            )
+        if table.parent == work_dir and table.name in ('table', *STAGES):
+            raise ValueError(f'{self.table} is a table of this work dir: give another work dir')
+        if manifest == table or (table.is_dir() and manifest.parent == table):
+            raise ValueError(
+                f'--manifest {self.manifest} would be part of the table {self.table}: give another '
+                'place'
+            )
 
     def report(self, command: str = '') -> Path:
         """Write the report of what has been done so far.
@@ -118,38 +153,66 @@ class Curation:
             Path: The page.
 
         Raises:
-            TableError: If no stage has been finished.
+            TableError: If no stage has been finished, or the classes are those of another taxonomy.
         """
-        done = [
-            name
-            for name in self.stages
-            if (record := read_record(self.work_dir / name)) and record['finished']
-        ]
+        by_embedding = 'embed' in self.stages or read_record(self.work_dir / 'embed') is not None
+        done = self._finished(BY_EMBEDDING if by_embedding else BY_TITLE)
         if not done:
             raise TableError(f'{self.work_dir} has no finished stage to report on')
         commands = self._remember(command)
-        select = self.stages.get('select')
-        classes = () if 'embed' in self.stages else load_taxonomy(select.taxonomy).names
+        classes: Sequence[str] = ()
+        if not by_embedding:
+            taxonomy = load_taxonomy(self.stages['select'].taxonomy)
+            for name in done:
+                identity = (read_record(self.work_dir / name) or {})['identity']
+                if identity.get('taxonomy', taxonomy.fingerprint) != taxonomy.fingerprint:
+                    raise TableError(
+                        f'{self.work_dir / name} was made with other classes: give the same '
+                        '--taxonomy as then'
+                    )
+            classes = taxonomy.names
         return write_report(self.work_dir, done, classes, self.target, commands)
+
+    def _finished(self, order: Sequence[str]) -> list[str]:
+        """Finished stages, each made from the one before it as it is now."""
+        done, table = [], self.work_dir / 'table'
+        for name in order:
+            record = read_record(self.work_dir / name)
+            if record is None:
+                continue
+            is_of_table = read_record(table) is None or record['input'] == fingerprint_of(table)
+            if not (record['finished'] and is_of_table):
+                break
+            done.append(name)
+            table = self.work_dir / name
+        return done
 
     def _remember(self, command: str) -> list[str]:
         file = self.work_dir / 'commands.txt'
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = file.read_text(encoding='utf-8').splitlines() if file.exists() else []
+        command = command.encode(errors='backslashreplace').decode()  # of file names
         if command and command not in lines:
             lines.append(command)
             with written_aside(file) as unfinished:
-                unfinished.write_text('\n'.join(lines) + '\n')
+                unfinished.write_text('\n'.join(lines) + '\n', encoding='utf-8')
         return lines
 
-    def _first_table(self, first: str) -> Path:
-        """The table of the stage before the first one, or the user's."""
-        order = [*self.stages, 'manifest']
-        for name in reversed(order[: order.index(first)]):
-            if read_record(self.work_dir / name) is not None:
-                return self.work_dir / name
-        if first == 'manifest':
+    def _table_for(self, name: str) -> Path:
+        """The table of the nearest stage before one, or the user's."""
+        before = self._order[: self._order.index(name)]
+        there = [each for each in before if read_record(self.work_dir / each) is not None]
+        if there:
+            table = self.work_dir / there[-1]
+            finished_record(table)
+            if there[-1] not in self._finished(self._order):
+                raise StageError(
+                    f'{table} was made from what has changed since: run stage {there[-1]!r} again '
+                    'before (--stages, --redo)'
+                )
+            return table
+        if name == 'manifest':
             raise TableError(f'{self.work_dir} has no stage to make a manifest of')
-        needs = self.stages[first].needs
+        needs = self.stages[name].needs
         folder = self.work_dir / 'table'
         import_table(self.table, folder, self.running, self.rows_per_shard, needs, self.columns)
         return folder
@@ -224,6 +287,8 @@ def make_stages(
         retrieve = Retrieve(taxonomy, tuple(queried) or None, limit, seed)
         stages: list[Stage] = [retrieve, probe, *classify, select]
     else:
+        if per_class is not None:
+            raise ValueError('--per-class needs labels, and with --by-embedding there are none')
         if backbone is None:
             raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
         network = dict(which=which, batch_size=batch_size, device=device)
@@ -248,7 +313,7 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
         int: Status of the command: 0 if it was finished; 1 if a stage had to stop; 2 if a setting
         or table is wrong; 130 after Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
     try:
         if report_only:
             print(f'report: {curation.report()}')
@@ -263,4 +328,6 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
     except (ValueError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0

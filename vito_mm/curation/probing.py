@@ -16,6 +16,11 @@ from .tables import DROPPED, Row
 _VERDICT = ('verdict', 'reason', 'expected_sha256')
 """What an inspection says beside facts; the column ``dropped`` says it here."""
 
+_FACTS = (
+    *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
+    *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'checked', 'notes'),
+)
+
 _ROUNDING = 0.002
 """Seconds that a length may lack: Matroska and FLV round the times of frames to milliseconds."""
 
@@ -47,6 +52,8 @@ class Probe(Stage):
     check: bool = False
     hashes: int = 3
     name: ClassVar[str] = 'probe'
+    # An earlier inspection, of prepare_videos, is no longer what holds.
+    makes: ClassVar[tuple[str, ...]] = (*_FACTS, *_VERDICT, 'hashes')
 
     def __post_init__(self) -> None:
         if not self.min_seconds >= 0:
@@ -81,9 +88,7 @@ class Probe(Stage):
 
     def finish(self, row: Row, prepared: dict[str, Any]) -> Row:
         """See :meth:`.stage.Stage.finish`."""
-        # An earlier inspection, of prepare_videos, is no longer what holds.
-        old = ('notes', *_VERDICT)
-        return {name: row[name] for name in row if name not in old} | prepared
+        return row | prepared
 
     def _hashes(self, path: str, seconds: float) -> list[str]:
         if not self.hashes:

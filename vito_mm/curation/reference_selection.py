@@ -81,6 +81,7 @@ class SelectByEmbedding(Stage):
     device: str | None = None
     name: ClassVar[str] = 'select_by_embedding'
     needs: ClassVar[tuple[str, ...]] = ('path', 'embedding')
+    makes: ClassVar[tuple[str, ...]] = ('cluster', 'similarity')
     by_shard: ClassVar[bool] = True
     _choice: _Choice | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -116,6 +117,8 @@ class SelectByEmbedding(Stage):
             raise ValueError(f'--fraction {self.fraction}: give a share within (0, 1]')
         if self.clusters < 1:
             raise ValueError(f'--clusters {self.clusters}: give 1 or more')
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f'--seed {self.seed}: give 0 to {2**32 - 1}')
         if not self._has_images:
             _read_embeddings(self.reference)
             return

@@ -24,7 +24,7 @@ from vito_mm.reporting.markup import (
 from .hashing import hash64
 from .stage import read_record
 from .tables import DROPPED, Row, read_table
-from .thumbnails import draw_strip
+from .thumbnails import draw_strip, draw_thumbnails
 
 PASS_RATE = 0.24
 """Share of the retrieved videos that remained in the paper, section 3.3."""
@@ -33,6 +33,7 @@ PAPER = 'https://arxiv.org/abs/2210.06433'
 
 _SAMPLES = 8  # of a class, kept and as many dropped
 _SHOWN = 24  # classes with pictures
+_LETTERS = 80  # of a title
 _ORDER = ('retrieved', 'passed the classifier', 'in the end')
 
 
@@ -165,24 +166,25 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     def of(index: int) -> _Group:
         return groups.setdefault(index, _Group())
 
-    columns = ['path', 'title', 'classes', 'labels', 'label', 'cluster', 'similarity', DROPPED]
+    columns = ['path', 'title', 'classes', 'labels', 'label', 'top1', 'cluster', 'similarity']
+    by_class = 'embed' not in stages
     for stage in stages:
-        if stage in ('probe', 'embed'):
+        if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
             continue
-        for row in read_table(work_dir / stage, columns):
+        for row in read_table(work_dir / stage, [*columns, DROPPED]):
             is_kept = row.get(DROPPED) is None
-            title = row.get('title') or Path(row['path']).name
+            title = _short(row.get('title') or Path(row.get('path', '')).name)
             if stage == 'retrieve' and is_kept:
                 for index in row['classes']:
                     of(index).counts['retrieved'] += 1
             elif stage == 'classify' and is_kept:
                 for index in row['labels']:
                     of(index).counts['passed the classifier'] += 1
-            elif stage == 'classify':
+            elif stage == 'classify' and 'top1' in row:  # others may end the process again
                 for index in row['classes']:
                     why = row[DROPPED].partition(': ')
                     of(index).sample(row, 'dropped', f'{title} ({why[2] or why[0]})')
-            elif stage == 'select' and is_kept and 'label' in row:
+            elif stage == 'select' and is_kept and 'labels' in row:  # the label is ours
                 of(row['label']).counts['in the end'] += 1
                 of(row['label']).sample(row, 'kept', title)
             elif stage == 'select_by_embedding' and 'cluster' in row:
@@ -191,6 +193,10 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
                 text = f'{title} ({row.get("similarity", 0):.2f})'
                 group.sample(row, 'kept' if is_kept else 'dropped', text)
     return groups
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _LETTERS else f'{title[: _LETTERS - 1]}…'
 
 
 def _name(names: Sequence[str], index: int) -> str:
@@ -263,11 +269,14 @@ def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -
             'path. An empty frame is a video that can no longer be read.'
         ),
     ]
+    thumbnails = draw_thumbnails(
+        [path for i in ordered for _, path, _ in (*groups[i].kept, *groups[i].dropped)]
+    )
     for index in ordered:
         blocks.append(Heading(_name(names, index), 3))
         for words, items in (('Kept', groups[index].kept), ('Dropped', groups[index].dropped)):
             if items := sorted(items, reverse=True):
-                strip = draw_strip([path for _, path, _ in items])
+                strip = draw_strip([thumbnails[path] for _, path, _ in items])
                 texts = '; '.join(text for _, _, text in items)
                 blocks.append(Picture(strip, f'{words}: {texts}'))
     return blocks if len(blocks) > 2 else []

@@ -9,22 +9,25 @@ from pathlib import Path
 from vito_mm.videos.preparation_report import Progress
 
 from .engines import ENGINES, local, ray_data
-from .sources import rows_of
+from .sources import content_of, rows_of
 from .stage import (
     Counts,
     Shard,
     Stage,
     StageError,
     check_columns,
+    clear,
     close_stage,
     count_file,
-    fingerprint_of,
     only_job,
     open_stage,
     read_record,
     write_record,
 )
-from .tables import FORMATS, TableError, find_files, shard_name, split, write_file
+from .tables import FORMATS, TableError, shard_name, split, write_file
+
+_FIRST_ROWS = 10_000
+"""Rows among which every column that is needed occurs."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Running:
             raise ValueError(f'--format {self.form}: choose among {", ".join(FORMATS)}')
         if self.workers is not None and self.workers < 1:
             raise ValueError(f'--workers {self.workers}: give 1 or more')
+        if self.gpus < 0:
+            raise ValueError(f'--gpus {self.gpus:g}: give 0 or more')
 
     @property
     def processes(self) -> int:
@@ -157,24 +162,25 @@ def import_table(
     """
     if rows_per_shard < 1:
         raise ValueError(f'--rows-per-shard {rows_per_shard}: give 1 or more')
+    if folder.resolve() in (source.resolve(), *source.resolve().parents):
+        raise TableError(f'{source} lies where its shards are to be written: take another work dir')
     wanted = dict(
         stage='table',
         identity=dict(rows_per_shard=rows_per_shard, columns=dict(columns or {})),
-        input=_source_of(source),
+        input=content_of(source),
         format=running.form,
     )
     with only_job(folder):
         found = read_record(folder)
-        if found and all(found.get(key) == value for key, value in wanted.items()):
-            if found['finished']:
+        if found and found['finished']:  # the rest of others would be of no use
+            if all(found.get(key) == value for key, value in wanted.items()):
                 return found['kept']
-        elif found and not running.redo:
-            raise StageError(
-                f'{folder} was made from another table, as another format or in other shards. Take '
-                'another folder, or --redo to make it again'
-            )
-        for file in folder.glob('part-*'):
-            file.unlink()
+            if not running.redo:
+                raise StageError(
+                    f'{folder} was made from another table, as another format or in other shards. '
+                    'Take another folder, or --redo to make it again'
+                )
+        clear(folder)
         write_record(folder, wanted | dict(finished=False))
         count, missing = 0, set(needs)
         names: dict[str, None] = {}
@@ -182,8 +188,8 @@ def import_table(
             for row in rows:
                 missing -= row.keys()
                 names.update(dict.fromkeys(row))
-            if number == 0 and missing:
-                break  # the first rows tell
+            if missing and count >= _FIRST_ROWS:
+                break  # no need to read on
             write_file(folder / shard_name(number, running.form), rows)
             count += len(rows)
         if not names:
@@ -197,13 +203,3 @@ def import_table(
         write_record(folder, wanted | dict(finished=True, kept=count, dropped={}))
     say(f'{source}: {count} videos in {math.ceil(count / rows_per_shard)} shards')
     return count
-
-
-def _source_of(source: Path) -> str:
-    """What tells a table of the user from another one."""
-    if source.is_dir() and read_record(source) is None:
-        try:
-            find_files(source)
-        except TableError:
-            return f'folder {source.absolute()}'
-    return fingerprint_of(source)

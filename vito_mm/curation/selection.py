@@ -84,6 +84,10 @@ class Select(Stage):
         self._originals: list[str] = []
         self._class_names: tuple[str, ...] = ()
 
+    def identity(self) -> dict[str, Any]:
+        """See :meth:`.stage.Stage.identity`; the taxonomy by its content."""
+        return super().identity() | dict(taxonomy=load_taxonomy(self.taxonomy).fingerprint)
+
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """See :meth:`.stage.Stage.survey`."""
         survey = _Survey(self.max_distance is not None)
@@ -121,6 +125,8 @@ class Select(Stage):
 
     def finish(self, row: Row, prepared: int) -> Row:
         """See :meth:`.stage.Stage.finish`."""
+        if row.get('labels') is not None:  # a label of the user has had its say before
+            row = {name: row[name] for name in row if name not in ('label', 'class_name')}
         row = self._filtered(row)
         if DROPPED in row:
             return row

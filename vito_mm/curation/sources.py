@@ -8,67 +8,149 @@ from typing import Any
 
 from vito_mm.videos.manifest import find_videos
 
-from .tables import Row, TableError, find_files, read_table
+from .hashing import hash64
+from .stage import fingerprint_of, finished_record, read_record
+from .tables import DROPPED, Row, TableError, find_files, read_table, shortened
 
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
     """Rows of a table or folder, with ``path`` as an absolute path.
 
+    Values are what JSON knows: dates, decimals and the like become text. Values that are None are
+    left out.
+
     Args:
         source (Path): A table (see :func:`.tables.find_files`), whose relative paths are relative
-            to its folder; or a folder of videos, searched with its sub-folders. The title of
-            ``a.mp4`` is then the ``title`` in ``a.info.json``, which yt-dlp's --write-info-json
-            leaves, and without such a file the name of the video in words.
-        columns (Mapping[str, str], optional): Names that a table has for ``path`` and ``title``.
-            Defaults to None: these.
+            to its folder; or the folder of a finished stage, of which the rows that it kept are
+            taken; or a folder of videos, searched with its sub-folders. The title of ``a.mp4`` is
+            then the ``title`` in ``a.info.json``, which yt-dlp's --write-info-json leaves, and
+            without such a file the name of the video in words.
+        columns (Mapping[str, str], optional): Names that a table has for ``path`` and ``title``;
+            columns that have these names themselves are then left out. Defaults to None: these.
 
     Yields:
         dict: A row with ``path``, and ``title`` where there is one.
 
     Raises:
-        TableError: If there is nothing to read.
+        TableError: If there is nothing to read, a stage is not finished, or a value is of a kind
+            that cannot be kept.
     """
     source = Path(source)
-    if _is_folder_of_videos(source):
-        for row in find_videos(source):
-            yield dict(path=os.path.abspath(row['path']), title=_title_of(Path(row['path'])))
+    if (videos := _videos_of(source)) is not None:
+        for video in videos:
+            yield dict(path=os.path.abspath(video), title=_title_of(Path(video)))
         return
+    record = finished_record(source)
     folder = source if source.is_dir() else source.parent
-    for row in read_table(source):
-        yield _renamed(row, folder, columns or {})
+    for number, row in enumerate(read_table(source), start=1):
+        if row.get(DROPPED) is not None:
+            if record is not None:
+                continue
+            raise TableError(
+                f'{source} has a column {DROPPED!r}, which is where stages say what they drop: '
+                'rename it. Of a stage give the whole folder'
+            )
+        yield _renamed(row, folder, columns or {}, f'{source}, row {number}')
 
 
-def _renamed(row: Row, folder: Path, columns: Mapping[str, str]) -> Row:
-    row = dict(row)
+def content_of(source: Path) -> str:
+    """Hash that tells a table of the user from another one.
+
+    Args:
+        source (Path): See :func:`rows_of`.
+
+    Returns:
+        str: Of a folder of videos: of their paths, and of size and time of the files with their
+        titles.
+
+    Raises:
+        TableError: If there is nothing to read.
+    """
+    videos = _videos_of(source)
+    if videos is None:
+        return fingerprint_of(source)
+    facts = []
+    for video in videos:
+        facts.append(os.path.abspath(video))
+        try:
+            status = _sidecar_of(Path(video)).stat()
+        except FileNotFoundError:
+            continue
+        facts.append(f'{status.st_size} {status.st_mtime_ns}')
+    return f'{hash64(*facts):016x}'
+
+
+def _renamed(row: Row, folder: Path, columns: Mapping[str, str], where: str) -> Row:
+    names = {name: columns.get(name, name) for name in ('path', 'title')}
     named = {
-        name: str(row.pop(column))
-        for name in ('path', 'title')
-        if (column := columns.get(name, name)) in row
+        name: _text(row[column], f'{where}: the column {column!r}')
+        for name, column in names.items()
+        if row.get(column) is not None
     }
     if 'path' in named:
         named['path'] = os.path.normpath(os.path.join(folder.absolute(), named['path']))
-    return named | row
+    return named | {
+        name: _plain(value, f'{where}: the column {name!r}')
+        for name, value in row.items()
+        if value is not None and name not in names and name not in names.values()
+    }
 
 
-def _is_folder_of_videos(source: Path) -> bool:
-    if not source.is_dir():
-        return False
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise TableError(f'{where} has {shortened(value)}, which is no text')
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A value as JSON has it, so that all formats keep the same."""
+    if isinstance(value, str | int | float):
+        return value
+    try:
+        return json.loads(json.dumps(value, default=_as_text))
+    except TypeError:
+        raise TableError(
+            f'{where} has {shortened(value)}, which JSON does not know, so no manifest can have '
+            'it: leave it out of the table'
+        ) from None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise TypeError
+    return value.isoformat() if hasattr(value, 'isoformat') else str(value)
+
+
+def _videos_of(source: Path) -> list[str] | None:
+    """Videos of a folder that has no table."""
+    if not source.is_dir() or read_record(source) is not None:
+        return None
     try:
         find_files(source)
-    except TableError:
+    except TableError as no_table:
         try:
-            return bool(find_videos(source))
-        except FileNotFoundError as error:
-            raise TableError(f'{source} has neither a table nor a video: {error}') from None
-    return False
+            return [row['path'] for row in find_videos(source)]
+        except FileNotFoundError as no_video:
+            raise TableError(
+                f'{source} has neither a table nor a video: {no_table}; {no_video}'
+            ) from None
+    return None
+
+
+def _sidecar_of(video: Path) -> Path:
+    return video.with_suffix('.info.json')
 
 
 def _title_of(video: Path) -> str:
-    sidecar = video.with_suffix('.info.json')
+    sidecar = _sidecar_of(video)
     try:
         content: Any = json.loads(sidecar.read_text(encoding='utf-8'))
-        return str(content['title'])
+        return _text(content['title'], f'{sidecar}: "title"')
     except FileNotFoundError:
         return video.stem.replace('_', ' ').replace('-', ' ')
+    except TableError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(f'{sidecar}: no title in it ({type(error).__name__}: {error})') from None

@@ -62,12 +62,15 @@ class Stage:
         by_shard (bool): Whether a whole shard is one task, since a row costs next to nothing.
             Otherwise each row is, in a process that it may break.
         time_limit (float, optional): Seconds that :meth:`prepare` may take.
+        makes (tuple[str, ...]): Columns that it gives to rows. Those that a row has already, of the
+            user or of an earlier procedure, are taken from all rows, so that no shard has both.
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ('path',)
     by_shard: ClassVar[bool] = False
     time_limit: ClassVar[float | None] = 600.0
+    makes: ClassVar[tuple[str, ...]] = ()
     not_identity: ClassVar[frozenset[str]] = frozenset()
 
     def identity(self) -> dict[str, Any]:
@@ -122,13 +125,32 @@ class Stage:
         """The rest of the work.
 
         Args:
-            row (dict): The row.
+            row (dict): The row, without the columns that the stage makes.
             prepared (Any): What :meth:`prepare` returned.
 
         Returns:
             dict: The row of the stage's table.
         """
         raise NotImplementedError
+
+    def result_of(self, row: Row, result: Any) -> Row:
+        """What becomes of a row.
+
+        Args:
+            row (dict): The row.
+            result (Any): What :meth:`prepare` returned, or the :class:`WorkError` or
+                :class:`WorkerLost` that it ended in.
+
+        Returns:
+            dict: The row of the stage's table.
+        """
+        lacking_row = lacking(self, row)
+        row = {name: row[name] for name in row if name not in self.makes}
+        if isinstance(result, WorkError | WorkerLost):
+            return self.failed(row, result)
+        if lacking_row is not None:
+            return row | {DROPPED: lacking_row[DROPPED]}
+        return self.finish(row, result)
 
     def failed(self, row: Row, error: WorkError | WorkerLost) -> Row:
         """The row of one that could not be prepared.
@@ -207,6 +229,25 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def finished_record(table: Path) -> dict[str, Any] | None:
+    """What a table says about itself, if a stage made it.
+
+    Args:
+        table (Path): Folder or file.
+
+    Returns:
+        dict, optional: The record; None if no stage wrote there.
+
+    Raises:
+        TableError: If the stage is not finished.
+    """
+    record = read_record(table)
+    if record is not None and not record['finished']:
+        name = record['stage'] or table.name
+        raise TableError(f'{table} is not finished: run stage {name!r} to its end first')
+    return record
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write what a stage's folder says about itself, whole or not at all.
 
@@ -256,9 +297,7 @@ def open_stage(stage: Stage, table: Path, folder: Path, form: str, redo: bool) -
     """
     if form not in FORMATS:
         raise ValueError(f'--format {form}: choose among {", ".join(FORMATS)}')
-    record = read_record(table)
-    if record is not None and not record['finished']:
-        raise TableError(f'{table} is not finished: run stage {record["stage"]!r} to its end first')
+    finished_record(table)
     wanted = dict(
         stage=stage.name,
         identity=json.loads(json.dumps(stage.identity())),
@@ -266,17 +305,19 @@ def open_stage(stage: Stage, table: Path, folder: Path, form: str, redo: bool) -
         format=form,
     )
     found = read_record(folder)
-    if found is not None and (changes := _changes(found, wanted)):
-        if not redo:
-            raise StageError(
-                f'{folder} was made differently: {"; ".join(changes)}. Take another folder, or '
-                '--redo to make it again'
-            )
-        found = None
+    changes = _changes(found, wanted) if found is not None else []
+    # Where there is no shard yet, nothing is lost.
+    if changes and not redo and any(folder.glob('part-*')):
+        raise StageError(
+            f'{folder} was made differently: {"; ".join(changes)}. Take another folder, or '
+            '--redo to make it again'
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    if found is None:
-        _clear(folder)
+    if found is None or changes:
+        clear(folder)
         write_record(folder, wanted | dict(finished=False))
+    for file in folder.glob('part-*.tmp'):  # of a job that was killed
+        file.unlink()
     return [
         Shard(number, file, folder / shard_name(number, form))
         for number, file in enumerate(find_files(table))
@@ -296,7 +337,7 @@ def close_stage(folder: Path, counts: Counts) -> None:
 
 
 def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
-    """Raise if a table lacks what a stage needs; its first rows tell.
+    """Raise if no row of a table has what a stage needs.
 
     Args:
         stage (Stage): The stage.
@@ -305,16 +346,17 @@ def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
     Raises:
         TableError: Naming the columns that are missing, and those that there are.
     """
+    there: dict[str, None] = {}
     for shard in shards:
-        if rows := read_kept(shard.source):
-            there = dict.fromkeys(name for row in rows for name in row)
-            if missing := [name for name in stage.needs if name not in there]:
-                raise TableError(
-                    f'{shard.source}: stage {stage.name!r} needs the column '
-                    f'{", ".join(map(repr, missing))}, and there are only '
-                    f'{", ".join(map(repr, there))}'
-                )
+        there |= dict.fromkeys(name for row in read_kept(shard.source) for name in row)
+        missing = [name for name in stage.needs if name not in there]
+        if there and not missing:
             return
+    if there:
+        raise TableError(
+            f'{shards[0].source.parent}: stage {stage.name!r} needs the column '
+            f'{", ".join(map(repr, missing))}, and there are only {", ".join(map(repr, there))}'
+        )
 
 
 def lacking(stage: Stage, row: Row) -> Row | None:
@@ -353,6 +395,33 @@ def only_job(folder: Path) -> Iterator[None]:
         yield
 
 
+def clear(folder: Path) -> None:
+    """Remove what a stage wrote.
+
+    Args:
+        folder (Path): Its folder.
+
+    Raises:
+        StageError: If the folder has shards that no stage wrote.
+    """
+    shards = list(folder.glob('part-*'))
+    if read_record(folder) is None:
+        if shards:
+            raise StageError(
+                f'{folder} has files that are not of the curation, such as {shards[0].name}: take '
+                'another work dir, or move them away'
+            )
+        return
+    # First, so that a kill leaves no record that what is left is whole.
+    write_record(folder, dict.fromkeys(('stage', 'input', 'format')) | _UNFINISHED)
+    for file in shards:
+        file.unlink()
+    (folder / RECORD).unlink()
+
+
+_UNFINISHED: dict[str, Any] = dict(identity={}, finished=False)
+
+
 def write_shard(shard: Shard, rows: Sequence[Row]) -> Counts:
     """Write what became of a shard's rows.
 
@@ -370,14 +439,10 @@ def write_shard(shard: Shard, rows: Sequence[Row]) -> Counts:
     return counts
 
 
-def _clear(folder: Path) -> None:
-    for file in folder.glob('part-*'):
-        file.unlink()
-    (folder / RECORD).unlink(missing_ok=True)
-
-
 def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """How what made a folder differs from what would be made now."""
+    if found['stage'] is None:
+        return ['it was about to be made again']
     if found['stage'] != wanted['stage']:
         return [f'by stage {found["stage"]!r}']
     before, now = found['identity'], wanted['identity']

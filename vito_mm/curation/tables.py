@@ -75,9 +75,14 @@ def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
                     yield _parse(line, f'{file}, line {number}')
     else:
         with file.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as lines:
-            for row in csv.DictReader(lines):
-                row.pop(None, None)  # fields beyond the header
-                yield {name: value for name, value in row.items() if value not in (None, '')}
+            table = csv.DictReader(lines)
+            try:
+                for row in table:
+                    row.pop(None, None)  # fields beyond the header
+                    yield {name: value for name, value in row.items() if value not in (None, '')}
+            except csv.Error as error:
+                where = f'{file}, line {table.line_num + 1}'
+                raise TableError(f'{where}: cannot be read as CSV ({error})') from None
 
 
 def read_table(table: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -156,6 +161,19 @@ def shard_name(number: int, form: str) -> str:
     return f'part-{number:06d}.{form}'
 
 
+def shortened(value: Any) -> str:
+    """A value as an error shows it.
+
+    Args:
+        value (Any): Any value.
+
+    Returns:
+        str: At most 40 letters.
+    """
+    text = repr(value)
+    return text if len(text) <= 40 else f'{text[:37]}...'
+
+
 def import_parquet() -> Any:
     """``pyarrow.parquet``, or an error that says how to get it.
 
@@ -191,6 +209,7 @@ def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     parquet = import_parquet()
     import pyarrow
 
+    remedy = 'leave it out, give it one type, or take JSON lines (--format jsonl)'
     # from_pylist takes the columns of the first row for all.
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
@@ -198,12 +217,30 @@ def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         values = [row.get(name) for row in rows]
         try:
             columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowException, TypeError, UnicodeEncodeError) as error:
+        except UnicodeEncodeError as error:
+            at = next(i for i, value in enumerate(values) if not _is_unicode(value))
             raise TableError(
-                f'column {name!r} does not fit into a Parquet table ({error}): leave it out, give '
-                'it one type, or take JSON lines (--format jsonl)'
+                f'column {name!r} of {rows[at].get("path")!r} is no Unicode ({error}), which '
+                'Parquet needs: correct it, or take JSON lines (--format jsonl)'
             ) from error
-    parquet.write_table(pyarrow.table(columns), file)
+        except (pyarrow.ArrowException, TypeError, OverflowError) as error:
+            raise TableError(
+                f'column {name!r} does not fit into a Parquet table ({error}): {remedy}'
+            ) from error
+    try:
+        parquet.write_table(pyarrow.table(columns), file)
+    except pyarrow.ArrowNotImplementedError as error:  # says which column
+        raise TableError(
+            f'a column does not fit into a Parquet table ({error}): {remedy}'
+        ) from None
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse(line: bytes, where: str) -> Row:

@@ -6,40 +6,58 @@ import cv2
 import numpy as np
 
 from vito_mm.videos.decoding import decode_frames
-from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.worker_pool import run_in_workers
 
 _HEIGHT, _WIDTH, _GAP = 72, 96, 4
 _TIME_LIMIT = 20.0
 
 
-def draw_strip(paths: Sequence[str]) -> bytes:
-    """The middle frames of videos side by side, cut to the same shape.
+def draw_thumbnails(paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """The middle frames of videos, cut to the same shape; read in a process that may die.
 
     Args:
-        paths (Sequence[str]): Videos, at least one. One that cannot be read is a crossed frame.
+        paths (Sequence[str]): Videos.
+
+    Returns:
+        dict[str, np.ndarray]: BGR, uint8, by path. A video that cannot be read is a crossed frame.
+    """
+    unique = list(dict.fromkeys(paths))
+    results = dict(run_in_workers(_thumbnail, unique, 1, 2 * _TIME_LIMIT))
+    return {
+        path: result if isinstance(result, np.ndarray) else _crossed()
+        for path, result in results.items()
+    }
+
+
+def draw_strip(thumbnails: Sequence[np.ndarray]) -> bytes:
+    """Thumbnails side by side.
+
+    Args:
+        thumbnails (Sequence[np.ndarray]): At least one, see :func:`draw_thumbnails`.
 
     Returns:
         bytes: PNG, 72 pixels high.
     """
     gap = np.full((_HEIGHT, _GAP, 3), 255, np.uint8)
-    parts = [part for path in paths for part in (_thumbnail(path), gap)]
+    parts = [part for thumbnail in thumbnails for part in (thumbnail, gap)]
     return cv2.imencode('.png', np.concatenate(parts[:-1], axis=1))[1].tobytes()
 
 
+def _crossed() -> np.ndarray:
+    empty = np.full((_HEIGHT, _WIDTH, 3), 230, np.uint8)
+    cv2.line(empty, (0, 0), (_WIDTH, _HEIGHT), (180, 180, 180), 1, cv2.LINE_AA)
+    cv2.line(empty, (0, _HEIGHT), (_WIDTH, 0), (180, 180, 180), 1, cv2.LINE_AA)
+    return empty
+
+
 def _thumbnail(path: str) -> np.ndarray:
-    try:
-        frames, _ = decode_frames(
-            path,
-            lambda seconds: np.array([seconds / 2]),
-            channel_order='bgr',
-            short_side=_WIDTH,
-            time_limit=_TIME_LIMIT,
-        )
-    except VideoReadError:
-        empty = np.full((_HEIGHT, _WIDTH, 3), 230, np.uint8)
-        cv2.line(empty, (0, 0), (_WIDTH, _HEIGHT), (180, 180, 180), 1, cv2.LINE_AA)
-        cv2.line(empty, (0, _HEIGHT), (_WIDTH, 0), (180, 180, 180), 1, cv2.LINE_AA)
-        return empty
+    frames, _ = decode_frames(
+        path,
+        lambda seconds: np.array([seconds / 2]),
+        channel_order='bgr',
+        short_side=_WIDTH,
+        time_limit=_TIME_LIMIT,
+    )
     frame = frames[0]
     scale = max(_HEIGHT / frame.shape[0], _WIDTH / frame.shape[1])
     size = [

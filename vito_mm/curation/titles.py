@@ -343,6 +343,7 @@ class Retrieve(Stage):
     name = 'retrieve'
     needs = ('path', 'title')
     by_shard = True
+    makes = ('classes', 'matches')
 
     taxonomy: str = 'imagenet'
     classes: tuple[str, ...] | None = None

@@ -1,14 +1,18 @@
 """One machine: a pool of processes, each of which may die on the video it has."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
 
 from ..stage import Counts, Shard, Stage, StageError, lacking, write_shard
 from ..tables import Row, read_kept
+
+_OPEN = 32
+"""Shards in work, at most: rows whose process died are tried again when no others are in work."""
 
 
 def run_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[Counts]:
@@ -57,7 +61,14 @@ class _Task:
     row: Row
 
 
-def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[Counts]:
+def _run_rows(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[Counts]:
+    left = iter(shards)
+    while (first := next(left, None)) is not None:
+        yield from _run_some_rows(stage, chain([first], left), workers)
+
+
+def _run_some_rows(stage: Stage, shards: Iterator[Shard], workers: int) -> Iterator[Counts]:
+    """Take shards until too many of them wait for rows whose process died."""
     opened: dict[int, _Open] = {}
 
     def tasks() -> Iterator[_Task]:
@@ -69,14 +80,13 @@ def _run_rows(stage: Stage, shards: Iterable[Shard], workers: int) -> Iterator[C
             opened[shard.number] = _Open(shard, [None] * len(rows))
             for index, row in enumerate(rows):
                 yield _Task(shard.number, index, row)
+            if len(opened) >= _OPEN:
+                return  # what is left to be tried again is tried now
 
     work = partial(_prepare, stage)
     with closing(run_in_workers(work, tasks(), workers, stage.time_limit)) as results:
         for task, result in results:
-            if isinstance(result, WorkError | WorkerLost):
-                row = stage.failed(task.row, result)
-            else:
-                row = lacking(stage, task.row) or stage.finish(task.row, result)
+            row = stage.result_of(task.row, result)
             part = opened[task.shard]
             part.rows[task.index] = row
             part.left -= 1
@@ -94,7 +104,9 @@ def _prepare(stage: Stage, task: _Task) -> object:
 
 def _whole_shard(stage: Stage, shard: Shard) -> Counts:
     rows = [
-        lacking(stage, row) or stage.finish(row, stage.prepare_at(row, shard.number, index))
+        stage.result_of(
+            row, None if lacking(stage, row) else stage.prepare_at(row, shard.number, index)
+        )
         for index, row in enumerate(read_kept(shard.source))
     ]
     return write_shard(shard, rows)

@@ -52,14 +52,13 @@ def run_shards(
         )
     logging.getLogger('ray.data').setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    resources = ray.cluster_resources()
-    fit = int(resources.get('CPU', 1) // workers)
-    if gpus:
-        fit = min(fit, int(resources.get('GPU', 0) // gpus))
-    if fit < 1:
+    machines = [node['Resources'] for node in ray.nodes() if node['Alive']]
+    fit = sum(_actors_on(machine, workers, gpus) for machine in machines)
+    if fit < 1:  # Ray would wait for such a machine
+        there = ', '.join(f'{m.get("CPU", 0):g} and {m.get("GPU", 0):g}' for m in machines)
         raise ValueError(
-            f'no machine of the Ray cluster has {workers} cores and {gpus:g} GPUs for one actor: '
-            f'it has {resources.get("CPU", 0):g} cores and {resources.get("GPU", 0):g} GPUs in all'
+            f'no machine of the Ray cluster has {workers} cores (--workers) and {gpus:g} GPUs '
+            f'(--gpus) for one actor; they have: {there}'
         )
     # Absolute: actors have other working folders.
     items = [
@@ -77,6 +76,11 @@ def run_shards(
     for row in results.iter_rows():
         dropped = zip(row['reasons'], row['numbers'], strict=True)
         yield Counts(int(row['kept']), Counter({str(k): int(n) for k, n in dropped}))
+
+
+def _actors_on(machine: dict[str, float], workers: int, gpus: float) -> int:
+    fit = machine.get('CPU', 0) // workers
+    return int(min(fit, machine.get('GPU', 0) // gpus) if gpus else fit)
 
 
 class _Actor:
