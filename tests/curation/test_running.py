@@ -12,9 +12,10 @@ import pytest
 
 from tests.conftest import REPO
 from tests.curation.toy import AboveMean, Double, make_table
-from vito_mm.curation.running import Running, run_stage
-from vito_mm.curation.stage import StageError, only_job, read_record
-from vito_mm.curation.tables import TableError, find_files, read_table
+from vito_mm.curation.engines import local, ray_data
+from vito_mm.curation.running import Running, import_table, run_stage
+from vito_mm.curation.stage import StageError, clear, only_job, open_stage, read_record
+from vito_mm.curation.tables import TableError, find_files, read_table, write_file
 
 LOCAL = Running(workers=2)
 RAY = Running(engine='ray', workers=1)
@@ -61,6 +62,13 @@ def test_ray_gives_the_same_table(tmp_path, ray_cluster, stage):
     records = [read_record(tmp_path / place / stage.name) for place in ('here', 'there')]
     assert records[0]['dropped'] == records[1]['dropped']
     assert records[1]['finished']
+
+
+def test_actors_that_fit_on_no_machine_are_refused(tmp_path, ray_cluster):
+    """Two machines of two cores are none of four."""
+    with pytest.raises(ValueError, match=r'no machine .* has 3 cores \(--workers\).*have: 2 and 0'):
+        run_toy(tmp_path, Double(), Running(engine='ray', workers=3))
+    assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
 
 
 def test_a_lost_actor_is_started_again(tmp_path, ray_cluster):
@@ -117,6 +125,63 @@ def test_other_settings_are_refused_and_redo_makes_them(tmp_path):
         run_toy(tmp_path, Double(factor=3))
     rows = run_toy(tmp_path, Double(factor=3), Running(workers=2, redo=True))
     assert rows[2]['double'] == 6
+
+
+def test_settings_may_be_corrected_where_nothing_was_made(tmp_path):
+    class Refused(Double):
+        def survey(self, shards, workers):
+            raise ValueError('no')
+
+    with pytest.raises(ValueError, match='no'):
+        run_toy(tmp_path, Refused(factor=3))
+    run_toy(tmp_path, Double(factor=4))
+
+
+def test_a_kill_while_it_is_made_again_leaves_no_whole_table(tmp_path, monkeypatch):
+    run_toy(tmp_path)
+    monkeypatch.setattr(Path, 'unlink', lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        clear(tmp_path / 'double')
+    monkeypatch.undo()
+    assert not read_record(tmp_path / 'double')['finished']
+    with pytest.raises(StageError, match='about to be made again'):
+        run_toy(tmp_path, Double(factor=3))
+    (tmp_path / 'double/part-000001.parquet.77.tmp').write_bytes(b'of a kill')
+    rows = run_toy(tmp_path, Double(factor=3), Running(workers=2, redo=True))
+    assert rows[2]['double'] == 6
+    assert not list((tmp_path / 'double').glob('*.tmp'))
+
+
+def test_columns_of_the_user_give_way_to_those_of_the_stage(tmp_path):
+    """Rows that get none would have the user's, of another type, in the same shard."""
+
+    class Makes(Double):
+        makes = ('double',)
+
+    rows = [dict(path=f'/{i}.mp4', number=i, double='twin', what=w) for i, w in enumerate('xyz')]
+    rows += [
+        dict(path='/3.mp4', number=4, double='twin', what='fails'),
+        dict(path='/4.mp4', double=''),
+    ]
+    write_file(tmp_path / 'in.jsonl', rows)
+    import_table(tmp_path / 'in.jsonl', tmp_path / 'table', LOCAL, 10)
+    run_stage(Makes(), tmp_path / 'table', tmp_path / 'double', LOCAL)
+    found = list(read_table(tmp_path / 'double'))
+    assert [row.get('double') for row in found] == [0, 2, 4, None, None]
+    assert found[4]['dropped'] == 'has no number'
+
+
+def test_rows_whose_process_died_do_not_hold_all_shards_until_the_end(tmp_path, monkeypatch):
+    """Every third shard has one; at most a few shards may wait for it."""
+    monkeypatch.setattr('vito_mm.curation.engines.local._OPEN', 2)
+    odd = {f'x{i}': 'dies' for i in range(0, 210, 21)}
+    table, open_shards, written = make_table(tmp_path, LOCAL, count=210, **odd), [], 0
+    shards = open_stage(Double(), table, tmp_path / 'double', 'parquet', False)
+    for done, _ in enumerate(local.run_shards(Double(), shards, 1), start=1):
+        written = sum(shard.target.exists() for shard in shards)
+        open_shards.append(done // 7 - written)
+    assert written == 30
+    assert max(open_shards) <= 2
 
 
 def test_another_table_is_refused(tmp_path):

@@ -1,13 +1,19 @@
 """Tables in shards: what is written is read, and what cannot be is named."""
 
+import datetime
 import json
 import subprocess
 import sys
+from decimal import Decimal
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 
-from vito_mm.curation.running import Running, import_table
-from vito_mm.curation.sources import rows_of
+from tests.curation.toy import Double
+from vito_mm.curation.running import Running, import_table, run_stage
+from vito_mm.curation.sources import content_of, rows_of
+from vito_mm.curation.stage import StageError, write_record
 from vito_mm.curation.tables import (
     TableError,
     find_files,
@@ -81,7 +87,7 @@ def test_what_parquet_does_not_take_is_named(tmp_path, value, message):
 
 def test_a_field_of_a_csv_that_is_too_long_is_named(tmp_path):
     (tmp_path / 'a.csv').write_text(f'path,title\na.mp4,cat\nb.mp4,{"x" * 200_000}\n')
-    with pytest.raises(TableError, match='a.csv, line 3: cannot be read as CSV'):
+    with pytest.raises(TableError, match=r'a\.csv, line 3: cannot be read as CSV'):
         list(read_table(tmp_path / 'a.csv'))
 
 
@@ -138,7 +144,6 @@ def test_paths_and_titles_are_text_or_missing(tmp_path, column, value):
 
 
 def test_values_of_parquet_become_what_json_knows(tmp_path):
-    pyarrow = pytest.importorskip('pyarrow')
     day = datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)
     columns = dict(
         path=['/a.mp4'],
@@ -164,8 +169,9 @@ def test_values_of_parquet_become_what_json_knows(tmp_path):
 
 def test_a_finished_stage_is_a_table_of_what_it_kept(tmp_path):
     rows = [dict(path='/a.mp4'), dict(path='/b.mp4', dropped='odd')]
+    (tmp_path / 'stage').mkdir()
     write_file(tmp_path / 'stage/part-000000.jsonl', rows)
-    with pytest.raises(TableError, match="a column 'dropped', .*: rename it"):
+    with pytest.raises(TableError, match=r"a column 'dropped', .*: rename it"):
         list(rows_of(tmp_path / 'stage'))
     write_record(tmp_path / 'stage', dict(stage='probe', finished=False))
     with pytest.raises(TableError, match="run stage 'probe' to its end first"):
@@ -176,6 +182,7 @@ def test_a_finished_stage_is_a_table_of_what_it_kept(tmp_path):
 
 def test_files_that_no_stage_wrote_are_never_removed(tmp_path):
     """Spark calls its files part-* too."""
+    (tmp_path / 'table').mkdir()
     write_file(tmp_path / 'table/part-00000.jsonl', [dict(path='/a.mp4', number=1)])
     redo = Running(form='jsonl', redo=True)
     with pytest.raises(TableError, match='lies where its shards are to be written'):
@@ -230,18 +237,15 @@ def test_a_column_that_begins_late_is_found_whatever_the_shards(tmp_path):
     for size in (1, 100):
         folder = tmp_path / str(size)
         import_table(tmp_path / 'in.jsonl', folder, Running(), size, ('path', 'title'))
-        run_stage(Retrieve('imagenet'), folder, folder / 'stage', Running(workers=1))
+        assert list(read_table(folder)) == rows
 
 
 def test_what_is_wrong_in_a_table_may_be_corrected(tmp_path):
     """Without --redo, as nothing is lost."""
     file = tmp_path / 'in.jsonl'
     file.write_text('{"path": "/a.mp4"}\nodd\n')
-    for _ in range(2):
-        with pytest.raises(TableError, match='line 2: not JSON'):
-            import_table(file, tmp_path / 'out', Running(), 1)
-        file.write_text(file.read_text().replace('odd', '\nodd').replace('line 2', ''))
-        break
+    with pytest.raises(TableError, match='line 2: not JSON'):
+        import_table(file, tmp_path / 'out', Running(), 1)
     file.write_text('{"path": "/a.mp4"}\n')
     assert import_table(file, tmp_path / 'out', Running(), 1) == 1
     assert len(list(read_table(tmp_path / 'out'))) == 1
