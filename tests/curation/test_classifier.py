@@ -26,7 +26,7 @@ from tests.curation.colours import (
 from vito_mm.curation.classifier import Classify
 from vito_mm.curation.running import Running, run_stage
 from vito_mm.curation.stage import StageError
-from vito_mm.curation.tables import read_table
+from vito_mm.curation.tables import TableError, read_table
 
 MEAN, STD = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
@@ -290,6 +290,13 @@ def test_a_row_of_another_taxonomy_ends_the_stage(tmp_path, colours):
     path = write_colours(tmp_path / 'a.mp4', (RED, 1))
     with pytest.raises(StageError, match=r'class 7, and the taxonomy .* has 3 classes'):
         classify(Classify(**colours), path, [0, 7])
+
+
+@pytest.mark.parametrize('classes', [['red'], 'red', [0.0], [True], 0])
+def test_classes_of_the_user_that_are_no_indices_are_named(tmp_path, colours, classes):
+    path = write_colours(tmp_path / 'a.mp4', (RED, 1))
+    with pytest.raises(TableError, match='the column "classes" has .* a list of indices is wanted'):
+        classify(Classify(**colours), path, classes)
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path, colours):

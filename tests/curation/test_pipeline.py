@@ -2,17 +2,28 @@
 
 import csv
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.conftest import write_video
 from tests.curation.world import World, call_tool, tables_of
 from tests.tools.test_train import user_environment
+from vito_mm.curation import pipeline, thumbnails
+from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
+from vito_mm.curation.probing import Probe
 from vito_mm.curation.tables import read_table, write_file
+from vito_mm.curation.titles import Retrieve
 from vito_mm.miniscenes.classes import CLASSES
 from vito_mm.videos.manifest import read_manifest
 
@@ -187,6 +198,153 @@ def test_what_is_wrong_is_one_line(world, tmp_path, capsys, changes, status, mes
     assert world.curate_here(tmp_path / 'work', *changes) == status
     errors = error_of(capsys)
     assert re.search(message, errors), errors
+
+
+@pytest.fixture
+def copied(curated, tmp_path):
+    """A copy of the undisturbed work dir."""
+    shutil.copytree(curated[0], tmp_path / 'work')
+    return tmp_path / 'work'
+
+
+def made_again(work_dir: Path, curated_dir: Path) -> list[str]:
+    """Stages whose files are no longer those that were copied."""
+    times = [
+        {stage: (folder / stage / 'part-000000.parquet').stat().st_mtime_ns for stage in STAGES}
+        for folder in (work_dir, curated_dir)
+    ]
+    return [stage for stage in STAGES if times[0][stage] != times[1][stage]]
+
+
+def test_what_changed_settings_concern_is_made_again_and_nothing_else(
+    world, curated, copied, capsys
+):
+    more = ['--max-distance', '-1']
+    assert world.curate_here(copied, *more) == 1
+    assert 'select was made differently: max_distance was 6, is None' in error_of(capsys)
+    assert made_again(copied, curated[0]) == []
+    # Without the classifier, whose stage is there, labels are still those that it gave.
+    assert call_tool([*world.command(copied)[2:4], *more, '--stages', 'select', '--redo',
+                      '--taxonomy', str(world.root / 'classes.json')]) == 0  # fmt: skip
+    assert made_again(copied, curated[0]) == ['select']
+    rows = list(read_table(copied / 'select'))
+    assert all('label' in row and 'dropped' not in row for row in rows)
+    assert len(rows) == len(list(read_table(curated[0] / 'select')))
+
+
+def test_tables_of_what_has_changed_since_are_not_read(world, copied, capsys):
+    assert world.curate_here(copied, '--limit', 5, '--stages', 'retrieve', '--redo') == 0
+    lines = list(csv.DictReader((copied / 'report.csv').open()))
+    assert {line['stage'] for line in lines} == {'retrieve'}
+    capsys.readouterr()
+    assert world.curate_here(copied, '--limit', 5, '--stages', 'manifest') == 1
+    assert re.search("select was made from what has changed .* 'select' again", error_of(capsys))
+
+
+def test_the_report_alone_needs_the_classes_and_no_classifier(world, copied, capsys):
+    before = (copied / 'classes.csv').read_bytes()
+    (copied / 'classes.csv').unlink()
+    words = [*world.command(copied)[2:4], '--stages', 'report']
+    assert call_tool(words) == 2
+    assert 'give the same --taxonomy' in error_of(capsys)
+    assert call_tool([*words, '--taxonomy', str(world.root / 'classes.json')]) == 0
+    assert (copied / 'classes.csv').read_bytes() == before
+
+
+def test_odd_columns_titles_and_rows_end_in_the_same_choice(world, curated, tmp_path):
+    """Columns of the user that are called like ours, in broken videos too; hostile titles."""
+    ours = dict.fromkeys([*Probe.makes, *Retrieve.makes, *Classify.makes], 'odd')
+    ours = ours | dict(label='cat', class_name=3, cluster='c', sha256=None)
+    evil = ' <script>alert(1)</script>' + 'z' * 999
+    rows = [row | ours | dict(title=row['title'] + evil) for row in world.rows]
+    write_file(tmp_path / 'odd.jsonl', [*rows, {}, dict(title='moon')])
+    command = world.command(tmp_path / 'work')
+    command[2] = str(tmp_path / 'odd.jsonl')
+    assert call_tool(command[2:]) == 0
+    for stage, expected in tables_of(curated[0], STAGES).items():
+        found = list(read_table(tmp_path / 'work' / stage))
+        columns = ('path', 'dropped', *(('labels',) if stage in ('classify', 'select') else ()))
+        decided = [[row.get(name) for name in columns] for row in found if 'path' in row]
+        assert decided == [[row.get(name) for name in columns] for row in expected]
+    page = (tmp_path / 'work/report.html').read_text()
+    assert '<script' not in page
+    assert '&lt;script&gt;' in page
+    assert 'z' * 100 not in page
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['videos', 'videos'], 'videos is the folder of the table: .*videos/curation'),
+        (['work/select', 'work'], 'work/select is a table of this work dir'),
+        (['videos/a.jsonl', 'w', '--manifest', 'videos/a.jsonl'], 'would be part of the table'),
+        (['videos', 'w', '--manifest', 'videos/b.jsonl'], 'would be part of the table'),
+        (['videos', 'w', '--manifest', 'b.csv'], 'ends in .jsonl'),
+        (['videos', 'w', '--device', 'cuda:99'], "device 'cuda:99' cannot be used here"),
+        (['videos', 'w', '--by-embedding', 'x', '--per-class', '3'], '--per-class needs labels'),
+        (['videos', 'w', '--classes', '@names.txt'], "has no class 'no such'"),
+    ],
+)
+def test_what_would_fail_late_or_do_harm_is_refused_first(
+    world, tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'videos').mkdir()
+    (tmp_path / 'videos/a.jsonl').write_text('{"path": "a.mp4", "title": "moon"}\n')
+    (tmp_path / 'work/select').mkdir(parents=True)
+    (tmp_path / 'names.txt').write_text('\nmoon disc\n\nno such\n')
+    more = world.command(Path('.'))[4:]
+    assert call_tool([*words, *more]) == 2
+    assert re.search(message, error_of(capsys))
+    assert list((tmp_path / 'videos').iterdir()) == [tmp_path / 'videos/a.jsonl']
+
+
+def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
+    code = (
+        'import fcntl; lock = open("lock", "w"); fcntl.lockf(lock, fcntl.LOCK_EX)\n'
+        'print("in", flush=True); input()'
+    )
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, **pipes) as process:
+        assert process.stdout.readline() == 'in\n'
+        assert world.curate_here(tmp_path) == 1
+        process.stdin.close()
+    assert f'another job writes {tmp_path}' in error_of(capsys)
+    assert [file.name for file in tmp_path.iterdir()] == ['lock']
+
+
+def test_a_signal_that_is_lost_counts_again(monkeypatch):
+    """As while a process is forked, where Python drops what a handler raises."""
+    monkeypatch.setattr(pipeline, '_AGAIN', 0.05)
+    before = signal.getsignal(signal.SIGTERM)
+    lost = []
+
+    def work() -> None:
+        with pipeline._stopped_by_signals():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt as error:
+                lost.append(error)
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert len(lost) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_video_that_ends_the_process_is_a_crossed_frame_of_the_report(tmp_path, monkeypatch):
+    paths = [str(write_video(tmp_path / f'{i}.mp4', num_frames=5)) for i in range(2)]
+    decode = thumbnails.decode_frames
+
+    def deadly(path, *args, **kwargs):
+        return os._exit(3) if path == paths[0] else decode(path, *args, **kwargs)
+
+    monkeypatch.setattr(thumbnails, 'decode_frames', deadly)
+    found = thumbnails.draw_thumbnails([*paths, str(tmp_path / 'none.mp4')])
+    assert np.array_equal(found[paths[0]], found[str(tmp_path / 'none.mp4')])
+    assert not np.array_equal(found[paths[0]], found[paths[1]])
 
 
 def error_of(capsys) -> str:

@@ -1,6 +1,7 @@
 """Stages: the same table from every engine, after every kill, and errors that say what to do."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -69,6 +70,16 @@ def test_actors_that_fit_on_no_machine_are_refused(tmp_path, ray_cluster):
     with pytest.raises(ValueError, match=r'no machine .* has 3 cores \(--workers\).*have: 2 and 0'):
         run_toy(tmp_path, Double(), Running(engine='ray', workers=3))
     assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
+
+
+def test_a_cluster_that_does_not_answer_is_named():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{free.getsockname()[1]}'
+        with pytest.raises(ConnectionError, match=f'no Ray cluster answers at {address}'):
+            ray_data.check_address(address)
+    for other in (None, 'auto', 'local'):
+        ray_data.check_address(other)
 
 
 def test_a_lost_actor_is_started_again(tmp_path, ray_cluster):

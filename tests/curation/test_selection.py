@@ -490,3 +490,11 @@ def test_decisions_travel_with_the_stage(tmp_path):
         for index, row in enumerate(read_table(file)):
             found.append(there.finish(row, there.prepare_at(row, number, index)))
     assert as_json(found) == as_json(expected)
+
+
+def test_the_classes_of_a_selection_are_known_by_their_content(tmp_path):
+    found = []
+    for name, content in (('a', '["cat"]'), ('b', '["cat"]'), ('b', '["dog"]')):
+        (tmp_path / f'{name}.json').write_text(content)
+        found.append(Select(taxonomy=str(tmp_path / f'{name}.json')).identity())
+    assert found[0] == found[1] != found[2]

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import resource
+import signal
 import subprocess
 import sys
 from decimal import Decimal
@@ -82,6 +84,21 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 def test_what_parquet_does_not_take_is_named(tmp_path, value, message):
     with pytest.raises(TableError, match=message):
         write_file(tmp_path / 'a.parquet', [dict(path='/a.mp4'), dict(path='/b.mp4', x=value)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['a.parquet', 'a.jsonl'])
+def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
+    """More than the limit of the process for a file, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf'{name} cannot be written: File too large'):
+            write_file(tmp_path / name, [dict(path='/a.mp4', title='x' * 1000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert not list(tmp_path.iterdir())
 
 

@@ -2,8 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +37,12 @@ BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 """Stages where videos near reference images are kept, and no label is used."""
 
-STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING]))
+STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING[:-1]]))
 """All stages."""
+
+
+_AGAIN = 1.0
+"""Seconds until a signal that was not heard counts again."""
 
 
 @dataclass(frozen=True)
@@ -313,12 +317,12 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
         int: Status of the command: 0 if it was finished; 1 if a stage had to stop; 2 if a setting
         or table is wrong; 130 after Ctrl-C or SIGTERM.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
     try:
-        if report_only:
-            print(f'report: {curation.report()}')
-        else:
-            curation.run(command)
+        with _stopped_by_signals():
+            if report_only:
+                print(f'report: {curation.report()}')
+            else:
+                curation.run(command)
     except KeyboardInterrupt:
         print('stopped; what is done is kept. Run the same command again to go on', file=sys.stderr)
         return 130
@@ -328,6 +332,26 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
     except (ValueError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM, which clusters send, stop as Ctrl-C does, and neither be overheard."""
+    before = {}
+
+    def stop(*_: object) -> None:
+        # Python drops what is raised while it forks: until the block is left, it is raised again.
+        before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        if signal.SIGALRM in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -124,13 +124,23 @@ def write_file(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Args:
         file (Path): Shard ending in ``.parquet`` or ``.jsonl``.
         rows (Sequence[Mapping]): Its rows.
+
+    Raises:
+        TableError: If a column does not fit into the format.
+        OSError: If it cannot be written; names the file.
     """
-    with written_aside(file) as unfinished:
-        if file.suffix == '.parquet':
-            _write_parquet(unfinished, rows)
-        else:
-            with unfinished.open('wb') as lines:
-                lines.writelines(to_line(row) for row in rows)
+    try:
+        with written_aside(file) as unfinished:
+            if file.suffix == '.parquet':
+                _write_parquet(unfinished, rows)
+            else:
+                with unfinished.open('wb') as lines:
+                    lines.writelines(to_line(row) for row in rows)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno is not None:  # PyArrow words it at length
+            reason = os.strerror(error.errno)
+        raise OSError(f'{file} cannot be written: {reason}') from error
 
 
 def split(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

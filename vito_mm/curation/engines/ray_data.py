@@ -1,6 +1,9 @@
 """Many machines: Ray Data streams the shards to actors, which write them to a disk they share."""
 
 import logging
+import os
+import signal
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,17 +42,22 @@ def run_shards(
 
     Raises:
         ImportError: If Ray is not installed.
+        ConnectionError: If there is no such cluster.
+        ValueError: If no machine of the cluster has room for an actor.
     """
     if not shards:
         return
     ray = import_ray()
     if not ray.is_initialized():
+        check_address(address or os.environ.get('RAY_ADDRESS'))
+        on_term = signal.getsignal(signal.SIGTERM)
         ray.init(
             address=address,
             log_to_driver=False,
             include_dashboard=False,
             logging_level=logging.ERROR,
         )
+        signal.signal(signal.SIGTERM, on_term)  # Ray has another of its own
     logging.getLogger('ray.data').setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     machines = [node['Resources'] for node in ray.nodes() if node['Alive']]
@@ -76,6 +84,27 @@ def run_shards(
     for row in results.iter_rows():
         dropped = zip(row['reasons'], row['numbers'], strict=True)
         yield Counts(int(row['kept']), Counter({str(k): int(n) for k, n in dropped}))
+
+
+def check_address(address: str | None, timeout: float = 20.0) -> None:
+    """Raise if nothing answers where a cluster should be, for which Ray would wait long.
+
+    Args:
+        address (str, optional): ``HOST:PORT``, or a word that Ray knows.
+        timeout (float): Seconds to wait. Defaults to 20.
+
+    Raises:
+        ConnectionError: Naming the address.
+    """
+    host, _, port = (address or '').rpartition('://')[2].rpartition(':')
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout).close()
+    except OSError as error:
+        raise ConnectionError(
+            f'no Ray cluster answers at {address} ({error}): see --ray-address and RAY_ADDRESS'
+        ) from None
 
 
 def _actors_on(machine: dict[str, float], workers: int, gpus: float) -> int:
