@@ -295,7 +295,7 @@ def test_a_row_of_another_taxonomy_ends_the_stage(tmp_path, colours):
 @pytest.mark.parametrize('classes', [['red'], 'red', [0.0], [True], 0])
 def test_classes_of_the_user_that_are_no_indices_are_named(tmp_path, colours, classes):
     path = write_colours(tmp_path / 'a.mp4', (RED, 1))
-    with pytest.raises(TableError, match='the column "classes" has .* a list of indices is wanted'):
+    with pytest.raises(TableError, match=r'"classes" has .* a list of indices is wanted'):
         classify(Classify(**colours), path, classes)
 
 
