@@ -1,0 +1,200 @@
+"""Whether a frame finds its own video some time later."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+
+from vito_mm.atomic import written_aside
+from vito_mm.datasets import VideoDataset
+from vito_mm.datasets.video_dataset import video_datasets
+from vito_mm.engine.unwrap import unwrap
+from vito_mm.evaluation.embedding import LAYERS, NETWORKS, Embedder
+from vito_mm.evaluation.frames import Moments, gather, place_of, read_share, told
+from vito_mm.evaluation.representation import retrieval_top1
+from vito_mm.registry import HOOKS
+from vito_mm.transfer.probes.frozen_features import ProbeError
+from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError
+
+from .probe_hook import ProbeHook
+
+
+@HOOKS.register_module()
+class TimeRetrievalHook(ProbeHook):
+    """Look for the video of a frame among frames that were taken a delay later.
+
+    At a fixed moment of each of N videos a frame is taken, and more of them each delay later. A
+    frame finds its video if, of the N frames that are one delay later, the nearest to it (by
+    cosine) is that of its own video. No labels, no augmentation: what persists in a video and tells
+    it from others. The ranks share the videos, and the result does not depend on their number.
+
+    Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
+    ``image_size``^2 bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
+    the longest delay or cannot be read are left out, counted and told.
+
+    Logs ``retrieval@0.8s`` etc., percent, one a delay, and draws the curve: as the picture
+    ``time_retrieval``, and in the file ``time_retrieval.png`` beside the log, which holds the
+    newest one.
+
+    Args:
+        data (str, optional): Manifest or folder of videos. Defaults to None, the videos that the
+            run trains on.
+        num_videos (int): Number of videos that are drawn. Defaults to 256.
+        delays (Sequence[float]): Seconds. 0 compares a frame with itself: less than 100 % means
+            that the network takes different frames for the same. Defaults to (0, 0.2, 0.4, 0.8,
+            1.6, 2.4).
+        interval (int): Iterations between measurements. Defaults to 1000.
+        layer (str): 'backbone' for average-pooled features, 'neck' for the attention-pooled
+            embedding. Defaults to 'backbone'.
+        network (str): 'online', or 'target' for the slowly moving copy. Defaults to 'online'.
+        image_size (int): Side of the frames in pixels; the shorter side is resized to it and the
+            centre is taken. Defaults to 224.
+        batch_size (int): Frames at a time on each rank. Defaults to 128.
+        num_workers (int): Processes of each rank that decode, before the first step only; 0 decodes
+            in the training process. Defaults to 4.
+        begin (bool): Whether to measure before the first step, too. Defaults to True.
+        seed (int): Seed of the choice of videos and moments. Defaults to 0.
+        prefix (str): Put before the names of the numbers. Defaults to ''.
+
+    Raises:
+        ValueError: If a setting makes no sense, or, before the first step, if fewer than two videos
+            are left; names the field.
+    """
+
+    def __init__(
+        self,
+        data: str | None = None,
+        num_videos: int = 256,
+        delays: Sequence[float] = (0.0, 0.2, 0.4, 0.8, 1.6, 2.4),
+        interval: int = 1000,
+        layer: str = 'backbone',
+        network: str = 'online',
+        image_size: int = 224,
+        batch_size: int = 128,
+        num_workers: int = 4,
+        begin: bool = True,
+        seed: int = 0,
+        prefix: str = '',
+    ) -> None:
+        super().__init__(interval, begin, prefix)
+        if num_videos < 2:
+            raise ValueError(f'{self._field("num_videos")} must be at least 2, got {num_videos}')
+        if not delays or min(delays) < 0 or len(set(delays)) < len(delays):
+            raise ValueError(
+                f'{self._field("delays")} must be different numbers of seconds, none negative, got '
+                f'{delays}'
+            )
+        for name, value in dict(image_size=image_size, batch_size=batch_size).items():
+            if value < 1:
+                raise ValueError(f'{self._field(name)} must be positive, got {value}')
+        for name, value, known in (('layer', layer, LAYERS), ('network', network, NETWORKS)):
+            if value not in known:
+                raise ValueError(f'{self._field(name)} must be one of {known}, got {value!r}')
+        self.data = None if data is None else os.fspath(data)
+        self.num_videos, self.delays = num_videos, tuple(sorted(float(d) for d in delays))
+        self.layer, self.network, self.image_size = layer, network, image_size
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+
+    def prepare(self, runner) -> None:
+        """Read the frames."""
+        Embedder(unwrap(runner.model), self.network, self.layer)
+        rows = list(_draw(self._datasets(runner), self.num_videos, self.seed))
+        offsets = sorted({0.0, *self.delays})
+        places = [place_of(row['video_path'], self.seed) for row in rows]
+        moments = Moments(rows, offsets, places, self.image_size)
+        videos_at_once = max(1, self.batch_size // len(offsets))
+        self.batches, left_out = [], []
+        for batch in read_share(moments, videos_at_once, self.num_workers):
+            left_out += batch.left_out
+            if batch.indices:
+                self.batches.append((batch.indices, batch.frames))
+        indices = [index for part, _ in self.batches for index in part]
+        counted = gather(indices, [torch.empty(len(indices), 0)], left_out)
+        if counted.left_out:
+            runner.logger.warning(f'{type(self).__name__} leaves out {told(counted.left_out)}')
+        if len(counted.indices) < 2:
+            longest = f'the longest delay, {self.delays[-1]:g} s'
+            raise ProbeError(
+                f'{len(counted.indices)} of {len(rows)} videos of {self._source()} can be read '
+                f'and last as long as {longest}; at least 2 are needed. Give other videos, or '
+                f'shorter {self._field("delays")}'
+            )
+        self.column = [offsets.index(delay) for delay in self.delays]
+        self.count = len(counted.indices)
+        runner.logger.info(f'{type(self).__name__}: {self.count} videos of {self._source()}')
+
+    def measure(self, runner, step: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """See :meth:`.probe_hook.ProbeHook.measure`."""
+        embed = Embedder(unwrap(runner.model), self.network, self.layer)
+        indices, features = [], []
+        for part, frames in self.batches:
+            indices += part
+            features.append(embed(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).cpu())
+        found = gather(indices, features).features
+        if not found.isfinite().all():
+            raise ProbeError('the features are not finite')
+        if not is_main_process():
+            return {}, {}
+        values = [retrieval_top1(found[:, 0], found[:, column]) for column in self.column]
+        numbers = {
+            f'retrieval@{delay:g}s': value for delay, value in zip(self.delays, values, strict=True)
+        }
+        return numbers, dict(time_retrieval=self._draw(runner, step, values))
+
+    def _draw(self, runner, step: int, values: Sequence[float]) -> np.ndarray:
+        """The curve, beside those of before, which a resumed run still knows."""
+        # Imported here: matplotlib is slow to import, and most runs draw nothing.
+        from vito_mm.evaluation.pictures import draw_retrieval
+
+        name = f'{self.prefix}time_retrieval'
+        record = runner.message_hub.runtime_info.get(name)
+        if record is None or record['delays'] != list(self.delays):
+            record = dict(delays=list(self.delays), values={})
+        record['values'][step] = list(values)
+        runner.message_hub.update_info(name, record)
+        picture = draw_retrieval(self.delays, record['values'], self.count)
+        with written_aside(Path(runner.log_dir) / f'{name}.png') as unfinished:
+            unfinished.write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+        return picture
+
+    def _source(self) -> str:
+        return self.data or 'the training data'
+
+    def _datasets(self, runner) -> list[VideoDataset]:
+        if self.data is None:
+            found = list(video_datasets(runner.train_dataloader.dataset))
+        else:
+            try:
+                kind = 'data_root' if os.path.isdir(self.data) else 'ann_file'
+                found = [VideoDataset(**{kind: self.data})]
+            except (OSError, ValueError) as error:
+                raise ProbeError(str(error)) from None
+        if not found:
+            raise ProbeError('the run trains on no VideoDataset. Give a manifest of videos')
+        return found
+
+
+def _draw(datasets: Sequence[VideoDataset], count: int, seed: int) -> Iterator[Mapping[str, Any]]:
+    """Rows of different videos, drawn from all data sets together; images are none."""
+    ends = list(accumulate(len(dataset) for dataset in datasets))
+    seen: set[str] = set()
+    for number in np.random.default_rng(seed).permutation(ends[-1]).tolist():
+        which = bisect_right(ends, number)
+        try:
+            row = datasets[which].get_data_info(number - ends[which] + len(datasets[which]))
+        except VideoReadError:
+            continue  # the row is no video
+        path = row['video_path']
+        if path in seen or path.lower().endswith(IMAGE_EXTENSIONS):
+            continue
+        seen.add(path)
+        yield row
+        if len(seen) == count:
+            return

@@ -1,0 +1,105 @@
+"""Pictures of a training run: similarities of embeddings, and retrieval across time."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+_DPI = 110
+_SETTINGS = {'text.parse_math': False, 'font.size': 9}
+_POSITIVE, _NEGATIVE = '#0072b2', '#d55e00'
+_MOST_EARLIER = 4  # curves of earlier measurements beside the first
+
+
+def draw_similarities(positives: Tensor, negatives: Tensor, bins: int, title: str) -> np.ndarray:
+    """Histograms of the cosines of positive and of negative pairs, over each other.
+
+    Args:
+        positives (Tensor): Counts over [-1, 1], shape (a multiple of bins, ).
+        negatives (Tensor): Likewise.
+        bins (int): Bars.
+        title (str): Title.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (height, width, 3).
+    """
+    edges = np.linspace(-1, 1, bins + 1)
+    parts = {
+        f'positive: {int(positives.sum()):,} pairs of views of one clip': (_POSITIVE, positives),
+        f'negative: {int(negatives.sum()):,} pairs of different clips': (_NEGATIVE, negatives),
+    }
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _plot((6.0, 3.4), title)
+        for label, (colour, counts) in parts.items():
+            shares = counts.view(bins, -1).sum(dim=1).double() / counts.sum() * 100
+            axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35, label=label)
+            axes.stairs(shares, edges, color=colour, lw=1.2)
+        axes.set(
+            xlim=(-1, 1),
+            xlabel='cosine of an online and a target projection',
+            ylabel='% of pairs in a bar',
+        )
+        axes.set_ylim(bottom=0)
+        figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', frameon=False)
+        return _pixels(figure)
+
+
+def draw_retrieval(
+    delays: Sequence[float], history: Mapping[int, Sequence[float]], num_videos: int
+) -> np.ndarray:
+    """Retrieval accuracy over the delay: now, at the first measurement, and at some between.
+
+    Args:
+        delays (Sequence[float]): In seconds.
+        history (Mapping[int, Sequence[float]]): Accuracies in percent, one a delay, by iteration.
+        num_videos (int): Among which the own one is to be found.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (height, width, 3).
+    """
+    steps = sorted(history)
+    *earlier, now = steps
+    places = np.linspace(0, len(earlier) - 1, min(len(earlier), _MOST_EARLIER + 1)).round()
+    earlier = [earlier[int(place)] for place in places]
+    with matplotlib.rc_context(_SETTINGS):
+        title = f'Does a frame find its own video among {num_videos}?'
+        figure, axes = _plot((6.0, 3.6), title)
+        chance = 100 / num_videos
+        axes.axhline(chance, color='black', lw=1, ls=':', label=f'chance, {chance:.2g} %')
+        for number, step in enumerate(earlier):
+            colour = str(0.82 - 0.45 * number / len(earlier))  # grey, darker towards now
+            _curve(axes, delays, history[step], f'iteration {step}', color=colour, ms=3, lw=1.2)
+        _curve(axes, delays, history[now], f'iteration {now}', color=_POSITIVE, ms=5, lw=2)
+        axes.set(ylim=(0, 103), xlabel='delay, s', ylabel='own video is nearest, %')
+        axes.set_xticks(delays, [f'{delay:g}' for delay in delays])
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(
+            handles[::-1], labels[::-1], loc='outside right upper', frameon=False, fontsize=8
+        )
+        return _pixels(figure)
+
+
+def _curve(
+    axes: Axes, delays: Sequence[float], values: Sequence[float], label: str, **style
+) -> None:
+    axes.plot(delays, values, marker='o', label=label, clip_on=False, **style)
+
+
+def _plot(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, dpi=_DPI, layout='constrained', facecolor='white')
+    axes = figure.add_subplot()
+    axes.set_title(title, loc='left', fontweight='bold')
+    axes.grid(color='#e6e6e6')
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    return figure, axes
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
