@@ -1,0 +1,1 @@
+"""Pictures of a network: where its attention lies, and which frames it takes for alike."""

@@ -1,0 +1,187 @@
+"""Pictures and text placed by pixels on a sheet."""
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vito_mm.atomic import written_aside
+
+TEXT = 13
+"""Usual height of letters in pixels."""
+GREY = '#666666'
+"""Colour of what is said by the way."""
+
+
+class Canvas:
+    """A white sheet with its origin in the upper left corner; all lengths are in pixels.
+
+    Args:
+        width (int): Of the sheet.
+        height (int): Of the sheet.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self._image = Image.new('RGB', (width, height), 'white')
+        self._draw = ImageDraw.Draw(self._image)
+
+    def paste(self, picture: np.ndarray, x: int, y: int) -> None:
+        """Put a picture on the sheet.
+
+        Args:
+            picture (np.ndarray): RGB, uint8, shape (height, width, 3).
+            x (int): Left edge.
+            y (int): Upper edge.
+        """
+        self._image.paste(Image.fromarray(picture), (x, y))
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: int = TEXT,
+        colour: str = 'black',
+        bold: bool = False,
+        anchor: str = 'la',
+    ) -> None:
+        """Write a line.
+
+        Args:
+            x (float): Place of the anchor.
+            y (float): Place of the anchor.
+            text (str): What to write.
+            size (int): Height of letters. Defaults to 13.
+            colour (str): Defaults to 'black'.
+            bold (bool): Defaults to False.
+            anchor (str): Which point of the text is placed, as Pillow names it: 'l', 'm' or 'r'
+                across and 'a' (top) or 'm' (middle) down. Defaults to 'la'.
+        """
+        self._draw.text((x, y), printable(text), colour, _font(size, bold), anchor=anchor)
+
+    def box(self, x: int, y: int, width: int, height: int, colour: str, line: int = 1) -> None:
+        """Draw a frame around a rectangle, outside of it.
+
+        Args:
+            x (int): Left edge of the rectangle.
+            y (int): Upper edge of the rectangle.
+            width (int): Of the rectangle.
+            height (int): Of the rectangle.
+            colour (str): Of the frame.
+            line (int): Its thickness. Defaults to 1.
+        """
+        corners = (x - line, y - line, x + width + line - 1, y + height + line - 1)
+        self._draw.rectangle(corners, outline=colour, width=line)
+
+    def array(self) -> np.ndarray:
+        """The sheet.
+
+        Returns:
+            np.ndarray: RGB, uint8, shape (height, width, 3).
+        """
+        return np.array(self._image)
+
+
+def text_width(text: str, size: int = TEXT, bold: bool = False) -> int:
+    """Pixels that a line takes.
+
+    Args:
+        text (str): The line.
+        size (int): Height of letters. Defaults to 13.
+        bold (bool): Defaults to False.
+
+    Returns:
+        int: Pixels, rounded up.
+    """
+    return int(np.ceil(_font(size, bold).getlength(printable(text))))
+
+
+def shortened(text: str, width: int, size: int = TEXT, bold: bool = False) -> str:
+    """Leave out the middle of a line that is too long: names differ in how they begin and end.
+
+    Args:
+        text (str): The line.
+        width (int): Pixels that there are.
+        size (int): Height of letters. Defaults to 13.
+        bold (bool): Defaults to False.
+
+    Returns:
+        str: The line, or as much of it as there is room for.
+    """
+    text = printable(text)
+    kept = len(text)
+    shorter = text
+    while kept > 1 and text_width(shorter, size, bold) > width:
+        kept -= 1
+        shorter = f'{text[: kept // 2]}...{text[-(kept - kept // 2) :]}'
+    return shorter
+
+
+def wrapped(text: str, width: int, size: int = TEXT) -> list[str]:
+    """Break a text into lines.
+
+    Args:
+        text (str): Words.
+        width (int): Pixels that a line may take.
+        size (int): Height of letters. Defaults to 13.
+
+    Returns:
+        list[str]: At least one line.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_width(f'{lines[-1]} {word}', size) <= width:
+            lines[-1] += f' {word}'
+        else:
+            lines.append(word)
+    return lines or ['']
+
+
+def printable(text: str) -> str:
+    """Escape what the font lacks, such as bytes of file names that are no text.
+
+    Args:
+        text (str): Any text.
+
+    Returns:
+        str: One line that can be written.
+    """
+    return ''.join(
+        char if char.isprintable() and ord(char) < 0x250 else char.encode('unicode_escape').decode()
+        for char in text
+    )
+
+
+def png_of(picture: np.ndarray) -> bytes:
+    """A picture as the content of a PNG file.
+
+    Args:
+        picture (np.ndarray): RGB, uint8, shape (height, width, 3).
+
+    Returns:
+        bytes: The content.
+    """
+    return cv2.imencode('.png', np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
+
+
+def write_png(picture: np.ndarray, file: Path) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+        picture (np.ndarray): RGB, uint8, shape (height, width, 3).
+        file (Path): File to write; its folder is made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(file) as unfinished:
+        unfinished.write_bytes(png_of(picture))
+
+
+@cache
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, so that pictures look alike on every machine."""
+    name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), 'fonts', 'ttf', name)), size)

@@ -1,0 +1,304 @@
+"""Nearest neighbours of frames by what a network makes of them."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
+from .clips import Clip, evenly, read_clip, read_clips
+from .network import Network
+
+_CLIPS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of videos and images as a network sees them.
+
+    Attributes:
+        rows (list[Mapping]): For each frame its video, a row of a manifest.
+        labels (list[str | None]): Class of each, None where it is not known.
+        times (np.ndarray): When each begins, in seconds, shape (n, ).
+        features (np.ndarray): Of length 1, float32, shape (n, C).
+    """
+
+    rows: list[Mapping[str, Any]]
+    labels: list[str | None]
+    times: np.ndarray
+    features: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def videos(self) -> np.ndarray:
+        """Which frames are of the same file: a name of it for each, shape (n, )."""
+        return np.array([os.path.realpath(row['path']) for row in self.rows], object)
+
+
+class Neighbour(NamedTuple):
+    """A frame that is near to a query.
+
+    Attributes:
+        index (int): Which of the frames of the gallery.
+        cosine (float): Cosine of the angle between the features.
+        is_right (bool, optional): Whether it is of the query's class; None where that is not known.
+    """
+
+    index: int
+    cosine: float
+    is_right: bool | None
+
+
+def labels_of(rows: Sequence[Mapping[str, Any]], folder: str | None) -> list[str | None]:
+    """Classes of videos.
+
+    Args:
+        rows (Sequence[Mapping]): Rows of a manifest.
+        folder (str, optional): Folder that they were found in, None if they are from a manifest.
+
+    Returns:
+        list[str | None]: ``class_name`` or ``label`` of a row, else the name of the sub-folder of
+        ``folder`` that it lies in.
+    """
+    found: list[str | None] = []
+    for row in rows:
+        label = row.get('class_name', row.get('label'))
+        if label is None and folder is not None:
+            inside = os.path.relpath(row['path'], folder).split(os.sep)
+            label = inside[0] if len(inside) > 1 else None
+        found.append(None if label is None else str(label))
+    return found
+
+
+def choose(labels: Sequence[str | None], count: int, seed: int) -> list[int]:
+    """Choose videos at random, of all classes alike as far as there are enough.
+
+    Args:
+        labels (Sequence[str | None]): Class of each.
+        count (int): How many to choose at most.
+        seed (int): Decides the choice.
+
+    Returns:
+        list[int]: Indices, rising.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels)).tolist()
+    seen: Counter[str | None] = Counter()
+    turn = {}
+    for index in order:
+        turn[index] = seen[labels[index]]
+        seen[labels[index]] += 1
+    return sorted(sorted(order, key=turn.get)[:count])
+
+
+def read_frames(
+    network: Network,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[str | None],
+    size: int,
+    frames_a_video: int = 1,
+    pooling: str = 'average',
+    workers: int = 1,
+) -> tuple[Frames, list[str]]:
+    """Decode frames spread over videos and compute their features.
+
+    Args:
+        network (Network): Computes the features.
+        rows (Sequence[Mapping]): Rows of a manifest.
+        labels (Sequence[str | None]): Class of each row.
+        size (int): Side in pixels of the square in the middle that the network gets.
+        frames_a_video (int): Those in the middle of as many equal parts. Defaults to 1.
+        pooling (str): See :meth:`.network.Network.features`. Defaults to 'average'.
+        workers (int): Processes that decode. Defaults to 1.
+
+    Returns:
+        tuple: The frames, and what was wrong with videos that cannot be read and are left out.
+    """
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    errors: list[str] = []
+    waiting: dict[int, Clip] = {}
+
+    def compute() -> None:
+        if not waiting:
+            return
+        vectors = network.features(np.concatenate([c.frames for c in waiting.values()]), pooling)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        ends = np.cumsum([len(clip.frames) for clip in waiting.values()])[:-1]
+        for (index, clip), part in zip(waiting.items(), np.split(vectors, ends), strict=True):
+            found[index] = clip.times, part
+        waiting.clear()
+
+    def read(row: Mapping[str, Any]) -> Clip:
+        return read_clip(row, size, evenly(frames_a_video))
+
+    for index, result in read_clips(rows, range(len(rows)), read, workers):
+        if isinstance(result, str):
+            errors.append(result)
+        else:
+            waiting[index] = result
+        if len(waiting) == _CLIPS_AT_ONCE:
+            compute()
+    compute()
+    kept = [index for index in sorted(found) for _ in found[index][0]]
+    frames = Frames(
+        [rows[index] for index in kept],
+        [labels[index] for index in kept],
+        np.concatenate([np.zeros(0), *(found[index][0] for index in sorted(found))]),
+        np.concatenate([found[index][1] for index in sorted(found)]) if found else np.zeros((0, 0)),
+    )
+    return frames, errors
+
+
+def nearest(
+    queries: Frames, gallery: Frames, k: int, same_video: bool = False
+) -> list[list[Neighbour]]:
+    """The nearest frames of other videos by cosine, of each video its nearest one.
+
+    Args:
+        queries (Frames): What is looked for.
+        gallery (Frames): Where.
+        k (int): Neighbours of each query, fewer if there are not so many videos.
+        same_video (bool): Whether frames of the query's own video count, which are near by
+            themselves. Defaults to False.
+
+    Returns:
+        list[list[Neighbour]]: For each query, nearest first. Whether one is right is told where
+        the class of the query is one of the gallery's.
+    """
+    known = set(gallery.labels) - {None}
+    videos = gallery.videos()
+    found = []
+    for video, label, cosines in zip(
+        queries.videos(), queries.labels, queries.features @ gallery.features.T, strict=True
+    ):
+        taken = set() if same_video else {video}
+        neighbours: list[Neighbour] = []
+        for index in np.argsort(-cosines, kind='stable').tolist():
+            if len(neighbours) == k:
+                break
+            if videos[index] in taken:
+                continue
+            taken.add(videos[index])
+            is_right = gallery.labels[index] == label if label in known else None
+            neighbours.append(Neighbour(index, float(cosines[index]), is_right))
+        found.append(neighbours)
+    return found
+
+
+class Score(NamedTuple):
+    """How many neighbours are right.
+
+    Attributes:
+        share (float): Of the neighbours whose query has a class, within [0, 1].
+        chance (float): What videos drawn at random would give.
+        count (int): Number of these neighbours.
+    """
+
+    share: float
+    chance: float
+    count: int
+
+
+def score(
+    queries: Frames, gallery: Frames, found: Sequence[Sequence[Neighbour]], same_video: bool = False
+) -> Score | None:
+    """Share of the neighbours that are of the query's class.
+
+    Args:
+        queries (Frames): What was looked for.
+        gallery (Frames): Where.
+        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
+        same_video (bool): As given to :func:`nearest`. Defaults to False.
+
+    Returns:
+        Score: None if no query has a class that the gallery has.
+    """
+    classes = dict(zip(gallery.videos(), gallery.labels, strict=True))
+    right, chances = [], []
+    for video, label, neighbours in zip(queries.videos(), queries.labels, found, strict=True):
+        judged = [neighbour.is_right for neighbour in neighbours if neighbour.is_right is not None]
+        others = [name for other, name in classes.items() if same_video or other != video]
+        right += judged
+        chances += [others.count(label) / len(others)] * len(judged)
+    return Score(float(np.mean(right)), float(np.mean(chances)), len(right)) if right else None
+
+
+# The picture, in pixels. Colours that are told apart without seeing red and green.
+_RIGHT, _WRONG, _UNKNOWN = '#009e73', '#d55e00', '#bbbbbb'
+_SIDE, _GAP, _BORDER, _MARGIN, _LINE, _SMALL = 160, 14, 4, 16, 17, 12
+_NARROWEST = 640
+
+
+def draw_neighbours(
+    queries: Frames, gallery: Frames, found: Sequence[Sequence[Neighbour]], title: str, summary: str
+) -> np.ndarray:
+    """Draw a row for each query: the query, then its neighbours, nearest first.
+
+    Args:
+        queries (Frames): What was looked for.
+        gallery (Frames): Where.
+        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
+        title (str): What the picture shows.
+        summary (str): What is to be said of it.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (height, width, 3).
+    """
+    most = max(map(len, found), default=0)
+    column, row = _SIDE + _GAP, _SIDE + 2 * _LINE + 18
+    width = max(_NARROWEST, 2 * _MARGIN + (1 + most) * column + _GAP)
+    lines = wrapped(summary, width - 2 * _MARGIN)
+    if any(neighbour.is_right is not None for neighbours in found for neighbour in neighbours):
+        lines.append('')
+    top = _MARGIN + (len(lines) + 3) * _LINE + 8
+    canvas = Canvas(width, top + len(found) * row + _MARGIN)
+    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
+    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    for number, line in enumerate(lines):
+        y = _MARGIN + _LINE * (number + 1) + 8
+        canvas.text(_MARGIN, y, line)
+        if not line:
+            _draw_legend(canvas, y + 4)
+    canvas.text(_MARGIN, top - _LINE - _BORDER, 'query', bold=True)
+    canvas.text(_MARGIN + column + _GAP, top - _LINE - _BORDER, 'nearest first', bold=True)
+    for number, neighbours in enumerate(found):
+        y = top + number * row
+        _draw_frame(canvas, _MARGIN, y, queries, number, None)
+        for place, neighbour in enumerate(neighbours, start=1):
+            x = _MARGIN + place * column + _GAP
+            _draw_frame(canvas, x, y, gallery, neighbour.index, neighbour)
+    return canvas.array()
+
+
+def _draw_legend(canvas: Canvas, y: int) -> None:
+    x = _MARGIN
+    for colour, text, room in (
+        (_RIGHT, 'the class of the query', 190),
+        (_WRONG, 'another class', 130),
+    ):
+        canvas.box(x + _BORDER, y + _BORDER, 8, 8, colour, _BORDER)
+        canvas.text(x + 24, y, text, colour=colour, bold=True)
+        x += room + 24
+
+
+def _draw_frame(
+    canvas: Canvas, x: int, y: int, frames: Frames, index: int, neighbour: Neighbour | None
+) -> None:
+    """A frame with its border and two lines; a query has none to be compared with."""
+    row, time = frames.rows[index], frames.times[index]
+    clip = read_clip(row, _SIDE, lambda start, end: np.array([time]))
+    canvas.paste(clip.frames[0], x, y)
+    words, colour = [frames.labels[index] or ''], 'black'
+    if neighbour is not None:
+        colour = {True: _RIGHT, False: _WRONG, None: _UNKNOWN}[neighbour.is_right]
+        words.insert(0, f'{neighbour.cosine:.3f}')
+        canvas.box(x, y, _SIDE, _SIDE, colour, _BORDER)
+    y += _SIDE + _BORDER + 2
+    text = shortened(' '.join(words), _SIDE, _SMALL, bold=True)
+    canvas.text(x, y, text, _SMALL, 'black' if colour == _UNKNOWN else colour, bold=True)
+    when = f', {time:.2f} s' if clip.seconds else ''
+    name = shortened(os.path.splitext(clip.title)[0], _SIDE - text_width(when, _SMALL), _SMALL)
+    canvas.text(x, y + _LINE - 2, name + when, _SMALL, GREY)
