@@ -1,0 +1,105 @@
+"""The command that draws the attention of a checkpoint."""
+
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from tests.conftest import REPO, write_video
+from tests.tools.test_train import shell
+from tests.visualization.tiny import save, tiny_vito
+from vito_mm.videos import decode_frames
+
+TOOL = REPO / 'tools/show_attention.py'
+
+
+def call(monkeypatch, *arguments: object) -> None:
+    """Run the tool in this process, as most of another one would be imports."""
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    monkeypatch.setattr(sys.stdout, 'reconfigure', lambda **_: None, raising=False)
+    monkeypatch.setattr(sys.stderr, 'reconfigure', lambda **_: None, raising=False)
+    runpy.run_path(str(TOOL), run_name='__main__')
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return save(tmp_path / 'iter_7.pth', *tiny_vito())
+
+
+def test_the_command_writes_a_strip(tmp_path, checkpoint):
+    videos = [write_video(tmp_path / name, texture=1) for name in ('a.mp4', 'b \udcff.mp4')]
+    out = tmp_path / 'new' / 'strip.png'
+    done = shell(TOOL, checkpoint, *videos, '--out', out, '--size', 64, '--frames', 3)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout == f'frames: 6, videos: 2\nwritten to {out}\n'
+    assert cv2.imread(str(out)).shape[1] > 6 * 160
+
+
+def test_a_name_ending_in_mp4_gives_a_video(tmp_path, checkpoint, monkeypatch, capsys):
+    video = write_video(tmp_path / 'a.mp4', num_frames=80, texture=1)
+    out = tmp_path / 'masks.mp4'
+    part = ('--start', 1, '--end', 3, '--fps', 10)
+    call(monkeypatch, checkpoint, video, '--out', out, '--size', 64, *part)
+    assert 'frames: 20, 10 a second\n2.00 s from 1.00 to 3.00 s\n' in capsys.readouterr().out
+    frames, _ = decode_frames(out, lambda seconds: np.array([0, seconds]))
+    assert frames[0].shape[1] > 3 * 160
+    _, end = decode_frames(out, lambda seconds: np.array([seconds]))
+    assert end == pytest.approx(1.9, abs=0.01)
+
+
+def test_the_target_network_looks_elsewhere(tmp_path, monkeypatch):
+    model, text = tiny_vito()
+    with torch.no_grad():
+        for parameter in model.target_net.parameters():
+            parameter.mul_(1.3)
+    checkpoint = save(tmp_path / 'iter_7.pth', model, text)
+    video = write_video(tmp_path / 'a.mp4', texture=1)
+    for which in ('online', 'target'):
+        out = ('--out', tmp_path / f'{which}.png', '--which', which)
+        call(monkeypatch, checkpoint, video, *out, '--size', 64, '--frames', 1)
+    online, target = (cv2.imread(str(tmp_path / f'{x}.png')) for x in ('online', 'target'))
+    assert (online[250:400] != target[250:400]).mean() > 0.05
+
+
+@pytest.mark.parametrize(
+    ('checkpoint_name', 'video', 'options', 'message'),
+    [
+        ('gone.pth', 'a.mp4', (), 'There is no checkpoint'),
+        ('resnet.pth', 'a.mp4', (), 'has no attention network'),
+        ('iter_7.pth', 'gone.mp4', (), 'gone.mp4'),
+        ('iter_7.pth', 'empty.mp4', (), 'is empty'),
+        ('iter_7.pth', 'a.mp4', ('--start', 9), 'is not in its 4.00 s'),
+        ('iter_7.pth', 'a.mp4', ('--config', 'gone.py'), 'gone.py'),
+    ],
+)
+def test_errors_are_told_without_a_traceback(
+    tmp_path, checkpoint, monkeypatch, checkpoint_name, video, options, message
+):
+    write_video(tmp_path / 'a.mp4')
+    (tmp_path / 'empty.mp4').touch()
+    if checkpoint_name == 'resnet.pth':
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'resnet.pth')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, checkpoint_name, video, *options)
+    assert message in str(error.value)
+    assert not list(tmp_path.glob('*.png'))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('a.mp4', '--out', 'strip.jpg'), 'must end in .png or .mp4'),
+        (('a.mp4', 'b.mp4', '--out', 'masks.mp4'), 'an MP4 shows one video, got 2'),
+        (('a.mp4', '--frames', 0), '--frames must be 1 or more'),
+        (('a.mp4', '--size', 16), '--size must be 32 or more'),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, options, message):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'iter_7.pth', *options)
+    assert message in capsys.readouterr().err

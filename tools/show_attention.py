@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""Draw where the attention of a checkpoint lies: frames of videos in a strip, or a video over it.
+
+VIDEO is a video, an image, or a folder or tar of frames.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vito_mm.transfer import CheckpointError
+from vito_mm.transfer.checkpoint import NETWORKS
+from vito_mm.videos import VideoReadError
+
+if TYPE_CHECKING:
+    from vito_mm.visualization.network import Network
+
+BATCH = 32  # frames of a video that are decoded and looked at together
+
+
+def main() -> None:
+    """Parse the command line, write the picture or video and say what is in it."""
+    args = parse_arguments()
+    sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
+    sys.stderr.reconfigure(errors='backslashreplace')
+    from vito_mm.visualization.network import load_network
+
+    try:
+        network = load_network(args.checkpoint, args.which, args.config)
+        print(video(args, network) if args.out.suffix.lower() == '.mp4' else strip(args, network))
+    except (CheckpointError, VideoReadError, OSError, ValueError) as error:
+        raise SystemExit(f'tools/show_attention.py: {error}') from None
+    print(f'written to {args.out}')
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of pre-training with attention pooling')
+    parser.add_argument('videos', nargs='+', metavar='VIDEO', help='one, or several for a PNG')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('attention.png'),
+        metavar='PNG|MP4',
+        help='picture or video to write (%(default)s)',
+    )
+    parser.add_argument(
+        '--frames', type=int, default=8, help='frames of each video in the PNG (%(default)s)'
+    )
+    parser.add_argument(
+        '--fps', type=float, default=25, help='frames a second of the MP4 (%(default)s)'
+    )
+    parser.add_argument('--start', type=float, default=0, help='part of the video, in seconds')
+    parser.add_argument('--end', type=float, help='part of the video, in seconds')
+    parser.add_argument('--size', type=int, default=224, help='side in pixels (%(default)s)')
+    parser.add_argument(
+        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
+    )
+    parser.add_argument('--config', help='config of the run, if the file does not tell enough')
+    args = parser.parse_args()
+    for name, least in (('frames', 1), ('size', 32), ('fps', 0.1)):
+        if not getattr(args, name) >= least:
+            parser.error(f'--{name} must be {least} or more, got {getattr(args, name)}')
+    if args.out.suffix.lower() not in ('.png', '.mp4'):
+        parser.error(f'--out {args.out} must end in .png or .mp4')
+    if args.out.suffix.lower() == '.mp4' and len(args.videos) > 1:
+        parser.error(f'an MP4 shows one video, got {len(args.videos)}: write a PNG or one MP4 each')
+    return args
+
+
+def strip(args: argparse.Namespace, network: 'Network') -> str:
+    """Draw frames of the videos with their masks; returns what is in it."""
+    from vito_mm.visualization.canvas import write_png
+    from vito_mm.visualization.clips import evenly, read_clip
+    from vito_mm.visualization.strips import draw_strip
+
+    clips = [read_clip(row(args, path), args.size, evenly(args.frames)) for path in args.videos]
+    masks = [network.masks(clip.frames) for clip in clips]
+    write_png(draw_strip(clips, masks, title(args)), args.out)
+    return f'frames: {sum(len(clip.frames) for clip in clips)}, videos: {len(clips)}'
+
+
+def video(args: argparse.Namespace, network: 'Network') -> str:
+    """Write the video with its masks; returns what is in it."""
+    from vito_mm.visualization.clips import read_clip
+    from vito_mm.visualization.strips import draw_side_by_side, write_video
+
+    path = args.videos[0]
+    span = []
+
+    def note_span(start: float, end: float) -> np.ndarray:
+        span.extend((start, end))
+        return np.array([start])
+
+    read_clip(row(args, path), args.size, note_span)
+    start, end = span
+    times = start + np.arange(max(1, int(np.ceil((end - start) * args.fps - 1e-6)))) / args.fps
+    print(f'frames: {len(times)}, {args.fps:g} a second', flush=True)
+    name = f'{title(args)}: {Path(path).name}'
+
+    def pictures() -> Iterator[np.ndarray]:
+        for first in range(0, len(times), BATCH):
+            wanted = times[first : first + BATCH]
+            clip = read_clip(row(args, path), args.size, lambda *_, wanted=wanted: wanted)
+            masks = network.masks(clip.frames)
+            # A frame may be on screen at several of the times.
+            shown = np.searchsorted(clip.times, wanted + 1e-4, side='right') - 1
+            for time, index in zip(wanted, shown.clip(0), strict=True):
+                of_frame = {scale: mask[index] for scale, mask in masks.items()}
+                yield draw_side_by_side(clip.frames[index], time, of_frame, name)
+
+    count = write_video(args.out, pictures(), args.fps)
+    return f'{count / args.fps:.2f} s from {start:.2f} to {end:.2f} s'
+
+
+def row(args: argparse.Namespace, path: str) -> dict:
+    """What to read of a video."""
+    return dict(path=path, start=args.start, end=args.end)
+
+
+def title(args: argparse.Namespace) -> str:
+    """What the picture shows."""
+    return f'Attention of {Path(args.checkpoint).name}, {args.which} network, {args.size} px'
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,175 @@
+#!/usr/bin/env python
+"""Draw the nearest neighbours of frames: what the network of a checkpoint takes for alike."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vito_mm.transfer import CheckpointError
+from vito_mm.transfer.checkpoint import NETWORKS
+
+POOLINGS = dict(
+    average='mean of the last feature map', attention="the checkpoint's own attention pooling"
+)
+
+
+def main() -> None:
+    """Parse the command line, write the picture and say what is in it."""
+    args = parse_arguments()
+    sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
+    sys.stderr.reconfigure(errors='backslashreplace')
+    try:
+        print(show(args))
+    except (CheckpointError, OSError, ValueError, RuntimeError) as error:
+        raise SystemExit(f'tools/show_neighbours.py: {error}') from None
+    print(f'written to {args.out}')
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of pre-training, or any file with a ResNet')
+    parser.add_argument(
+        '--gallery',
+        required=True,
+        help='where to look: folder of videos or images, or a manifest. A sub-folder of the '
+        'folder, or class_name or label of the manifest, is the class',
+    )
+    parser.add_argument(
+        '--queries',
+        nargs='+',
+        metavar='SOURCE',
+        help='what to look for: folders, manifests, videos, images; default: some of the gallery',
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='PNG', help='picture to write')
+    parser.add_argument(
+        '--k', type=positive, default=8, help='neighbours, each of another video (%(default)s)'
+    )
+    parser.add_argument(
+        '--num-queries', type=positive, default=8, help='queries, if there are more (%(default)s)'
+    )
+    parser.add_argument(
+        '--frames', type=positive, default=3, help='frames of each gallery video (%(default)s)'
+    )
+    parser.add_argument(
+        '--max-gallery',
+        type=positive,
+        default=5000,
+        help='videos of the gallery, if there are more (%(default)s)',
+    )
+    parser.add_argument('--size', type=positive, default=224, help='side in pixels (%(default)s)')
+    parser.add_argument(
+        '--pooling',
+        choices=POOLINGS,
+        default='average',
+        help=f'features: {"; ".join(f"{name}, {text}" for name, text in POOLINGS.items())} '
+        '(%(default)s)',
+    )
+    parser.add_argument(
+        '--same-video',
+        action='store_true',
+        help="let frames of the query's own video count, which are near by themselves",
+    )
+    parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
+    parser.add_argument(
+        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
+    )
+    parser.add_argument('--config', help='config of the run, if the file does not tell enough')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the choices (%(default)s)')
+    parser.add_argument(
+        '--workers', type=positive, default=cores(), help='processes that decode (%(default)s)'
+    )
+    args = parser.parse_args()
+    if args.out.suffix.lower() != '.png':
+        parser.error(f'--out {args.out} must end in .png')
+    return args
+
+
+def show(args: argparse.Namespace) -> str:
+    """Draw the picture; returns what is in it."""
+    from vito_mm.visualization.canvas import write_png
+    from vito_mm.visualization.neighbours import (
+        choose,
+        draw_neighbours,
+        nearest,
+        read_frames,
+        score,
+    )
+    from vito_mm.visualization.network import load_network
+
+    network = load_network(
+        args.checkpoint, args.which, args.config, needs_attention=args.pooling == 'attention'
+    )
+
+    def read(rows: Sequence, labels: Sequence, count: int, frames: int, option: str) -> Any:
+        chosen = choose(labels, count, args.seed)
+        found, errors = read_frames(
+            *(network, [rows[i] for i in chosen], [labels[i] for i in chosen]),
+            *(args.size, frames, args.pooling, args.workers),
+        )
+        for error in errors:
+            print(f'{option}: {error}', file=sys.stderr)
+        if not len(found):
+            raise ValueError(f'{option} names no file that can be read')
+        return found
+
+    gallery_rows = videos([args.gallery], args.no_labels)
+    query_rows = videos(args.queries, args.no_labels) if args.queries else gallery_rows
+    gallery = read(*gallery_rows, args.max_gallery, args.frames, '--gallery')
+    queries = read(*query_rows, args.num_queries, 1, '--queries' if args.queries else '--gallery')
+    found = nearest(queries, gallery, args.k, args.same_video)
+    if not any(found):
+        raise ValueError(
+            'there is no neighbour, as --gallery holds nothing but the videos of the queries; '
+            '--same-video lets their own frames count'
+        )
+    num_videos = len(set(gallery.videos()))
+    summary = (
+        f'{len(found)} queries, {num_videos:,} of {len(gallery_rows[0]):,} videos or images in the '
+        f'gallery, {len(gallery):,} frames. Cosine of features ({POOLINGS[args.pooling]}, '
+        f'{args.size} px); between any query and any frame of the gallery it is '
+        f'{float((queries.features @ gallery.features.T).mean()):.2f} on average.'
+    )
+    if result := score(queries, gallery, found, args.same_video):
+        summary += (
+            f' {result.share:.0%} of {result.count} neighbours are of the class of the query, '
+            f'{result.chance:.0%} would be by chance.'
+        )
+    title = f'Nearest neighbours: {Path(args.checkpoint).name}, {args.which} network'
+    write_png(draw_neighbours(queries, gallery, found, title, summary), args.out)
+    return summary
+
+
+def videos(
+    sources: Sequence[str], no_labels: bool
+) -> tuple[list[Mapping[str, Any]], list[str | None]]:
+    """Rows of all sources, and their classes."""
+    from vito_mm.visualization.clips import rows_of
+    from vito_mm.visualization.neighbours import labels_of
+
+    rows, labels = [], []
+    for source in sources:
+        found = list(rows_of(source))
+        folder = source if os.path.isdir(source) else None
+        rows += found
+        labels += [None] * len(found) if no_labels else labels_of(found, folder)
+    return rows, labels
+
+
+def cores() -> int:
+    """Processors that this process may use, at most 8."""
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+def positive(text: str) -> int:
+    """An integer above 0."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
+    return value
+
+
+if __name__ == '__main__':
+    main()
