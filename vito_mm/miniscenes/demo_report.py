@@ -5,13 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import matplotlib
-import numpy as np
-import torch
-from mmengine.registry import init_default_scope
-
-from vito_mm.registry import MODELS
 from vito_mm.reporting.markup import (
     Block,
     Heading,
@@ -22,7 +15,6 @@ from vito_mm.reporting.markup import (
     to_html,
     to_markdown,
 )
-from vito_mm.transfer import read_checkpoint
 from vito_mm.transfer.report.pictures import (
     RUN_COLOURS,
     SCORE_SHOWN,
@@ -35,7 +27,11 @@ from vito_mm.transfer.report.pictures import (
 )
 from vito_mm.transfer.run_folder import dumped_config, training_curve
 from vito_mm.transfer.suite.jobs import Job
-from vito_mm.videos import decode_frames, read_manifest
+from vito_mm.videos import read_manifest
+from vito_mm.visualization.canvas import png_of
+from vito_mm.visualization.clips import evenly, read_clip
+from vito_mm.visualization.network import load_network
+from vito_mm.visualization.strips import draw_strip
 
 if TYPE_CHECKING:
     from .demo import DemoResult
@@ -90,8 +86,8 @@ def write_report(result: 'DemoResult', work_dir: Path, device: str) -> Path:
         ),
         picture(
             'attention',
-            draw_attention(result.pretrain, work_dir / 'videos.jsonl'),
-            'Frames of clips (top), attention mask of stage 4 (middle) and of stage 5 (bottom).',
+            draw_attention(result.pretrain.checkpoint(), work_dir / 'videos.jsonl'),
+            'Frames of clips, and the attention masks of stage 4 and stage 5 over them.',
         ),
         Heading('Fine-tuning'),
         picture('fine_tuning', draw_fine_tuning(result.runs), 'Training loss over steps.'),
@@ -152,66 +148,13 @@ def draw_runs(runs: dict[str, Job], package: str) -> bytes:
     return png
 
 
-@torch.no_grad()
-def draw_attention(job: Job, manifest: Path, num_clips: int = 4) -> bytes:
+def draw_attention(checkpoint: Path, manifest: Path, num_clips: int = 4) -> bytes:
     """Where the two scales look, on frames of some MiniScenes videos and of a real clip."""
-    cfg = dumped_config(job.work_dir)
-    init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
-    model.load_state_dict(read_checkpoint(job.checkpoint())['state_dict'])
-    model.eval()
+    network = load_network(checkpoint)
     rows = read_manifest(manifest)
     real = [row for row in rows if 'label' not in row][:1]
     scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
-    strips = []
-    for row in scenes + real:
-        frames, _ = decode_frames(row['path'], lambda seconds: np.array([0.2, 0.5, 0.8]) * seconds)
-        frames = np.stack([_centre(frame, 128) for frame in frames])
-        inputs = torch.from_numpy(frames[..., ::-1].copy()).permute(0, 3, 1, 2)
-        data = model.data_preprocessor(dict(inputs=[inputs], data_samples=None))
-        masks = model.neck.masks(model.extract_feat(data['inputs'][0]))
-        strips.append(
-            np.concatenate(
-                [
-                    np.concatenate([frame, *(_overlay(frame, mask[i]) for mask in masks)])
-                    for i, frame in enumerate(frames)
-                ],
-                axis=1,
-            )
-        )
-    return _png(_grid([strips[: num_clips // 2], strips[num_clips // 2 :]]))
-
-
-def _centre(frame: np.ndarray, side: int) -> np.ndarray:
-    """The square in the middle of a frame, resized."""
-    height, width = frame.shape[:2]
-    edge = min(height, width)
-    top, left = (height - edge) // 2, (width - edge) // 2
-    return cv2.resize(frame[top : top + edge, left : left + edge], (side, side))
-
-
-def _overlay(frame: np.ndarray, mask: torch.Tensor) -> np.ndarray:
-    """A frame with a mask over it; the mask is scaled to its own maximum."""
-    size = (frame.shape[1], frame.shape[0])
-    weight = cv2.resize((mask / mask.max()).float().numpy(), size, interpolation=cv2.INTER_CUBIC)
-    heat = (matplotlib.colormaps['inferno'](weight.clip(0, 1))[..., :3] * 255).astype(np.uint8)
-    return (0.35 * frame + 0.65 * heat).astype(np.uint8)
-
-
-def _grid(rows: list[list[np.ndarray]]) -> np.ndarray:
-    """Pictures of one size in rows and columns, with gaps."""
-    width = max(picture.shape[1] for row in rows for picture in row)
-    height = max(picture.shape[0] for row in rows for picture in row)
-    cells = [
-        [_padded(cv2.resize(p, (width, height), interpolation=cv2.INTER_NEAREST)) for p in row]
-        for row in rows
-    ]
-    return np.concatenate([np.concatenate(row, axis=1) for row in cells])
-
-
-def _padded(picture: np.ndarray) -> np.ndarray:
-    return np.pad(picture, ((3, 3), (3, 3), (0, 0)), constant_values=255)
-
-
-def _png(picture: np.ndarray) -> bytes:
-    return cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+    clips = [read_clip(row, 128, evenly(3)) for row in scenes + real]
+    masks = [network.masks(clip.frames) for clip in clips]
+    title = 'Attention after pre-training, online network, 128 px'
+    return png_of(draw_strip(clips, masks, title))
