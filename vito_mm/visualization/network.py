@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from vito_mm.evaluation.embedding import undisturbed
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
 from vito_mm.transfer.checkpoint import BackboneMatch, match_file, require_complete
 from vito_mm.transfer.checkpoint_file import (
@@ -36,8 +36,8 @@ POOLINGS = ('average', 'attention')
 class Network:
     """Backbone and attention pooling, applied to frames as a decoder gives them.
 
-    Looking leaves no trace: the modules are put in evaluation mode, so that batch norm keeps its
-    statistics and nothing random is drawn, and put back as they were.
+    Looking leaves no trace: the modules are in evaluation mode meanwhile, so that batch norm keeps
+    its statistics, and afterwards modes and random numbers are as they were.
 
     Attributes:
         backbone (nn.Module): Gives one feature map a scale.
@@ -113,8 +113,8 @@ class Network:
     def _pool(self, frames: np.ndarray, batch_size: int, pool: Callable) -> list[Any]:
         """What a function makes of the feature maps, batch by batch."""
         images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-        parts = [part for part in (self.backbone, self.neck) if part is not None]
-        with torch.no_grad(), _evaluating(parts):
+        parts = nn.ModuleList(part for part in (self.backbone, self.neck) if part is not None)
+        with torch.no_grad(), undisturbed(parts):
             try:
                 return [pool(self.backbone(self.normalise(x))) for x in images.split(batch_size)]
             except AssertionError as error:  # by which Swin refuses sizes
@@ -388,16 +388,3 @@ def _normaliser(preprocessing: Mapping[str, Any], device: str) -> Callable[[Tens
         return ((images.flip(1) if is_bgr else images).float() - mean) / std
 
     return normalise
-
-
-@contextmanager
-def _evaluating(parts: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module as it was."""
-    before = [(module, module.training) for part in parts for module in part.modules()]
-    for part in parts:
-        part.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
