@@ -1,9 +1,11 @@
 """Probes in real runs: right numbers at the right iterations, and no trace in the run."""
 
+import argparse
 import copy
 import json
 import math
 import random
+import re
 import sys
 from itertools import combinations
 
@@ -22,7 +24,7 @@ from tests.engine.test_watchfulness import Poison, log_of
 from tests.evaluation.videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.tools.test_train import shell
 from tests.transfer.probes.image_folders import write_classes
-from vito_mm.engine.launch import build_runner
+from vito_mm.engine.launch import add_common_arguments, build_runner
 
 DELAYS = (0.2, 0.0, 1.0)
 READING = dict(image_size=SIZE, num_workers=0)
@@ -406,17 +408,43 @@ def test_settings_that_make_no_sense_are_named_before_the_first_step(
     assert not list(tmp_path.glob('run/*.pth'))
 
 
-def test_the_base_config_switches_all_probes_on(manifest, tmp_path):
+def page_blocks() -> list[str]:
+    page = (REPO / 'docs/watch_a_run.md').read_text()
+    return re.findall(r'^```python\n(.*?)^```', page, re.DOTALL | re.MULTILINE)
+
+
+def test_the_config_of_the_page_switches_all_probes_on(manifest, tmp_path):
+    (tmp_path / 'mine.py').write_text(page_blocks()[0])
+    wanted = Config.fromfile(tmp_path / 'mine.py')
+    assert wanted.model.backbone.depth == 50
     write_classes(tmp_path / 'images', ['dark', 'light'])
-    (tmp_path / 'mine.py').write_text(
-        f"_base_ = ['{REPO}/configs/vito/pretrain_r50.py', '{REPO}/configs/_base_/probes.py']\n"
-    )
-    wanted = Config.fromfile(tmp_path / 'mine.py').custom_hooks
     cfg = config(manifest, tmp_path / 'run', {}, **{'train_cfg.max_iters': 1})
-    cfg.custom_hooks = wanted
-    changes = {'0.data': str(tmp_path / 'images'), '0.image_size': 32, '1.image_size': 32}
-    changes |= {'0.num_workers': 0, '1.num_workers': 0}
-    cfg.merge_from_dict({f'custom_hooks.{key}': value for key, value in changes.items()})
+    cfg.custom_hooks = wanted.custom_hooks
+    cfg.merge_from_dict({'custom_hooks.0.data': str(tmp_path / 'images')})
+    for number in (0, 1):
+        cfg.custom_hooks[number].update(READING)
     run(cfg)
     logged = set().union(*scalars(tmp_path / 'run'))
     assert {'knn_top1', 'retrieval@2.4s', 'effective_rank', 'similarity_neg_p95'} <= logged
+
+
+def test_commands_of_the_page_switch_one_probe_on(manifest, tmp_path):
+    page = (REPO / 'docs/watch_a_run.md').read_text()
+    commands = re.findall(r'^    tools/.* --cfg-options (.*)$', page, re.MULTILINE)
+    write_classes(tmp_path / 'images', ['dark', 'light'])
+    for number, options in enumerate(commands):
+        parser = argparse.ArgumentParser()
+        add_common_arguments(parser)
+        words = options.replace('/data/images', str(tmp_path / 'images')).split()
+        changes = parser.parse_args(['--cfg-options', *words]).cfg_options
+        cfg = config(manifest, tmp_path / f'run{number}', {})
+        cfg.merge_from_dict(changes)
+        assert [hook_of(build_runner(cfg), name) for name in re.findall(r'type=(\w+)', options)]
+    assert len(commands) == 2
+
+
+def test_the_backends_of_the_page_are_those_of_mmengine():
+    made = {}
+    exec(page_blocks()[1], made)
+    backends = made['visualizer']['vis_backends']
+    assert {backend['type'] for backend in backends} <= set(VISBACKENDS.module_dict)

@@ -1,5 +1,8 @@
 """What probes read: which frames, which parts, and what becomes of files that cannot be read."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from PIL import Image
 from tests.conftest import frame_index
 from tests.evaluation.videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.transfer.probes.image_folders import write_classes
-from vito_mm.evaluation.frames import Moments, Stills, gather, read_share, told
+from vito_mm.evaluation.frames import Moments, Stills, collect, told
 from vito_mm.evaluation.labelled import labelled_frames
 from vito_mm.transfer.probes.frozen_features import ProbeError
 
@@ -53,11 +56,13 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path, workers):
     paths = [good, tmp_path / 'gone', short, tmp_path / 'page.mp4', good]
     rows = [dict(video_path=str(path), fps=5) for path in paths]
     state = torch.get_rng_state()
-    batches = list(read_share(Moments(rows, [0.0, 2.0], [0.0] * 5, SIZE), 2, workers))
+    found = collect(
+        Moments(rows, [0.0, 2.0], [0.0] * 5, SIZE),
+        lambda indices, frames: frames.float().mean((2, 3, 4)),
+        batch_size=2,
+        num_workers=workers,
+    )
     assert torch.equal(state, torch.get_rng_state())
-    indices = [index for batch in batches for index in batch.indices]
-    features = [batch.frames.float().mean((2, 3, 4)) for batch in batches if batch.indices]
-    found = gather(indices, features, [item for batch in batches for item in batch.left_out])
     assert found.indices.tolist() == [0, 4]
     assert found.features.shape == (2, 2)
     assert torch.equal(found.features[0], found.features[1])
@@ -65,6 +70,20 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path, workers):
     text = told(found.left_out)
     assert text.startswith('1 too short and 2 unreadable (')
     assert f'{short}: 1.00 s, 2 s are wanted' in text
+
+
+class Deadly(Stills):
+    """Ends the process that reads, as a crashing decoder does."""
+
+    def read(self, index: int):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_reader_that_is_killed_ends_a_probe_and_not_the_process():
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(ProbeError, match='a process that reads images was killed'):
+        collect(Deadly([None] * 4, SIZE), lambda indices, frames: frames, 2, 1)
+    assert signal.getsignal(signal.SIGCHLD) is handler
 
 
 def test_videos_of_each_class_are_on_both_sides_whatever_the_order(tmp_path):

@@ -1,8 +1,7 @@
 """Images and frames of videos as a network is shown them, read in shares of the ranks."""
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vito_mm.curation.hashing import priority_of
+from vito_mm.transfer.probes.frozen_features import ProbeError
 from vito_mm.videos import VideoReadError, decode_frames
 
 _TIME_LIMIT = 60.0  # seconds after which a video is given up, as in training
@@ -160,66 +160,6 @@ def place_of(path: str, seed: int) -> float:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some items of one rank.
-
-    Attributes:
-        indices (list[int]): Which items were read.
-        frames (Tensor): Their frames, BGR, uint8, shape (n, F, 3, S, S), or (0, ) if n is 0.
-        left_out (list[tuple[int, LeftOut]]): Which could not be read.
-    """
-
-    indices: list[int]
-    frames: Tensor
-    left_out: list[tuple[int, LeftOut]]
-
-
-def read_share(dataset: Dataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
-    """Read this rank's share of a data set.
-
-    Batches are the same for any number of ranks, so that a network's answers are, too.
-
-    Args:
-        dataset (Dataset): :class:`Stills` or :class:`Moments`.
-        batch_size (int): Items at a time.
-        num_workers (int): Processes of this rank that read; 0 reads in this one.
-
-    Yields:
-        Batch: The items of every W-th batch on W ranks.
-    """
-    rank, world_size = get_dist_info()
-    starts = range(0, len(dataset), batch_size)[rank::world_size]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=[range(i, min(i + batch_size, len(dataset))) for i in starts],
-        num_workers=num_workers,
-        collate_fn=_collate,
-        generator=torch.Generator(),  # of its own: the global one belongs to the training
-    )
-    with _child_signal_kept():
-        yield from loader
-
-
-def _collate(items: list[tuple[int, Tensor | LeftOut]]) -> Batch:
-    # In the worker: one shared tensor a batch instead of an open file an item.
-    found = [(index, frames) for index, frames in items if isinstance(frames, Tensor)]
-    left_out = [(index, reason) for index, reason in items if isinstance(reason, LeftOut)]
-    indices = [index for index, _ in found]
-    return Batch(indices, torch.stack([f for _, f in found]) if found else torch.empty(0), left_out)
-
-
-@contextmanager
-def _child_signal_kept() -> Iterator[None]:
-    """PyTorch sets a handler with its first workers that raises wherever the main process is."""
-    before = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGCHLD) is not before:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
-
-
-@dataclass(frozen=True)
 class Gathered:
     """What all ranks found, the same on each.
 
@@ -234,10 +174,84 @@ class Gathered:
     left_out: list[LeftOut]
 
 
+def collect(
+    dataset: Dataset,
+    make: Callable[[list[int], Tensor], Tensor],
+    batch_size: int,
+    num_workers: int,
+) -> Gathered:
+    """Read a data set in shares of the ranks, and gather what is made of it.
+
+    Batches are the same for any number of ranks, so that a network's answers are, too.
+
+    Args:
+        dataset (Dataset): :class:`Stills` or :class:`Moments`.
+        make (Callable): Gets the indices of some items and their frames, BGR, uint8, shape
+            (n, F, 3, S, S); returns a tensor (n, ...).
+        batch_size (int): Items at a time.
+        num_workers (int): Processes of each rank that read; 0 reads in this one.
+
+    Returns:
+        Gathered: What was made, in the order of the data set.
+
+    Raises:
+        ProbeError: On all ranks, if a process that reads was killed on any.
+    """
+    indices, features, left_out, failure = [], [], [], ''
+    batches = _read_share(dataset, batch_size, num_workers)
+    while True:
+        try:
+            found, frames, missing = next(batches)
+        except StopIteration:
+            break
+        except (RuntimeError, OSError, EOFError) as error:  # how PyTorch tells that a worker died
+            failure = f'a process that reads images was killed: lack of memory or a crash ({error})'
+            break
+        left_out += missing
+        if found:
+            indices += found
+            features.append(make(found, frames))
+    return gather(indices, features, left_out, failure)
+
+
+def _read_share(
+    dataset: Dataset, batch_size: int, num_workers: int
+) -> Iterator[tuple[list[int], Tensor, list[tuple[int, LeftOut]]]]:
+    """Every W-th batch on W ranks: indices and frames of items, and items without."""
+    rank, world_size = get_dist_info()
+    starts = range(0, len(dataset), batch_size)[rank::world_size]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=[range(i, min(i + batch_size, len(dataset))) for i in starts],
+        num_workers=num_workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),  # of its own: the global one belongs to the training
+    )
+    before = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    # PyTorch's handler raises wherever the main process is. Without it the death of a worker is
+    # noticed when a batch is waited for (see vito_mm.engine.restarting_batches).
+    if before is None or getattr(before, '__module__', '').startswith('torch.utils.data'):
+        before = signal.SIG_DFL
+    signal.signal(signal.SIGCHLD, before)
+    return iterator
+
+
+def _collate(
+    items: list[tuple[int, Tensor | LeftOut]],
+) -> tuple[list[int], Tensor, list[tuple[int, LeftOut]]]:
+    # In the worker: one shared tensor a batch instead of an open file an item.
+    found = [(index, frames) for index, frames in items if isinstance(frames, Tensor)]
+    left_out = [(index, reason) for index, reason in items if isinstance(reason, LeftOut)]
+    frames = torch.stack([frames for _, frames in found]) if found else torch.empty(0)
+    return [index for index, _ in found], frames, left_out
+
+
 def gather(
     indices: Sequence[int],
     features: Sequence[Tensor],
     left_out: Sequence[tuple[int, LeftOut]] = (),
+    failure: str = '',
 ) -> Gathered:
     """Put together what the ranks made of their shares.
 
@@ -245,16 +259,23 @@ def gather(
         indices (Sequence[int]): Items of this rank.
         features (Sequence[Tensor]): What was made of them, in batches, shapes (n, ...).
         left_out (Sequence[tuple[int, LeftOut]]): Items of this rank that could not be read.
+            Defaults to none.
+        failure (str): What kept this rank from its share. Defaults to '', nothing.
 
     Returns:
         Gathered: In the order of the items, for any number of ranks.
+
+    Raises:
+        ProbeError: On all ranks, if one of them failed.
     """
     local = torch.cat(list(features)).cpu() if features else None
-    parts = all_gather_object((list(indices), local, list(left_out)))
-    order = torch.tensor([index for part, _, _ in parts for index in part], dtype=torch.int64)
-    found = [rows for _, rows, _ in parts if rows is not None]
+    parts = all_gather_object((list(indices), local, list(left_out), failure))
+    if failures := [part[3] for part in parts if part[3]]:
+        raise ProbeError(failures[0])
+    order = torch.tensor([index for part in parts for index in part[0]], dtype=torch.int64)
+    found = [part[1] for part in parts if part[1] is not None]
     order, by_index = order.sort()
-    left = sorted((item for _, _, part in parts for item in part), key=lambda item: item[0])
+    left = sorted((item for part in parts for item in part[2]), key=lambda item: item[0])
     features = torch.cat(found)[by_index] if found else torch.empty(0, 0)
     return Gathered(order, features, [reason for _, reason in left])
 

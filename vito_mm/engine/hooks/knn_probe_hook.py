@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from vito_mm.engine.unwrap import unwrap
 from vito_mm.evaluation.embedding import NETWORKS, Embedder
-from vito_mm.evaluation.frames import Gathered, gather, read_share, told
+from vito_mm.evaluation.frames import Gathered, collect, told
 from vito_mm.evaluation.labelled import labelled_frames
 from vito_mm.registry import HOOKS
 from vito_mm.transfer.probes.frozen_features import ProbeError
@@ -119,13 +119,12 @@ class KNNProbeHook(ProbeHook):
 
     def _embed(self, runner, images: Dataset) -> Gathered:
         embed = Embedder(unwrap(runner.model), self.network)
-        indices, features, left_out = [], [], []
-        for batch in read_share(images, self.batch_size, self.num_workers):
-            left_out += batch.left_out
-            if batch.indices:
-                indices += batch.indices
-                features.append(embed(batch.frames[:, 0]).cpu())
-        found = gather(indices, features, left_out)
+        found = collect(
+            images,
+            lambda _, frames: embed(frames[:, 0]).cpu(),
+            self.batch_size,
+            self.num_workers,
+        )
         if found.left_out:
             runner.logger.warning(f'{self.data}: left out {told(found.left_out)}')
         if not len(found.indices):

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
+from torch import Tensor
 
 from vito_mm.atomic import written_aside
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
 from vito_mm.engine.unwrap import unwrap
 from vito_mm.evaluation.embedding import LAYERS, NETWORKS, Embedder
-from vito_mm.evaluation.frames import Moments, gather, place_of, read_share, told
+from vito_mm.evaluation.frames import Moments, collect, gather, place_of, told
 from vito_mm.evaluation.representation import retrieval_top1
 from vito_mm.registry import HOOKS
 from vito_mm.transfer.probes.frozen_features import ProbeError
@@ -110,13 +111,13 @@ class TimeRetrievalHook(ProbeHook):
         places = [place_of(row['video_path'], self.seed) for row in rows]
         moments = Moments(rows, offsets, places, self.image_size)
         videos_at_once = max(1, self.batch_size // len(offsets))
-        self.batches, left_out = [], []
-        for batch in read_share(moments, videos_at_once, self.num_workers):
-            left_out += batch.left_out
-            if batch.indices:
-                self.batches.append((batch.indices, batch.frames))
-        indices = [index for part, _ in self.batches for index in part]
-        counted = gather(indices, [torch.empty(len(indices), 0)], left_out)
+        self.batches: list[tuple[list[int], Tensor]] = []
+
+        def keep(indices: list[int], frames: Tensor) -> Tensor:
+            self.batches.append((indices, frames))
+            return torch.empty(len(indices), 0)  # frames stay on the rank that read them
+
+        counted = collect(moments, keep, videos_at_once, self.num_workers)
         if counted.left_out:
             runner.logger.warning(f'{type(self).__name__} leaves out {told(counted.left_out)}')
         if len(counted.indices) < 2:
