@@ -79,6 +79,15 @@ def test_log_and_checkpoint_hold_what_a_user_looks_for(video_folder, tmp_path):
     assert not torch.equal(target, checkpoint['state_dict']['backbone.conv1.weight'])
 
 
+@pytest.mark.parametrize('micro_batch_size', [None, 2])
+def test_a_checkpoint_says_how_its_images_were_prepared(video_folder, tmp_path, micro_batch_size):
+    options = {'train_cfg.max_iters': 1, 'model.micro_batch_size': micro_batch_size}
+    run(tiny_config(video_folder, tmp_path / 'run', **options))
+    meta = torch.load(tmp_path / 'run' / 'iter_1.pth', weights_only=True)['meta']
+    assert meta['preprocessing']['channel_order'] == 'rgb'
+    assert meta['preprocessing']['mean'] == [123.675, 116.28, 103.53]
+
+
 def test_resume_goes_on_with_the_target_of_the_checkpoint(video_folder, tmp_path):
     """Fails on stock MMEngine 0.10.7 with torch >= 2.6, which refuses its own checkpoint."""
     run(tiny_config(video_folder, tmp_path / 'run'))

@@ -42,8 +42,9 @@ def preprocessing_of(preprocessor: nn.Module) -> dict[str, Any] | None:
         channel in the order that the network gets, and that order, ``channel_order``, ``'rgb'`` or
         ``'bgr'``; None if it does not normalise.
     """
-    # mmdet's for several branches of data holds the one that works.
-    preprocessor = getattr(preprocessor, 'data_preprocessor', None) or preprocessor
+    # mmdet's for several branches of data holds the one that works, as does ours for micro-batches.
+    for name in ('data_preprocessor', 'preprocessor'):
+        preprocessor = getattr(preprocessor, name, None) or preprocessor
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if mean is None or std is None or not getattr(preprocessor, '_enable_normalize', True):
         return None
