@@ -88,6 +88,43 @@ def test_a_checkpoint_says_how_its_images_were_prepared(video_folder, tmp_path, 
     assert meta['preprocessing']['mean'] == [123.675, 116.28, 103.53]
 
 
+def test_the_config_beside_the_log_makes_the_same_views(video_folder, tmp_path):
+    """MMEngine sorts its keys, and with them named stages: crop would come after the jitter."""
+    cfg = tiny_config(video_folder, tmp_path / 'run', **{'train_cfg.max_iters': 1})
+    names = [
+        dict(
+            first=dict(type='RandomFlip', prob=0.5),
+            a_second=dict(type='RandomResizedCrop', scale=32),
+        )
+    ]
+    augment = next(s for s in _stages(cfg) if s['type'] == 'AugmentViews')
+    augment['pipelines'] = dict(z=names[0], b=names[0])
+    cfg.train_dataloader.dataset.pipeline = {
+        f'{"zyxwv"[i]}_stage': stage for i, stage in enumerate(_stages(cfg))
+    }
+    first = run(cfg)
+    saved = Config.fromfile(next((tmp_path / 'run').glob('*.py')))
+    saved.work_dir = str(tmp_path / 'again')
+    second = run(saved)
+    orders = [
+        [type(step).__name__ for step in runner.train_dataloader.dataset.pipeline.transforms]
+        for runner in (first, second)
+    ]
+    assert orders[0] == orders[1]
+    views = [
+        [type(step).__name__ for step in pipeline.transforms]
+        for runner in (first, second)
+        for step in runner.train_dataloader.dataset.pipeline.transforms
+        for pipeline in getattr(step, 'pipelines', ())
+    ]
+    assert views == [['RandomFlip', 'RandomResizedCrop']] * 4
+
+
+def _stages(cfg: Config) -> list:
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    return list(pipeline.values()) if isinstance(pipeline, dict) else list(pipeline)
+
+
 def test_resume_goes_on_with_the_target_of_the_checkpoint(video_folder, tmp_path):
     """Fails on stock MMEngine 0.10.7 with torch >= 2.6, which refuses its own checkpoint."""
     run(tiny_config(video_folder, tmp_path / 'run'))

@@ -110,6 +110,29 @@ class _CPURunner(Runner):
         return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
 
 
+def list_stages(node: Config | dict | list) -> None:
+    """Make lists of the pipelines whose stages have names.
+
+    MMEngine sorts the keys of the config that it writes beside the log and into checkpoints: named
+    stages would come back from there in another order.
+
+    Args:
+        node (Config | dict | list): A config or a part of it, changed in place.
+    """
+    from vito_mm.datasets.transforms.augment_views import named_stages  # needs more than a launch
+
+    if isinstance(node, list):
+        for part in node:
+            list_stages(part)
+    elif isinstance(node, (Config, dict)):
+        for name in list(node.keys()):
+            if name == 'pipeline' and isinstance(node[name], dict):
+                node[name] = named_stages(node[name])
+            elif name == 'pipelines' and node.get('type') == 'AugmentViews':
+                node[name] = [named_stages(part) for part in named_stages(node[name])]
+            list_stages(node[name])
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner, for this machine.
 
@@ -120,6 +143,7 @@ def build_runner(cfg: Config) -> Runner:
         Runner: MMEngine's runner, ready for ``train()`` or ``test()``.
     """
     fit_to_machine(cfg)
+    list_stages(cfg)
     runner_type = Runner if torch.cuda.is_available() else _CPURunner
     return runner_type.from_cfg(cfg)
 
