@@ -32,7 +32,9 @@ def run_toy(folder: Path, stage=None, running: Running = LOCAL, **odd: str) -> l
 @pytest.fixture(scope='module')
 def ray_cluster():
     ray = pytest.importorskip('ray')
+    before = signal.getsignal(signal.SIGTERM)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    signal.signal(signal.SIGTERM, before)  # Ray's would stay for all tests that follow
     yield ray
     ray.shutdown()
 
