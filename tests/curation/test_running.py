@@ -1,6 +1,7 @@
 """Stages: the same table from every engine, after every kill, and errors that say what to do."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
