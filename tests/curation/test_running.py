@@ -85,6 +85,7 @@ def test_a_cluster_that_does_not_answer_is_named():
         ray_data.check_address(other)
 
 
+@pytest.mark.slow
 def test_a_lost_actor_is_started_again(tmp_path, ray_cluster):
     """The process of an actor is killed while it works on a shard, as when its machine dies."""
     command = [sys.executable, '-m', 'tests.curation.toy', tmp_path, 'double', '0.1', 'ray']

@@ -272,6 +272,7 @@ def test_a_dead_machine_ends_the_other(textured_folder, tmp_path, start):
     assert 'Connection' in said, said[-4000:]
 
 
+@pytest.mark.slow
 def test_two_machines_start_again_where_a_rank_died(textured_folder, tmp_path, start):
     """Two launches with a common elastic rendezvous, as on two machines; one rank is killed."""
     work_dir = tmp_path / 'run'

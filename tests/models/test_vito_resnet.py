@@ -223,6 +223,7 @@ def test_what_the_config_adds_is_new_not_missing(name, number, example, checkpoi
     assert f'{number} new: {example}' in log[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('depth', [101, 152])
 def test_deep_ones(depth, tmp_path):
     source = STOCK['mmpretrain'](depth)

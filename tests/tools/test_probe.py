@@ -120,6 +120,7 @@ def commands(page):
     return [shlex.split(line, comments=True) for line in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES)
 def test_documented_commands_run(page, folder, tmp_path, probe, monkeypatch):
     """Those of segmentation up to the data set, which is not there."""
