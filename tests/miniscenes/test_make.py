@@ -103,7 +103,10 @@ def test_files_of_others_are_never_deleted(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'preset': 'huge'}, r"preset='huge' is unknown; choose one of demo, tiny"),
+        (
+            {'preset': 'huge'},
+            r"preset='huge' is unknown; choose one of demo, study, study_small, tiny",
+        ),
         ({'tasks': ['videos', 'imagenet']}, r"tasks: 'imagenet' is unknown; choose among videos"),
         ({'num_videos': 0}, r'num_videos=0: give 1 or more'),
         ({'num_images': -1}, r'num_images=-1: give 1 or more'),

@@ -33,6 +33,18 @@ CLASSES = (
 """A class is known by its index in this tuple everywhere in the package."""
 
 
+def video_label(index: int) -> int:
+    """Give the class of a video: the classes take turns, so that they are balanced.
+
+    Args:
+        index: Index of the video.
+
+    Returns:
+        int: Index into ``CLASSES``.
+    """
+    return index % len(CLASSES)
+
+
 @dataclass(frozen=True)
 class LabelMap:
     """Where the eight classes go in a real data set.

@@ -8,6 +8,7 @@ import numpy as np
 from .classes import CLASSES
 from .files import voc_palette
 from .presets import Preset, get_preset
+from .shots import draw_script
 from .stills import render_probe_image, render_still
 from .videos import render_video
 
@@ -20,6 +21,9 @@ def write_contact_sheet(
 ) -> None:
     """Draw a video of every class, some probe images, and some stills with their annotations.
 
+    A row has frames at equal distances; where there are cuts, the frames before and after the
+    first; and probe images, where there are held-out materials the last one of those.
+
     Args:
         file: PNG to write.
         preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
@@ -31,7 +35,11 @@ def write_contact_sheet(
     preset = get_preset(preset) if isinstance(preset, str) else preset
     times = np.linspace(0.0, preset.seconds, _FRAMES, endpoint=False)
     rows = [
-        [*render_video(preset, seed, index, times), *_probe_images(preset, seed, index)]
+        [
+            *render_video(preset, seed, index, times),
+            *_around_first_cut(preset, seed, index),
+            *_probe_images(preset, seed, index),
+        ]
         for index in range(len(CLASSES))
     ]
     stills = [_annotated_still(preset, seed, index) for index in range(12)]
@@ -43,9 +51,20 @@ def write_contact_sheet(
         raise OSError(f'cannot write {os.fspath(file)!r}; give a PNG in a folder that exists')
 
 
+def _around_first_cut(preset: Preset, seed: int, index: int) -> list[np.ndarray]:
+    if preset.difficulty is None:
+        return []
+    cuts = draw_script(preset, seed, index).starts[1:]
+    if not len(cuts):
+        return [np.zeros((preset.video_side, preset.video_side, 3), np.uint8)] * 2
+    return list(render_video(preset, seed, index, np.array([cuts[0] - 1, cuts[0]]) / preset.fps))
+
+
 def _probe_images(preset: Preset, seed: int, label: int) -> list[np.ndarray]:
+    splits = ('val', 'val', 'val' if preset.difficulty is None else 'held_out')
     return [
-        render_probe_image(preset, seed, 'val', label + turn * len(CLASSES)) for turn in range(3)
+        render_probe_image(preset, seed, split, label + turn * len(CLASSES))
+        for turn, split in enumerate(splits)
     ]
 
 

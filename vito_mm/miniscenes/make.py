@@ -54,8 +54,8 @@ def make_miniscenes(
         num_videos: Number of videos. Defaults to the preset's.
         num_images: Number of training stills a task; half as many are added for validation, and
             half as many for VOC's ``aug``. Defaults to the preset's.
-        num_probe_images: Number of single-object images to train a probe, and as many to test it.
-            Defaults to the preset's.
+        num_probe_images: Number of single-object images to train a probe, and as many to test it;
+            with a ``difficulty`` as many again of held-out materials. Defaults to the preset's.
         workers: Number of processes; 0 and 1 work in this one. Defaults to the number of cores.
         tasks: Parts to make, of ``'videos'``, ``'ade20k'``, ``'voc'``, ``'coco'``, ``'lvis'`` and
             ``'probe'``. Defaults to all.
@@ -75,6 +75,7 @@ def make_miniscenes(
         chosen.num_videos if num_videos is None else num_videos,
         chosen.num_images if num_images is None else num_images,
         chosen.num_probe_images if num_probe_images is None else num_probe_images,
+        held_out=chosen.difficulty is not None,
     )
     _check_numbers(seed, counts, workers)
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
@@ -85,9 +86,12 @@ def make_miniscenes(
     workers = _count_cores() if workers is None else workers
     folders = {task: root / task for task in tasks}
     for task, folder in folders.items():
+        described = asdict(chosen)
+        if chosen.difficulty is None:  # as such worlds were recorded before there was any
+            del described['difficulty']
         parameters = {
             'version': VERSION,
-            'preset': asdict(chosen),
+            'preset': described,
             'seed': seed,
             'counts': counts.splits(task),
         }
@@ -116,7 +120,8 @@ def make_miniscenes(
 def _check_numbers(seed: int, counts: Counts, workers: int | None) -> None:
     if seed < 0:
         raise ValueError(f'seed={seed} is negative; give 0 or a larger number')
-    for name, value in asdict(counts).items():
+    for name in ('videos', 'images', 'probe_images'):
+        value = getattr(counts, name)
         if value < 1:
             raise ValueError(f'num_{name}={value}: give 1 or more, or leave the part out of tasks')
     if workers is not None and workers < 0:

@@ -87,13 +87,23 @@ MATERIALS: dict[str, Callable[[np.ndarray, np.ndarray, Rng], np.ndarray]] = {
 }
 
 
-def draw_tile(family: str, rng: Rng, resolution: int) -> np.ndarray:
+def _unlike_any(x: np.ndarray, y: np.ndarray, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    scale = np.float32(rng.uniform(0.72, 0.82) if rng.random() < 0.5 else rng.uniform(1.25, 1.4))
+    phases = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
+    x, y = x + 0.1 * np.sin(5 * y + phases[0]), y + 0.1 * np.sin(5 * x + phases[1])
+    return scale * x, scale * y
+
+
+def draw_tile(family: str, rng: Rng, resolution: int, held_out: bool = False) -> np.ndarray:
     """Draw the pattern of an instance as a tile in the object's coordinates.
 
     Args:
         family: Key of ``MATERIALS``.
         rng: Source of the instance's own frequency, phase and direction.
         resolution: Height and width of the tile, in pixels.
+        held_out: Whether the pattern is one that is not in the others' range: wavy, and coarser
+            (0.72 to 0.82 of the frequency) or finer (1.25 to 1.4). Of ``'blotches'``, whose grid is
+            fixed, it is not another one. Defaults to False.
 
     Returns:
         numpy.ndarray: (resolution, resolution) float32 in [0, 1]: the mix of the object's two
@@ -101,4 +111,6 @@ def draw_tile(family: str, rng: Rng, resolution: int) -> np.ndarray:
     """
     axis = (EXTENT * ((2 * np.arange(resolution) + 1) / resolution - 1)).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
+    if held_out:
+        x, y = _unlike_any(x, y, rng)
     return np.ascontiguousarray(MATERIALS[family](x, y, rng), dtype=np.float32)

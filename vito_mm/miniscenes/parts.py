@@ -44,19 +44,22 @@ class Counts:
         images: Number of training stills a task. There are half as many for validation, and half
             as many in VOC's ``aug``.
         probe_images: Number of training images of the probe, and as many for validation.
+        held_out: Whether the probe has as many images of held-out materials.
     """
 
     videos: int
     images: int
     probe_images: int
+    held_out: bool = False
 
     def splits(self, task: str) -> dict[str, int]:
         """Give the number of items of each split of a part."""
         half = max(1, self.images // 2)
+        probe = ('train', 'val', 'held_out') if self.held_out else ('train', 'val')
         return {
             'videos': {'train': self.videos},
             'voc': {'train': self.images, 'val': half, 'aug': half},
-            'probe': {'train': self.probe_images, 'val': self.probe_images},
+            'probe': dict.fromkeys(probe, self.probe_images),
         }.get(task, {'train': self.images, 'val': half})
 
 

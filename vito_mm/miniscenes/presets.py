@@ -4,6 +4,61 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Difficulty:
+    """What makes a world harder than one object before a smooth background.
+
+    Every range is (low, high), drawn uniformly. A side is that of a video, or the shorter one of
+    a still.
+
+    Attributes:
+        shot: Length of a shot, in seconds. At a cut the place, the light, the camera, the clutter
+            and the pose of the object change at once; the object itself stays.
+        things: Number of different things of no class that all videos share, as clutter and as
+            occluders. Few, so that a thing does not tell a video.
+        clutter: Fewest and most things behind the objects, in a shot or still.
+        clutter_radius: Radius of a thing behind the objects, as a fraction of the side.
+        occluders: Fewest and most things that are in front of the objects: in a shot they cross
+            the picture, in a still they lie there.
+        occluder_radius: Radius of such a thing, as a fraction of the side.
+        crossing: Time that an occluder takes to cross the picture, in seconds.
+        companion: Share of the videos with a second, smaller object of some class behind the
+            first, which stays through the video as well.
+        companion_size: Radius of the companion, as a fraction of the range of the first object.
+        off_centre: Largest distance of the middle of the object's course from that of the picture,
+            along x and y, as a fraction of the side.
+        perspective: Largest radius over distance of the eye, see ``render.Pose``.
+        bend: Largest amplitude of each of the two waves that bend the object, in radii.
+        camera_zoom: Largest zoom of the camera, as a factor either way.
+        camera_roll: Largest roll of the camera, in radians either way.
+        shake: Largest shift of the picture by a shaking hand, as a fraction of the side.
+        tint: Largest change of the red, green and blue of the light, as a fraction either way.
+        shadow: Largest darkening by the soft shadow that moves over the scene, in [0, 1).
+        backgrounds: Kinds of backgrounds of the videos, keys of ``backgrounds.KINDS``.
+        other_backgrounds: Kinds of backgrounds of all stills.
+    """
+
+    shot: tuple[float, float] = (2.0, 4.0)
+    things: int = 24
+    clutter: tuple[int, int] = (2, 5)
+    clutter_radius: tuple[float, float] = (0.08, 0.20)
+    occluders: tuple[int, int] = (1, 2)
+    occluder_radius: tuple[float, float] = (0.15, 0.30)
+    crossing: tuple[float, float] = (1.2, 2.4)
+    companion: float = 0.3
+    companion_size: tuple[float, float] = (0.4, 0.6)
+    off_centre: float = 0.08
+    perspective: float = 0.3
+    bend: float = 0.12
+    camera_zoom: float = 1.2
+    camera_roll: float = 0.25
+    shake: float = 0.015
+    tint: float = 0.2
+    shadow: float = 0.45
+    backgrounds: tuple[str, ...] = ('smooth', 'clouds', 'patches')
+    other_backgrounds: tuple[str, ...] = ('spots', 'facets', 'dunes')
+
+
+@dataclass(frozen=True)
 class Preset:
     """Sizes and ranges of a MiniScenes world. Every range is (low, high), drawn uniformly.
 
@@ -30,6 +85,7 @@ class Preset:
         still_backgrounds: Number of other backgrounds that the stills share; probe images have as
             many of their own.
         pan: Largest distance the camera travels over the background, as a fraction of the side.
+        difficulty: What makes the world harder. None for one object before a smooth background.
     """
 
     num_videos: int = 400
@@ -52,6 +108,7 @@ class Preset:
     backgrounds: int = 12
     still_backgrounds: int = 24
     pan: float = 0.5
+    difficulty: Difficulty | None = None
 
     @property
     def num_frames(self) -> int:
@@ -61,6 +118,30 @@ class Preset:
 
 PRESETS = {
     'demo': Preset(),
+    'study_small': Preset(
+        num_videos=800,
+        num_images=160,
+        seconds=6.0,
+        radius=(0.27, 0.46),
+        backgrounds=12,
+        difficulty=Difficulty(),
+    ),
+    'study': Preset(
+        num_videos=2000,
+        num_images=400,
+        num_probe_images=800,
+        video_side=128,
+        seconds=8.0,
+        still_size=(240, 180),
+        radius=(0.24, 0.44),
+        still_radius=(0.15, 0.32),
+        objects_per_still=(1, 5),
+        tilt=0.9,
+        light=(0.65, 1.1),
+        backgrounds=24,
+        still_backgrounds=48,
+        difficulty=Difficulty(clutter=(3, 7), occluders=(1, 3), companion=0.4, bend=0.15),
+    ),
     'tiny': Preset(
         num_videos=8,
         num_images=8,
@@ -73,7 +154,8 @@ PRESETS = {
         still_backgrounds=4,
     ),
 }
-"""``demo`` suits a ResNet-18 at 64 px for a few CPU minutes; ``tiny`` is for tests."""
+"""``demo`` suits a ResNet-18 at 64 px for a few CPU minutes, ``study_small`` one for an hour,
+``study`` a ResNet-50 on a GPU; ``tiny`` is for tests."""
 
 
 def get_preset(name: str) -> Preset:

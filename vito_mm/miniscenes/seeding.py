@@ -13,9 +13,12 @@ STREAMS = {
     'video_backgrounds': 6,
     'still_backgrounds': 7,
     'probe_backgrounds': 8,
+    'video_things': 9,
+    'still_things': 10,
+    'probe_things': 11,
 }
 
-SPLITS = {'train': 0, 'val': 1, 'aug': 2}
+SPLITS = {'train': 0, 'val': 1, 'aug': 2, 'held_out': 3}
 
 
 def item_rng(seed: int, stream: str, index: int, split: str = 'train') -> np.random.Generator:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .classes import CLASSES
 from .presets import Preset, get_preset
+from .shots import draw_script
 from .stills import render_probe_image
 from .videos import render_video, video_label
 
@@ -81,27 +82,48 @@ def measure_shortcuts(
     Returns:
         dict[str, float]: Accuracies. ``video_by_*``: finding the other frame of the own video
         among ``num_videos``, with frames ``delay`` apart; ``video_by_*_at_once``: the same for
-        neighbouring frames, the ceiling of these features; ``class_by_*``: a linear classifier of
+        neighbouring frames, the ceiling of these features; ``video_by_*_across_cut``, where there
+        are cuts: the same for the frames before and after the first cut; ``class_by_*``: a linear
+        classifier of
         the eight classes, trained on frames of the videos and tested on probe images.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     times = 0.5 + np.array([0.0, 1.0 / preset.fps, delay])
-    frames = np.stack(
-        [list(render_video(preset, seed, index, times)) for index in range(num_videos)]
-    )
+    frames = _frames_of_all(preset, seed, [times] * num_videos)
     labels = np.array([video_label(index) for index in range(num_videos)])
     count = 25 * len(CLASSES)
     probe = np.stack([render_probe_image(preset, seed, 'val', index) for index in range(count)])
     probe_labels = np.arange(count) % len(CLASSES)
+    cuts = _around_first_cuts(preset, seed, num_videos)
     result = {'chance_video': 1 / num_videos, 'chance_class': 1 / len(CLASSES)}
     for name, feature in (('mean_colour', mean_colour), ('corners', corners)):
         first, neighbour, later = (feature(frames[:, time]) for time in range(3))
         result[f'video_by_{name}'] = retrieval_accuracy(first, later)
         result[f'video_by_{name}_at_once'] = retrieval_accuracy(first, neighbour)
+        if cuts is not None:
+            before, after = (feature(cuts[:, time]) for time in range(2))
+            result[f'video_by_{name}_across_cut'] = retrieval_accuracy(before, after)
         result[f'class_by_{name}'] = ridge_accuracy(
             np.concatenate([first, later]), np.tile(labels, 2), feature(probe), probe_labels
         )
     return result
+
+
+def _frames_of_all(preset: Preset, seed: int, times: list[np.ndarray]) -> np.ndarray:
+    return np.stack(
+        [list(render_video(preset, seed, index, each)) for index, each in enumerate(times)]
+    )
+
+
+def _around_first_cuts(preset: Preset, seed: int, num_videos: int) -> np.ndarray | None:
+    """Render the frames before and after the first cut of each video, if each has one."""
+    if preset.difficulty is None:
+        return None
+    starts = [draw_script(preset, seed, index).starts for index in range(num_videos)]
+    if any(len(each) < 2 for each in starts):
+        return None
+    times = [np.array([each[1] - 1, each[1]]) / preset.fps for each in starts]
+    return _frames_of_all(preset, seed, times)
 
 
 def report_shortcuts(preset: str | Preset = 'demo', seed: int = 0) -> str:
@@ -119,8 +141,11 @@ def report_shortcuts(preset: str | Preset = 'demo', seed: int = 0) -> str:
     for title, key, chance in (
         ('own video among 64, 0.75 s later', 'video_by_{}', 'chance_video'),
         ('own video among 64, the next frame', 'video_by_{}_at_once', 'chance_video'),
+        ('own video among 64, across a cut', 'video_by_{}_across_cut', 'chance_video'),
         ('class of an image, linear', 'class_by_{}', 'chance_class'),
     ):
+        if key.format('corners') not in found:
+            continue
         colour, background = (found[key.format(name)] for name in ('mean_colour', 'corners'))
         title = f'{title} (chance {found[chance]:.3f})'
         lines.append(f'{title:<46} {colour:>11.3f}  {background:>20.3f}')

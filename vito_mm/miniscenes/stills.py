@@ -1,14 +1,17 @@
-"""Stills: one to four objects of the same world, with the exact mask of what is seen of each."""
+"""Stills: a few objects of the same world, with the exact mask of what is seen of each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .backgrounds import background_pool, view_background
+from .backgrounds import MARGIN, background_pool, rich_background_pool, view_background
 from .classes import CLASSES
 from .presets import Preset
 from .render import Pose, SceneObject, coverage, draw_object, paint, to_uint8
+from .scene import Camera, Layer, Light, Scene, render_scene
 from .seeding import item_rng
+from .things import thing_pool
 
 _LEAST_VISIBLE = 0.5  # of an object's own area: less than this says too little of its class
 _TRIES = 20
@@ -24,12 +27,14 @@ class Still:
         labels: (N,) int64 indices into ``CLASSES``, from back to front.
         masks: (N, height, width) bool, what is seen of each object. They do not overlap.
         objects: The N objects with their poses, from back to front.
+        occluders: What lies in front of them all, from back to front.
     """
 
     image: np.ndarray
     labels: np.ndarray
     masks: np.ndarray
-    objects: tuple[tuple[SceneObject, Pose], ...]
+    objects: tuple[Layer, ...]
+    occluders: tuple[Layer, ...] = ()
 
     @property
     def boxes(self) -> np.ndarray:
@@ -65,11 +70,133 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+class _Placed:
+    """What has been put over each other, from back to front, with what is seen of each.
+
+    Args:
+        size: Width and height of the picture, in pixels.
+        supersampling: See ``render.coverage``.
+    """
+
+    def __init__(self, size: tuple[int, int], supersampling: int = 4) -> None:
+        self.size = size
+        self.supersampling = supersampling
+        self.layers: list[Layer] = []
+        self.alphas: list[np.ndarray] = []
+        self.masks: list[np.ndarray] = []
+        self._areas: list[int] = []
+
+    def put(self, item: SceneObject, draw_pose: Callable[[], Pose]) -> None:
+        """Put an item in front, where enough is seen of the others; or leave it out."""
+        for _ in range(_TRIES):
+            pose = draw_pose()
+            alpha = coverage(item, pose, self.size, self.supersampling)
+            mask = alpha > 0.5
+            seen = [other & ~mask for other in self.masks]
+            if mask.any() and all(
+                part.sum() >= _LEAST_VISIBLE * area
+                for part, area in zip(seen, self._areas, strict=True)
+            ):
+                self.masks = [*seen, mask]
+                self._areas.append(int(mask.sum()))
+                self.layers.append((item, pose))
+                self.alphas.append(alpha)
+                return
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a harder still has around its objects; ``things`` are to lie in front of them."""
+
+    background: np.ndarray
+    camera: Camera
+    light: Light
+    clutter: tuple[Layer, ...]
+    things: tuple[SceneObject, ...]
+
+    def render(self, placed: _Placed) -> np.ndarray:
+        layers = (*self.clutter, *placed.layers)
+        scene = Scene(self.background, self.camera, layers, self.light)
+        return render_scene(scene, placed.size, [None] * len(self.clutter) + placed.alphas)
+
+
+@dataclass(frozen=True)
+class _Backdrop:
+    """What a simple still has around its objects."""
+
+    picture: np.ndarray
+    things: tuple[SceneObject, ...] = ()
+
+    def render(self, placed: _Placed) -> np.ndarray:
+        picture = self.picture
+        for (scene_object, pose), alpha in zip(placed.layers, placed.alphas, strict=True):
+            picture = paint(picture, scene_object, pose, alpha)
+        return to_uint8(picture)
+
+
+def _draw_surroundings(
+    rng: np.random.Generator,
+    preset: Preset,
+    seed: int,
+    kind: str,
+    split: str,
+    size: tuple[int, int],
+) -> _Backdrop | _Surroundings:
+    """Draw them from the pools of ``kind``, ``'still'`` or ``'probe'``."""
+    if preset.difficulty is None:
+        pool = background_pool(seed, f'{kind}_backgrounds', preset.still_backgrounds, size)
+        return _Backdrop(view_background(pool[rng.integers(len(pool))], rng.random(2), size))
+    # Each split has pools of its own.
+    difficulty = preset.difficulty
+    pool = rich_background_pool(
+        seed,
+        f'{kind}_backgrounds',
+        split,
+        preset.still_backgrounds,
+        size,
+        difficulty.other_backgrounds,
+    )
+    free = 0.5 * (MARGIN - 1) * np.array(size)
+    camera = Camera(
+        position=rng.uniform(-free, free),
+        zoom=difficulty.camera_zoom ** rng.uniform(-1, 1),
+        roll=rng.uniform(-difficulty.camera_roll, difficulty.camera_roll),
+    )
+    light = Light(
+        gains=1 + rng.uniform(-difficulty.tint, difficulty.tint, 3),
+        shadow=rng.uniform(0, difficulty.shadow),
+        edge=(rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)),
+    )
+    things = thing_pool(seed, f'{kind}_things', split, difficulty.things)
+    behind, before = (
+        [things[rng.integers(len(things))] for _ in range(rng.integers(low, high + 1))]
+        for low, high in (difficulty.clutter, (0, difficulty.occluders[1]))
+    )
+    clutter = [
+        (thing, _draw_thing_pose(rng, preset, size, difficulty.clutter_radius)) for thing in behind
+    ]
+    return _Surroundings(
+        pool[rng.integers(len(pool))], camera, light, tuple(clutter), tuple(before)
+    )
+
+
+def _draw_thing_pose(
+    rng: np.random.Generator, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
+) -> Pose:
+    return Pose(
+        centre=rng.random(2) * size,
+        radius=rng.uniform(*radii) * min(size),
+        angle=rng.uniform(0, 2 * np.pi),
+        hue=rng.uniform(0, 360),
+        light=rng.uniform(*preset.light),
+    )
+
+
 def _draw_pose(
     rng: np.random.Generator, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
 ) -> Pose:
     width, height = size
-    return Pose(
+    pose = Pose(
         centre=np.array([rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height]),
         radius=rng.uniform(*radii) * min(size),
         angle=rng.uniform(0, 2 * np.pi),
@@ -79,6 +206,13 @@ def _draw_pose(
         light=rng.uniform(*preset.light),
         light_slope=tuple(rng.uniform(-0.2, 0.2, 2)),
     )
+    difficulty = preset.difficulty
+    if difficulty is None:
+        return pose
+    phases = rng.uniform(0, 2 * np.pi, 2)
+    bends = rng.uniform(0.3, 1.0, 2) * difficulty.bend
+    perspective = rng.uniform(0, difficulty.perspective)
+    return replace(pose, perspective=perspective, bend=(bends[0], phases[0], bends[1], phases[1]))
 
 
 def render_still(preset: Preset, seed: int, stream: str, split: str, index: int) -> Still:
@@ -96,35 +230,22 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
     """
     rng = item_rng(seed, stream, index, split)
     size = preset.still_size
-    pool = background_pool(seed, 'still_backgrounds', preset.still_backgrounds, size)
-    picture = view_background(pool[rng.integers(len(pool))], rng.random(2), size)
+    surroundings = _draw_surroundings(rng, preset, seed, 'still', split, size)
     wanted = int(rng.integers(preset.objects_per_still[0], preset.objects_per_still[1] + 1))
-    placed: list[tuple[SceneObject, Pose, np.ndarray]] = []
-    masks: list[np.ndarray] = []
-    areas: list[int] = []
+    placed = _Placed(size, _SUPERSAMPLING)
     for _ in range(wanted):
         label = int(rng.integers(len(CLASSES)))
         radius = preset.still_radius[1] * min(size)
         scene_object = draw_object(rng, label, radius)
-        for _ in range(_TRIES):
-            pose = _draw_pose(rng, preset, size, preset.still_radius)
-            alpha = coverage(scene_object, pose, size, _SUPERSAMPLING)
-            mask = alpha > 0.5
-            seen = [other & ~mask for other in masks]
-            if mask.any() and all(
-                part.sum() >= _LEAST_VISIBLE * area for part, area in zip(seen, areas, strict=True)
-            ):
-                masks = [*seen, mask]
-                areas.append(int(mask.sum()))
-                placed.append((scene_object, pose, alpha))
-                break
-    for scene_object, pose, alpha in placed:
-        picture = paint(picture, scene_object, pose, alpha)
+        placed.put(scene_object, lambda: _draw_pose(rng, preset, size, preset.still_radius))
+    objects = tuple(placed.layers)
+    _put_things(placed, rng, preset, surroundings)
     return Still(
-        image=to_uint8(picture),
-        labels=np.array([scene_object.label for scene_object, _, _ in placed], dtype=np.int64),
-        masks=np.stack(masks),
-        objects=tuple((scene_object, pose) for scene_object, pose, _ in placed),
+        image=surroundings.render(placed),
+        labels=np.array([scene_object.label for scene_object, _ in objects], dtype=np.int64),
+        masks=np.stack(placed.masks[: len(objects)]),
+        objects=objects,
+        occluders=tuple(placed.layers[len(objects) :]),
     )
 
 
@@ -134,7 +255,8 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     Args:
         preset: Sizes and ranges.
         seed: Seed of the world.
-        split: ``'train'`` or ``'val'``.
+        split: ``'train'``, ``'val'`` or ``'held_out'``, whose objects have patterns and pairs of
+            colours that are drawn nowhere else.
         index: Index of the picture in its split; its class is ``index % len(CLASSES)``.
 
     Returns:
@@ -143,10 +265,22 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     rng = item_rng(seed, 'probe', index, split)
     side = preset.video_side
     size = (side, side)
-    pool = background_pool(seed, 'probe_backgrounds', preset.still_backgrounds, size)
-    picture = view_background(pool[rng.integers(len(pool))], rng.random(2), size)
-    scene_object = draw_object(rng, index % len(CLASSES), side * sum(preset.radius) / 2)
+    surroundings = _draw_surroundings(rng, preset, seed, 'probe', split, size)
+    radius = side * sum(preset.radius) / 2
+    scene_object = draw_object(rng, index % len(CLASSES), radius, split == 'held_out')
     pose = _draw_pose(rng, preset, size, preset.radius)
     # Large objects stay near the middle, as in the videos.
     pose = replace(pose, centre=side * rng.uniform(0.35, 0.65, 2))
-    return to_uint8(paint(picture, scene_object, pose))
+    placed = _Placed(size)
+    placed.put(scene_object, lambda: pose)
+    _put_things(placed, rng, preset, surroundings)
+    return surroundings.render(placed)
+
+
+def _put_things(
+    placed: _Placed, rng: np.random.Generator, preset: Preset, surroundings: '_Surroundings'
+) -> None:
+    if surroundings.things:
+        radii = preset.difficulty.occluder_radius
+        for thing in surroundings.things:
+            placed.put(thing, lambda: _draw_thing_pose(rng, preset, placed.size, radii))

@@ -1,4 +1,4 @@
-"""Videos: one object that moves, turns, tilts and changes colour before a moving background."""
+"""Videos: an object that moves, turns, tilts and changes colour before a moving background."""
 
 import os
 from collections.abc import Iterator
@@ -8,59 +8,13 @@ import cv2
 import numpy as np
 
 from .backgrounds import background_pool, view_background
-from .classes import CLASSES
+from .classes import CLASSES, video_label
+from .courses import draw_poses, wave
 from .presets import Preset
-from .render import Pose, draw_object, paint, to_uint8
+from .render import draw_object, paint, to_uint8
+from .scene import render_scene
 from .seeding import item_rng
-
-
-def _wave(rng: np.random.Generator, times: np.ndarray, periods: tuple[float, float]) -> np.ndarray:
-    """Draw a smooth swing in [-1, 1] with a period drawn from ``periods`` seconds."""
-    return np.sin(2 * np.pi * (times / rng.uniform(*periods) + rng.random()))
-
-
-def draw_poses(
-    rng: np.random.Generator, preset: Preset, times: np.ndarray, side: int
-) -> list[Pose]:
-    """Draw the course of an object through a video.
-
-    Args:
-        rng: Source of the course.
-        preset: Ranges.
-        times: (N,) times of the frames, in seconds.
-        side: Height and width of the picture, in pixels.
-
-    Returns:
-        list[Pose]: N poses.
-    """
-    signs = rng.choice([-1.0, 1.0], 2)
-    angle = rng.uniform(0, 2 * np.pi) + signs[0] * rng.uniform(*preset.spin) * times
-    hue = rng.uniform(0, 360) + signs[1] * rng.uniform(*preset.hue_drift) * times
-    radius = rng.uniform(*preset.radius) * preset.zoom ** _wave(rng, times, (2.0, 4.0))
-    radius = side * np.clip(radius, *preset.radius)
-    tilt = preset.tilt * _wave(rng, times, (2.0, 4.0))
-    axis = rng.uniform(0, np.pi) + rng.uniform(-0.5, 0.5) * times
-    low, high = preset.light
-    light = (low + high) / 2 + (high - low) / 2 * _wave(rng, times, (1.5, 3.0))
-    slope = np.stack([0.2 * _wave(rng, times, (1.5, 3.0)) for _ in range(2)], axis=1)
-    path = np.stack([0.12 * _wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
-    centre = side * (0.5 + rng.uniform(-0.05, 0.05, 2) + path)
-    return [
-        Pose(centre[i], radius[i], angle[i], tilt[i], axis[i], hue[i], light[i], tuple(slope[i]))
-        for i in range(len(times))
-    ]
-
-
-def video_label(index: int) -> int:
-    """Give the class of a video: the classes take turns, so that they are balanced.
-
-    Args:
-        index: Index of the video.
-
-    Returns:
-        int: Index into ``CLASSES``.
-    """
-    return index % len(CLASSES)
+from .shots import draw_scenes, draw_script
 
 
 def render_video(
@@ -72,13 +26,17 @@ def render_video(
         preset: Sizes and ranges.
         seed: Seed of the world.
         index: Index of the video.
-        times: (N,) times to render, in seconds. Defaults to those of all frames.
+        times: (N,) times to render, in seconds, ascending. Defaults to those of all frames.
 
     Yields:
         numpy.ndarray: (side, side, 3) uint8 RGB.
     """
-    rng = item_rng(seed, 'videos', index)
     side = preset.video_side
+    if preset.difficulty is not None:
+        for scene in draw_scenes(preset, seed, index, times):
+            yield render_scene(scene, (side, side))
+        return
+    rng = item_rng(seed, 'videos', index)
     if times is None:
         times = np.arange(preset.num_frames) / preset.fps
     pool = background_pool(seed, 'video_backgrounds', preset.backgrounds, (side, side))
@@ -86,7 +44,7 @@ def render_video(
     mean_radius = side * sum(preset.radius) / 2
     scene_object = draw_object(rng, video_label(index), mean_radius)
     poses = draw_poses(rng, preset, times, side)
-    pan = np.stack([0.5 + preset.pan * _wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
+    pan = np.stack([0.5 + preset.pan * wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
     for pose, offset in zip(poses, pan, strict=True):
         yield to_uint8(paint(view_background(background, offset, (side, side)), scene_object, pose))
 
@@ -101,7 +59,9 @@ def write_video(file: str | os.PathLike, preset: Preset, seed: int, index: int) 
         index: Index of the video.
 
     Returns:
-        dict: The row of the manifest, without ``path``.
+        dict: The row of the manifest, without ``path``. Where there are shots, ``cuts`` has the
+        times in seconds of their first frames but the first's, and ``companion`` the label of the
+        second object, or None.
 
     Raises:
         ModuleNotFoundError: If PyAV is missing.
@@ -113,7 +73,7 @@ def write_video(file: str | os.PathLike, preset: Preset, seed: int, index: int) 
             'MiniScenes writes videos with PyAV, which is not installed: pip install av'
         ) from error
     side = preset.video_side
-    # One thread and no time stamps: the same frames give the same bytes on every machine.
+    # One thread and no time stamps, so that the same frames give the same bytes.
     with av.open(os.fspath(file), 'w', format='mp4', options={'fflags': '+bitexact'}) as container:
         stream = container.add_stream('libx264', rate=preset.fps)
         stream.width = stream.height = side
@@ -126,12 +86,16 @@ def write_video(file: str | os.PathLike, preset: Preset, seed: int, index: int) 
             'bf': '0',
             'threads': '1',
         }
+        if preset.difficulty is not None:
+            # Without this, x264 approximates as suits the CPU, and now and then (about once in a
+            # hundred times) writes the same frames otherwise. The older worlds stay as they were.
+            stream.options['x264-params'] = 'cpu-independent=1'
         for picture in render_video(preset, seed, index):
             planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format='yuv420p')))
         container.mux(stream.encode(None))
     family = CLASSES[video_label(index)]
-    return {
+    row = {
         'label': video_label(index),
         'class_name': family.name,
         'title': f'A {family.title} turning in changing light, take {index}',
@@ -139,3 +103,8 @@ def write_video(file: str | os.PathLike, preset: Preset, seed: int, index: int) 
         'num_frames': preset.num_frames,
         'seconds': preset.num_frames / preset.fps,
     }
+    if preset.difficulty is not None:
+        script = draw_script(preset, seed, index)
+        row['cuts'] = (script.starts[1:] / preset.fps).tolist()
+        row['companion'] = script.objects[0].label if len(script.objects) > 1 else None
+    return row
