@@ -1,11 +1,17 @@
 """What can be learned from MiniScenes in a budget: supervised, and with frozen random features.
 
 Supervised training on frames of the videos must reach 0.85 on the probe images, and random
-features must stay well below: the gap is what pre-training can show. All is rendered in memory.
+features must stay well below: the gap is what pre-training can show. Beside it what tells a video
+or a class without the object, and how fast videos are rendered. All is rendered in memory.
 """
 
 import argparse
+import os
+import platform
+import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,12 +19,37 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from vito_mm.miniscenes import PRESETS, get_preset
-from vito_mm.miniscenes.statistics import ridge_accuracy
+from vito_mm.miniscenes import PRESETS, Preset, get_preset, make_miniscenes
+from vito_mm.miniscenes.scene import render_scene
+from vito_mm.miniscenes.shots import draw_scenes
+from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
 from vito_mm.miniscenes.stills import render_probe_image
+from vito_mm.miniscenes.things import NO_CLASS
 from vito_mm.miniscenes.videos import render_video, video_label
 from vito_mm.transfer.probes.knn import knn_top1
 
+
+@dataclass(frozen=True)
+class Budget:
+    """What the supervised network is given.
+
+    Attributes:
+        videos: Number of videos.
+        frames: Number of frames of each, at equal distances.
+        steps: Number of steps.
+    """
+
+    videos: int
+    frames: int
+    steps: int
+
+
+BUDGETS = {
+    'demo': Budget(videos=400, frames=4, steps=120),
+    'tiny': Budget(videos=80, frames=4, steps=40),
+    'study_small': Budget(videos=800, frames=8, steps=300),
+    'study': Budget(videos=800, frames=12, steps=600),
+}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -75,28 +106,138 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return nn.functional.grid_sample(images, grid, padding_mode='reflection', align_corners=False)
 
 
-def main() -> None:
-    """Print the table."""
+def frames_of(preset: Preset, seed: int, budget: Budget) -> tuple[list[np.ndarray], torch.Tensor]:
+    """Render the frames to learn from.
+
+    Args:
+        preset: Sizes and ranges.
+        seed: Seed of the world.
+        budget: How many.
+
+    Returns:
+        tuple[list[numpy.ndarray], torch.Tensor]: The frames, (side, side, 3) uint8 RGB, and the
+        class of the video of each, (N,) int64.
+    """
+    times = np.arange(budget.frames) / budget.frames * preset.seconds
+    frames = [
+        frame
+        for index in range(budget.videos)
+        for frame in render_video(preset, seed, index, times)
+    ]
+    labels = torch.tensor([video_label(index) for index in range(budget.videos)])
+    return frames, labels.repeat_interleave(budget.frames)
+
+
+def generation_speed(name: str, seed: int, num_videos: int = 32) -> str:
+    """Write videos to disk with a worker for each core, and say how fast.
+
+    Args:
+        name: Name of the preset.
+        seed: Seed of the world.
+        num_videos: Number of videos.
+
+    Returns:
+        str: Frames a second, rendered and encoded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        make_miniscenes(folder, name, seed, num_videos=num_videos, tasks=['videos'], progress=False)
+        seconds = time.perf_counter() - start
+    preset = get_preset(name)
+    frames = num_videos * preset.num_frames
+    return (
+        f'{frames} frames of {preset.video_side} px written in {seconds:.1f} s: '
+        f'{frames / seconds:.0f} frames/s'
+    )
+
+
+def scenery_of(preset: Preset, seed: int, num_videos: int) -> Iterator[np.ndarray]:
+    """Render a frame of each video without its objects.
+
+    Args:
+        preset: Sizes and ranges, with a ``difficulty``.
+        seed: Seed of the world.
+        num_videos: Number of videos.
+
+    Yields:
+        numpy.ndarray: (side, side, 3) uint8 RGB.
+    """
+    side = preset.video_side
+    for index in range(num_videos):
+        (scene,) = draw_scenes(preset, seed, index, np.array([preset.seconds / 3]))
+        things = tuple(layer for layer in scene.layers if layer[0].label == NO_CLASS)
+        yield render_scene(replace(scene, layers=things), (side, side))
+
+
+def train(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    generator: torch.Generator,
+    model: nn.Module,
+) -> None:
+    """Train a network on labelled pictures, with AdamW and one cycle of the rate.
+
+    Args:
+        images: (N, 3, H, W) float32.
+        labels: (N,) int64.
+        steps: Number of steps.
+        batch_size: Pictures a step.
+        lr: Largest rate.
+        generator: Source of the batches and their augmentation.
+        model: Classifier of pictures, which is changed.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    model.train()
+    for _ in range(steps):
+        chosen = torch.randint(len(images), (batch_size,), generator=generator)
+        scores = model(augment(images[chosen], generator))
+        loss = nn.functional.cross_entropy(scores, labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--preset', default='demo', choices=sorted(PRESETS))
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--num-videos', type=int, default=400)
+    parser.add_argument('--num-videos', type=int, help="default: the preset's budget")
+    parser.add_argument('--frames', type=int, help='frames of a video, likewise')
+    parser.add_argument('--steps', type=int, help='steps of the supervised network, likewise')
     parser.add_argument('--num-probe-images', type=int, default=400)
     parser.add_argument('--side', type=int, default=64, help='input size in pixels')
-    parser.add_argument('--steps', type=int, default=120)
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--lr', type=float, default=1e-3)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table."""
+    args = parse_args()
     preset = get_preset(args.preset)
+    given = dict(videos=args.num_videos, frames=args.frames, steps=args.steps)
+    budget = replace(
+        BUDGETS[args.preset], **{name: value for name, value in given.items() if value is not None}
+    )
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
+    print(
+        f'Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, '
+        f'OpenCV {cv2.__version__}, {torch.get_num_threads()} of {os.cpu_count()} threads'
+    )
+    print(f'preset {args.preset}, seed {args.seed}, {args.side} px, chance 0.125')
 
-    times = np.arange(4) / 4 * preset.seconds
-    frames, frame_labels = [], []
-    for index in range(args.num_videos):
-        frames += render_video(preset, args.seed, index, times)
-        frame_labels += [video_label(index)] * len(times)
-    videos, video_labels = to_batch(frames, args.side), torch.tensor(frame_labels)
+    print(generation_speed(args.preset, args.seed))
+
+    frames, frame_labels = frames_of(preset, args.seed, budget)
+    videos = to_batch(frames, args.side)
+    splits = ('train', 'val') if preset.difficulty is None else ('train', 'val', 'held_out')
     probe = {
         split: to_batch(
             [
@@ -105,39 +246,40 @@ def main() -> None:
             ],
             args.side,
         )
-        for split in ('train', 'val')
+        for split in splits
     }
     labels = np.arange(args.num_probe_images) % 8
 
     model = resnet18()
-    print(f'preset {args.preset}, {args.num_videos} videos, {args.side} px, chance 0.125')
-    train, val = (features(model, probe[split]) for split in ('train', 'val'))
-    neighbours = knn_top1(*(torch.as_tensor(part) for part in (train, labels, val, labels))) / 100
-    print(f'random features, kNN     {neighbours:.3f}')
-    print(f'random features, ridge   {ridge_accuracy(train, labels, val, labels):.3f}')
+    known = features(model, probe['train'])
+    for split in splits[1:]:
+        found = features(model, probe[split])
+        tensors = (torch.as_tensor(part) for part in (known, labels, found, labels))
+        print(f'random features, kNN, {split:<17} {knn_top1(*tensors) / 100:.3f}')
+        accuracy = ridge_accuracy(known, labels, found, labels)
+        print(f'random features, ridge, {split:<15} {accuracy:.3f}')
+    if preset.difficulty is not None:
+        scenery = to_batch(list(scenery_of(preset, args.seed, budget.videos)), args.side)
+        scenery, owners = features(model, scenery), frame_labels[:: budget.frames].numpy()
+        half = budget.videos // 2
+        accuracy = ridge_accuracy(scenery[:half], owners[:half], scenery[half:], owners[half:])
+        print(f'random features, ridge, objects removed {accuracy:.3f}')
 
     model.fc = nn.Linear(512, 8)
-    optimizer = torch.optim.AdamW(model.parameters(), args.lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.steps)
     start = time.perf_counter()
-    for _ in range(args.steps):
-        chosen = torch.randint(len(videos), (args.batch_size,), generator=generator)
-        model.train()
-        loss = nn.functional.cross_entropy(
-            model(augment(videos[chosen], generator)), video_labels[chosen]
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    train(videos, frame_labels, budget.steps, args.batch_size, args.lr, generator, model)
+    seconds = time.perf_counter() - start
     model.eval()
-    with torch.no_grad():
-        scores = torch.cat([model(batch) for batch in probe['val'].split(200)])
-    accuracy = float((scores.argmax(1).numpy() == labels).mean())
+    for split in splits[1:]:
+        with torch.no_grad():
+            scores = torch.cat([model(batch) for batch in probe[split].split(200)])
+        accuracy = float((scores.argmax(1).numpy() == labels).mean())
+        print(f'supervised on frames, {split:<17} {accuracy:.3f}')
     print(
-        f'supervised on frames     {accuracy:.3f}   '
-        f'({args.steps} steps of {args.batch_size}, {time.perf_counter() - start:.0f} s)'
+        f'  ({budget.steps} steps of {args.batch_size} on {len(frames)} frames of {budget.videos} '
+        f'videos, {seconds:.0f} s)'
     )
+    print(report_shortcuts(preset, args.seed))
 
 
 if __name__ == '__main__':
