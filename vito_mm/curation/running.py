@@ -1,11 +1,11 @@
 """A stage from its table to the next, on an engine: resumed, counted, and in view."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vito_mm.cores import count_cores
 from vito_mm.videos.preparation_report import Progress
 
 from .engines import ENGINES, local, ray_data
@@ -69,11 +69,7 @@ class Running:
     @property
     def processes(self) -> int:
         """Processes on this machine."""
-        if self.workers is not None:
-            return self.workers
-        if hasattr(os, 'sched_getaffinity'):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return count_cores() if self.workers is None else self.workers
 
     def work(self, stage: Stage, shards: Sequence[Shard]) -> Iterator[Counts]:
         """Work on shards.

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 
 from vito_mm.atomic import written_aside
+from vito_mm.cores import count_cores
 
 from .parts import PARTS, Counts, finish_part, list_jobs, write_item
 from .presets import get_preset
@@ -83,7 +84,7 @@ def make_miniscenes(
         if task not in PARTS:
             raise ValueError(f'tasks: {task!r} is unknown; choose among {", ".join(TASKS)}')
     root = Path(root)
-    workers = _count_cores() if workers is None else workers
+    workers = count_cores() if workers is None else workers
     folders = {task: root / task for task in tasks}
     for task, folder in folders.items():
         described = asdict(chosen)
@@ -126,12 +127,6 @@ def _check_numbers(seed: int, counts: Counts, workers: int | None) -> None:
             raise ValueError(f'num_{name}={value}: give 1 or more, or leave the part out of tasks')
     if workers is not None and workers < 0:
         raise ValueError(f'workers={workers} is negative; give 0 to work in this process')
-
-
-def _count_cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _say(progress: bool, message: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.atomic import written_aside
+from vito_mm.cores import count_cores
 
 from .errors import VideoReadError
 from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
@@ -103,17 +104,11 @@ def prepare_videos(
         copier.check([row['path'] for row in rows], source if is_folder else None)
     job = _Job(out, check, force, max_pixels, copier, hashes=not is_folder and source != str(out))
     with _locked(job.parts):
-        summary = job.run(rows, workers or _count_cores(), time_limit or None)
+        summary = job.run(rows, workers or count_cores(), time_limit or None)
     with contextlib.suppress(OSError):  # e.g. another job has started
         (job.parts / 'lock').unlink()
         job.parts.rmdir()
     return summary
-
-
-def _count_cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:

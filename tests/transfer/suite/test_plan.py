@@ -343,7 +343,7 @@ def test_data_cannot_take_the_place_of_no_root(options, tmp_path):
 def test_gpus_are_shared_out(options, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
-    monkeypatch.setattr(suite_plan._Planner, '_cores', 8)
+    monkeypatch.setattr(suite_plan, 'count_cores', lambda: 8)
 
     def places(**changes) -> list[str]:
         plan = make_plan(options(tasks=['pascal'], **changes))

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from vito_mm.cores import count_cores
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Run, Task
 
 from .checks import (
@@ -193,12 +193,6 @@ class _Planner:
         if not self.problems:
             self._check_disk()
 
-    @cached_property
-    def _cores(self) -> int:
-        if hasattr(os, 'sched_getaffinity'):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-
     def _parsed(self, function: Any, texts: Sequence[str]) -> Any:
         try:
             return function(texts)
@@ -262,7 +256,7 @@ class _Planner:
             ]
         else:
             self.plan.places = [{} for _ in range(jobs)]
-        threads = max(1, self._cores // (jobs * per_run))
+        threads = max(1, count_cores() // (jobs * per_run))
         limit = os.environ.get('OMP_NUM_THREADS', '')
         self.plan.threads = min(threads, int(limit)) if limit.isdigit() else threads
 
