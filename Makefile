@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env check demo test test-slow lint clean
+.PHONY: help env check demo test test-slow docs lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,10 +34,14 @@ test: env  ## run the tests, without the slow ones
 test-slow: env  ## run the slow tests
 	@$(PY) -m pytest -m slow tests
 
+docs: env  ## build the documentation in docs/_build/html
+	@OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo documentation: docs/_build/html/index.html
+
 lint: env  ## check style and formatting
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
 clean:  ## remove what builds and tests leave behind; keeps .venv, data and work_dirs
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -570,6 +570,7 @@ def steps() -> list[Step]:
         of_file('openmim', 'mim, without its dependencies', '--no-deps'),
         of_file('openmim-needs', 'what mim needs'),
         of_file('dev', 'pytest and ruff'),
+        of_file('docs', 'Sphinx'),
         Step('package', 'vito_mm itself, editable', package_files, install_package),
     ]
 

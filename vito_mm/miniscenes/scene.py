@@ -159,7 +159,7 @@ def visible_masks(
     Args:
         layers: What is in the picture, from back to front.
         size: Width and height of the picture, in pixels.
-        supersampling: See :func:`render.coverage`. Defaults to 4.
+        supersampling: See :func:`.render.coverage`. Defaults to 4.
 
     Returns:
         numpy.ndarray: (N, height, width) bool. They do not overlap.

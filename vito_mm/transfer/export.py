@@ -43,7 +43,7 @@ def export_backbone(
     A name that ends in ``.safetensors`` gives that format, with the layout's names.
 
     Args:
-        checkpoint (str | os.PathLike): File that :func:`.checkpoint.load_backbone` can read.
+        checkpoint (str | os.PathLike): File that :func:`vito_mm.transfer.load_backbone` can read.
         out (str | os.PathLike): File to write. Its folder is made if needed.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         layout (str): One of :data:`LAYOUTS`. Defaults to 'openmmlab'.

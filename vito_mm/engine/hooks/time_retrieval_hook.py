@@ -37,7 +37,7 @@ class TimeRetrievalHook(ProbeHook):
     it from others. The ranks share the videos, and the result does not depend on their number.
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
-    ``image_size``^2 bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
+    ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are left out, counted and told.
 
     Logs ``retrieval@0.8s`` etc., percent, one a delay, and draws the curve: as the picture

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from vito_mm.atomic import written_aside
 
 STEPS = 12
-"""Training steps that are taken; the first :data:`WARM_UP` are left out."""
+"""Training steps that are taken; the first ``WARM_UP`` are left out."""
 
 WARM_UP = 4
 EVALUATED = 6

@@ -1,0 +1,52 @@
+"""Settings of the documentation, which ``make docs`` builds. Nothing in here needs the network."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / '_extensions')]
+# Nothing is computed here: no GPU is touched, and one thread is enough.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+from vito_mm import __version__  # noqa: E402
+
+project = 'vito_mm'
+author = 'The vito_mm authors'
+project_copyright = author
+version = release = __version__
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+    'mathml',
+    'short_names',
+]
+exclude_patterns = ['_build']
+default_role = 'literal'
+nitpicky = True
+# Types in docstrings are for readers (`Tensor`, `int, optional`); names of this package must exist.
+nitpick_ignore_regex = [('py:class', r'(?!\.|vito_mm).*')]
+# Other packages are documented elsewhere.
+nitpick_ignore_regex += [('py:class', r'vito_mm\.(.*\.)?_\w+')]  # base classes that are private
+nitpick_ignore_regex += [('py:.*', r'(mmengine|mmpretrain|mmseg|mmdet|torch|numpy)\..*')]
+
+autodoc_default_options = {'members': True, 'member-order': 'bysource', 'show-inheritance': True}
+autodoc_typehints = 'none'  # docstrings state them
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+myst_heading_anchors = 4
+
+html_theme = 'furo'
+html_title = 'vito_mm'
+html_static_path = ['_static']
+html_css_files = ['wide.css']
+html_show_sourcelink = False
+html_copy_source = False
+html_math_renderer = 'mathml'
