@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -36,6 +37,8 @@ nitpick_ignore_regex += [('py:.*', r'(mmengine|mmpretrain|mmseg|mmdet|torch|nump
 autodoc_default_options = {'members': True, 'member-order': 'bysource', 'show-inheritance': True}
 autodoc_typehints = 'none'  # docstrings state them
 autodoc_preserve_defaults = True
+# Where mmcv-lite stands for mmcv, as on Read the Docs: mmdet's parts are documented all the same.
+autodoc_mock_imports = [] if find_spec('mmcv._ext') else ['mmcv._ext']
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
