@@ -21,12 +21,12 @@ extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
-    'sphinx.ext.viewcode',
     'mathml',
     'short_names',
 ]
 exclude_patterns = ['_build']
 default_role = 'literal'
+smartquotes = False  # `--option` is no dash
 nitpicky = True
 # Types in docstrings are for readers (`Tensor`, `int, optional`); names of this package must exist.
 nitpick_ignore_regex = [('py:class', r'(?!\.|vito_mm).*')]

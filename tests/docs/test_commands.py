@@ -1,0 +1,282 @@
+"""What the README and the docs tell a user to type."""
+
+import ast
+import json
+import math
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torchvision.models import resnet18, resnet50
+
+from tests.conftest import REPO, write_video
+from tests.tools.test_train import shell
+from tests.visualization.tiny import save, tiny_vito
+from vito_mm.transfer import check_config, export_backbone, read_checkpoint
+
+from .pages import python_blocks, run_elsewhere, runs
+
+# Segmentation up to the data set, which is not there.
+for page in ('README.md', 'docs/frozen_probes.md'):
+    run_elsewhere('tests/tools/test_probe.py::test_documented_commands_run', page, r'.*/probe\.py')
+
+
+def call(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Run ``python FILE ...`` in this process; it ends by SystemExit when it fails."""
+    words = shlex.split(command)[1:]
+    monkeypatch.setattr('sys.argv', words)
+    monkeypatch.setattr(sys.stdout, 'reconfigure', lambda **_: None, raising=False)
+    monkeypatch.setattr(sys.stderr, 'reconfigure', lambda **_: None, raising=False)
+    runpy.run_path(str(REPO / words[0]), run_name='__main__')
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder to work in that looks like the checkout, so that nothing is written into that."""
+    folder = tmp_path / 'checkout'
+    folder.mkdir()
+    for name in ('configs', 'docs', 'tools'):
+        (folder / name).symlink_to(REPO / name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@runs(
+    *('README.md', 'docs/your_own_videos.md'),
+    matching=r'python tools/(prepare_videos|browse_views)\.py',
+    count=3,
+)
+def test_commands_about_videos_do_what_the_page_says(commands, tmp_path):
+    for index in range(3):
+        write_video(tmp_path / f'videos/{index}.mp4', size=(96, 64), texture=index)
+    (tmp_path / 'videos/page.mp4').write_text('<html>404</html>')
+    for command in commands:
+        words = shlex.split(command.text.replace('/data/', f'{tmp_path}/'))
+        result = shell(sys.executable, *words[1:])
+        assert result.returncode == 0, result.stderr[-3000:]
+    rows = [json.loads(line) for line in (tmp_path / 'small.jsonl').read_text().splitlines()]
+    assert sorted(row['verdict'] for row in rows) == ['bad', 'ok', 'ok', 'ok']
+    assert all((tmp_path / row['path']).is_file() for row in rows)
+    assert (tmp_path / 'views.png').stat().st_size > 10_000
+
+
+MINUTES = python_blocks('docs/your_own_videos.md', 'read_manifest')
+
+
+def test_long_recordings_become_rows_of_minutes(tmp_path):
+    rows = [dict(path='a.mp4', seconds=185.0), dict(path='b.mp4', seconds=10.0)]
+    (tmp_path / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    (block,) = MINUTES
+    exec(block.text.replace('/data/', f'{tmp_path}/'), {})
+    made = [json.loads(line) for line in (tmp_path / 'minutes.jsonl').read_text().splitlines()]
+    assert [(row['path'][-5:], row['start'], row['end']) for row in made] == [
+        ('a.mp4', 0, 60),
+        ('a.mp4', 60, 120),
+        ('a.mp4', 120, 180),
+        ('b.mp4', 0, 60),
+    ]
+
+
+# Use a VITO checkpoint in your config
+
+WAYS = python_blocks('docs/use_a_checkpoint.md')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder that stands for /ckpt, with a training checkpoint of ResNet-50."""
+    folder = tmp_path_factory.mktemp('ckpt')
+    weights = {f'backbone.{k}': v for k, v in resnet50().state_dict().items() if k[:3] != 'fc.'}
+    target = {f'target_net.module.0.{k[9:]}': v for k, v in weights.items()}
+    torch.save({'state_dict': weights | target, 'meta': {'iter': 7}}, folder / 'vito.pth')
+    return folder
+
+
+@runs('docs/use_a_checkpoint.md', matching='python tools/', count=5)
+def test_commands_of_the_hand_over(commands, trained, monkeypatch):
+    monkeypatch.chdir(REPO)
+    for command in commands:
+        call(monkeypatch, command.text.replace('/ckpt/', f'{trained}/'))
+    made = {path.name for path in trained.iterdir()}
+    assert made >= {'backbone.pth', 'torchvision.pth', 'timm.safetensors', 'detectron2.pth'}
+
+
+@runs('README.md', matching=r'python tools/(check|export)_checkpoint', count=2)
+def test_commands_of_the_readme_about_a_checkpoint(commands, trained, checkout, monkeypatch):
+    for command in commands:
+        call(monkeypatch, command.text.replace('CHECKPOINT', f'{trained}/vito.pth'))
+    assert read_checkpoint(checkout / 'backbone.pth')['meta']['step'] == 7
+
+
+@pytest.mark.parametrize('number', range(3), ids=['custom_imports', 'scoped name', 'init_cfg'])
+def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
+    """In a fresh process, by the library's own parts; vito_mm is there only where it is named."""
+    export_backbone(trained / 'vito.pth', trained / 'backbone.pth')
+    config = tmp_path / 'config.py'
+    config.write_text(WAYS[number].text.replace('/ckpt/', f'{trained}/'))
+    check = check_config(config)
+    assert (len(check.match.weights), check.remarks) == (318, [])
+    code = (
+        'import sys, torch\n'
+        'from mmengine.config import Config\n'
+        'from mmengine.registry import MODELS, init_default_scope\n'
+        f'cfg = Config.fromfile({str(config)!r})\n'
+        'init_default_scope(cfg.default_scope)\n'
+        'model = MODELS.build(cfg.model)\n'
+        'model.backbone.init_weights()\n'
+        f'weights = torch.load({str(trained / "backbone.pth")!r})["state_dict"]\n'
+        'loaded = model.backbone.state_dict()\n'
+        'assert loaded.keys() == weights.keys()\n'
+        'assert all(torch.equal(loaded[k], v) for k, v in weights.items())\n'
+        f'assert ("vito_mm" in sys.modules) == {number < 2}\n'
+    )
+    result = shell(sys.executable, '-c', code)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@runs('README.md', 'docs/transfer.md', matching=r'python tools/transfer\.py', count=1)
+def test_commands_of_the_transfer_table_lack_nothing_but_the_data(commands, trained, tmp_path):
+    """The real data sets cannot be here; everything else about the command is checked."""
+    (command,) = commands
+    for name in ('other.pth', 'moclr.pth'):
+        shutil.copy(trained / 'vito.pth', tmp_path / name)
+    shutil.copy(trained / 'vito.pth', tmp_path)
+    named = re.sub(r'(/ckpt/)?\b(\w+\.pth)', rf'{tmp_path}/\2', command.text)
+    result = shell(
+        sys.executable,
+        *shlex.split(named)[1:],
+        *('--work-dir', str(tmp_path / 'suite'), '--dry-run', '--no-estimate'),
+    )
+    assert result.returncode == 2
+    problems = [line for line in result.stderr.splitlines() if line.startswith('  - ')]
+    assert len(problems) == 4
+    assert all('there is no data folder' in problem for problem in problems)
+
+
+# Pictures
+
+
+@runs('docs/pictures.md', matching=r'python tools/show_', count=3)
+def test_commands_of_the_pictures(commands, checkout, monkeypatch):
+    checkpoint = save(checkout / 'vito.pth', *tiny_vito())
+    video = write_video(checkout / 'videos/cat/long.mp4', num_frames=100, fps=4, texture=1)
+    for index in range(4):
+        write_video(checkout / f'videos/dog/{index}.mp4', num_frames=20, texture=index)
+    places = {'CHECKPOINT': checkpoint, 'VIDEO': video, 'FOLDER_OR_MANIFEST': checkout / 'videos'}
+    for command in commands:
+        words = [str(places.get(word, word)) for word in command.words]
+        call(monkeypatch, shlex.join([*words, '--size', '64']))
+    for name in ('attention.png', 'attention.mp4', 'neighbours.png'):
+        assert (checkout / name).stat().st_size > 10_000
+
+
+# MiniScenes
+
+MADE = 'data/study_small --preset study_small'
+FEW = ' --num-videos 2 --num-images 2 --num-probe-images 40 --workers 0'
+
+
+@runs('docs/miniscenes.md', matching='', count=6)
+def test_commands_of_miniscenes(commands, checkout, monkeypatch, capsys):
+    """In the page's order, each on what those before it made; of the world a small part."""
+    torch.save(resnet18().state_dict(), checkout / 'resnet18.pth')
+    for command in commands:
+        if command.text.startswith('python '):
+            text = command.text.replace(MADE, MADE + FEW).replace('--report', '--workers 0')
+            call(monkeypatch, text.replace('CHECKPOINT', str(checkout / 'resnet18.pth')))
+        else:
+            subprocess.run(command.words, check=True)
+    assert (checkout / 'study.png').stat().st_size > 10_000
+    assert (
+        checkout / 'data/held_out/val'
+    ).resolve() == checkout / 'data/study_small/probe/held_out'
+    assert '| random' in capsys.readouterr().out
+
+
+# Reproduce the paper
+
+
+@runs('docs/reproduce.md', matching=r'python tools/reproduction_cost\.py', count=1)
+def test_the_tables_of_the_page_are_what_the_script_prints(commands, monkeypatch, capsys):
+    call(monkeypatch, commands[0].text)
+    tables = re.findall(r'(?:^\|.*\n)+', capsys.readouterr().out, re.M)
+    assert len(tables) == 4
+    page = (REPO / 'docs/reproduce.md').read_text()
+    places = [page.find(table) for table in tables]
+    assert -1 not in places, tables[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_the_rates_of_the_script_are_measured_ones():
+    """Its defaults stand in docs/results.md, and its schedules in the configs."""
+    cost = runpy.run_path(str(REPO / 'tools/reproduction_cost.py'))
+    results = (REPO / 'docs/results.md').read_text()
+    defaults = cost['parse_args']([])
+    measured = [*defaults.clips_per_second, defaults.probe, defaults.classify]
+    measured += [number for row in cost['LAYOUTS'].values() for number in row]
+    for number in measured:
+        assert re.search(rf'(?<![\d.,]){number:g}(?![\d.,]\d)', results), number
+    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
+    assert cfg.train_cfg.max_epochs == defaults.epochs
+    assert cfg.train_cfg.clips_per_epoch == cost['CLIPS_PER_EPOCH']
+    assert cfg.auto_scale_lr.base_batch_size == defaults.batch
+    for task, config in (('PASCAL VOC 2012 aug', 'pascal'), ('ADE20K', 'ade20k')):
+        images, epochs, batch = cost['TASKS'][task]
+        steps = Config.fromfile(REPO / f'configs/seg/vito_{config}.py').train_cfg.max_iters
+        assert steps == math.ceil(images * epochs / batch)
+    for task in ('COCO 2017', 'LVIS v1'):
+        cfg = Config.fromfile(REPO / f'configs/det/vito_{task[:4].lower()}.py')
+        assert cfg.train_cfg.max_epochs == cost['TASKS'][task][1]
+        assert cfg.auto_scale_lr.base_batch_size == cost['TASKS'][task][2]
+
+
+# Pre-train
+
+
+def strings_of(package: Path) -> str:
+    """All string literals of a package; what an f-string fills in is `...`."""
+    found = []
+    for file in sorted(package.rglob('*.py')):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = node.values
+                found.append(
+                    ''.join(
+                        getattr(p, 'value', '') if isinstance(p, ast.Constant) else '...'
+                        for p in parts
+                    )
+                )
+    return '\n'.join(found)
+
+
+def test_messages_of_the_page_are_those_of_the_code():
+    page = (REPO / 'docs/pretrain.md').read_text()
+    rows = re.findall(r'^\| (`.*?) \|', page[page.index('| message |') :], re.M)
+    messages = [message for row in rows for message in re.findall(r'`(.+?)`(?! \(PyTorch)', row)]
+    assert len(messages) > 15
+    known = strings_of(REPO / 'vito_mm')
+    wrong = [
+        part
+        for message in messages
+        for part in message.split('...')
+        if part.strip(' :') and part not in known
+    ]
+    assert not wrong
+
+
+def test_every_config_of_the_ablations_is_on_the_page():
+    page = (REPO / 'docs/ablations.md').read_text()
+    files = [*REPO.glob('configs/vito/ablations/*.py'), *REPO.glob('configs/baselines/*.py')]
+    assert {file.name for file in files} == set(re.findall(r'^\| `(\w+\.py)`', page, re.M))
+    family = (REPO / 'docs/pretrain.md').read_text()
+    files = REPO.glob('configs/vito/*.py')
+    assert {file.name for file in files} <= set(re.findall(r'`configs/vito/(\w+\.py)`', family))
