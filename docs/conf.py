@@ -26,7 +26,8 @@ extensions = [
 ]
 exclude_patterns = ['_build']
 default_role = 'literal'
-smartquotes = False  # `--option` is no dash
+smartquotes_action = 'D'  # quotes stay what one can type
+highlight_language = 'bash'  # of indented blocks
 nitpicky = True
 # Types in docstrings are for readers (`Tensor`, `int, optional`); names of this package must exist.
 nitpick_ignore_regex = [('py:class', r'(?!\.|vito_mm).*')]

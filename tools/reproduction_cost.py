@@ -19,9 +19,9 @@ VIDEOS, SHARE_KEPT = 1_180_042, 0.24
 # Layout of a 10 s clip of 602 x 256 pixels: MB, clips/s of a core that augments, and that does not.
 LAYOUTS = {
     'as the web has it, GOP 250': (0.45, 52.9, 57.7),
-    '--gop 12': (0.61, 97.4, 113.4),
-    '--gop 12 --fastdecode --no-b-frames': (0.74, 133.4, 165.5),
-    '--gop 1 --fastdecode': (1.73, 231.1, 337.6),
+    'GOP 12': (0.61, 97.4, 113.4),
+    'GOP 12, fast, no B-frames': (0.74, 133.4, 165.5),
+    'all-intra, fast': (1.73, 231.1, 337.6),
 }
 # Training images, epochs and batch of the paper's protocol: configs/seg and configs/det.
 TASKS = {

@@ -17,8 +17,9 @@ from mmengine.config import Config
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
-from tests.tools.test_train import shell
+from tests.tools.test_train import shell, user_environment
 from tests.visualization.tiny import save, tiny_vito
+from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer import check_config, export_backbone, read_checkpoint
 
 from .pages import python_blocks, run_elsewhere, runs
@@ -280,3 +281,38 @@ def test_every_config_of_the_ablations_is_on_the_page():
     family = (REPO / 'docs/pretrain.md').read_text()
     files = REPO.glob('configs/vito/*.py')
     assert {file.name for file in files} <= set(re.findall(r'`configs/vito/(\w+\.py)`', family))
+
+
+# Get started
+
+
+@pytest.mark.slow
+@runs('docs/get_started.md', matching=r'(python tools/|mim )', count=4)
+def test_the_first_steps_work_in_their_order(commands, checkout, tmp_path):
+    """At two steps each, on a few videos and stills."""
+    parts = make_miniscenes(tmp_path / 'data/miniscenes', 'tiny', workers=0, progress=False)
+    (checkout / 'data').symlink_to(tmp_path / 'data')
+    videos = tmp_path / 'videos'
+    videos.mkdir()
+    for number, video in enumerate(sorted(Path(parts['videos']).rglob('*.mp4'))):
+        shutil.copy(video, videos / ('one.mp4' if number == 0 else f'{number}.mp4'))
+    few = {
+        'pretrain': (
+            'train_cfg.max_iters=2 train_dataloader.batch_size=4 train_dataloader.num_workers=0 '
+            'train_dataloader.persistent_workers=False default_hooks.checkpoint.interval=2'
+        ),
+        'mim': 'train_cfg.max_iters=2 train_cfg.val_interval=2',
+    }
+    printed = []
+    for command in commands:
+        text = command.text.replace('/data/videos', str(videos)).replace('iter_240', 'iter_2')
+        for word, options in few.items():
+            text += f' {options}' if word in text and '--cfg-options' in text else ''
+        done = subprocess.run(
+            shlex.split(text), env=user_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed.append(done.stdout + done.stderr)
+    assert 'backbone keys' in printed[-1]
+    assert 'mIoU' in printed[-1]
+    assert (checkout / 'attention.png').is_file()
