@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
+import vito_mm  # noqa: F401  registers its names
 from tests.conftest import REPO
 
 CONFIG = 'configs/vito/pretrain_r50.py'
