@@ -59,6 +59,12 @@ def parse_arguments() -> argparse.Namespace:
         '--depth', type=positive, default=50, help='depth of the ResNet (%(default)s)'
     )
     images.add_argument(
+        '--base-channels',
+        type=positive,
+        default=64,
+        help='width of stem and first stage (%(default)s); the demo has 32',
+    )
+    images.add_argument(
         '--image-size', type=positive, default=224, help='side in pixels (%(default)s)'
     )
     images.add_argument(
@@ -180,7 +186,7 @@ def check_images(args: argparse.Namespace) -> None:
     for checkpoint in args.checkpoints:
         if checkpoint != RANDOM:
             with depth_told(args.depth):
-                frozen_resnet(checkpoint, args.depth, args.which)
+                frozen_resnet(checkpoint, args.depth, args.which, base_channels=args.base_channels)
 
 
 @contextmanager
@@ -194,7 +200,7 @@ def depth_told(depth: int) -> Iterator[None]:
 
 def image_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments that the probes of images share."""
-    names = ('depth', 'image_size', 'seed', 'which', 'batch_size', 'workers')
+    names = ('depth', 'base_channels', 'image_size', 'seed', 'which', 'batch_size', 'workers')
     return dict(folder=args.data, **{name: getattr(args, name) for name in names})
 
 

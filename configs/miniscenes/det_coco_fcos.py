@@ -15,9 +15,13 @@ channels = 64
 strides = [8, 16, 32]
 model = dict(
     backbone=dict(
-        depth=18, checkpoint='work_dirs/pretrain_r18/iter_240.pth', norm_cfg=dict(type='BN')
+        depth=18,
+        stem_channels=32,
+        base_channels=32,
+        checkpoint='work_dirs/pretrain_r18/iter_1000.pth',
+        norm_cfg=dict(type='BN'),
     ),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, num_outs=3),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=3),
     bbox_head=dict(
         in_channels=channels,
         feat_channels=channels,

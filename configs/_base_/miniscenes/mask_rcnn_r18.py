@@ -1,4 +1,4 @@
-"""Mask R-CNN of ResNet-18 at demo size, for images of 128 x 96 px and one CPU core.
+"""Mask R-CNN of ResNet-18 (half width) at demo size, for images of 128 x 96 px and one CPU core.
 
 COCO and LVIS configs share it as variables: MMEngine lets no two bases define the same key.
 """
@@ -9,10 +9,12 @@ demo_model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(
         depth=18,
-        checkpoint='work_dirs/pretrain_r18/iter_240.pth',
+        stem_channels=32,
+        base_channels=32,
+        checkpoint='work_dirs/pretrain_r18/iter_1000.pth',
         norm_cfg=dict(type='BN'),
     ),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, start_level=1, num_outs=3),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=channels, start_level=1, num_outs=3),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,

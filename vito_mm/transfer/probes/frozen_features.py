@@ -67,6 +67,7 @@ def checkpoint_features(
     batch_size: int = 128,
     workers: int = 0,
     seed: int = 0,
+    base_channels: int = 64,
 ) -> FrozenFeatures:
     """Average-pooled features that a ResNet checkpoint gives, without any training.
 
@@ -83,6 +84,7 @@ def checkpoint_features(
         batch_size (int): Images at a time. Defaults to 128.
         workers (int): Processes that read images. Defaults to 0, this one.
         seed (int): Seed of random weights. Defaults to 0.
+        base_channels (int): Width of the stem and of the first stage. Defaults to 64.
 
     Returns:
         FrozenFeatures: Features and labels.
@@ -92,7 +94,7 @@ def checkpoint_features(
         ProbeError: If the folder is not as above or an image cannot be read.
     """
     train, val = train_and_val(folder)
-    backbone = frozen_resnet(checkpoint, depth, which, seed)
+    backbone = frozen_resnet(checkpoint, depth, which, seed, base_channels)
     train_features, val_features = (
         pooled_features(backbone, images, image_size, batch_size, workers)
         for images in (train, val)
@@ -172,7 +174,11 @@ def labelled_images(folder: str | os.PathLike) -> LabelledImages:
 
 
 def frozen_resnet(
-    checkpoint: str | os.PathLike | None, depth: int = 50, which: str = 'online', seed: int = 0
+    checkpoint: str | os.PathLike | None,
+    depth: int = 50,
+    which: str = 'online',
+    seed: int = 0,
+    base_channels: int = 64,
 ) -> nn.Module:
     """Build a ResNet for evaluation, on a GPU where there is one.
 
@@ -182,6 +188,7 @@ def frozen_resnet(
         depth (int): Depth of the ResNet. Defaults to 50.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         seed (int): Seed of random weights; PyTorch's global generator is left alone. Defaults to 0.
+        base_channels (int): Width of the stem and of the first stage. Defaults to 64.
 
     Returns:
         nn.Module: mmpretrain's ResNet in evaluation mode, channels last, which wants no gradients.
@@ -195,6 +202,8 @@ def frozen_resnet(
         torch.manual_seed(seed)
         backbone = VITOResNet(
             depth=depth,
+            stem_channels=base_channels,
+            base_channels=base_channels,
             checkpoint=None if checkpoint is None else os.fspath(checkpoint),
             which=which,
             library='mmpretrain',
