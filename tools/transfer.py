@@ -31,6 +31,7 @@ def main() -> int:
     )
     add('--tasks', nargs='+', default=[*TASKS], help=f'default: {" ".join(TASKS)}')
     add('--seeds', type=int, default=5, help='runs of each, with seeds 0, 1, ... (default: 5)')
+    add('--first-seed', type=int, default=0, help='where the seeds begin (default: 0)')
     add(
         '--sweep',
         nargs='+',

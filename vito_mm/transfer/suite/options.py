@@ -28,7 +28,8 @@ class SuiteOptions:
         repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
         checkpoints (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
         tasks (Sequence[str]): Names in :data:`.tasks.TASKS`. Defaults to all.
-        seeds (int): Number of seeds; they count from 0. Defaults to 5.
+        seeds (int): Number of seeds. Defaults to 5.
+        first_seed (int): The first of them; they count from it. Defaults to 0.
         sweep (Sequence[str]): Values to try, as ``'name=value,value'``; every combination is run.
             Defaults to none, the config's own.
         protocol (str): One of :data:`.tasks.PROTOCOLS`. Defaults to 'paper'.
@@ -64,6 +65,7 @@ class SuiteOptions:
     partition: str = ''
     srun_args: str = ''
     redo: bool = False
+    first_seed: int = 0
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -171,6 +171,8 @@ class _Planner:
             )
         if options.seeds < 1:
             self.problems.append(f'--seeds {options.seeds}: give 1 or more')
+        if options.first_seed < 0:
+            self.problems.append(f'--first-seed {options.first_seed}: give 0 or more')
         tasks = self._tasks()
         labelled = self._parsed(label_checkpoints, options.checkpoints) or {}
         if not options.checkpoints:
@@ -323,8 +325,9 @@ class _Planner:
             )
             identity = significant(cfg)
             text = json.dumps(identity, sort_keys=True, default=str)
+            first = self.options.first_seed
             for (label, file), seed in itertools.product(
-                labelled.items(), range(self.options.seeds)
+                labelled.items(), range(first, first + self.options.seeds)
             ):
                 if label not in hashes:
                     continue
