@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Which part of VITO does what, on MiniScenes: one table, plots, and the configs behind them.
+
+    python benchmarks/study.py --preset cpu
+
+Each row is pre-trained with several seeds, its frozen features are probed, and the main rows go
+through the stock fine-tuning of mmsegmentation and mmdetection, with the backbone trained and
+frozen. The same command again goes on where it ended; --report-only writes the report of what is
+there. The preset cpu takes about an hour on two cores, gpu is ResNet-50 and for a GPU.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from vito_mm.miniscenes.study.presets import PRESETS
+from vito_mm.miniscenes.study.report import write_report
+from vito_mm.miniscenes.study.rows import MAIN_ROWS, ROWS
+from vito_mm.miniscenes.study.runs import Study, StudyError, jobs_of_machine, run_study
+from vito_mm.transfer.suite.jobs import JobError
+from vito_mm.transfer.suite.runner import PlanError, SuiteError
+from vito_mm.transfer.tasks import TASKS
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Parse the command line, run the study and write its report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--preset', choices=PRESETS, default='cpu', help='how large (default: cpu)')
+    add('--work-dir', type=Path, help='folder of the study (work_dirs/study_PRESET)')
+    add('--data', type=Path, help='folder of MiniScenes, made if need be (data/WORLD)')
+    add('--rows', nargs='*', default=[*ROWS], help=f'rows to pre-train: {" ".join(ROWS)}')
+    add(
+        '--transfer-rows',
+        nargs='*',
+        default=[*MAIN_ROWS],
+        help=f'rows to transfer as well (default: {" ".join(MAIN_ROWS)})',
+    )
+    add('--tasks', nargs='+', choices=[*TASKS], default=[*TASKS], help='default: all four')
+    add('--seeds', type=int, default=3, help='seeds 0, 1, ... of each row (default: 3)')
+    add('--jobs', type=int, help='runs side by side (default: one a GPU, without any one a core)')
+    add('--report-only', action='store_true', help='write the report of what is there')
+    args = parser.parse_args()
+
+    preset = PRESETS[args.preset]
+    study = Study(
+        repo=REPO,
+        work_dir=args.work_dir or Path('work_dirs') / f'study_{args.preset}',
+        data=args.data or Path('data') / preset.folder,
+        preset=preset,
+        rows=args.rows,
+        transfer_rows=args.transfer_rows,
+        tasks=args.tasks,
+        seeds=args.seeds,
+        jobs=args.jobs or jobs_of_machine(),
+    )
+    try:
+        if not args.report_only:
+            run_study(study, shlex.join(['benchmarks/study.py', *sys.argv[1:]]))
+        print(f'Report: {write_report(study)}')
+    except (StudyError, JobError, PlanError, SuiteError) as error:
+        print(f'benchmarks/study.py: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

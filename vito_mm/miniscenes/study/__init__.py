@@ -1,0 +1,1 @@
+"""The study: variants of the method, pre-trained and compared on MiniScenes."""

@@ -1,0 +1,77 @@
+"""How large the study is: on a CPU, and on a GPU."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StudyPreset:
+    """How large the study is.
+
+    Attributes:
+        world (str): Preset of MiniScenes.
+        folder (str): Folder of it, in ``data``.
+        base (str): Config of full VITO, relative to ``configs``.
+        supervised (str): Config of the upper line, relative to ``configs``.
+        image_size (int): Side of the images of the probes, in pixels.
+        settings (Mapping[str, Any]): What every pre-training changes of its config.
+        transfer (tuple[str, ...]): Settings of the transfer suite, as its ``--cfg-options``.
+        frames (int): Frames of each video that the upper line learns from.
+    """
+
+    world: str
+    folder: str
+    base: str
+    supervised: str
+    image_size: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    transfer: tuple[str, ...] = ()
+    frames: int = 16
+
+
+_R50 = (
+    *('model.backbone.depth=50', 'model.backbone.stem_channels=64'),
+    'model.backbone.base_channels=64',
+    *(f'{task}:model.decode_head.in_channels=2048' for task in ('pascal', 'ade20k')),
+    *(f'{task}:model.neck.in_channels=[256,512,1024,2048]' for task in ('coco', 'lvis')),
+)
+
+PRESETS = {
+    'cpu': StudyPreset(
+        world='demo',
+        folder='miniscenes',
+        base='miniscenes/pretrain_r18.py',
+        supervised='miniscenes/supervised_r18.py',
+        image_size=64,
+        settings={'train_cfg.max_iters': 400, 'train_dataloader.num_workers': 1},
+    ),
+    'gpu': StudyPreset(
+        world='study',
+        folder='study',
+        base='miniscenes/pretrain_r50.py',
+        supervised='miniscenes/supervised_r50.py',
+        image_size=112,
+        transfer=_R50,
+    ),
+    'tiny': StudyPreset(
+        world='tiny',
+        folder='tiny',
+        base='miniscenes/pretrain_r18.py',
+        supervised='miniscenes/supervised_r18.py',
+        image_size=32,
+        settings={
+            'train_cfg.max_iters': 4,
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+        },
+        transfer=(
+            *(f'{task}:train_cfg.max_iters=2' for task in ('pascal', 'ade20k')),
+            *(f'{task}:train_cfg.val_interval=2' for task in ('pascal', 'ade20k')),
+        ),
+        frames=2,
+    ),
+}
+"""``cpu`` is the demo's network and takes about an hour on two cores, ``gpu`` is ResNet-50 at
+112 px; ``tiny`` learns nothing and is for tests."""

@@ -1,0 +1,121 @@
+"""What the study compares: its rows, and the orderings that the paper found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from vito_mm.transfer.tasks import RANDOM
+
+VITO = 'vito'
+SUPERVISED = 'supervised'
+
+Changes = Callable[[Config], dict[str, Any]]
+"""From the base config to the settings that a row changes, as ``merge_from_dict`` takes them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name (str): What the command line and the folders call it.
+        title (str): What tables call it.
+        changes (Callable): Settings that differ from full VITO. Defaults to none.
+    """
+
+    name: str
+    title: str
+    changes: Changes = lambda base: {}
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """One row that the paper found better than another.
+
+    Attributes:
+        better (str): Name of the row that should be ahead.
+        worse (str): Name of the other.
+        paper (str): What the paper gives for it.
+    """
+
+    better: str
+    worse: str
+    paper: str
+
+
+def _one_scale(pooling: str) -> Changes:
+    def changes(base: Config) -> dict[str, Any]:
+        channels = base.model.neck.in_channels[-1]
+        return {
+            'model.backbone.out_indices': (3,),
+            'model.neck.in_channels': (channels,),
+            'model.neck.pooling': pooling,
+            'model.projector.in_channels': channels,
+        }
+
+    return changes
+
+
+def _sample(**settings: Any) -> Changes:
+    stage = 'train_dataloader.dataset.pipeline.sample'
+    return lambda base: {f'{stage}.{key}': value for key, value in settings.items()}
+
+
+def _crop(smallest: float) -> Changes:
+    views = 'train_dataloader.dataset.pipeline.augment.pipelines'
+    crop = {f'{views}.{name}.crop.crop_ratio_range': (smallest, 1.0) for name in ('A1', 'A2')}
+    return lambda base: crop
+
+
+def _all(*changes: Changes) -> Changes:
+    return lambda base: {key: value for part in changes for key, value in part(base).items()}
+
+
+_MOCLR = _all(_one_scale('average'), _sample(method='single'))
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row(RANDOM, 'random weights'),
+        Row('moclr', 'MoCLR: single frames, crops from 0.08', _all(_MOCLR, _crop(0.08))),
+        Row('moclr_crop040', 'MoCLR: single frames, crops from 0.4', _MOCLR),
+        Row('average1', 'frames of video, last stage, average', _one_scale('average')),
+        Row('attention1', 'frames of video, last stage, attention', _one_scale('attention')),
+        Row(
+            'average2',
+            'frames of video, two stages, average',
+            lambda base: {'model.neck.pooling': 'average'},
+        ),
+        Row(VITO, 'VITO: frames of video, two stages, attention'),
+        Row('single', 'VITO, all views from one frame', _sample(method='single')),
+        Row('delta', 'VITO, views 0.75 s apart', _sample(method='delta', delta=0.75)),
+        Row('uniform', 'VITO, one view a third of the segment', _sample(method='uniform')),
+        Row('segment128', 'VITO, segment of 1.28 s', _sample(segment=1.28)),
+        Row('segment320', 'VITO, segment of 3.2 s', _sample(segment=3.2)),
+        Row(SUPERVISED, "supervised, with the videos' labels"),
+    )
+}
+"""Rows by name, in the order of the table. All have the base's number of views, so that all cost
+the same; the paper's MoCLR has two."""
+
+MAIN_ROWS = (RANDOM, 'moclr', VITO, SUPERVISED)
+"""Rows that go through the transfer suite."""
+
+ORDERINGS = (
+    Ordering(VITO, RANDOM, 'PASCAL 76.3 against 53.0'),
+    Ordering(VITO, 'moclr', '+2.8 on PASCAL, both on VideoNet'),
+    Ordering('moclr_crop040', 'moclr', '+1.7 on PASCAL, of VITO'),
+    Ordering('average1', 'moclr_crop040', 'frames of video against single frames; not alone'),
+    Ordering('attention1', 'average1', '+0.2 on PASCAL'),
+    Ordering('average2', 'average1', '+0.6 on PASCAL'),
+    Ordering(VITO, 'attention1', '+1.0 on PASCAL'),
+    Ordering(VITO, 'single', 'not alone'),
+    Ordering(VITO, 'delta', 'PASCAL 76.3 against 75.8'),
+    Ordering(VITO, 'uniform', 'not published'),
+    Ordering(VITO, 'segment128', '+1.0 on PASCAL'),
+    Ordering(VITO, 'segment320', 'not published'),
+    Ordering(SUPERVISED, VITO, 'PASCAL 71.3 against 75.5: the other way round'),
+)
+"""Comparisons of https://arxiv.org/abs/2210.06433, tables 1 to 4."""
