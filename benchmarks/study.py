@@ -66,6 +66,9 @@ def main() -> int:
     except (StudyError, JobError, PlanError, SuiteError) as error:
         print(f'benchmarks/study.py: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('Stopped; the same command goes on from here.', file=sys.stderr)
+        return 130
     return 0
 
 

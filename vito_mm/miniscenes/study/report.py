@@ -27,7 +27,7 @@ from vito_mm.transfer.report.comparison import is_scored
 from vito_mm.transfer.tasks import RANDOM, TASKS
 
 from .rows import ORDERINGS, ROWS, Ordering
-from .runs import Study, label_of, probes_of, record_of, transfers_of
+from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Percent by column, row and seed."""
@@ -52,7 +52,7 @@ def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
         for seed, probe in seeds.items():
             for key, name in _PROBES.items():
                 found.setdefault(name, {}).setdefault(row, {})[seed] = probe[key]
-    rows = {label_of(row): row for row in ROWS}
+    rows = {row: row for row in ROWS} | {FROZEN_RANDOM: RANDOM}
     for mode, outcomes in transfers_of(study).items():
         for task in TASKS.values():
             for outcome in outcomes:

@@ -1,7 +1,6 @@
 """Running the study: pre-training, probes and transfer, each once, whatever interrupts it."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,22 @@ from vito_mm.transfer.quiet import quiet_logger
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.suite.jobs import Job, run_jobs, say
 from vito_mm.transfer.suite.options import SuiteOptions
+from vito_mm.transfer.suite.plan import gpu_names
 from vito_mm.transfer.suite.runner import outcomes_in, run_suite
 from vito_mm.transfer.tasks import RANDOM, TASKS, Outcome
 
 from .presets import StudyPreset
 from .rows import ROWS, SUPERVISED
 
+FROZEN = 'frozen'
 MODES = {
     'fine-tuned': (),
-    'frozen': ('model.backbone.frozen_stages=4', 'model.backbone.norm_eval=True'),
+    FROZEN: ('model.backbone.frozen_stages=4', 'model.backbone.norm_eval=True'),
 }
 """How the transfer suite treats the backbone, and the settings that make it do so."""
+
+FROZEN_RANDOM = 'random_weights'
+"""Label of the random weights that stay frozen; the suite's own word for them means no file."""
 
 _CALIBRATION = 32
 """Batches from which the batch norms of random weights take their statistics."""
@@ -199,7 +203,12 @@ def _pretrain(study: Study, seed: int) -> None:
         jobs.append(Job(f'{row}/seed{seed}', command, folder, kind='pretrain'))
     if jobs:
         say(f'Seed {seed}: {len(jobs)} pre-training runs, {study.jobs} at a time')
-        run_jobs(jobs, study.jobs, max(1, count_cores() // study.jobs))
+        at_once = study.jobs
+        gpus = gpu_names(torch.cuda.device_count())
+        places = [
+            {'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]} if gpus else {} for i in range(at_once)
+        ]
+        run_jobs(jobs, at_once, max(1, count_cores() // at_once), places)
 
 
 def write_random(study: Study, seed: int, file: Path) -> None:
@@ -300,7 +309,7 @@ def suite_options(study: Study, mode: str, seed: int, settings: Sequence[str] = 
     folders = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
     return SuiteOptions(
         study.repo,
-        [f'{label_of(row)}={study.checkpoint(row, seed)}' for row in study.transfer_rows],
+        [_start_of(study, mode, row, seed) for row in study.transfer_rows],
         tasks=study.tasks,
         seeds=1,
         first_seed=seed,
@@ -312,9 +321,15 @@ def suite_options(study: Study, mode: str, seed: int, settings: Sequence[str] = 
     )
 
 
-def label_of(row: str) -> str:
-    """What the transfer suite calls a row; its own word for random weights means no file."""
-    return 'random_weights' if row == RANDOM else row
+def _start_of(study: Study, mode: str, row: str, seed: int) -> str:
+    """What a transfer starts from, as the suite takes it.
+
+    Where the backbone is trained, random weights are the library's own: mmseg and mmdet begin with
+    residual branches of zero, from which they learn faster than from those of the pre-training.
+    """
+    if row == RANDOM and mode != FROZEN:
+        return RANDOM
+    return f'{FROZEN_RANDOM if row == RANDOM else row}={study.checkpoint(row, seed)}'
 
 
 def write_frames(videos: Path, out: Path, count: int) -> None:
@@ -379,4 +394,4 @@ def record_of(study: Study) -> dict[str, Any]:
 
 def jobs_of_machine() -> int:
     """Runs side by side: as many as there are GPUs, without any as many as there are cores."""
-    return torch.cuda.device_count() or min(count_cores(), os.cpu_count() or 1)
+    return torch.cuda.device_count() or count_cores()

@@ -135,6 +135,21 @@ class Plan:
     batches: dict[str, str] = field(default_factory=dict)
 
 
+def gpu_names(count: int) -> list[str]:
+    """What to put into ``CUDA_VISIBLE_DEVICES`` for each GPU that this process sees.
+
+    What that variable hides stays hidden; its entries may be names, not numbers.
+
+    Args:
+        count (int): Number of GPUs that PyTorch sees.
+
+    Returns:
+        list[str]: One name a GPU.
+    """
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+    return visible[:count] if len(visible) >= count and visible[0] else [*map(str, range(count))]
+
+
 def make_plan(options: SuiteOptions) -> Plan:
     """Lay out the runs and check all that can be told without training.
 
@@ -249,9 +264,7 @@ class _Planner:
             )
             return
         if gpus:
-            # What CUDA_VISIBLE_DEVICES hides stays hidden; its entries may be names, not numbers.
-            visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
-            names = visible if len(visible) >= count and visible[0] else [*map(str, range(count))]
+            names = gpu_names(count)
             self.plan.places = [
                 {'CUDA_VISIBLE_DEVICES': ','.join(names[gpu] for gpu in gpus[i : i + per_run])}
                 for i in range(0, jobs * per_run, per_run)
