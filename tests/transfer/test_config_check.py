@@ -10,6 +10,8 @@ from mmengine.config import Config
 from tests.conftest import REPO
 from vito_mm.transfer import CheckpointError, check_config
 
+from .demo_network import demo_checkpoint, demo_weights
+
 PASCAL = REPO / 'configs' / 'miniscenes' / 'seg_pascal.py'
 MMSEG = 'mmseg::fcn/fcn_r50-d8_4xb4-40k_voc12aug-512x512.py'
 MMDET = 'mmdet::mask_rcnn/mask-rcnn_r50-caffe_fpn_ms-poly-1x_coco.py'
@@ -30,16 +32,16 @@ def _small(base, extra='', **backbone):
     return f'_base_ = {base!r}\nmodel = dict(backbone=dict(depth=18, {extra}))\n'
 
 
-def test_complete(checkpoints):
-    check = check_config(PASCAL, checkpoints['training'])
+def test_complete(tmp_path):
+    check = check_config(PASCAL, demo_checkpoint(tmp_path / 'demo.pth'))
     assert check.match.complete
     assert (check.place, len(check.match.weights)) == ('model.backbone', 120)
     assert check.remarks == []
     assert 'name this file by --cfg-options model.backbone.checkpoint=' in check.note
 
 
-def test_one_missing_key(checkpoints, tmp_path):
-    content = torch.load(checkpoints['torchvision'])
+def test_one_missing_key(tmp_path):
+    content = demo_weights()
     del content['layer3.1.bn2.bias']
     torch.save(content, tmp_path / 'less.pth')
     with pytest.raises(CheckpointError, match=r'119/120[\s\S]*missing: layer3\.1\.bn2\.bias'):
@@ -235,15 +237,16 @@ def _run(monkeypatch, *args):
     runpy.run_path(str(REPO / 'tools' / 'check_checkpoint.py'), run_name='__main__')
 
 
-def test_command(checkpoints, tmp_path, monkeypatch, capsys):
-    _run(monkeypatch, PASCAL, checkpoints['training'])
+def test_command(tmp_path, monkeypatch, capsys):
+    checkpoint = demo_checkpoint(tmp_path / 'demo.pth')
+    _run(monkeypatch, PASCAL, checkpoint)
     out = capsys.readouterr().out
     assert out.startswith('complete: model.backbone gets 120/120 backbone keys from')
     with pytest.raises(SystemExit, match=r'NOT complete\. There is no checkpoint'):
         _run(monkeypatch, PASCAL, tmp_path / 'gone.pth')
     frozen = ('--cfg-options', 'model.backbone.frozen_stages=1')
-    _run(monkeypatch, PASCAL, checkpoints['training'], *frozen)
+    _run(monkeypatch, PASCAL, checkpoint, *frozen)
     assert 'WARNING: the config keeps frozen_stages=1' in capsys.readouterr().out
     with pytest.raises(SystemExit) as error:
-        _run(monkeypatch, PASCAL, checkpoints['training'], '--strict', *frozen)
+        _run(monkeypatch, PASCAL, checkpoint, '--strict', *frozen)
     assert error.value.code == 1

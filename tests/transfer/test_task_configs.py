@@ -7,9 +7,11 @@ import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet50
 
 from vito_mm.transfer import CheckpointError
+
+from .demo_network import demo_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PAPER = ('seg/vito_ade20k', 'seg/vito_pascal', 'det/vito_coco', 'det/vito_lvis')
@@ -25,12 +27,9 @@ def checkpoints(tmp_path_factory):
     """A training checkpoint for each depth, by depth."""
     folder = tmp_path_factory.mktemp('checkpoints')
     torch.manual_seed(0)
-    files = {}
-    for depth, model in ((18, resnet18()), (50, resnet50())):
-        weights = {f'backbone.{k}': v for k, v in model.state_dict().items() if k[:3] != 'fc.'}
-        files[depth] = folder / f'r{depth}.pth'
-        torch.save({'state_dict': weights, 'meta': {'iter': 1}}, files[depth])
-    return files
+    weights = {f'backbone.{k}': v for k, v in resnet50().state_dict().items() if k[:3] != 'fc.'}
+    torch.save({'state_dict': weights, 'meta': {'iter': 1}}, folder / 'r50.pth')
+    return {18: demo_checkpoint(folder / 'r18.pth'), 50: folder / 'r50.pth'}
 
 
 def _load(name, checkpoint):

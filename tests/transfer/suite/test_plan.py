@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from tests.conftest import REPO
+from tests.transfer.demo_network import demo_checkpoint
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.suite import plan as suite_plan
 from vito_mm.transfer.suite.estimate import print_plan
@@ -33,12 +34,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    from torchvision.models import resnet18
-
-    weights = {f'backbone.{k}': v for k, v in resnet18().state_dict().items() if k[:3] != 'fc.'}
-    file = tmp_path_factory.mktemp('checkpoint') / 'iter_240.pth'
-    torch.save(dict(state_dict=weights, meta={}), file)
-    return file
+    return Path(demo_checkpoint(tmp_path_factory.mktemp('checkpoint') / 'iter_240.pth'))
 
 
 @pytest.fixture
