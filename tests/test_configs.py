@@ -70,6 +70,7 @@ def test_recipe_of_the_paper():
     assert cosine.T_max == cosine.end - cosine.begin
     assert cfg.optim_wrapper.dtype == 'bfloat16'
     assert cfg.model.base_momentum == 0.99
+    assert cfg.model.backbone.zero_init_residual  # haiku's bottleneck blocks, as BYOL's code has
     assert cfg.model.head.temperature == 0.1
     assert cfg.model.backbone.norm_cfg.type == cfg.model.projector.norm_cfg.type == 'SyncBN'
     sample = cfg.train_dataloader.dataset.pipeline.sample

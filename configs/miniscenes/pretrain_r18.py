@@ -16,7 +16,8 @@ ann_file = 'manifest.jsonl'
 model = dict(
     # 1,000 steps instead of 93,750: a target that follows faster than the paper's 0.99.
     base_momentum=0.97,
-    backbone=dict(depth=18, stem_channels=32, base_channels=32),
+    # haiku's blocks without a bottleneck do not begin as identities.
+    backbone=dict(depth=18, stem_channels=32, base_channels=32, zero_init_residual=False),
     neck=dict(in_channels=(128, 256)),
     projector=dict(in_channels=384, hid_channels=512, out_channels=128),
 )

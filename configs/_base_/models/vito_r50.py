@@ -21,7 +21,8 @@ model = dict(
         depth=50,
         out_indices=(2, 3),
         norm_cfg=norm_cfg,
-        zero_init_residual=False,
+        # As in BYOL's code: haiku's bottleneck blocks begin as identities.
+        zero_init_residual=True,
     ),
     neck=dict(type='MultiScaleAttentionPooling', in_channels=(1024, 2048), pooling='attention'),
     projector=dict(
