@@ -305,7 +305,7 @@ def test_the_first_steps_work_in_their_order(commands, checkout, tmp_path):
     }
     printed = []
     for command in commands:
-        text = command.text.replace('/data/videos', str(videos)).replace('iter_240', 'iter_2')
+        text = command.text.replace('/data/videos', str(videos)).replace('iter_1000', 'iter_2')
         for word, options in few.items():
             text += f' {options}' if word in text and '--cfg-options' in text else ''
         done = subprocess.run(
