@@ -1,5 +1,7 @@
 """Fixtures that several tests share."""
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -88,6 +90,21 @@ def frame_index(frame: np.ndarray) -> int:
     quarters = frame[:, width // 8 : width // 4], frame[:, width * 3 // 4 : width * 7 // 8]
     tens, ones = (round((float(part.mean()) - 20) / 16) for part in quarters)
     return 10 * tens + ones
+
+
+def signal_while_forking(number: int) -> None:
+    """Let the next fork of this process get a signal: Python drops what its handler raises.
+
+    Args:
+        number: The signal.
+    """
+    numbers = [number]
+
+    def raise_signal() -> None:
+        while numbers:
+            signal.raise_signal(numbers.pop())
+
+    os.register_at_fork(after_in_parent=raise_signal)
 
 
 @pytest.fixture

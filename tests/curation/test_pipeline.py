@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 from tests.conftest import write_video
 from tests.curation.world import World, call_tool, tables_of
 from tests.tools.test_train import user_environment
-from vito_mm.curation import pipeline, thumbnails
+from vito_mm.curation import thumbnails
 from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.curation.probing import Probe
@@ -311,27 +310,6 @@ def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
         process.stdin.close()
     assert f'another job writes {tmp_path}' in error_of(capsys)
     assert [file.name for file in tmp_path.iterdir()] == ['lock']
-
-
-def test_a_signal_that_is_lost_counts_again(monkeypatch):
-    """As while a process is forked, where Python drops what a handler raises."""
-    monkeypatch.setattr(pipeline, '_AGAIN', 0.05)
-    before = signal.getsignal(signal.SIGTERM)
-    lost = []
-
-    def work() -> None:
-        with pipeline._stopped_by_signals():
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            except KeyboardInterrupt as error:
-                lost.append(error)
-            time.sleep(60)
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert len(lost) == 1
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_video_that_ends_the_process_is_a_crossed_frame_of_the_report(tmp_path, monkeypatch):

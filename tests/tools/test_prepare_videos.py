@@ -26,9 +26,13 @@ FAST = Encoding(preset='ultrafast')
 
 def start(*arguments: object, **options) -> subprocess.Popen:
     """Start the command."""
-    command = [sys.executable, 'tools/prepare_videos.py', *map(os.fspath, arguments)]
+    return start_python('tools/prepare_videos.py', *arguments, **options)
+
+
+def start_python(*arguments: object, **options) -> subprocess.Popen:
+    """Start Python."""
     return subprocess.Popen(
-        command,
+        [sys.executable, *map(os.fspath, arguments)],
         cwd=REPO,
         env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
         stdout=subprocess.PIPE,
@@ -281,6 +285,25 @@ def test_stopped_it_says_how_to_go_on(tmp_path: Path, number: int):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(number)
+    check_stopped(process, tmp_path)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_is_forked_stops_it_too(tmp_path: Path, number: int):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    for index in range(4):
+        write_video(tree / f'{index}.mp4', num_frames=140, size=(512, 384))
+    code = (
+        'import runpy\nfrom tests.conftest import signal_while_forking\n'
+        f'signal_while_forking({int(number)})\n'
+        'runpy.run_path("tools/prepare_videos.py", run_name="__main__")'
+    )
+    arguments = [tree, '--out', out, '--reencode', tmp_path / 'small', '--preset', 'veryslow']
+    process = start_python('-c', code, *arguments, '--short-side', '384', '--workers', '1')
+    check_stopped(process, tmp_path)
+
+
+def check_stopped(process: subprocess.Popen, tmp_path: Path) -> None:
     _, err = process.communicate()
     assert process.returncode == 130
     assert 'Run the same command again to go on' in err

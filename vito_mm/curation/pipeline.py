@@ -1,14 +1,14 @@
 """The order of the stages, what each reads, and the command line's job as a whole."""
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vito_mm.atomic import written_aside
 from vito_mm.reporting.wording import count_text
+from vito_mm.videos.worker_pool import stopped_by_signals
 
 from .classifier import Classify
 from .embedding import Embed
@@ -39,10 +39,6 @@ BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 
 STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING[:-1]]))
 """All stages."""
-
-
-_AGAIN = 1.0
-"""Seconds until a signal that was not heard counts again."""
 
 
 @dataclass(frozen=True)
@@ -317,41 +313,22 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
         int: Status of the command: 0 if it was finished; 1 if a stage had to stop; 2 if a setting
         or table is wrong; 130 after Ctrl-C or SIGTERM.
     """
-    try:
-        with _stopped_by_signals():
+    with stopped_by_signals():
+        try:
             if report_only:
                 print(f'report: {curation.report()}')
             else:
                 curation.run(command)
-    except KeyboardInterrupt:
-        print('stopped; what is done is kept. Run the same command again to go on', file=sys.stderr)
-        return 130
-    except (StageError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except (ValueError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        except KeyboardInterrupt:
+            print(
+                'stopped; what is done is kept. Run the same command again to go on',
+                file=sys.stderr,
+            )
+            return 130
+        except (StageError, OSError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1
+        except (ValueError, ImportError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 2
     return 0
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM, which clusters send, stop as Ctrl-C does, and neither be overheard."""
-    before = {}
-
-    def stop(*_: object) -> None:
-        # Python drops what is raised while it forks: until the block is left, it is raised again.
-        before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        if signal.SIGALRM in before:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,7 +5,6 @@ import fcntl
 import glob
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
 from .manifest import VIDEO_EXTENSIONS, find_videos, read_manifest, to_line
 from .preparation_report import Progress, Summary
 from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
-from .worker_pool import WorkerLost, WorkError, run_in_workers
+from .worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
 
 # Columns that are measured. Others belong to the user and are kept.
 _MEASURED = frozenset(
@@ -508,16 +507,19 @@ def run(
         int: Status of the command: 0 if the job was finished, bad videos or not; 1 if it had to
         stop; 2 if an argument is wrong; 130 after Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
-    try:
-        encoding = Encoding(short_side, gop, crf, preset, fastdecode, not no_b_frames)
-        summary = prepare_videos(source, out, copies=reencode, encoding=encoding, **options)
-    except KeyboardInterrupt:
-        print('stopped; what is done is kept. Run the same command again to go on', file=sys.stderr)
-        return 130
-    except (PreparationStopped, ValueError, OSError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1 if isinstance(error, PreparationStopped) else 2
+    with stopped_by_signals():
+        try:
+            encoding = Encoding(short_side, gop, crf, preset, fastdecode, not no_b_frames)
+            summary = prepare_videos(source, out, copies=reencode, encoding=encoding, **options)
+        except KeyboardInterrupt:
+            print(
+                'stopped; what is done is kept. Run the same command again to go on',
+                file=sys.stderr,
+            )
+            return 130
+        except (PreparationStopped, ValueError, OSError, ImportError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1 if isinstance(error, PreparationStopped) else 2
     print(summary)
     if hint := summary.hint():
         print(hint)

@@ -1,4 +1,4 @@
-"""Processes that may die or hang on what they work on, without ending the job."""
+"""Processes that may die or hang without ending the job, and the signals that do end it."""
 
 import ctypes
 import multiprocessing
@@ -8,8 +8,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+_AGAIN = 1.0
+"""Seconds until a signal that was not heard counts again."""
 
 
 class WorkError(RuntimeError):
@@ -27,6 +31,66 @@ class WorkerLost(RuntimeError):
     def __init__(self, how: str, late: bool = False) -> None:
         super().__init__(how)
         self.late = late
+
+
+@contextmanager
+def stopped_by_signals(
+    numbers: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
+    error: Callable[[int], BaseException] = KeyboardInterrupt,
+) -> Iterator[None]:
+    """Let signals stop a block, none of them unheard, and let it clean up undisturbed.
+
+    Python drops what a handler raises while a process is forked. So it is raised again every second
+    until the block is left, except while it is handled: neither this nor more signals disturb the
+    ``finally`` and ``except`` of the block.
+
+    Args:
+        numbers: Signals. Defaults to Ctrl-C and SIGTERM, which clusters send.
+        error: Called with a signal, returns what to raise. Defaults to KeyboardInterrupt.
+
+    Yields:
+        None: Handlers and timer are those of before when the block is left.
+
+    Raises:
+        ValueError: Outside of the main thread, where Python handles no signal.
+    """
+    raised: type[BaseException] | tuple[()] = ()
+
+    def stop(number: int, *_: object) -> None:
+        nonlocal raised
+        if _is_handled(raised):
+            return
+        stopping = error(number)
+        raised = type(stopping)
+        signal.signal(signal.SIGALRM, lambda *_: stop(number))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+        raise stopping
+
+    def tell_dropped(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, raised):  # it comes again, and is told then
+            tell_before(dropped)
+
+    tell_before, sys.unraisablehook = sys.unraisablehook, tell_dropped
+    timer, before = signal.getitimer(signal.ITIMER_REAL), {}
+    try:
+        for number in (*numbers, signal.SIGALRM):
+            before[number] = signal.getsignal(number)
+            if number != signal.SIGALRM:
+                signal.signal(number, stop)
+        yield
+    finally:
+        sys.unraisablehook = tell_before
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_handled(kind: type[BaseException] | tuple[()]) -> bool:
+    """Whether a ``finally`` or ``except`` is under way because of such an error."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error is not None
 
 
 def run_in_workers(

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import REPO
+from tests.conftest import REPO, signal_while_forking
 from tests.tools.test_train import shell, user_environment
+from tests.transfer.demo_network import demo_checkpoint
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.suite import runner as suite
 from vito_mm.transfer.suite.commands import environment, evaluation_command, training_command
@@ -300,6 +301,16 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
     assert 'what: ok resume: True' in (folder_of(tmp_path, 'b') / 'console.log').read_text()
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_run_is_started_ends_the_suite(tmp_path, capfd, number):
+    signal_while_forking(number)
+    assert run(tmp_path, a='hang', b='ok') == 128 + number
+    printed, errors = capfd.readouterr()
+    assert f'STOPPED: ended by {number.name}' in printed
+    assert 'Traceback' not in errors
+    assert tries(tmp_path, 'b') == 0
+
+
 def test_time_counts_over_restarts(tmp_path):
     plan = make_plan(tmp_path, dict(a='ok'))
     folder = plan.runs[0].run.work_dir
@@ -358,13 +369,8 @@ def test_commands_are_those_of_the_tools(tmp_path):
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    from torchvision.models import resnet18
-
     torch.manual_seed(0)
-    weights = {f'backbone.{k}': v for k, v in resnet18().state_dict().items() if k[:3] != 'fc.'}
-    file = tmp_path_factory.mktemp('checkpoint') / 'vito.pth'
-    torch.save(dict(state_dict=weights, meta={}), file)
-    return file
+    return Path(demo_checkpoint(tmp_path_factory.mktemp('checkpoint') / 'vito.pth'))
 
 
 SHORT = (

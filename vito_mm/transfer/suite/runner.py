@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vito_mm.reporting.conditions import conditions
 from vito_mm.reporting.wording import count_text, time_text
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.tasks import Outcome, Task
+from vito_mm.videos.worker_pool import stopped_by_signals
 
 from .commands import environment, evaluation_command, training_command
 from .estimate import estimates, print_plan
@@ -413,22 +414,15 @@ def _only_suite(work_dir: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def _signals_interrupt() -> AbstractContextManager[None]:
     """The first signal to end raises; more of them do not disturb the ending of the runs."""
 
-    def interrupt(number: int, frame: Any) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        say(f'\n{signal.Signals(number).name}: ending the runs ...')
-        raise Interrupted(number)
+    def interrupt(number: int) -> Interrupted:
+        with suppress(OSError):  # SIGHUP: the terminal is gone
+            say(f'\n{signal.Signals(number).name}: ending the runs ...')
+        return Interrupted(number)
 
-    before = {each: signal.signal(each, interrupt) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    return stopped_by_signals(_SIGNALS, interrupt)
 
 
 __all__ = ['JobError', 'PlanError', 'SuiteError', 'outcomes_in', 'report', 'run_suite']
