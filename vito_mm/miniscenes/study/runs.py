@@ -1,6 +1,7 @@
 """Running the study: pre-training, probes and transfer, each once, whatever interrupts it."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mmengine.config import Config
 from vito_mm.atomic import written_aside
 from vito_mm.cores import count_cores
 from vito_mm.engine.launch import list_stages
-from vito_mm.miniscenes.make import make_miniscenes
+from vito_mm.miniscenes.make import RECORD, make_miniscenes
 from vito_mm.reporting.conditions import conditions
 from vito_mm.transfer.quiet import quiet_logger
 from vito_mm.transfer.run_folder import last_checkpoint
@@ -336,8 +337,9 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
     """Frames of labelled videos at equal distances, as an image folder.
 
     Args:
-        videos (Path): Folder with ``manifest.jsonl``.
-        out (Path): Folder that gets one sub-folder a class. A finished one is left alone.
+        videos (Path): Folder of the videos of MiniScenes.
+        out (Path): Folder that gets one sub-folder a class. One that was made from the same is left
+            alone, another is replaced.
         count (int): Frames of each video.
     """
     import cv2
@@ -345,8 +347,10 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
     from vito_mm.videos import decode_frames, read_manifest
 
     done = out / 'frames.json'
-    if done.is_file() and json.loads(done.read_text()) == dict(count=count):
+    made_from = dict(count=count, videos=json.loads((videos / RECORD).read_text()))
+    if done.is_file() and json.loads(done.read_text()) == made_from:
         return
+    shutil.rmtree(out, ignore_errors=True)
     rows = list(read_manifest(videos / 'manifest.jsonl'))
     for index, row in enumerate(rows):
         folder = out / row['class_name']
@@ -358,7 +362,7 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
         for number, frame in enumerate(frames):
             cv2.imwrite(str(folder / f'{index:05d}_{number:02d}.png'), frame)
     with written_aside(done) as unfinished:
-        unfinished.write_text(json.dumps(dict(count=count)))
+        unfinished.write_text(json.dumps(made_from))
 
 
 def probes_of(study: Study) -> dict[str, dict[int, dict[str, float]]]:
