@@ -257,7 +257,7 @@ def test_without_a_checkpoint_it_is_told_where_to_get_one(classifier, remedy):
     [
         (dict(classifier=''), 'give --classifier'),
         (dict(classifier='resnet50'), "'resnet50' is no network"),
-        (dict(classifier='torchvision:resnet5'), 'no classifier .*there is .*resnet50'),
+        (dict(classifier='torchvision:resnet5'), "no classifier 'resnet5' .*mean .*'resnet50'"),
         (dict(classifier='torchvision:fcn_resnet50'), 'no classifier'),
         (dict(classifier='torchvision:resnet18.V9'), 'only IMAGENET1K_V1'),
         (dict(classifier='timm:resnet18.nobody'), 'nobody'),

@@ -160,9 +160,9 @@ def test_classes_are_selected_by_display_name_before_any_other_name():
     assert taxonomy.select([]) == []
 
 
-def test_unknown_classes_are_all_named_with_what_is_spelled_alike():
+def test_unknown_classes_are_all_named_with_what_may_be_meant():
     taxonomy = load_taxonomy('imagenet')
-    with pytest.raises(ValueError, match=r"imagenet has no classes 'goldfsh' .*'goldfish'.*'qqq'$"):
+    with pytest.raises(ValueError, match=r"has no classes 'goldfsh' .*mean 'goldfish'.*'qqq'$"):
         taxonomy.select(['tabby', 'goldfsh', 'qqq'])
     with pytest.raises(ValueError, match=r"no class 'crame' .*'crane'"):
         taxonomy.index('crame')

@@ -95,7 +95,7 @@ def test_other_columns_of_the_stages_are_written_if_asked_for(selected, tmp_path
     assert row['sha256'] == inspect_video(tmp_path / row['path'])['sha256']
     assert not {'classes', 'bytes', 'label_frames'} & set(row)
     before = file.read_bytes()
-    with pytest.raises(TableError, match=r"no column 'lables'. Is it 'labels'?"):
+    with pytest.raises(TableError, match=r"no column 'lables' \(did you mean 'labels' or "):
         write_training_manifest(selected, file, include=['lables'])
     assert file.read_bytes() == before
 

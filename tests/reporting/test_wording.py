@@ -1,8 +1,8 @@
-"""Durations as people read them."""
+"""Durations and hints as people read them."""
 
 import pytest
 
-from vito_mm.reporting.wording import time_text
+from vito_mm.reporting.wording import near_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,13 @@ from vito_mm.reporting.wording import time_text
 )
 def test_a_duration_has_no_digits_that_mean_nothing(seconds, text):
     assert time_text(seconds) == text
+
+
+def test_a_hint_names_what_is_near_and_nothing_else():
+    known = ['Tabby cat', 'tabby  cat', 'pascal', 'coco', 'coco2', 'coco3', 'coco4']
+    assert near_text('pascl', known) == " (did you mean 'pascal'?)"
+    assert near_text('qqq', known) == near_text('pascal', []) == ''
+    assert near_text('coc', known).count(' or ') == 2
+    assert near_text('TABBY CAT', known) == ''
+    folded = near_text('TABBY CAT', known, lambda name: ' '.join(name.lower().split()))
+    assert folded == " (did you mean 'Tabby cat'?)"

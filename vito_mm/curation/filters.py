@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
+
+from vito_mm.reporting.wording import near_text
 
 from .tables import DROPPED, Row, TableError, shortened
 
@@ -120,11 +121,10 @@ class Filter:
             TableError: It names them.
         """
         names = list(names)
-        alike = get_close_matches(self.name, [*names, 'aspect'], n=1)
-        hint = f' Is it {alike[0]!r}?' if alike else ''
+        near = near_text(self.name, [*names, 'aspect'])
         return TableError(
-            f'filter {self.text!r}: the table has no column {self.name!r}, but '
-            f'{", ".join(map(repr, names))}.{hint}'
+            f'filter {self.text!r}: the table has no column {self.name!r}{near}, but '
+            f'{", ".join(map(repr, names))}'
         )
 
 

@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from vito_mm.reporting.wording import near_text
 from vito_mm.videos.manifest import write_manifest
 
 from .stage import finished_record
@@ -77,9 +77,8 @@ class _Rows:
             raise TableError(f'{self.table} keeps no video, so there is nothing to train on')
         for name in self.include:
             if name not in seen:
-                alike = get_close_matches(name, seen, n=1)
-                hint = f' Is it {alike[0]!r}?' if alike else ''
-                raise TableError(f'{self.table} has no column {name!r}.{hint}')
+                near = near_text(name, seen)
+                raise TableError(f'{self.table} has no column {name!r}{near}')
 
     def _written(self, row: Row) -> Row:
         first = {name: row[name] for name in _FIRST if name in row}

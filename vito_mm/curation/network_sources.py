@@ -4,7 +4,6 @@ Weights are read from files on this machine. Nothing is downloaded.
 """
 
 import copy
-import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vito_mm.reporting.wording import near_text
 from vito_mm.transfer.checkpoint import BackboneMatch, load_backbone, match_file
 from vito_mm.transfer.checkpoint_file import (
     PREPROCESSING,
@@ -95,7 +95,8 @@ class TorchvisionNetwork(Source):
         # Others, of detection say, fetch the weights of their backbone.
         known = torchvision.models.list_models(module=torchvision.models)
         if self.model not in known:
-            raise ValueError(f'torchvision has no classifier {self.model!r}{_near(name, known)}')
+            near = near_text(self.model, known)
+            raise ValueError(f'torchvision has no classifier {self.model!r}{near}')
         entries = {entry.name: entry for entry in torchvision.models.get_model_weights(self.model)}
         if wanted and wanted not in entries:
             raise ValueError(
@@ -156,7 +157,8 @@ class TimmNetwork(Source):
         except RuntimeError as error:  # of the tag
             raise ValueError(f'{name}: {error}') from None
         if about is None:
-            raise ValueError(f'timm has no model {self.model!r}{_near(name, timm.list_models())}')
+            near = near_text(self.model, timm.list_models())
+            raise ValueError(f'timm has no model {self.model!r}{near}')
         self.about = about.to_dict()
         self.data = resolve_data_config(pretrained_cfg=self.about)
 
@@ -419,8 +421,3 @@ def _without(weights: Mapping[str, Tensor], parts: Sequence[str]) -> dict[str, T
 def _of_unit_range(mean: Sequence[float], std: Sequence[float]) -> Normalisation:
     """From numbers for pixels in [0, 1]."""
     return Normalisation(*(tuple(255 * float(v) for v in values) for values in (mean, std)))
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(name.partition(':')[2], known, n=3)
-    return f'; there is {", ".join(found)}' if found else ''

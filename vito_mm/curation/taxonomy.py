@@ -1,15 +1,17 @@
 """Classes and all their names: ImageNet's 1,000 with WordNet's synonyms, or classes of the user."""
 
 import csv
-import difflib
 import functools
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from vito_mm.reporting.wording import near_text
 
 ENDINGS = ('.txt', '.json', '.jsonl', '.csv')
 """What files of classes end in."""
@@ -108,15 +110,8 @@ class Taxonomy:
         ]
 
     def _unknown(self, names: list[str]) -> str:
-        known: dict[str, str] = {}
-        for group in (self.names, *self.synonyms):
-            for name in group:
-                known.setdefault(_folded(name), name)
-        parts = []
-        for name in names:
-            close = [known[c] for c in difflib.get_close_matches(_folded(name), known)]
-            alike = f' (spelled alike: {", ".join(map(repr, close))})' if close else ''
-            parts.append(f'{name!r}{alike}')
+        known = [*self.names, *itertools.chain(*self.synonyms)]
+        parts = [f'{name!r}{near_text(name, known, _folded)}' for name in names]
         classes = 'class' if len(names) == 1 else 'classes'
         return f'{self.source or "the taxonomy"} has no {classes} {", ".join(parts)}'
 

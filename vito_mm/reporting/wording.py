@@ -1,6 +1,8 @@
-"""Numbers, durations and messages as a report words them."""
+"""Numbers, durations and messages as reports and errors word them."""
 
 import os
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -43,6 +45,25 @@ def time_text(seconds: float) -> str:
 def count_text(number: int, noun: str) -> str:
     """How many of something."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def near_text(name: str, known: Iterable[str], key: Callable[[str], str] = str) -> str:
+    """A hint at what may have been meant, to follow a name that there is not.
+
+    Args:
+        name (str): What was given.
+        known (Iterable[str]): What there is, of names with the same key the best first.
+        key (Callable[[str], str]): What is compared of a name, such as ``str.lower``. Defaults to
+            str, all of it.
+
+    Returns:
+        str: Such as ``" (did you mean 'lvis'?)"``, with up to three names; or nothing.
+    """
+    by_key: dict[str, str] = {}
+    for each in known:
+        by_key.setdefault(key(each), each)
+    found = [repr(by_key[match]) for match in get_close_matches(key(name), by_key)]
+    return f' (did you mean {" or ".join(found)}?)' if found else ''
 
 
 def without_machine(text: str) -> str:

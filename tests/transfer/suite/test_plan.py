@@ -231,7 +231,7 @@ def test_all_problems_are_told_at_once(options, checkpoint):
     )
     text = '\n'.join(found)
     for expected in (
-        'did you mean pascal?',
+        "did you mean 'pascal'?",
         '--seeds 0: give 1 or more',
         'write NAME=VALUE,VALUE',
         'iter_240.pth comes twice',
@@ -246,7 +246,7 @@ def test_all_problems_are_told_at_once(options, checkpoint):
         (dict(checkpoints=[]), '--checkpoints: name at least one file'),
         (dict(checkpoints=['gone.pth']), '--checkpoints gone.pth: there is no such file'),
         (dict(protocol='papers'), 'choose among paper, stock, miniscenes'),
-        (dict(sweep=['optim_wrapper.optimizer.lrr=1']), r"no 'lrr' in optim_wrapper.*mean lr\?"),
+        (dict(sweep=['optim_wrapper.optimizer.lrr=1']), r"no 'lrr' in optim_wrapper.*mean 'lr'\?"),
         (dict(sweep=['lr=0.1,abc']), '--sweep lr=abc: a finite number is needed, 0 or more'),
         (dict(sweep=['lr=nan']), '--sweep lr=nan: a finite number'),
         (dict(sweep=['wd=inf']), '--sweep wd=inf: a finite number'),

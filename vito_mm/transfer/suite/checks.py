@@ -1,6 +1,5 @@
 """What a fine-tuning run would stumble over, told from its config before it starts."""
 
-import difflib
 import importlib.util
 import math
 import os
@@ -13,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from vito_mm.reporting.wording import near_text
 from vito_mm.transfer.config_parts import parts_of
 from vito_mm.transfer.quiet import quiet_logger
 from vito_mm.transfer.tasks import Task
@@ -24,20 +24,6 @@ LOADERS = ('train_dataloader', 'val_dataloader')
 
 _STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
 """Numbers that an optimizer keeps for each parameter; the others' are taken for two, as Adam's."""
-
-
-def near(name: str, known: Sequence[str]) -> str:
-    """A hint at what may have been meant.
-
-    Args:
-        name (str): What was given.
-        known (Sequence[str]): What there is.
-
-    Returns:
-        str: Such as ``' (did you mean lvis?)'``, or nothing.
-    """
-    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f' (did you mean {" or ".join(found)}?)' if found else ''
 
 
 def packages_problems(task: Task) -> Iterator[str]:
@@ -76,7 +62,7 @@ def key_problems(cfg: Config, keys: Sequence[str], where: str) -> Iterator[str]:
             names = _names(node)
             if part not in names:
                 place = '.'.join(path) or 'the config'
-                yield f'--sweep {key}: {where} has no {part!r} in {place}{near(part, names)}'
+                yield f'--sweep {key}: {where} has no {part!r} in {place}{near_text(part, names)}'
                 break
             node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
             path.append(part)

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vito_mm.cores import count_cores
+from vito_mm.reporting.wording import near_text
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Run, Task
 
 from .checks import (
@@ -22,7 +23,6 @@ from .checks import (
     data_problems,
     key_problems,
     moved_data,
-    near,
     packages_problems,
     quiet,
     value_problems,
@@ -221,7 +221,7 @@ class _Planner:
         for name in self.options.tasks:
             if name not in TASKS:
                 self.problems.append(
-                    f'--tasks {name}: choose among {", ".join(TASKS)}{near(name, list(TASKS))}'
+                    f'--tasks {name}: choose among {", ".join(TASKS)}{near_text(name, TASKS)}'
                 )
         return [task for name, task in TASKS.items() if name in self.options.tasks]
 
@@ -373,7 +373,7 @@ class _Planner:
         for text in self.options.data:
             name, _, folder = text.partition('=')
             if name not in TASKS or not folder:
-                self.problems.append(f'--data {text}: write TASK=FOLDER{near(name, list(TASKS))}')
+                self.problems.append(f'--data {text}: write TASK=FOLDER{near_text(name, TASKS)}')
             elif any(sign in folder for sign in _SIGNS):
                 self.problems.append(f'--data {text}: {_NO_SIGNS}')
             elif name == task.name:
@@ -401,7 +401,7 @@ class _Planner:
             if not sign:
                 raise ValueError(f'{text!r} is no KEY=VALUE')
             if colon and name not in TASKS:
-                raise ValueError(f'{text!r} names no task before the colon{near(name, [*TASKS])}')
+                raise ValueError(f'{text!r} names no task before the colon{near_text(name, TASKS)}')
             if not colon or name == task.name:
                 yield (rest if colon else key), value
 
