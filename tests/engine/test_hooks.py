@@ -165,7 +165,9 @@ def test_training_stops_when_nothing_can_be_read(tmp_path):
 
 def test_weights_follow_the_data(textured_folder, tmp_path):
     """The loss falls on a handful of clips, so gradients reach the backbone through it all."""
-    cfg = tiny_config(textured_folder, tmp_path / 'run', **{'train_cfg.max_iters': 30})
+    # A target that follows quickly, and means over enough steps that single ones do not decide.
+    quick = {'train_cfg.max_iters': 60, 'model.base_momentum': 0.9}
+    cfg = tiny_config(textured_folder, tmp_path / 'run', **quick)
     cfg.param_scheduler = []
 
     runner = build_runner(cfg)
@@ -173,4 +175,4 @@ def test_weights_follow_the_data(textured_folder, tmp_path):
     runner.train()
     assert not torch.equal(before, runner.model.backbone.conv1.weight)
     history, _ = runner.message_hub.get_scalar('train/loss').data
-    assert history[-5:].mean() < history[:5].mean()
+    assert history[-15:].mean() < history[:15].mean()
