@@ -6,7 +6,7 @@
 Each row is pre-trained with several seeds, its frozen features are probed, and the main rows go
 through the stock fine-tuning of mmsegmentation and mmdetection, with the backbone trained and
 frozen. The same command again goes on where it ended; --report-only writes the report of what is
-there. The preset cpu takes an hour to an hour and a half on two cores, gpu is ResNet-50 and for a GPU.
+there. The preset cpu takes an hour to an hour and a half on two cores; gpu is ResNet-50, for a GPU.
 """
 
 import argparse

@@ -73,5 +73,5 @@ PRESETS = {
         frames=2,
     ),
 }
-"""``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is ResNet-50 at
-112 px; ``tiny`` learns nothing and is for tests."""
+"""``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is
+ResNet-50 at 112 px; ``tiny`` learns nothing and is for tests."""
