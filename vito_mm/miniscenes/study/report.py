@@ -24,6 +24,7 @@ from vito_mm.reporting.markup import (
 )
 from vito_mm.reporting.wording import mean_text
 from vito_mm.transfer.report.comparison import is_scored
+from vito_mm.transfer.report.pictures import RANDOM_COLOUR, RUN_COLOURS
 from vito_mm.transfer.tasks import RANDOM, TASKS
 
 from .rows import ORDERINGS, ROWS, Ordering
@@ -198,13 +199,14 @@ def _mean_cell(values: Sequence[float]) -> Cell:
 
 
 def _orderings(scores: Scores) -> Table:
-    known = [ordering for ordering in ORDERINGS if any(_gains(ordering, scores))]
-    columns = [name for name in scores if any(_gain(o, scores[name]) for o in known)]
+    columns = [name for name in scores if any(_gain(o, scores[name]) for o in ORDERINGS)]
     lines = []
-    for ordering in known:
+    for ordering in ORDERINGS:
+        gains = [_gain(ordering, scores[name]) for name in columns]
+        if not any(gains):
+            continue
         cells: list[str | Cell] = [f'{ordering.better} over {ordering.worse}', ordering.paper]
-        for name in columns:
-            gain = _gain(ordering, scores[name])
+        for gain in gains:
             if gain is None:
                 cells.append('-')
                 continue
@@ -217,10 +219,6 @@ def _orderings(scores: Scores) -> Table:
 
 def _gain(ordering: Ordering, column: Mapping) -> tuple[float, float | None] | None:
     return difference(column.get(ordering.better, {}), column.get(ordering.worse, {}))
-
-
-def _gains(ordering: Ordering, scores: Scores) -> list:
-    return [_gain(ordering, column) for column in scores.values()]
 
 
 def _conditions(study: Study, rows: Sequence[str], record: dict) -> list[Block]:
@@ -268,7 +266,7 @@ def draw(scores: Scores, columns: Sequence[str]) -> bytes:
             values = list(scores[name].get(row, {}).values())
             if not values:
                 continue
-            colour = '#7f7f7f' if row == RANDOM else '#0072b2'
+            colour = RANDOM_COLOUR if row == RANDOM else RUN_COLOURS[1]
             axes.barh(place, np.mean(values), color=colour, alpha=0.35)
             axes.plot(values, [place] * len(values), 'o', color=colour, markersize=4)
         axes.set(title=name.replace(', ', '\n'), xlabel='%')

@@ -296,7 +296,7 @@ def _transfer(study: Study, seed: int, command: str) -> None:
             )
 
 
-def suite_options(study: Study, mode: str, seed: int, settings: Sequence[str] = ()) -> SuiteOptions:
+def suite_options(study: Study, mode: str, seed: int) -> SuiteOptions:
     """What the transfer suite is asked for one seed.
 
     Args:
