@@ -5,7 +5,7 @@ Training, preparation, re-encoding, curation and all decoders go by these.
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -223,6 +223,9 @@ class Timeline:
         is_counted (bool): Whether packets cannot tell when their frames are shown. Then ``numbers``
             are in no order, and the decoder's first frame is number 0, and so on.
         resets (np.ndarray): Seconds at which time stamps start again.
+        spliced (frozenset): Numbers of the frames beside these in the file, which FFmpeg takes for
+            damaged, as it misses what was between.
+        num_leading (int): Packets before the first key frame, and those that need such.
     """
 
     starts: np.ndarray
@@ -233,6 +236,8 @@ class Timeline:
     key_packets: np.ndarray
     is_counted: bool
     resets: np.ndarray
+    spliced: frozenset[int]
+    num_leading: int
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -246,6 +251,32 @@ class Timeline:
     def duration(self) -> float:
         """From the first frame's begin to the last one's end, in seconds."""
         return float(self.end * self.time_base)
+
+    @property
+    def key_seconds(self) -> np.ndarray:
+        """When key frames begin, in seconds, increasing."""
+        numbers = self.numbers[self.key_packets]
+        return self.seconds[np.sort(numbers[numbers >= 0])]
+
+    def numbered(self, packets: Iterable[Packet], start: int = 0) -> Iterator[Packet | None]:
+        """Let packets carry the numbers of their frames through the decoder.
+
+        Args:
+            packets (Iterable[Packet]): Packets of the file, in order.
+            start (int): Number of the first of them. Defaults to 0, the start of the file.
+
+        Yields:
+            Packet or None: Packets with data, from ``first_packet`` on, whose ``pts`` is the number
+            of the frame, or -1 if it does not count, or None where frames are counted. At the end
+            None, which makes the decoder give what it holds back.
+        """
+        with_data = (packet for packet in packets if packet.size)
+        for number, packet in zip(self.numbers[start:].tolist(), with_data, strict=False):
+            start += 1
+            if start > self.first_packet:
+                packet.pts = None if self.is_counted else number
+                yield packet
+        yield None
 
     @property
     def is_steady(self) -> bool:
@@ -328,6 +359,8 @@ class PacketLog:
             keys,
             is_counted,
             (times[resets] - starts[0]) * float(self.stream.time_base),
+            frozenset(numbers[[i + side for i in resets for side in (-1, 0)]].tolist()),
+            int(((flags & _HIDDEN) == 0).sum()) - len(order),
         )
 
     def _joined(self, times, dts, durations, flags, shown, first):

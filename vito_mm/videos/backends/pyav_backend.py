@@ -293,7 +293,8 @@ class _Reader:
                 self._send(None, wanted)
                 self.drained = True
         frame = self.decoded.pop(wanted, None)
-        if frame is None or frame.is_corrupt:
+        is_damaged = frame is not None and frame.is_corrupt and not self.packets.is_splice(wanted)
+        if frame is None or is_damaged:
             raise _UndecodableFrame(
                 self.request.path,
                 f'the frame at {self.packets.seconds_at(wanted):.2f} s '
@@ -334,6 +335,10 @@ class _Packets(ABC):
 
     def is_cut_before(self, place: int, last: int) -> bool:
         """Whether the file ended at its last frame, before a place that its index has."""
+        return False
+
+    def is_splice(self, place: int) -> bool:
+        """Whether a frame is beside a gap in the data that is no damage."""
         return False
 
     def output_order(self) -> Iterator[int] | None:
@@ -553,9 +558,7 @@ class _ScannedPackets(_Packets):
         start = int(self.keys[position]) if is_inside else self.timeline.first_packet
         self.position = start
         packets = self.packets[start:] if self.packets is not None else self._read_again(start)
-        for number, packet in zip(self.timeline.numbers[start:].tolist(), packets, strict=False):
-            packet.pts = None if self.timeline.is_counted else number
-            yield packet
+        return (packet for packet in self.timeline.numbered(packets, start) if packet is not None)
 
     def _read_again(self, start: int) -> Iterator[Packet]:
         self.close()
@@ -579,6 +582,9 @@ class _ScannedPackets(_Packets):
             insort(known, packet.pts)
         self.position += 1
         return float(self.lowest[self.position - 1]) - 0.5
+
+    def is_splice(self, place: int) -> bool:
+        return place in self.timeline.spliced
 
     def output_order(self) -> Iterator[int] | None:
         return iter(range(len(self.timeline))) if self.timeline.is_counted else None
