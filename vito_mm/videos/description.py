@@ -5,17 +5,19 @@ Training, preparation, re-encoding, curation and all decoders go by these.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import dropwhile, pairwise
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -23,8 +25,13 @@ from .errors import VideoReadError
 
 _UNKNOWN = -(2**63)
 _KEY, _HIDDEN = 1, 2
+_EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
+# AVCOL_RANGE_UNSPECIFIED and _MPEG; AVCOL_SPC_UNSPECIFIED, _BT470BG and _SMPTE170M (BT.601).
+_USUAL_RANGES, _USUAL_MATRICES = (0, 1), (2, 5, 6)
 _BACK = 0.1
 """Seconds by which decoding times go back where a recording starts again; less is jitter."""
+_BESIDE = 4
+"""Packets before a reset that FFmpeg may take for damaged; it notices late."""
 _WITHOUT_TRIAL = ('vp8', 'vp9', 'av1', 'libdav1d')
 
 
@@ -359,7 +366,11 @@ class PacketLog:
             keys,
             is_counted,
             (times[resets] - starts[0]) * float(self.stream.time_base),
-            frozenset(numbers[[i + side for i in resets for side in (-1, 0)]].tolist()),
+            frozenset(
+                int(number)
+                for reset in resets
+                for number in numbers[max(0, reset - _BESIDE) : reset + 1]
+            ),
             int(((flags & _HIDDEN) == 0).sum()) - len(order),
         )
 
@@ -367,7 +378,7 @@ class PacketLog:
         """Let frames behind a reset follow those before; hide what key frames cannot start."""
         begins = [first, *self._resets(times, dts, flags, first), len(times)]
         reach = None
-        for begin, end in zip(begins[:-1], begins[1:], strict=True):
+        for begin, end in pairwise(begins):
             part = np.arange(begin, end)
             if flags[begin] & _KEY:
                 shown[part] &= times[part] >= times[begin]
@@ -427,3 +438,146 @@ def makes_frame(packet: Packet) -> bool:
         bool: False for these.
     """
     return packet.stream.codec_context.name != 'vp8' or bool(memoryview(packet)[0] & 0x10)
+
+
+def missing_bytes(path: str, container: InputContainer, stream: VideoStream) -> int:
+    """Count the bytes that a container says it has beyond the end of the file.
+
+    Args:
+        path (str): The file.
+        container (InputContainer): The file, opened.
+        stream (VideoStream): Its video stream.
+
+    Returns:
+        int: Number of bytes, 0 if there are none or the container does not say.
+    """
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    if head.startswith(_EBML):  # its index lists where clusters begin, not frames
+        listed = _end_of_segment(head)
+    else:
+        listed = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if head.startswith(b'RIFF'):
+        listed = max(listed, int.from_bytes(head[4:8], 'little') + 8)
+    return max(0, listed - container.size)
+
+
+def _end_of_segment(head: bytes) -> int:
+    """Where the segment of a Matroska file ends, 0 if it does not say (RFC 8794, section 4)."""
+    header, begin = _element_size(head, 4)
+    begin += header
+    if head[begin : begin + 4] != _SEGMENT:
+        return 0
+    size, begin = _element_size(head, begin + 4)
+    return begin + size if size else 0
+
+
+def _element_size(data: bytes, position: int) -> tuple[int, int]:
+    """Size of an element, 0 if unknown, and where its data begins."""
+    length = 9 - data[position].bit_length()  # leading zeros tell the length of the number
+    size = int.from_bytes(data[position : position + length], 'big') - (1 << 7 * length)
+    return (0 if size == (1 << 7 * length) - 1 else size), position + length
+
+
+def plain_timeline(path: str, codecs: Sequence[str]) -> Timeline | None:
+    """Lay out a file if it is so plain that other decoders than PyAV read it exactly.
+
+    That is MP4, MOV, Matroska or WebM that is complete, with a single video stream whose frames are
+    evenly spaced, all of them shown as they are stored, whole frames in 8 bits and the usual
+    colours, and whose key frames can be started from.
+
+    Args:
+        path (str): File that FFmpeg can open by this name.
+        codecs (Sequence[str]): FFmpeg's names of codecs.
+
+    Returns:
+        Timeline or None: None for other files.
+
+    Raises:
+        VideoReadError: If there is no video stream, or no decoder for it.
+        av.error.FFmpegError: If it cannot be read.
+        ValueError: If it has no frames.
+    """
+    with opened(path, trial=True) as (container, stream):
+        codec = stream.codec_context
+        if (
+            not container.format.name.startswith(('mov', 'matroska'))
+            or len(container.streams.video) > 1
+            or codec.name not in codecs
+            or missing_bytes(path, container, stream)
+        ):
+            return None
+        log, frames = PacketLog(container, stream), []
+        with closing(container.demux(stream)) as packets:
+            for packet in packets:
+                if packet.size:
+                    log.add(packet)
+                    if codec.name == 'h264' and packet.is_keyframe and not _is_idr(packet, codec):
+                        return None
+                if not frames:
+                    frames = codec.decode(packet if packet.size else None)
+        timeline = log.timeline()
+        is_plain = (
+            frames
+            and frames[0].pts is not None
+            and not (frames[0].interlaced_frame or frames[0].is_corrupt)
+            and Display.of(stream, frames[0]) == Display()
+            and frames[0].format.name == 'yuv420p'
+            and frames[0].color_range in _USUAL_RANGES
+            and frames[0].colorspace in _USUAL_MATRICES
+            and timeline.is_steady
+            and not (timeline.is_counted or len(timeline.resets))
+            and len(timeline) == len(log)
+        )
+        return timeline if is_plain else None
+
+
+def _is_idr(packet: Packet, codec: VideoCodecContext) -> bool:
+    """Whether nothing before a packet of H.264 in MP4 or Matroska is referred to behind it."""
+    if not codec.extradata or codec.extradata[0] != 1:
+        return False
+    length_size, position = (codec.extradata[4] & 3) + 1, 0
+    data = memoryview(packet)
+    while position + length_size < len(data):
+        if data[position + length_size] & 31 == 5:  # ITU-T H.264, table 7-1
+            return True
+        size = int.from_bytes(data[position : position + length_size], 'big')
+        position += length_size + size
+    return False
+
+
+def frames_in_order(
+    path: str, container: InputContainer, stream: VideoStream
+) -> Iterator[VideoFrame]:
+    """Decode a file from its start, passing over what cannot be decoded before the first frame.
+
+    Args:
+        path (str): The file, for errors.
+        container (InputContainer): The file, opened.
+        stream (VideoStream): Its video stream.
+
+    Yields:
+        VideoFrame: Frames in the order in which they are shown.
+
+    Raises:
+        VideoReadError: If a later frame is damaged.
+        av.error.FFmpegError: If a later one cannot be decoded.
+    """
+    key, is_first = None, True
+    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
+        for packet in dropwhile(lambda packet: not packet.is_keyframe, packets):
+            key = key or packet
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.InvalidDataError:
+                if not is_first:
+                    raise
+                continue
+            for frame in frames:
+                if None not in (frame.pts, key.pts) and frame.pts < key.pts and not key.is_discard:
+                    continue  # it refers to frames before the key frame
+                if frame.is_corrupt and not is_first:
+                    raise VideoReadError(path, f'damaged: at {frame.time or 0:.2f} s')
+                is_first = is_first and frame.is_corrupt
+                if not frame.is_corrupt:
+                    yield frame

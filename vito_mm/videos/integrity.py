@@ -185,7 +185,7 @@ def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:
                     'more pixels in a frame than the limit: '
                     f'{decoder.width} x {decoder.height} > {max_pixels}',
                 )
-            reading = _Reading(path, head, container, stream, check, on_frame)
+            reading = _Reading(path, container, stream, check, on_frame)
             reading.scan(container, stream)
         log_of_demuxer = list(log)
         with opened(path, trial=True) as (container, stream):
@@ -212,8 +212,8 @@ def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:
 class _Reading:
     """Two passes over a file: its packets, which tell when frames are shown, and its frames."""
 
-    def __init__(self, path, head, container, stream, check, on_frame) -> None:
-        from .description import Display
+    def __init__(self, path, container, stream, check, on_frame) -> None:
+        from .description import Display, missing_bytes
 
         self.path = path
         self.decode_all, self.on_frame = check or on_frame is not None, on_frame
@@ -222,7 +222,7 @@ class _Reading:
         self.time_base = stream.time_base
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.declared = (container.duration or 0) / import_av().time_base
-        self.missing = _missing_bytes(head, container, stream)
+        self.missing = missing_bytes(path, container, stream)
         self.timeline = None
         self.span = [float('inf'), float('-inf')]  # seconds, of all streams
         self.display, self.first = Display(), None  # of the first frame, and that frame
@@ -285,10 +285,10 @@ class _Reading:
         before = len(log)
         # What cannot be shown may refer to frames that are not there.
         is_excused = packet is not None and packet.pts == -1 and not packet.is_discard
+        is_excused |= packet is not None and packet.pts in self.timeline.spliced
         if packet is not None and packet.is_corrupt and not is_excused:
-            if packet.pts not in self.timeline.spliced:
-                self.num_corrupt += counted
-                self._blame(packet.pts)
+            self.num_corrupt += counted
+            self._blame(packet.pts)
         try:
             return decoder.decode(packet)
         except import_av().FFmpegError:
@@ -365,7 +365,7 @@ class _Reading:
             if level <= av.logging.ERROR and name in self.names
         ]
         if self.missing:
-            raise VideoReadError(self.path, f'cut off: {self.missing}; {said}')
+            raise VideoReadError(self.path, f'cut off: {self.missing} bytes are missing; {said}')
         if any('File ended prematurely' in message for message in messages):
             raise VideoReadError(self.path, f'cut off: {said}')
         if self.first is None:
@@ -394,7 +394,8 @@ class _Reading:
         steps = np.diff(timeline.seconds)
         if len(steps) and steps.max() >= _LONG_STILL:
             longest = int(steps.argmax())
-            yield f'no new frame for {steps[longest]:.1f} s from {timeline.seconds[longest]:.2f} s on'
+            since = timeline.seconds[longest]
+            yield f'no new frame for {steps[longest]:.1f} s from {since:.2f} s on'
         expected = len(timeline) - self.first_number
         if self.decode_all and self.num_decoded != expected:
             yield f'{expected} packets give {self.num_decoded} frames'
@@ -419,34 +420,3 @@ class _Reading:
             where = '' if self.damaged_at is None else f', first at {self.damaged_at:.2f} s'
             what = f' ({messages[0][:80]})' if messages else ''
             raise VideoReadError(self.path, f'damaged: {", ".join(found)}{where}{what}')
-
-
-def _missing_bytes(head: bytes, container: Any, stream: Any) -> str | None:
-    """Bytes that the container says it has beyond the end of the file."""
-    if 'matroska' in container.format.name:  # whose index lists where clusters begin, not frames
-        listed = _end_of_segment(head)
-    else:
-        listed = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-    if head[:4] == b'RIFF':
-        listed = max(listed, int.from_bytes(head[4:8], 'little') + 8)
-    missing = listed - container.size
-    return f'{missing} of {listed} bytes are missing' if missing > 0 else None
-
-
-def _end_of_segment(head: bytes) -> int:
-    """Where the segment of a Matroska file should end, 0 if it does not say (RFC 8794, 4)."""
-    position = 0
-    for identifier in (b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'):  # EBML header, segment
-        if head[position : position + 4] != identifier:
-            return 0
-        first = head[position + 4]
-        length = 9 - first.bit_length()  # leading zeros tell the length of the number
-        size = int.from_bytes(head[position + 4 : position + 4 + length], 'big')
-        size -= 1 << 7 * length
-        if size == (1 << 7 * length) - 1:  # unknown
-            return 0
-        position += 4 + length
-        end, position = position + size, position + size
-        if identifier[0] == 0x18:
-            return end
-    return 0

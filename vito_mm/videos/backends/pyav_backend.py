@@ -166,7 +166,7 @@ class _Reader:
         """Place of the frame that was returned last."""
 
     def start(self, key: int | None, place: int, earlier: int = 0) -> None:
-        """Go to a key frame from which the frame at a place can be decoded, or to an earlier one."""
+        """Go to a key frame from which a frame can be decoded, or to an earlier one."""
         for attempt in range(earlier, earlier + 8):
             self._reset()
             self.source = self.packets.read_from(key, attempt)
@@ -548,7 +548,9 @@ class _ScannedPackets(_Packets):
     def key_frames_before(self, places: list[int]) -> list[int | None]:
         if self.timeline.is_counted:
             return [None] * len(places)
-        before = [self.keys[(self.key_numbers >= 0) & (self.key_numbers <= place)] for place in places]
+        before = [
+            self.keys[(self.key_numbers >= 0) & (self.key_numbers <= place)] for place in places
+        ]
         return [int(keys[-1]) if len(keys) else None for keys in before]
 
     def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
