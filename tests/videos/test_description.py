@@ -150,7 +150,8 @@ def test_range_and_matrix_of_colours(tmp_path, ending, matrix, full):
         for backend in ('pyav', 'decord', 'opencv'):
             frames, _, _ = decoded(file, [0.2], backend)
             found = frames[0].reshape(-1, 3).mean(axis=0)
-            np.testing.assert_allclose(found, expected, atol=3, err_msg=f'{backend} {file.name}')
+            tolerance = 3 if file == path else 6  # two roundings more
+            np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=backend)
 
 
 def test_layouts_without_key_frames_are_not_given_to_others(layouts):

@@ -339,7 +339,9 @@ class PacketLog:
         pts, dts = self._unwrapped(pts, dts)
         flags = np.frombuffer(self.flags, np.int8)
         keys = np.flatnonzero(flags & _KEY)
-        first = int(keys[0]) if len(keys) else 0
+        if not len(keys):
+            raise ValueError('no frame can be decoded: there is no key frame')
+        first = int(keys[0])
         shown = (flags & _HIDDEN) == 0
         shown[:first] = False
         if not shown.any():

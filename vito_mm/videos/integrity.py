@@ -373,8 +373,7 @@ class _Reading:
         if any('File ended prematurely' in message for message in messages):
             raise VideoReadError(self.path, f'cut off: {said}')
         if self.first is None:
-            has_key = self.timeline is not None and len(self.timeline.key_packets)
-            why = '' if has_key else ': there is no key frame'
+            why = ': there is no key frame' if self.timeline is None else ''
             raise VideoReadError(self.path, f'no frame can be decoded{why}')
         if self.decode_all:
             row['checked'] = True
