@@ -1,7 +1,9 @@
 """What a config makes of a checkpoint, told without data and training."""
 
+import copy
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,12 +48,13 @@ def check_config(
 ) -> ConfigCheck:
     """Tell whether a run of a config would start from the whole checkpoint.
 
-    Builds the backbone and the data preprocessor alone: no data and no training. Knows VITOResNet
+    Builds the model as a run does, in the config's scope: no data and no training. Knows VITOResNet
     with ``checkpoint=``, and stock ResNets with ``init_cfg=dict(type='Pretrained', ...)``, whose
     prefix it checks. A stock ResNet that names no checkpoint is compared with the given one.
 
     Args:
-        config (str | os.PathLike | Config): Config of mmseg, mmdet or mmpretrain with a ResNet.
+        config (str | os.PathLike | Config): Config of any OpenMMLab package with a ResNet, of
+            fine-tuning or pre-training; see :func:`read_config` for its names.
         checkpoint (str | os.PathLike, optional): File to check. Defaults to None, which takes the
             one that the config names.
 
@@ -62,8 +65,11 @@ def check_config(
         CheckpointError: If the run would fail (with the same message), would not start from this
             checkpoint, or names none.
     """
-    cfg = config if isinstance(config, Config) else _read(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     place, backbone = find_backbone_config(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')), quiet_logger():
+        return _check_all(cfg, place, backbone, checkpoint)
+
     check = _check(cfg, place, backbone, checkpoint)
     for other, part in _backbones(cfg.model, 'model'):
         # What else would be loaded: a second VITOResNet, a stock ResNet with a local file.
