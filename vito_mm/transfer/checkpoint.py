@@ -48,7 +48,7 @@ TARGET_NAMES = (
 )
 """Module names that mark the slowly moving network in the checkpoints of VITO, BYOL, MoCo, DINO."""
 
-_OPTIONAL = '.num_batches_tracked'  # never used; files older than PyTorch 0.4.1 and FrozenBN lack it
+_OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor in frozen batch norm
 
 
 @dataclass

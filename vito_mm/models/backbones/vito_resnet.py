@@ -23,6 +23,7 @@ from vito_mm.transfer.checkpoint_file import CheckpointError
 from vito_mm.transfer.config_parts import init_cfgs, is_pretrained
 from vito_mm.transfer.settings import preprocessing_of, settings_remarks
 
+
 @MODELS.register_module()
 class VITOResNet:
     """The task library's own ResNet, starting from a VITO checkpoint.
