@@ -48,7 +48,7 @@ TARGET_NAMES = (
 )
 """Module names that mark the slowly moving network in the checkpoints of VITO, BYOL, MoCo, DINO."""
 
-_OPTIONAL = '.num_batches_tracked'  # absent from files older than PyTorch 0.4.1, never used here
+_OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor in frozen batch norm
 
 
 @dataclass
@@ -391,7 +391,7 @@ def _match(
     here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     match.depths = depth_of(here), depth_of(expected)
     for key in here:
-        if key not in expected and is_part_of_resnet(key):
+        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
             (match.left_out if stage_of(key) > stages > 0 else match.unexpected).append(key)
     return match
 
