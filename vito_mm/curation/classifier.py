@@ -107,7 +107,7 @@ class Classify(Stage):
         """Decode the first frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         view = find_source(self.classifier).view()
         try:
-            return first_frames(row['path'], self.frames, view)
+            return first_frames(row['path'], self.frames, view, row.get('fps'))
         except VideoReadError as error:
             return error
 
