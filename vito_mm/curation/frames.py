@@ -1,9 +1,11 @@
 """Frames of videos as a network gets them, decoded and shrunk in one go."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from vito_mm.videos.decoding import is_utf8
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
 from vito_mm.videos.frame_archives import read_image
+from vito_mm.videos.manifest import part_within
+
+
+_WHOLE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -108,27 +114,73 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
     return frames[:found]
 
 
-def spread_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
-    """Frames spread evenly over a video: those in the middle of as many equal parts.
+def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
+    """The first frames of a part of a video, one per interval of its mean frame rate.
+
+    Args:
+        row (Mapping): ``path``, ``start`` and ``end``; and ``fps``, 25 if it is not known.
+        count (int): Number of frames.
+        view (View): How they are scaled and cut.
+
+    Returns:
+        np.ndarray: See :func:`first_frames`.
+
+    Raises:
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
+    """
+
+    def times(seconds: float) -> np.ndarray:
+        start, end = part_within(row, seconds)
+        fps = row.get('fps') or 25.0
+        return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
+
+    return _frames_at(row['path'], times, view)
+
+
+def spread_frames(
+    path: str | os.PathLike, count: int, view: View, part: Mapping[str, Any] = _WHOLE
+) -> np.ndarray:
+    """Frames spread evenly over a video or a part of it: those in the middle of as many parts.
 
     Args:
         path (str | os.PathLike): Video file.
         count (int): Number of parts.
         view (View): How they are scaled and cut.
+        part (Mapping): Row with ``start`` and ``end`` in seconds. Defaults to the complete video.
 
     Returns:
         np.ndarray: RGB, uint8, shape (count, crop, crop, 3). Frames of very short videos repeat.
 
     Raises:
-        VideoReadError: If a frame cannot be decoded.
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
         ImportError: If PyAV is not installed.
     """
+    return _frames_at(path, partial(middles, {**part, 'path': os.fspath(path)}, count), view)
 
-    def middles(seconds: float) -> np.ndarray:
-        return (np.arange(count) + 0.5) / count * seconds
 
+def middles(row: Mapping[str, Any], count: int, seconds: float) -> np.ndarray:
+    """Middles of equal parts of a video, or of the part of it that a row names.
+
+    Args:
+        row (Mapping): ``path``, and ``start`` and ``end`` if given.
+        count (int): Number of parts.
+        seconds (float): Length of the video.
+
+    Returns:
+        np.ndarray: Seconds, shape (count, ).
+
+    Raises:
+        VideoReadError: If there is no such part.
+    """
+    start, end = part_within(row, seconds)
+    return start + (np.arange(count) + 0.5) / count * (end - start)
+
+
+def _frames_at(
+    path: str | os.PathLike, times: Callable[[float], np.ndarray], view: View
+) -> np.ndarray:
     with _readable(path) as name:
-        frames, _ = load_backend('pyav').decode(_Request(name, middles, 'rgb', None, None, view))
+        frames, _ = load_backend('pyav').decode(_Request(name, times, 'rgb', None, None, view))
     return np.stack([view.cut(frame) for frame in frames])
 
 
