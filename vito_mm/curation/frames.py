@@ -18,7 +18,6 @@ from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
 from vito_mm.videos.frame_archives import read_image
 from vito_mm.videos.manifest import part_within
 
-
 _WHOLE: Mapping[str, Any] = MappingProxyType({})
 
 

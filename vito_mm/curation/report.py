@@ -168,7 +168,17 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     def of(index: int) -> _Group:
         return groups.setdefault(index, _Group())
 
-    columns = ['path', *PART, 'title', 'classes', 'labels', 'label', 'top1', 'cluster', 'similarity']
+    columns = [
+        'path',
+        *PART,
+        'title',
+        'classes',
+        'labels',
+        'label',
+        'top1',
+        'cluster',
+        'similarity',
+    ]
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):

@@ -174,6 +174,9 @@ def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
+        if name == 'label' and len({isinstance(value, str) for value in values}) > 1:
+            # Numbers among names; they are read as numbers again.
+            values = [None if value is None else str(value) for value in values]
         try:
             columns[name] = pyarrow.array(values)
         except UnicodeEncodeError as error:

@@ -49,9 +49,10 @@ def labelled_frames(
 
     Args:
         data: Folder with ``train/<class>/`` and ``val/<class>/`` images; or a manifest
-            (see :func:`vito_mm.videos.read_manifest`) whose rows have ``label``, of each of which the frame in the middle counts.
-            A fifth of the videos of each class, at least one where there are two, are ``val``; rows
-            of one file are on the same side. Which ones follows from file names and seed.
+            (see :func:`vito_mm.videos.read_manifest`) whose rows have ``label``, of each of which
+            the frame in the middle counts. A fifth of the videos of each class, at least one where
+            there are two, are ``val``; rows of one file are on the same side. Which ones follows
+            from file names and seed.
         image_size (int): Side of the images in pixels.
         max_images (int, optional): Images of each part at most, drawn at random. Defaults to None,
             all.

@@ -45,8 +45,8 @@ def rows_of(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Sequence
     """Videos and images as rows of a manifest.
 
     Args:
-        source: A manifest (see :func:`vito_mm.videos.read_manifest`), a folder of videos or images, which is
-            searched with its sub-folders, a video or an image; or a list of such files.
+        source: A manifest (see :func:`vito_mm.videos.read_manifest`), a folder of videos or images,
+            which is searched with its sub-folders, a video or an image; or a list of such files.
 
     Returns:
         Sequence[Mapping]: Rows with ``path`` and what else the manifest says.

@@ -45,8 +45,8 @@ class RunRecordHook(Hook):
     the code, MMEngine's description of the environment, seed, processes and batch, and for each
     data set its source, number of samples and of files, and the hash of its list (see
     :meth:`vito_mm.datasets.VideoDataset.fingerprint`). A list that has files several times is
-    warned of, since their clips are no negatives of each other. A resumed run whose list has another hash is
-    warned: its clips are not the ones that would have come.
+    warned of, since their clips are no negatives of each other. A resumed run whose list has
+    another hash is warned: its clips are not the ones that would have come.
     """
 
     def before_train(self, runner) -> None:
@@ -63,8 +63,8 @@ class RunRecordHook(Hook):
         for part in data:
             if part.get('files', math.inf) < part['samples']:
                 runner.logger.warning(
-                    f'{part["source"]} lists {part["files"]} files in {part["samples"]} rows: clips '
-                    'of the same file are no negatives of each other (model.head.mask_same_file)'
+                    f'{part["source"]} lists {part["files"]} files in {part["samples"]} rows: '
+                    'clips of one file are no negatives of each other (model.head.mask_same_file)'
                 )
         self._write(runner, data)
 

@@ -90,9 +90,9 @@ class InfoNCEHead(BaseModule):
             ``top1_acc``: share in percent of online projections whose nearest target projection,
             among the own video's and the negatives, is that of their own video; of projections that
             are equally near each gets an equal share. ``similarity_pos``, ``similarity_neg``: mean
-            cosine with the own video and with the negatives. ``embedding_std``: standard deviation of the
-            normalised online projections over the local batch, averaged over dimensions and times
-            sqrt(D): near 1 where they spread over the sphere, near 0 when they collapse.
+            cosine with the own video and with the negatives. ``embedding_std``: standard deviation
+            of the normalised online projections over the local batch, averaged over dimensions and
+            times sqrt(D): near 1 where they spread over the sphere, near 0 when they collapse.
 
         Raises:
             ValueError: If there are fewer than two views or fewer than two videos in the batch.
@@ -106,9 +106,7 @@ class InfoNCEHead(BaseModule):
         with torch.autocast(online[0].device.type, enabled=False):
             return self._loss(*(_unit_vectors(views) for views in (online, target)), file_ids)
 
-    def _loss(
-        self, online: Tensor, target: Tensor, file_ids: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _loss(self, online: Tensor, target: Tensor, file_ids: Tensor | None) -> dict[str, Tensor]:
         num_local = online.size(1)
         # Targets carry no gradient, so a plain gather is enough: no gradient has to come back.
         gathered = torch.cat(all_gather(target.detach().contiguous()), dim=1)
