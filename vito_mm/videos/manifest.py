@@ -190,7 +190,7 @@ class Manifest(Sequence):
             path, quote, _ = line.removeprefix(_PATH_FIRST).partition(b'"')
             if not (line.startswith(_PATH_FIRST) and quote and b'\\' not in path):
                 try:  # as others may write it
-                    path = str(parse_line(line).get('path')).encode('utf-8', 'surrogateescape')
+                    path = str(parse_line(line).get('path')).encode('utf-8', 'surrogatepass')
                 except RowError:
                     continue
             hashes.add(hash(path))
