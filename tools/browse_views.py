@@ -5,14 +5,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from vito_mm.datasets.contact_sheet import write_contact_sheet
 from vito_mm.engine.launch import load_config
 
 
 def main() -> None:
     """Parse the command line, write the picture and say where it is."""
+    from mmengine.config import DictAction  # which loads torch: behind vito_mm
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of a pre-training run')
     parser.add_argument(

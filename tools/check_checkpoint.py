@@ -8,13 +8,13 @@ them an error.
 
 import argparse
 
-from mmengine.config import Config, DictAction
-
 from vito_mm.transfer import CheckpointError, check_config
 
 
 def main() -> None:
     """Parse the command line, check and say what was found."""
+    from mmengine.config import Config, DictAction  # which loads torch: behind vito_mm
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

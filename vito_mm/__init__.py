@@ -7,8 +7,16 @@ Importing this package registers its parts with MMEngine and imports none of mmp
 mmseg.
 """
 
-from .compat import check_environment, install_patches
-from .version import __version__
+import os
+
+# Threads of PyTorch that wait sleep instead of spinning: with other work on the cores, spinning ones
+# take them from those that compute. Read when torch is loaded, by the programs started from here
+# in any case. Where a GPU computes nothing is changed.
+if not os.path.exists('/dev/nvidiactl'):
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from .compat import check_environment, install_patches  # noqa: E402
+from .version import __version__  # noqa: E402
 
 check_environment()
 install_patches()
