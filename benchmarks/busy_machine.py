@@ -72,9 +72,7 @@ def busy(loops: int) -> Iterator[None]:
     Args:
         loops (int): Processes that never rest.
     """
-    processes = [
-        subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(loops)
-    ]
+    processes = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(loops)]
     try:
         yield
     finally:

@@ -9,14 +9,14 @@ mmseg.
 
 import os
 
-# Threads of PyTorch that wait sleep instead of spinning: with other work on the cores, spinning ones
-# take them from those that compute. Read when torch is loaded, by the programs started from here
-# in any case. Where a GPU computes nothing is changed.
+# Threads of PyTorch that wait sleep instead of spinning, which takes the cores of a busy machine
+# from those that compute. It is read when torch is loaded: here if that comes later, and in the
+# programs that are started from here. Where a GPU computes nothing is changed.
 if not os.path.exists('/dev/nvidiactl'):
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from .compat import check_environment, install_patches  # noqa: E402
-from .version import __version__  # noqa: E402
+from .compat import check_environment, install_patches
+from .version import __version__
 
 check_environment()
 install_patches()

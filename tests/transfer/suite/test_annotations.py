@@ -148,7 +148,11 @@ BOTH = ('train', 'val')
         (BOTH, each_annotation(iscrowd=1), r'none of \d+ .*: \d+ is a crowd'),
         (BOTH, each_annotation(image_id=77), r'none of \d+ .*: \d+ names an image that is not '),
         (BOTH, image_ids_as_text, r'none of \d+ .*: \d+ names an image that is not '),
-        (('train',), each_annotation(bbox=lambda a: [*a['bbox'][:2], 20, 0.5]), 'less than a pixel'),
+        (
+            ('train',),
+            each_annotation(bbox=lambda a: [*a['bbox'][:2], 20, 0.5]),
+            'less than a pixel',
+        ),
         (('train',), each_annotation(bbox=[200, 5, 20, 20]), 'outside its image'),
         (BOTH, emptied, 'annotations: there is none'),
         (BOTH, doubled('images'), 'images: 1 ids come more than once'),
@@ -195,7 +199,10 @@ def test_masks_are_asked_for_where_they_are_used(data):
     for part in BOTH:
         spoil(data['coco'], part, each_annotation(segmentation=None))
     pipeline = "[dict(type='LoadImageFromFile'),dict(type='LoadAnnotations',with_bbox=True)]"
-    without = [f'coco:{loader}.dataset.pipeline={pipeline}' for loader in ('train_dataloader', 'val_dataloader')]
+    without = [
+        f'coco:{loader}.dataset.pipeline={pipeline}'
+        for loader in ('train_dataloader', 'val_dataloader')
+    ]
     assert len(problems(data['coco'], *without)) == 1, 'mask AP is measured'
     assert plan_of(data['coco'], *without, 'coco:val_evaluator.metric=bbox').runs
 
