@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 
 from vito_mm.datasets.contact_sheet import write_contact_sheet
-from vito_mm.engine.launch import load_config
+from vito_mm.engine.launch import OptionsAction, load_config
 
 
 def main() -> None:
     """Parse the command line, write the picture and say where it is."""
-    from mmengine.config import DictAction  # which loads torch: behind vito_mm
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of a pre-training run')
     parser.add_argument(
@@ -23,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings that override the config, as key=value',
     )
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
