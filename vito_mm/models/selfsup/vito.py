@@ -177,7 +177,7 @@ class VITO(BaseSelfSupervisor):
                 'default_hooks=dict(target_ema=dict(type="TargetEMAHook"))',
                 stacklevel=2,
             )
-            self._target_is_updated = True
+            self.start_target()
         if isinstance(inputs, DeferredViews):
             return self.head(*self._project_micro_batches(inputs))
         online_net = self._online_net()
