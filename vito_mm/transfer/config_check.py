@@ -13,7 +13,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from .checkpoint import BackboneMatch, match_at, match_file, require_complete
+from .checkpoint import (
+    BackboneMatch,
+    is_pretraining,
+    load_pretraining,
+    match_at,
+    match_file,
+    require_complete,
+)
 from .checkpoint_file import CheckpointError
 from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
 from .quiet import quiet_logger
@@ -121,7 +128,7 @@ class _Backbone:
 
 
 def _build(cfg: Config) -> dict[str, _Backbone]:
-    """Build the model as MMEngine's runner does; its backbones by their places in the config."""
+    """Build the model as MMEngine's runner does; it and its backbones by their places."""
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
@@ -134,6 +141,7 @@ def _build(cfg: Config) -> dict[str, _Backbone]:
         raise CheckpointError(
             f'The model of the config cannot be built: {type(error).__name__}: {error}'
         ) from error
+    built['model'] = _Backbone(whole)
     for backbone in built.values():
         backbone.preprocessor = _preprocessor_around(backbone.module, whole)
     return built
@@ -173,13 +181,18 @@ def _check(
 ) -> ConfigCheck:
     """Check one backbone of a config."""
     named, prefix = _named_checkpoint(cfg, place, backbone)
+    # Pre-training loads its backbone from any file that is told by load_from.
+    is_strict = not named and place == 'model.backbone' and is_pretraining(built['model'].module)
+    load_from = None if cfg.get('resume') else cfg.get('load_from')
+    if is_strict:
+        named = load_from
     checkpoint = os.fspath(checkpoint or named or '')
     if not checkpoint:
         raise CheckpointError(
             f'{place} of the config names no checkpoint. Name a file to check, or set '
             f'{_ours_instead(place, backbone, "FILE")}'
         )
-    if cfg.get('load_from') and not cfg.get('resume'):
+    if load_from and not (is_strict and _is_same(load_from, checkpoint)):
         raise CheckpointError(
             f'load_from={cfg.load_from!r} replaces the weights of the whole model after its '
             f'initialisation, so nothing of {checkpoint} would be left. Set load_from=None'
@@ -194,7 +207,10 @@ def _check(
 
     model = built[place].module
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
-    is_stock_start = not _is_ours(backbone) and named and _is_same(named, checkpoint)
+    is_start = bool(named) and _is_same(named, checkpoint)
+    if is_strict and is_start:
+        load_pretraining(built['model'].module, checkpoint)
+    is_stock_start = not _is_ours(backbone) and is_start and not is_strict
     match = None
     if is_stock_start:
         match = match_at(checkpoint, expected, prefix)
@@ -213,7 +229,7 @@ def _check(
         )
     remarks = match.remarks() + settings_remarks(model, built[place].preprocessor, match.meta)
     note = ''
-    if not (named and _is_same(named, checkpoint)):
+    if not is_start:
         start = f'{place} is {type_name(backbone)} and starts from {named or "random weights"}'
         setting = _ours_instead(place, backbone, checkpoint)
         if _is_ours(backbone):

@@ -179,7 +179,7 @@ class VITO(BaseSelfSupervisor):
                 'default_hooks=dict(target_ema=dict(type="TargetEMAHook"))',
                 stacklevel=2,
             )
-            self._target_is_updated = True
+            self.start_target()
         if isinstance(inputs, DeferredViews):
             ids = self._video_ids(inputs.data_samples, len(inputs.views[0]))
             return self.head(*self._project_micro_batches(inputs), ids)
