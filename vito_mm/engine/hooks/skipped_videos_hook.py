@@ -8,6 +8,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from vito_mm.registry import HOOKS
+from vito_mm.reporting.spreadsheet import plain_cells
+from vito_mm.videos.errors import printable
 
 
 @HOOKS.register_module()
@@ -15,7 +17,8 @@ class SkippedVideosHook(Hook):
     """Count, log and list the videos that the data set passed over.
 
     Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the
-    run's folder (``skipped_videos_rank1.csv`` and so on for further ranks). The number of draws
+    run's folder (``skipped_videos_rank1.csv`` and so on for further ranks; names that a spreadsheet
+    would take for a formula have an apostrophe before them). The number of draws
     that hit a bad video is logged as ``skipped_videos``. If they are more than a share of all, the
     run stops: it would train on another data set than the one it names.
 
@@ -51,8 +54,7 @@ class SkippedVideosHook(Hook):
                 self.num_skipped += 1
                 if path not in self.reasons:
                     self.reasons[path] = reason
-                    name = path.encode('utf-8', 'backslashreplace').decode()
-                    runner.logger.warning(f'skipped video {name}: {reason}')
+                    runner.logger.warning(f'skipped video {printable(path)}: {reason}')
                     self._append(runner, path, reason)
         if self.num_skipped:
             runner.message_hub.update_scalar('train/skipped_videos', self.num_skipped)
@@ -86,7 +88,7 @@ class SkippedVideosHook(Hook):
             table = csv.writer(lines)
             if is_new:
                 table.writerow(['path', 'reason'])
-            table.writerow([path, reason])
+            table.writerow(plain_cells([path, reason]))
 
     @staticmethod
     def _file(runner) -> Path:
