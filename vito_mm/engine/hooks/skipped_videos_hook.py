@@ -1,6 +1,5 @@
 """An account of the videos that could not be read."""
 
-import csv
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from vito_mm.registry import HOOKS
-from vito_mm.reporting.spreadsheet import plain_cells
+from vito_mm.reporting.spreadsheet import to_csv
 from vito_mm.videos.errors import printable
 
 
@@ -85,10 +84,7 @@ class SkippedVideosHook(Hook):
         file = self._file(runner)
         is_new = not file.exists()
         with file.open('a', encoding='utf-8', errors='surrogateescape', newline='') as lines:
-            table = csv.writer(lines)
-            if is_new:
-                table.writerow(['path', 'reason'])
-            table.writerow(plain_cells([path, reason]))
+            lines.write(to_csv([*([['path', 'reason']] if is_new else []), [path, reason]]))
 
     @staticmethod
     def _file(runner) -> Path:

@@ -1,5 +1,6 @@
 """The report of a study: tables, the orderings of the paper, plots, and what it was made with."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
