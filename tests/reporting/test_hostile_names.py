@@ -24,7 +24,7 @@ from vito_mm.videos import VideoReadError
 NAMES = [
     '<script>alert(1)</script>.mp4',
     '"><img src=http://127.0.0.1/x onerror=alert(1)>.mp4',
-    "it's & \"so\".mp4",
+    'it\'s & "so".mp4',
     'two\nlines\r.mp4',
     '=HYPERLINK("http://127.0.0.1/","x").mp4',
     '+1+1|cmd.mp4',

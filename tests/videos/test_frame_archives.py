@@ -304,7 +304,7 @@ def test_a_still_image_is_one_by_any_name(tmp_path, name, ending):
 
 
 def test_a_video_with_the_name_of_an_image_is_one(tmp_path):
-    path = write_video(tmp_path / 'x.jpg', num_frames=COUNT)
+    path = write_video(tmp_path / 'x.mp4', num_frames=COUNT).rename(tmp_path / 'x.jpg')
     assert seen(path)[0] == list(range(COUNT))
 
 

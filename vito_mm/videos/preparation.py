@@ -409,8 +409,10 @@ class _Job:
                 key = self._listed(row['path'])
                 measured = self._measured(key)
                 kept = {**(self.known.get(key) or {}), **row}
-                theirs = _MEASURED - {'fps'} if _goes_by_fps(row['path']) else _MEASURED
-                kept = {name: value for name, value in kept.items() if name not in theirs}
+                rate = kept.get('fps') if _goes_by_fps(row['path']) else None
+                kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                if rate is not None:  # of frames that cannot be read it is all that is known
+                    measured.setdefault('fps', rate)
                 if self.copier is None and 'source' not in row:
                     kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
                 row = {**kept, **measured}
