@@ -164,13 +164,13 @@ def test_frames_above_the_one_limit_are_refused(tmp_path, reader):
     (tmp_path / 'frames' / '0.png').write_bytes(png_of(30000, 30000))
     (tmp_path / 'still.png').write_bytes(png_of(16384, 16384))
     (tmp_path / 'just.png').write_bytes(png_of(2**14, 2**13 + 1))
-    with av.open(str(tmp_path / 'video.mkv'), 'w') as container:
+    with av.open(str(tmp_path / 'video.mov'), 'w') as container:
         stream = container.add_stream('png', rate=25)
         stream.width = stream.height = 16384
         packet = av.Packet(png_of(16384, 16384))
         packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
         container.mux(packet)
-    for name in ('frames', 'still.png', 'just.png', 'video.mkv'):
+    for name in ('frames', 'still.png', 'just.png', 'video.mov'):
         with pytest.raises(VideoReadError) as error:
             READERS[reader](tmp_path / name)
         assert error.value.path == str(tmp_path / name)
