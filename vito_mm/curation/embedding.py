@@ -86,7 +86,7 @@ class Embed(Stage):
     def prepare(self, row: Row) -> np.ndarray | VideoReadError:
         """Decode some frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         try:
-            return spread_frames(row['path'], self.frames, backbone_view(self.size), row.get('fps'))
+            return spread_frames(row['path'], self.frames, backbone_view(self.size), row)
         except VideoReadError as error:
             return error
 

@@ -1,9 +1,11 @@
 """Frames of videos as a network gets them, decoded and shrunk in one go."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from vito_mm.videos.backends.request import Request
 from vito_mm.videos.decoding import decode_request, opened_file
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.frame_archives import read_frame_archive
+from vito_mm.videos.manifest import part_within
+
+_WHOLE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -114,30 +119,75 @@ def first_frames(
     return frames[:found]
 
 
+def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
+    """The first frames of a part of a video, one per interval of its mean frame rate.
+
+    Args:
+        row (Mapping): ``path``, ``start`` and ``end``; and ``fps``, 25 if it is not known.
+        count (int): Number of frames.
+        view (View): How they are scaled and cut.
+
+    Returns:
+        np.ndarray: See :func:`first_frames`.
+
+    Raises:
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
+    """
+
+    def times(seconds: float) -> np.ndarray:
+        start, end = part_within(row, seconds)
+        fps = row.get('fps') or 25.0
+        return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
+
+    return _frames_at(row, times, view)
+
+
 def spread_frames(
-    path: str | os.PathLike, count: int, view: View, fps: float | None = None
+    path: str | os.PathLike, count: int, view: View, part: Mapping[str, Any] = _WHOLE
 ) -> np.ndarray:
-    """Frames spread evenly over a video: those in the middle of as many equal parts.
+    """Frames spread evenly over a video or a part of it: those in the middle of as many parts.
 
     Args:
         path (str | os.PathLike): Video.
         count (int): Number of parts.
         view (View): How they are scaled and cut.
-        fps (float, optional): Of a folder or tar of images. Defaults to None, 25.
+        part (Mapping): Row with ``start`` and ``end`` in seconds, and ``fps`` of a folder or tar of
+            images. Defaults to the complete video, and 25.
 
     Returns:
         np.ndarray: RGB, uint8, shape (count, crop, crop, 3). Frames of very short videos repeat.
 
     Raises:
-        VideoReadError: If a frame cannot be decoded.
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
         ImportError: If PyAV is not installed.
     """
+    row = {**part, 'path': os.fspath(path)}
+    return _frames_at(row, partial(middles, row, count), view)
 
-    def middles(seconds: float) -> np.ndarray:
-        return (np.arange(count) + 0.5) / count * seconds
 
-    request = _Request(os.fspath(path), middles, 'rgb', None, None, view)
-    return _cut(view, decode_request(request, fps=fps)[0])
+def middles(row: Mapping[str, Any], count: int, seconds: float) -> np.ndarray:
+    """Middles of equal parts of a video, or of the part of it that a row names.
+
+    Args:
+        row (Mapping): ``path``, and ``start`` and ``end`` if given.
+        count (int): Number of parts.
+        seconds (float): Length of the video.
+
+    Returns:
+        np.ndarray: Seconds, shape (count, ).
+
+    Raises:
+        VideoReadError: If there is no such part.
+    """
+    start, end = part_within(row, seconds)
+    return start + (np.arange(count) + 0.5) / count * (end - start)
+
+
+def _frames_at(
+    row: Mapping[str, Any], times: Callable[[float], np.ndarray], view: View
+) -> np.ndarray:
+    request = _Request(row['path'], times, 'rgb', None, None, view)
+    return _cut(view, decode_request(request, fps=row.get('fps'))[0])
 
 
 def image_view(path: str | os.PathLike, view: View) -> np.ndarray:

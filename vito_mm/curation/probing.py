@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos import VideoReadError, decode_frames, part_within
 from vito_mm.videos.integrity import BAD, import_av, inspect_video
 
+from .frames import middles
 from .perceptual_hash import perceptual_hash
 from .stage import Shard, Stage
 from .tables import DROPPED, Row
@@ -31,6 +30,8 @@ _SHORT_SIDE = 256
 @dataclass
 class Probe(Stage):
     """Drops videos that cannot be read or are too short; writes down what the others hold.
+
+    Where a row names a part of a video, the length and the hashed frames are those of the part.
 
     Columns are those of :func:`vito_mm.videos.integrity.inspect_video`, less its path and verdict,
     and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty where a
@@ -76,8 +77,12 @@ class Probe(Stage):
         facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
         if verdict == BAD:
             return {**facts, DROPPED: reason}
-        if facts['seconds'] < self.min_seconds - _ROUNDING:
-            lacking = f'{round(facts["seconds"], 3):g} s, {self.min_seconds:g} s are wanted'
+        try:
+            start, end = part_within(row, facts['seconds'])
+        except VideoReadError as error:
+            return {**facts, DROPPED: f'not in the video: {error.reason}'}
+        if end - start < self.min_seconds - _ROUNDING:
+            lacking = f'{round(end - start, 3):g} s, {self.min_seconds:g} s are wanted'
             return {**facts, DROPPED: f'too short: {lacking}'}
         try:
             return {**facts, 'hashes': self._hashes(row, facts['seconds'])}
@@ -94,8 +99,8 @@ class Probe(Stage):
         if not self.hashes:
             return []
         # Not of the length that the header tells, by which decoders go in large Matroska files.
-        middles = (np.arange(self.hashes) + 0.5) / self.hashes * seconds
+        times = middles(row, self.hashes, seconds)
         frames, _ = decode_frames(
-            row['path'], lambda _: middles, short_side=_SHORT_SIDE, fps=row.get('fps')
+            row['path'], lambda _: times, short_side=_SHORT_SIDE, fps=row.get('fps')
         )
         return [perceptual_hash(frame) for frame in frames]

@@ -20,9 +20,10 @@ from .errors import VideoReadError
 from .file_checks import MAX_PIXELS
 from .frame_archives import size_and_time
 from .integrity import BAD, import_av, inspect_video
-from .manifest import VIDEO_EXTENSIONS, find_videos, read_manifest, to_line
+from .manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
 from .preparation_report import Progress, Summary
 from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
+from .tables import ENDINGS, RowError, mark_length, parse_line, typed
 from .worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
 
 # Columns that are measured. Others belong to the user and are kept.
@@ -63,8 +64,9 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest (``.jsonl`` or ``.csv``) with
-            ``path`` relative to it. Other columns of the manifest are kept, and of ``out``; so is
+        source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
+            ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
+            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
             ``fps`` of folders and tars of images, which goes by it.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
@@ -105,7 +107,10 @@ def prepare_videos(
         root = source if is_folder else os.path.dirname(source)
         copier = _Copier(os.path.abspath(copies), root, encoding or Encoding())
         copier.check([row['path'] for row in rows], source if is_folder else None)
-    job = _Job(out, check, force, max_pixels, copier, hashes=not is_folder and source != str(out))
+    job = _Job(
+        *(out, check, force, max_pixels, copier, is_folder),
+        hashes=not is_folder and source != str(out),
+    )
     with _locked(job.parts):
         summary = job.run(rows, workers or count_cores(), time_limit or None)
     with contextlib.suppress(OSError):  # e.g. another job has started
@@ -118,9 +123,9 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     """Rows of a manifest, with absolute paths."""
     if not file.exists():
         raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
-    if file.suffix not in ('.jsonl', '.csv'):
+    if file.suffix.lower() not in ENDINGS:
         raise ValueError(
-            f'give a folder, or a manifest ending in .jsonl or .csv, got {str(file)!r}'
+            f'give a folder, or a manifest ending in {", ".join(ENDINGS)}, got {str(file)!r}'
         )
     try:
         rows = list(read_manifest(file, keep_bad=True))
@@ -230,6 +235,8 @@ class _Job:
     force: bool
     max_pixels: int
     copier: _Copier | None
+    from_folder: bool
+    """Whether the manifest alone says which parts of a video are rows."""
     hashes: bool
     """Whether hashes in the input hold."""
 
@@ -255,11 +262,19 @@ class _Job:
             shards = sorted(self.parts.glob(pattern))
             for shard in shards:
                 self.done.add(shard, torn=True)
+            if self.from_folder:
+                rows = [part for row in rows for part in self._parts(row)]
             self._inspect(rows, workers, time_limit)
             summary = self._merge(rows)
             for shard in self.parts.glob('*.jsonl'):
                 shard.unlink()
         return summary
+
+    def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows that the manifest has of a video in the place of one."""
+        known = self.known.parts(self._listed(row['path'])).values()
+        wanted = [{name: part[name] for name in ('start', 'end') if name in part} for part in known]
+        return [{**part, **row} for part in wanted] or [row]
 
     def _inspect(self, rows, workers: int, time_limit: float | None) -> None:
         number = len(list(self.parts.iterdir()))
@@ -408,7 +423,7 @@ class _Job:
                 row = rows[number]
                 key = self._listed(row['path'])
                 measured = self._measured(key)
-                kept = {**(self.known.get(key) or {}), **row}
+                kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
                 rate = kept.get('fps') if _goes_by_fps(row['path']) else None
                 kept = {name: value for name, value in kept.items() if name not in _MEASURED}
                 if rate is not None:  # of frames that cannot be read it is all that is known
@@ -431,16 +446,6 @@ def _goes_by_fps(path: str) -> bool:
     return path.lower().endswith('.tar') or os.path.isdir(path)
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f'{where}: not JSON ({error})') from None
-    if not isinstance(row, dict):
-        raise ValueError(f'{where}: not a JSON object')
-    return row
-
-
 class _Index:
     """Where in which file the row of a video is: a million rows need not fit into memory.
 
@@ -451,7 +456,9 @@ class _Index:
     def __init__(self, key: str) -> None:
         self._key = key
         self._files: list[Any] = []
-        self._places: dict[str, tuple[int, int]] = {}
+        # Of each video its place, or a list of places.
+        self._places: dict[str, tuple[int, int] | list[tuple[int, int]]] = {}
+        self._last_parts: tuple[str, dict[str, dict[str, Any]]] = '', {}
 
     def __enter__(self) -> '_Index':
         return self
@@ -469,18 +476,24 @@ class _Index:
         """
         file = path.open('rb')
         self._files.append(file)
-        place = 0
+        place = mark_length(file.read(4), path)
+        file.seek(place)
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    row = _parse(line, f'{path}, line {number}')
+                    row = typed(parse_line(line))
                     key = row.get(self._key, row.get('path'))
                     if not isinstance(key, str):
-                        raise ValueError(f'{path}, line {number}: no "path" in this row')
-                    self._places[key] = len(self._files) - 1, place
-                except ValueError:
+                        raise RowError('no "path" in this row')
+                    found = len(self._files) - 1, place
+                    others = self._places.setdefault(key, found)
+                    if isinstance(others, list):
+                        others.append(found)
+                    elif others is not found:
+                        self._places[key] = [others, found]
+                except RowError as error:
                     if not torn:
-                        raise
+                        raise ValueError(f'{path}, line {number}: {error}') from None
             place += len(line)
 
     def drop(self, key: str) -> None:
@@ -488,12 +501,24 @@ class _Index:
         self._places.pop(key, None)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Row of a video, None if there is none."""
-        if key not in self._places:
-            return None
-        number, place = self._places[key]
-        self._files[number].seek(place)
-        return json.loads(self._files[number].readline())
+        """Last row of a video, None if there is none."""
+        places = self._all(key)
+        return self._read(places[-1]) if places else None
+
+    def parts(self, key: str) -> dict[str, dict[str, Any]]:
+        """Rows of a video by :func:`part_name`, the last of several for the same part."""
+        if self._last_parts[0] != key:  # rows of a video come one after the other
+            rows = map(self._read, self._all(key))
+            self._last_parts = key, {part_name({**row, 'path': key}): row for row in rows}
+        return self._last_parts[1]
+
+    def _all(self, key: str) -> list[tuple[int, int]]:
+        places = self._places.get(key, [])
+        return places if isinstance(places, list) else [places]
+
+    def _read(self, place: tuple[int, int]) -> dict[str, Any]:
+        self._files[place[0]].seek(place[1])
+        return typed(json.loads(self._files[place[0]].readline()))
 
 
 def run(

@@ -25,7 +25,7 @@ pipeline = dict(
     ),
     pack=dict(
         type='PackInputs',
-        meta_keys=('video_path', 'frame_times', 'skipped_videos', 'augmentations'),
+        meta_keys=('video_path', 'video_id', 'frame_times', 'skipped_videos', 'augmentations'),
     ),
 )
 
