@@ -170,6 +170,9 @@ def test_preparation_keeps_the_rate_and_copies_frames(tmp_path):
     before = out.read_text()
     assert prepared() == found
     assert out.read_text() == before
+    prepare_videos(tmp_path, tmp_path / 'tars.jsonl', workers=1, extensions=('.tar',))
+    listed = [json.loads(line) for line in (tmp_path / 'tars.jsonl').read_text().splitlines()]
+    assert [(row['path'], row['seconds']) for row in listed] == [('a.tar', 1.2), ('b.tar', 1.2)]
     rows[0]['fps'] = 15
     write_manifest(tmp_path / 'in.jsonl', rows)
     assert prepared()['folder']['seconds'] == 2
@@ -234,6 +237,15 @@ def test_a_compressed_tar_is_named_with_the_remedy(tmp_path, compression):
             add(archive, '0.jpg', encoded(0))
         with pytest.raises(VideoReadError, match=r'a compressed archive: .* without compression'):
             seen(tmp_path / name)
+
+
+def test_a_tar_of_many_members_is_given_up_in_time(tmp_path):
+    with tarfile.open(tmp_path / 'x.tar', 'w') as archive:
+        for index in range(2000):
+            add(archive, f'{index}.txt')
+        add(archive, '0.jpg', encoded(0))
+    with pytest.raises(VideoReadError, match='longer than the time limit'):
+        decode_frames(tmp_path / 'x.tar', lambda seconds: np.zeros(1), time_limit=1e-4)
 
 
 def test_a_damaged_tar_has_one_reason(tmp_path):
