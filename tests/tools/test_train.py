@@ -148,6 +148,31 @@ def test_slurm_train_asks_srun_for_one_task_a_gpu(tmp_path):
     ]
 
 
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_names_reach_the_python_process_as_they_are(tmp_path, script):
+    program = tmp_path / 'a program'
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / 'srun').symlink_to(program)
+    path = os.pathsep.join([str(tmp_path), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'PYTHON': str(program)}
+    names = ['-my config.py', '$(touch x) `touch x`;touch x', '*', 'a\n"b"', "it's", '=1+1']
+    before = ['part', 'a job'] if script == 'slurm_train.sh' else []
+    first, rest = names[: 1 if script == 'dist_train.sh' else 2], names[2:]
+    gpus = [] if before else ['1']
+    run = subprocess.run(
+        ['bash', str(REPO / 'tools' / script), *before, *first, *gpus, *rest],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = run.stdout.split('\0')
+    assert set(first + rest) <= set(words)
+    assert sorted(os.listdir(tmp_path)) == ['a program', 'srun']
+
+
 def test_mim_trains_our_package(video_folder, tmp_path):
     run = shell(
         *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG),

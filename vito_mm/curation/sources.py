@@ -130,6 +130,8 @@ def _sidecar_of(video: Path) -> Path:
 
 def _title_of(video: Path) -> str:
     sidecar = _sidecar_of(video)
+    if sidecar.exists() and not sidecar.is_file():  # a pipe would be waited for
+        raise TableError(f'{sidecar} is no file: remove it')
     try:
         content: Any = json.loads(sidecar.read_text(encoding='utf-8'))
         return _text(content['title'], f'{sidecar}: "title"')

@@ -91,7 +91,7 @@ def decode_request(
     Raises:
         VideoReadError: See there.
     """
-    with opened_file(request.path, fps) as source:
+    with opened_file(request.path, fps, request.check_deadline) as source:
         if source.images is not None:
             return read_frame_archive(request, source.images)
         request.path = source.name
@@ -116,12 +116,15 @@ class OpenedFile:
 
 
 @contextmanager
-def opened_file(path: str, fps: float | None = None) -> Iterator[OpenedFile]:
+def opened_file(
+    path: str, fps: float | None = None, check_deadline: Callable[[], None] = lambda: None
+) -> Iterator[OpenedFile]:
     """Find out what a video is kept as, by content: training and preparation go by it.
 
     Args:
         path (str): A file or a folder.
         fps (float, optional): Frames per second of images. Defaults to None, 25.
+        check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
 
     Yields:
         OpenedFile: What was found, valid in the ``with`` block, whose errors name the path.
@@ -136,7 +139,7 @@ def opened_file(path: str, fps: float | None = None) -> Iterator[OpenedFile]:
         with open(path, 'rb') as file:
             head = file.read(HEAD_BYTES)
             check_head(path, head)
-            with frame_archive(path, file, head, fps) or nullcontext() as images:
+            with frame_archive(path, file, head, fps, check_deadline) or nullcontext() as images:
                 yield OpenedFile(images, name_for_decoders(path, file), head)
     except VideoReadError as error:
         if error.path == path:

@@ -16,8 +16,6 @@ from .frame_archives import inspect_frame_archive, sha256_of, size_and_time
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
 
-# Another limit may be set, or the file be finished: it is looked at again the next time.
-_MAY_BE_CURED = (TOO_LARGE, 'is written to')
 # FFmpeg's own VP9 decoder decodes overwritten bytes to noise and says nothing; libvpx notices.
 _STRICTER_DECODERS = {'vp9': 'libvpx-vp9'}
 # Broadcasts, of which recordings start in the middle. Elsewhere the first frame is a key frame.
@@ -117,17 +115,26 @@ def inspect_video(
             else:
                 with _logged_errors(av) as log:
                     _read_stream(path, source, row, log, check, max_pixels, on_frame)
-        if (row['bytes'], row['mtime_ns']) != size_and_time(path):
-            raise VideoReadError(path, 'is written to while it is read')
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
-        if error.reason.startswith(_MAY_BE_CURED):
-            row.pop('sha256', None)
+        if error.reason.startswith(TOO_LARGE):
+            row.pop('sha256', None)  # another limit may be set
     except OSError as error:
         row.pop('sha256', None)
         row.update(verdict=BAD, reason=f'cannot be read: {error.strerror}')
+    if _has_changed(row):
+        row.pop('sha256', None)
+        row.update(verdict=BAD, reason='is written to while it is read')
     return row
+
+
+def _has_changed(row: dict[str, Any]) -> bool:
+    """Whether a file is not as it was when its reading began."""
+    try:
+        return 'bytes' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
+    except OSError:
+        return True
 
 
 def import_av() -> ModuleType:
