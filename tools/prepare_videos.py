@@ -6,7 +6,7 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 
 import argparse
 
-from vito_mm.videos.integrity import MAX_PIXELS
+from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.preparation import run
 from vito_mm.videos.reencoding import PRESETS, Encoding
 

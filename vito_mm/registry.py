@@ -4,10 +4,12 @@ Every part of vito_mm is registered in a child registry of this module, as in an
 package, so that ``type='vito_mm.VITOResNet'`` is found by MMEngine without ``custom_imports``.
 On ``import vito_mm`` the same names are added to MMEngine's root registries, which mmseg, mmdet and
 mmpretrain all search, so that after ``custom_imports=['vito_mm']`` plain ``type='VITOResNet'``
-works in any of them.
+works in any of them. A part that differs between packages is also registered in each package's own
+registry, so that ``type='mmdet.VITOResNet'`` works.
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -82,6 +84,36 @@ def register_lazily(registry: Registry, name: str, module: str) -> None:
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f'Builds :class:`{module}.{name}`.'
     registry.register_module(name=name, module=build)
+
+
+def register_in_every_scope(name: str, module: Callable) -> None:
+    """Register a model under the name of every package, ``'mmdet.NAME'`` and so on.
+
+    Packages that are imported later are included. ``module`` is called with the scope in whose
+    registry it was found as ``library``.
+
+    Args:
+        name (str): Name within each scope.
+        module (Callable): Class or function with a keyword ``library``.
+    """
+
+    def follow(registry: Registry) -> None:
+        add = registry._add_child
+
+        def add_child(child: Registry) -> None:
+            add(child)
+            enter(child)
+
+        registry._add_child = add_child  # MMEngine has no hook for registries to come
+        for child in registry.children.values():
+            enter(child)
+
+    def enter(registry: Registry) -> None:
+        if name not in registry.module_dict:
+            registry.register_module(name=name, module=partial(module, library=registry.scope))
+        follow(registry)
+
+    follow(MMENGINE_MODELS)
 
 
 def publish() -> None:

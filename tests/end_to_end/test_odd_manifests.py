@@ -1,4 +1,4 @@
-"""Pre-training on tables as people have them: of a curation, of a spreadsheet, changed meanwhile."""
+"""Pre-training on tables as people have them: curated, of a spreadsheet, changed meanwhile."""
 
 import csv
 import json

@@ -110,7 +110,7 @@ class Classify(Stage):
         try:
             if part_name(row) != row['path']:
                 return part_frames(row, self.frames, view)
-            return first_frames(row['path'], self.frames, view)
+            return first_frames(row['path'], self.frames, view, row.get('fps'))
         except VideoReadError as error:
             return error
 

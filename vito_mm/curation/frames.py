@@ -1,8 +1,8 @@
 """Frames of videos as a network gets them, decoded and shrunk in one go."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -12,10 +12,9 @@ import numpy as np
 
 from vito_mm.videos.backends import load_backend
 from vito_mm.videos.backends.request import Request
-from vito_mm.videos.decoding import is_utf8
+from vito_mm.videos.decoding import decode_request, opened_file
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
-from vito_mm.videos.frame_archives import read_image
+from vito_mm.videos.frame_archives import read_frame_archive
 from vito_mm.videos.manifest import part_within
 
 _WHOLE: Mapping[str, Any] = MappingProxyType({})
@@ -71,7 +70,9 @@ class _Request(Request):
         return round(width * scale), round(height * scale)
 
 
-def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
+def first_frames(
+    path: str | os.PathLike, count: int, view: View, fps: float | None = None
+) -> np.ndarray:
     """The first frames of a video, in the order in which they are shown.
 
     They are decoded from the start until there are enough, with one thread, and each is scaled and
@@ -79,9 +80,10 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
     are not counted, as :func:`vito_mm.videos.integrity.inspect_video` does not count them.
 
     Args:
-        path (str | os.PathLike): Video file.
+        path (str | os.PathLike): Video.
         count (int): Number of frames.
         view (View): How they are scaled and cut.
+        fps (float, optional): Of a folder or tar of images. Defaults to None, 25.
 
     Returns:
         np.ndarray: RGB, uint8, shape (n, crop, crop, 3), where n is ``count`` or, of a shorter
@@ -93,9 +95,13 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
     """
     if count < 1:
         raise ValueError(f'{count} frames are asked for: give 1 or more')
-    with _readable(path) as name:
+    with opened_file(os.fspath(path), fps) as source:
+        if source.images is not None:
+            times = np.arange(min(count, len(source.images.names))) / source.images.fps
+            request = _Request(source.images.path, lambda _: times, 'rgb', None, None, view)
+            return _cut(view, read_frame_archive(request, source.images)[0])
         backend = load_backend('pyav')
-        request = _Request(name, _no_times, 'rgb', None, None, view)
+        request = _Request(source.name, _no_times, 'rgb', None, None, view)
         frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
         found = 0
         try:
@@ -109,7 +115,7 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
                 _check_end(request, container, stream, found)
         except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
             reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-            raise VideoReadError(name, f'{reason} (FFmpeg)') from None
+            raise VideoReadError(source.name, f'{reason} (FFmpeg)') from None
     return frames[:found]
 
 
@@ -127,24 +133,30 @@ def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
     Raises:
         VideoReadError: If a frame cannot be decoded, or there is no such part.
     """
+    fps = row.get('fps') or 25.0
 
     def times(seconds: float) -> np.ndarray:
         start, end = part_within(row, seconds)
-        fps = row.get('fps') or 25.0
         return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
 
-    return _frames_at(row['path'], times, view)
+    request = _Request(os.fspath(row['path']), times, 'rgb', None, None, view)
+    return _cut(view, decode_request(request, fps=fps)[0])
 
 
 def spread_frames(
-    path: str | os.PathLike, count: int, view: View, part: Mapping[str, Any] = _WHOLE
+    path: str | os.PathLike,
+    count: int,
+    view: View,
+    fps: float | None = None,
+    part: Mapping[str, Any] = _WHOLE,
 ) -> np.ndarray:
     """Frames spread evenly over a video or a part of it: those in the middle of as many parts.
 
     Args:
-        path (str | os.PathLike): Video file.
+        path (str | os.PathLike): Video.
         count (int): Number of parts.
         view (View): How they are scaled and cut.
+        fps (float, optional): Of a folder or tar of images. Defaults to None, 25.
         part (Mapping): Row with ``start`` and ``end`` in seconds. Defaults to the complete video.
 
     Returns:
@@ -154,7 +166,9 @@ def spread_frames(
         VideoReadError: If a frame cannot be decoded, or there is no such part.
         ImportError: If PyAV is not installed.
     """
-    return _frames_at(path, partial(middles, {**part, 'path': os.fspath(path)}, count), view)
+    row = {**part, 'path': os.fspath(path)}
+    request = _Request(row['path'], partial(middles, row, count), 'rgb', None, None, view)
+    return _cut(view, decode_request(request, fps=fps)[0])
 
 
 def middles(row: Mapping[str, Any], count: int, seconds: float) -> np.ndarray:
@@ -175,14 +189,6 @@ def middles(row: Mapping[str, Any], count: int, seconds: float) -> np.ndarray:
     return start + (np.arange(count) + 0.5) / count * (end - start)
 
 
-def _frames_at(
-    path: str | os.PathLike, times: Callable[[float], np.ndarray], view: View
-) -> np.ndarray:
-    with _readable(path) as name:
-        frames, _ = load_backend('pyav').decode(_Request(name, times, 'rgb', None, None, view))
-    return np.stack([view.cut(frame) for frame in frames])
-
-
 def image_view(path: str | os.PathLike, view: View) -> np.ndarray:
     """An image file as a network gets it.
 
@@ -196,10 +202,11 @@ def image_view(path: str | os.PathLike, view: View) -> np.ndarray:
     Raises:
         VideoReadError: If it cannot be read.
     """
-    request = _Request(os.fspath(path), lambda seconds: np.zeros(1), 'rgb', None, None, view)
-    check_file(request.path)
-    frames, _ = read_image(request)
-    return view.cut(frames[0])
+    return spread_frames(path, 1, view)[0]
+
+
+def _cut(view: View, frames: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([view.cut(frame) for frame in frames])
 
 
 def dropped_for(error: VideoReadError) -> str:
@@ -212,23 +219,6 @@ def dropped_for(error: VideoReadError) -> str:
         str: One line; what stands before the colon has no numbers.
     """
     return f'a frame cannot be decoded: {" ".join(error.reason.split())}'
-
-
-@contextmanager
-def _readable(path: str | os.PathLike) -> Iterator[str]:
-    """The name by which FFmpeg can open a video; its errors name the video itself."""
-    path = os.fspath(path)
-    check_file(path)
-    if os.path.isdir(path):
-        raise VideoReadError(path, 'is a folder')
-    with open(path, 'rb') as file:
-        check_head(path, file.read(HEAD_BYTES))
-        # As in decode_frames: decoders take no other names.
-        name = path if is_utf8(path) else f'/proc/self/fd/{file.fileno()}'
-        try:
-            yield name
-        except VideoReadError as error:
-            raise VideoReadError(path, error.reason) from None
 
 
 def _shown(request: Request, container: Any, stream: Any) -> Iterator[Any]:

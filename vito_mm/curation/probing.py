@@ -36,8 +36,8 @@ class Probe(Stage):
     Columns are those of :func:`vito_mm.videos.integrity.inspect_video`, less its path and verdict,
     and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty where a
     frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
-    ``sha256`` the table has already is dropped if its bytes are others. Archives of frames are no
-    video files, and are dropped.
+    ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table holds
+    for folders and tars of images.
 
     Attributes:
         min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
@@ -72,7 +72,7 @@ class Probe(Stage):
 
     def prepare(self, row: Row) -> dict[str, Any]:
         """See :meth:`.stage.Stage.prepare`."""
-        facts = inspect_video(row['path'], self.check, row.get('sha256'))
+        facts = inspect_video(row['path'], self.check, row.get('sha256'), fps=row.get('fps'))
         verdict, reason = facts['verdict'], facts.get('reason')
         facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
         if verdict == BAD:
@@ -100,5 +100,7 @@ class Probe(Stage):
             return []
         # Not of the length that the header tells, by which decoders go in large Matroska files.
         times = middles(row, self.hashes, seconds)
-        frames, _ = decode_frames(row['path'], lambda _: times, short_side=_SHORT_SIDE)
+        frames, _ = decode_frames(
+            row['path'], lambda _: times, short_side=_SHORT_SIDE, fps=row.get('fps')
+        )
         return [perceptual_hash(frame) for frame in frames]

@@ -33,7 +33,7 @@ class View:
         frame_time (float): When the frame on screen at that moment begins, in seconds.
         frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
         box (tuple, optional): Left, top, width and height of the crop in pixels of ``frame``; None
-            if the pipeline has no ``RandomResizedCrop``.
+            if the pipeline has no ``BYOLCrop`` or ``RandomResizedCrop``.
         image (np.ndarray): View that the network gets, not yet normalised: RGB, float32 within
             [0, 255].
         augmentation (ViewAugmentation, optional): What was drawn; None if the pipeline has no

@@ -15,7 +15,13 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .checkpoint_file import CheckpointError, meta_of, read_checkpoint, state_dict_of
+from .checkpoint_file import (
+    CheckpointError,
+    is_target,
+    meta_of,
+    read_checkpoint,
+    state_dict_of,
+)
 from .resnet_names import (
     NAMINGS,
     RESNET_BLOCKS,
@@ -29,26 +35,7 @@ from .resnet_names import (
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
 
-TARGET_NAMES = (
-    'target',
-    'target_net',
-    'target_network',
-    'encoder_k',
-    'key_encoder',
-    'backbone_k',
-    'momentum_encoder',
-    'backbone_momentum',
-    'momentum_backbone',
-    'encoder_momentum',
-    'teacher',
-    'ema',
-    'ema_model',
-    'model_ema',
-    'ema_state_dict',
-)
-"""Module names that mark the slowly moving network in the checkpoints of VITO, BYOL, MoCo, DINO."""
-
-_OPTIONAL = '.num_batches_tracked'  # absent from files older than PyTorch 0.4.1, never used here
+_OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor in frozen batch norm
 
 
 @dataclass
@@ -308,8 +295,9 @@ def match_at(
         CheckpointError: If the file cannot be read or its values are no weights.
     """
     content = read_checkpoint(checkpoint)
-    which = 'target' if _is_target(prefix) else 'online'
-    match = _match(state_dict_of(content, checkpoint), expected, prefix, which)
+    which = 'target' if is_target(prefix) else 'online'
+    weights = state_dict_of(content, checkpoint, with_averaged=False)
+    match = _match(weights, expected, prefix, which)
     match.meta = meta_of(content)
     _check_values(match, checkpoint)
     return match
@@ -347,16 +335,13 @@ def _best_prefix(
             f"{', '.join(sorted(state_dict)[:5])}. The names must be torchvision's (conv1.weight, "
             'layer1.0.conv1.weight, ...), after any one prefix.'
         )
-    wanted = [p for p in votes if _is_target(p) == (which == 'target')]
+    wanted = [p for p in votes if is_target(p) == (which == 'target')]
     if not wanted:
         nearest = max(votes, key=votes.get)
         other = 'online' if which == 'target' else 'target'
         raise CheckpointError(
-            f'It holds no {which} network (none of {", ".join(TARGET_NAMES)}): the backbone stands '
-            f'under {nearest!r}. Use which="{other}".'
-            if which == 'target'
-            else f'It holds no online network: the backbone stands under {nearest!r}. Use '
-            f'which="{other}".'
+            f'It holds no {which} network: the backbone stands under {nearest!r}. '
+            f'Use which="{other}".'
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
     # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
@@ -391,13 +376,9 @@ def _match(
     here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     match.depths = depth_of(here), depth_of(expected)
     for key in here:
-        if key not in expected and is_part_of_resnet(key):
+        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
             (match.left_out if stage_of(key) > stages > 0 else match.unexpected).append(key)
     return match
-
-
-def _is_target(prefix: str) -> bool:
-    return any(part in TARGET_NAMES for part in prefix.split('.'))
 
 
 def _report(match: BackboneMatch, checkpoint: str | os.PathLike) -> str:
@@ -411,6 +392,14 @@ def _remedy(match: BackboneMatch) -> str:
             'The model has the deep stem of three 3x3 convolutions (deep_stem=True, ResNetV1c or '
             'ResNetV1d) and the checkpoint the plain 7x7 stem: set deep_stem=False or use '
             'type="VITOResNet" without it.'
+        )
+    statistics = ('.running_mean', '.running_var')
+    with_statistics = [key for key in match.weights if key.endswith(statistics)]
+    if match.missing and not with_statistics and all(k.endswith(statistics) for k in match.missing):
+        return (
+            'The running statistics of batch norm are missing: the file holds parameters without '
+            'buffers, as averages over model.parameters() do. Save the state_dict() of the model '
+            'that has these parameters.'
         )
     if any('.gn' in key or key.startswith('gn') for key in match.new):
         return (

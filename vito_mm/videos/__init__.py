@@ -3,7 +3,7 @@
 from .backends import BACKENDS
 from .decoding import decode_frames
 from .errors import VideoReadError
-from .frame_archives import IMAGE_EXTENSIONS
+from .images import IMAGE_EXTENSIONS
 from .manifest import (
     VIDEO_EXTENSIONS,
     Manifest,

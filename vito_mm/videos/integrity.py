@@ -1,8 +1,6 @@
 """What a video file holds, and whether all of it can be read. Needs PyAV, imported where used."""
 
-import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,15 +8,16 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+from .decoding import opened_file
 from .errors import VideoReadError
-from .file_checks import HEAD_BYTES, check_file, check_head
-
-MAX_PIXELS = 8192 * 8192
-"""Frames with more pixels than this are taken for a broken header."""
+from .file_checks import MAX_PIXELS, TOO_LARGE, check_file, check_pixels
+from .frame_archives import inspect_frame_archive, sha256_of, size_and_time
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
 
+# Another limit may be set, or the file be finished: it is looked at again the next time.
+_MAY_BE_CURED = (TOO_LARGE, 'is written to')
 # FFmpeg's own VP9 decoder decodes overwritten bytes to noise and says nothing; libvpx notices.
 _STRICTER_DECODERS = {'vp9': 'libvpx-vp9'}
 # Broadcasts, of which recordings start in the middle. Elsewhere the first frame is a key frame.
@@ -31,8 +30,12 @@ def inspect_video(
     expected_sha256: str | None = None,
     max_pixels: int = MAX_PIXELS,
     on_frame: Callable[[Any, int, Fraction], None] | None = None,
+    fps: float | None = None,
 ) -> dict[str, Any]:
     """Tell what is in a video file and whether it can be read.
+
+    Folders, tars and images are what they are to training, see
+    :func:`vito_mm.videos.decode_frames`.
 
     All packets are read and the first key frame is decoded, which finds files that are no videos,
     cut off or undecodable. Damage in the middle shows only when every frame is decoded (``check``):
@@ -69,6 +72,7 @@ def inspect_video(
         on_frame: Called with every decoded frame (``av.VideoFrame``, its ``pts`` None if unknown),
             the degrees that it is to be turned clockwise, and the mean frame rate that the header
             tells; turns ``check`` on. Its errors are passed on, other than OSError.
+        fps: Frames per second of a folder or tar of images. Defaults to None, 25.
 
     Returns:
         dict[str, Any]: As far as they could be told, else absent:
@@ -101,23 +105,25 @@ def inspect_video(
     path = os.fspath(path)
     row: dict[str, Any] = {'path': path}
     try:
-        status = check_file(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise VideoReadError(path, 'is a folder')
-        row.update(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-        with open(path, 'rb') as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(0)
-            row['sha256'] = hashlib.file_digest(file, 'sha256').hexdigest()
+        check_file(path)
+        row['bytes'], row['mtime_ns'] = size_and_time(path)
+        row['sha256'] = sha256_of(path)
         if expected_sha256 not in (None, row['sha256']):
             row['expected_sha256'] = expected_sha256
             raise VideoReadError(path, 'its bytes are not those that the manifest has the hash of')
-        check_head(path, head)
-        with _logged_errors(av) as log:
-            _read_stream(path, head, row, log, check, max_pixels, on_frame)
+        with opened_file(path, fps) as source:
+            if source.images is not None:
+                inspect_frame_archive(source.images, row, check, max_pixels, on_frame)
+            else:
+                with _logged_errors(av) as log:
+                    _read_stream(path, source, row, log, check, max_pixels, on_frame)
+        if (row['bytes'], row['mtime_ns']) != size_and_time(path):
+            raise VideoReadError(path, 'is written to while it is read')
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
+        if error.reason.startswith(_MAY_BE_CURED):
+            row.pop('sha256', None)
     except OSError as error:
         row.pop('sha256', None)
         row.update(verdict=BAD, reason=f'cannot be read: {error.strerror}')
@@ -154,11 +160,12 @@ def _logged_errors(av: ModuleType) -> Iterator[list[tuple[int, str, str]]]:
         av.logging.set_skip_repeated(skip_repeated)
 
 
-def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:
-    av = import_av()
+def _read_stream(path, source, row, log, check, max_pixels, on_frame) -> None:
+    from .containers import open_container
+
+    av, head = import_av(), source.head
     try:
-        # Only this file: containers may refer to others, also on the network.
-        container = av.open(path, options={'protocol_whitelist': 'file'}, metadata_errors='replace')
+        container = open_container(source.name)
     except av.FFmpegError as error:
         if head[4:8] == b'ftyp' and any('moov atom' in message for _, _, message in log):
             raise VideoReadError(path, 'cut off: the index (moov) is missing') from None
@@ -171,13 +178,7 @@ def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:
         if decoder is None:
             raise VideoReadError(path, 'there is no decoder for its codec')
         row['codec'] = decoder.codec.canonical_name
-        if decoder.width * decoder.height > max_pixels:
-            del row['sha256']  # another limit may be set
-            raise VideoReadError(
-                path,
-                'more pixels in a frame than the limit: '
-                f'{decoder.width} x {decoder.height} > {max_pixels}',
-            )
+        check_pixels(path, decoder.width, decoder.height, max_pixels)
         decoder.thread_count = 1
         decoder.options = {'err_detect': 'crccheck', 'max_pixels': str(max_pixels)}
         reading = _Reading(av, path, container, stream, check or on_frame is not None, on_frame)

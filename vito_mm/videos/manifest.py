@@ -21,6 +21,7 @@ import numpy as np
 from vito_mm.atomic import written_aside
 
 from .errors import VideoReadError
+from .names import files_below
 from .shared_bytes import SharedBytes
 from .tables import RowError, ending_of, mark_length, parse_line, place_in, plain, read_rows, typed
 
@@ -42,7 +43,7 @@ def find_videos(
     """List the video files below a folder.
 
     Args:
-        folder: Folder that is searched with all its sub-folders, links to folders included.
+        folder: Folder that is searched, see :func:`.names.files_below`.
         extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
@@ -54,16 +55,11 @@ def find_videos(
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'there is no folder {folder!r} to take videos from')
-    paths = [
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(tuple(extensions))
-    ]
+    paths = sorted(files_below(folder, extensions))
     if not paths:
         endings = ', '.join(extensions)
         raise FileNotFoundError(f'no video in {folder!r} or below it (files ending in {endings})')
-    return [{'path': path} for path in sorted(paths)]
+    return [{'path': path} for path in paths]
 
 
 def part_name(row: Mapping[str, Any]) -> str:

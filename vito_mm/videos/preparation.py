@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import glob
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,9 @@ from vito_mm.atomic import written_aside
 from vito_mm.cores import count_cores
 
 from .errors import VideoReadError
-from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
+from .file_checks import MAX_PIXELS
+from .frame_archives import size_and_time
+from .integrity import BAD, import_av, inspect_video
 from .manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
 from .preparation_report import Progress, Summary
 from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
@@ -63,7 +66,8 @@ def prepare_videos(
     Args:
         source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
             ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
-            rows with parts of it. Other columns of the manifest are kept, and of ``out``.
+            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
+            ``fps`` of folders and tars of images, which goes by it.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
         check: Whether to decode all frames to find damage; hashes that ``out`` has of the files
@@ -160,15 +164,17 @@ class _Task:
     path: str
     expected_sha256: str | None = None
     target: str | None = None
+    fps: float | None = None
 
 
 def _work(
     task: _Task, check: bool, max_pixels: int, encoding: Encoding | None
 ) -> dict[str, Any] | ReencodingError:
+    known = task.expected_sha256, max_pixels
     if task.target is None:
-        return inspect_video(task.path, check, task.expected_sha256, max_pixels)
+        return inspect_video(task.path, check, *known, fps=task.fps)
     try:
-        return reencode_video(task.path, task.target, encoding, task.expected_sha256, max_pixels)
+        return reencode_video(task.path, task.target, encoding, *known, fps=task.fps)
     except ReencodingError as error:
         return error
 
@@ -314,27 +320,28 @@ class _Job:
                 continue
             seen.add(path)
             key = self._listed(path)
-            if self._is_done(key, path):
+            fps = row.get('fps') if _goes_by_fps(path) else None
+            if self._is_done(key, path, fps):
                 progress.advance(skipped=True)
                 continue
             expected = row.get('sha256') if self.hashes else None
             if expected is None and self.check and (known := self.known.get(key)):
                 expected = known.get('expected_sha256') or self._source_facts(known)['sha256']
-            task = _Task(path, expected, self.copier and self.copier.target(path))
+            target = self.copier and self.copier.target(path)
+            task = _Task(path, expected, target, row.get('fps'))
             self.in_flight.add(task)
             yield task
 
-    def _is_done(self, key: str, path: str) -> bool:
+    def _is_done(self, key: str, path: str, fps: float | None) -> bool:
         try:
-            status = os.stat(path)
-            now = status.st_size, status.st_mtime_ns
+            now = size_and_time(path)
         except OSError:
             now = None, None
-        if (row := self.done.get(key)) and self._is_current(row, now):
+        if (row := self.done.get(key)) and self._is_current(row, now, fps):
             return True
         self.done.drop(key)
         row = None if self.force else self.known.get(key)
-        if row is None or not self._is_current(row, now):
+        if row is None or not self._is_current(row, now, fps):
             return False
         # Not read through, or of other bytes than once: perhaps this time.
         through = self._source_facts(row)['sha256'] is not None
@@ -345,10 +352,15 @@ class _Job:
         prefix = 'source_' if self.copier is not None and 'source_bytes' in row else ''
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
-    def _is_current(self, row: dict[str, Any], now: tuple[int | None, int | None]) -> bool:
+    def _is_current(
+        self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
+    ) -> bool:
         """Whether a row is of the file as it is, and was made as this job would make it."""
         facts = self._source_facts(row)
         if (facts['bytes'], facts['mtime_ns']) != now:
+            return False
+        # Of a copy the rate is measured, in thousandths.
+        if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):
             return False
         if self.copier is None:
             return row.get('verdict') == BAD or not self.check or bool(row.get('checked'))
@@ -387,8 +399,7 @@ class _Job:
         """Row of a video that could not be read through."""
         row: dict[str, Any] = {'path': task.path}
         with contextlib.suppress(OSError):
-            status = os.stat(task.path)
-            row.update(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+            row['bytes'], row['mtime_ns'] = size_and_time(task.path)
         row.update(verdict=BAD, reason=' '.join(reason.split()))
         if self.copier is not None:
             row.update(source=task.path, encoding=str(self.copier.encoding))
@@ -413,7 +424,8 @@ class _Job:
                 key = self._listed(row['path'])
                 measured = self._measured(key)
                 kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
-                kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                theirs = _MEASURED - {'fps'} if _goes_by_fps(row['path']) else _MEASURED
+                kept = {name: value for name, value in kept.items() if name not in theirs}
                 if self.copier is None and 'source' not in row:
                     kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
                 row = {**kept, **measured}
@@ -425,6 +437,11 @@ class _Job:
         row = self.done.get(key) or self.known.get(key)
         names = _MEASURED | {'path'} | (_COPY_COLUMNS if self.copier else set())
         return {name: value for name, value in row.items() if name in names}
+
+
+def _goes_by_fps(path: str) -> bool:
+    """Whether the frame rate of the manifest is that of the video, which has none itself."""
+    return path.lower().endswith('.tar') or os.path.isdir(path)
 
 
 class _Index:

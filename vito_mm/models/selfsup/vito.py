@@ -26,8 +26,9 @@ class VITO(BaseSelfSupervisor):
 
     The target network is an exponential moving average (EMA) of backbone, neck and projector. It is
     updated by :class:`vito_mm.engine.TargetEMAHook` after each optimizer step, never in
-    :meth:`loss`, which runs several times a step under gradient accumulation. Views pass one after
-    the other, so batch norm sees one view's statistics at a time, as in BYOL's code.
+    :meth:`loss`, which runs several times a step under gradient accumulation. As in BYOL's code,
+    its batch norm has running statistics of its own, and views pass one after the other, so that
+    batch norm sees one view's statistics at a time.
 
     With ``micro_batch_size`` the loss is still that of the whole batch, on all ranks, while memory
     holds one micro-batch: projections are computed without a graph, the loss gives the gradient of
@@ -133,13 +134,15 @@ class VITO(BaseSelfSupervisor):
         if self.target_net.steps == 0:
             self.target_net.update_parameters(self._online_net())
 
-    def update_target(self, progress: float) -> None:
+    def update_target(self, progress: float, copy_statistics: bool = False) -> None:
         """Move the target network towards the online network, once for each optimizer step.
 
         Args:
             progress (float): Share of the run that is done, within [0, 1].
+            copy_statistics (bool): Let the target's batch norm take over the running statistics of
+                the online network, instead of keeping its own. Defaults to False.
         """
-        self.target_net.update_parameters(self._online_net(), progress)
+        self.target_net.update_parameters(self._online_net(), progress, copy_statistics)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the online backbone.

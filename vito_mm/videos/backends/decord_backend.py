@@ -6,6 +6,7 @@ import av
 import decord
 import numpy as np
 
+from vito_mm.videos.containers import open_container
 from vito_mm.videos.errors import VideoReadError
 
 from . import pyav_backend
@@ -58,7 +59,7 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
 def _header(path: str) -> tuple[str | None, tuple[int, int] | None]:
     """Name of the codec, and width and height as stored."""
     try:
-        with av.open(path, stream_options=[{'codec_whitelist': 'none'}]) as container:
+        with open_container(path, stream_options=[{'codec_whitelist': 'none'}]) as container:
             codec = container.streams.video[0].codec_context
             return codec.name, (codec.width, codec.height)
     except (av.error.FFmpegError, ValueError, IndexError):

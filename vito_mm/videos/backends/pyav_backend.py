@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from vito_mm.videos.containers import open_container
 from vito_mm.videos.errors import VideoReadError
 
 from .request import TOLERANCE, Request
@@ -62,15 +63,13 @@ def opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
         VideoReadError: If there is no video stream.
         av.error.FFmpegError: If it cannot be opened.
     """
-    # Only this file: a container may refer to others, also on the network.
-    safe = dict(options={'protocol_whitelist': 'file'}, metadata_errors='replace')
     # Opening a decoder by trial tells what the first packet tells as well, and costs more than all
     # else together. Only these containers say in their header what FFmpeg needs to know of the
     # order of frames; the trial is for the others.
     try:
-        container = av.open(request.path, stream_options=[{'codec_whitelist': 'none'}], **safe)
+        container = open_container(request.path, stream_options=[{'codec_whitelist': 'none'}])
     except ValueError:  # the container has no streams before it is searched
-        container = av.open(request.path, **safe)
+        container = open_container(request.path)
     video = _video_stream(container)
     if not (
         video is None
@@ -78,7 +77,7 @@ def opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
         or video.codec_context.name in ('vp8', 'vp9', 'av1', 'libdav1d')
     ):
         container.close()
-        container = av.open(request.path, **safe)
+        container = open_container(request.path)
         video = _video_stream(container)
     with container:
         if video is None:
