@@ -196,7 +196,7 @@ class InfoNCEHead(BaseModule):
 def _share_of_nearest(similarities: Tensor, positive: Tensor) -> Tensor:
     """Mean over rows of the positive's share of the nearest place, which equals divide."""
     is_nearest = positive >= similarities.amax(dim=1) - TIE
-    equals = (similarities >= positive[:, None] - TIE).sum(dim=1)
+    equals = (similarities >= positive[:, None] - TIE).sum(dim=1).clamp(min=1)
     return (is_nearest / equals).mean()
 
 
