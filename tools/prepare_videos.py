@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', help='folder with videos, or manifest (.jsonl or .csv) of them')
+    parser.add_argument('source', help='folder of videos, or manifest (.jsonl, .csv, .parquet)')
     parser.add_argument('--out', required=True, help='manifest to write, .jsonl')
     parser.add_argument('--workers', type=int, help='processes; default: the number of cores')
     parser.add_argument(

@@ -133,10 +133,10 @@ def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
     Raises:
         VideoReadError: If a frame cannot be decoded, or there is no such part.
     """
+    fps = row.get('fps') or 25.0
 
     def times(seconds: float) -> np.ndarray:
         start, end = part_within(row, seconds)
-        fps = row.get('fps') or 25.0
         return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
 
     return _frames_at(row, times, view)
