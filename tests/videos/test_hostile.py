@@ -158,23 +158,31 @@ def png_of(width: int, height: int) -> bytes:
     return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
 
 
+def write_png_video(path: Path, side: int, image: bytes) -> None:
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('png', rate=25)
+        stream.width = stream.height = side
+        packet = av.Packet(image)
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
+        container.mux(packet)
+
+
 @pytest.mark.parametrize('reader', READERS)
 def test_frames_above_the_one_limit_are_refused(tmp_path, reader):
     (tmp_path / 'frames').mkdir()
     (tmp_path / 'frames' / '0.png').write_bytes(png_of(30000, 30000))
     (tmp_path / 'still.png').write_bytes(png_of(16384, 16384))
     (tmp_path / 'just.png').write_bytes(png_of(2**14, 2**13 + 1))
-    with av.open(str(tmp_path / 'video.mov'), 'w') as container:
-        stream = container.add_stream('png', rate=25)
-        stream.width = stream.height = 16384
-        packet = av.Packet(png_of(16384, 16384))
-        packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
-        container.mux(packet)
+    write_png_video(tmp_path / 'video.mov', 16384, png_of(16384, 16384))
     for name in ('frames', 'still.png', 'just.png', 'video.mov'):
         with pytest.raises(VideoReadError) as error:
             READERS[reader](tmp_path / name)
         assert error.value.path == str(tmp_path / name)
         assert error.value.reason.startswith('more pixels in a frame than the limit: ')
+    # A header that says less than the frame.
+    write_png_video(tmp_path / 'video.mov', 64, png_of(16384, 16384))
+    with pytest.raises(VideoReadError):
+        READERS[reader](tmp_path / 'video.mov')
     assert MAX_PIXELS == 2**14 * 2**13
     with pytest.raises(VideoReadError, match='more pixels'):
         read_rgb(tmp_path / 'still.png')

@@ -108,7 +108,6 @@ def first_frames(
         found = 0
         try:
             with opened(source.name) as (container, stream):
-                request.check_size(stream.codec_context.width, stream.codec_context.height)
                 convert = backend.Converter(request, stream)
                 for frame in frames_in_order(source.name, container, stream):
                     frames[found] = view.cut(convert(frame))

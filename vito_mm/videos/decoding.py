@@ -13,6 +13,7 @@ from .backends import load_backend
 from .backends.request import Request
 from .errors import VideoReadError
 from .file_checks import (
+    CANNOT_READ,
     HEAD_BYTES,
     check_file,
     check_head,
@@ -72,11 +73,7 @@ def decode_frames(
     path = os.fspath(path)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(path, choose_times, channel_order, short_side, deadline)
-    try:
-        return decode_request(request, backend, fps)
-    except OSError as error:  # a bad disk, a network that is gone
-        reason = f'cannot be read: {error.strerror or error}'
-        raise VideoReadError(path, reason) from error
+    return decode_request(request, backend, fps)
 
 
 def decode_request(
@@ -149,3 +146,5 @@ def opened_file(
         if error.path == path:
             raise
         raise VideoReadError(path, error.reason) from None
+    except OSError as error:  # a bad disk, a network that is gone
+        raise VideoReadError(path, f'{CANNOT_READ}: {error.strerror or error}') from error

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from .containers import open_container
 from .errors import VideoReadError
+from .file_checks import MAX_PIXELS, check_pixels
 
 _UNKNOWN = -(2**63)
 _KEY, _HIDDEN = 1, 2
@@ -37,7 +38,9 @@ _WITHOUT_TRIAL = ('vp8', 'vp9', 'av1', 'libdav1d')
 
 
 @contextmanager
-def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(
+    path: str, trial: bool = False, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the video stream of a file, to be decoded with one thread.
 
     It is FFmpeg's best video stream and never the picture on a cover.
@@ -46,12 +49,14 @@ def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, Vid
         path (str): File that FFmpeg can open by this name.
         trial (bool): Whether FFmpeg decodes the first frames in any case, which tells what the
             header does not. Defaults to False: only where it must.
+        max_pixels (int): Largest believable frame; the decoder refuses larger ones. Defaults to
+            MAX_PIXELS.
 
     Yields:
         tuple: The container and the stream.
 
     Raises:
-        VideoReadError: If there is no video stream, or no decoder for it.
+        VideoReadError: If there is no video stream, no decoder for it, or frames are too large.
         av.error.FFmpegError: If it cannot be opened.
     """
     container, streams = _open(path, trial)
@@ -63,7 +68,10 @@ def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, Vid
         stream = best if best in streams else streams[0]
         if stream.codec_context is None:
             raise VideoReadError(path, 'there is no decoder for its video stream')
-        stream.codec_context.thread_count = 1
+        decoder = stream.codec_context
+        check_pixels(path, decoder.width, decoder.height, max_pixels)
+        decoder.thread_count = 1
+        decoder.options = {'max_pixels': str(max_pixels)}  # where the header does not tell
         yield container, stream
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .decoding import opened_file
 from .errors import VideoReadError
-from .file_checks import MAX_PIXELS, TOO_LARGE, check_file, check_pixels
+from .file_checks import CANNOT_READ, MAX_PIXELS, TOO_LARGE, check_file
 from .frame_archives import inspect_frame_archive, sha256_of, size_and_time
 
 OK, BAD = 'ok', 'bad'
@@ -122,11 +122,11 @@ def inspect_video(
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
-        if error.reason.startswith(TOO_LARGE):
-            row.pop('sha256', None)  # another limit may be set
+        if error.reason.startswith((TOO_LARGE, CANNOT_READ)):
+            row.pop('sha256', None)  # another limit may be set, the disk be there again
     except OSError as error:
         row.pop('sha256', None)
-        row.update(verdict=BAD, reason=f'cannot be read: {error.strerror}')
+        row.update(verdict=BAD, reason=f'{CANNOT_READ}: {error.strerror}')
     if _has_changed(row):
         row.pop('sha256', None)
         row.update(verdict=BAD, reason='is written to while it is read')
@@ -177,19 +177,14 @@ def _read_stream(path, source, row, log, check, max_pixels, on_frame) -> None:
 
     reading = None
     try:
-        with opened(source.name, trial=True) as (container, stream):
-            decoder = stream.codec_context
-            row['codec'] = decoder.codec.canonical_name
-            check_pixels(path, decoder.width, decoder.height, max_pixels)
+        with opened(source.name, True, max_pixels) as (container, stream):
+            row['codec'] = stream.codec_context.codec.canonical_name
             reading = _Reading(path, container, stream, check, on_frame)
             reading.scan(container, stream)
         log_of_demuxer = list(log)
-        with opened(source.name, trial=True) as (container, stream):
+        with opened(source.name, True, max_pixels) as (container, stream):
             log.clear()  # of the trial, which is repeated
-            stream.codec_context.options = {
-                'err_detect': 'crccheck',
-                'max_pixels': str(max_pixels),
-            }
+            stream.codec_context.options |= {'err_detect': 'crccheck'}
             reading.decode(container, stream, log)
     except av.FFmpegError as error:
         if reading is not None:
