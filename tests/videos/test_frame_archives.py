@@ -121,7 +121,7 @@ def test_all_readers_agree_on_frames_kept_as_images(tmp_path, make, fps):
     assert row['seconds'] == pytest.approx(COUNT / rate)
     assert [frame_index(f) for f in first_frames(path, 12, VIEW)] == list(range(12))
     assert len(first_frames(path, 99, VIEW)) == COUNT
-    assert [frame_index(f) for f in spread_frames(path, 3, VIEW, fps)] == [5, 15, 25]
+    assert [frame_index(f) for f in spread_frames(path, 3, VIEW, {'fps': fps})] == [5, 15, 25]
 
 
 def test_the_order_of_names_is_that_of_their_numbers(tmp_path):

@@ -161,7 +161,7 @@ def png_of(width: int, height: int) -> bytes:
 def write_png_video(path: Path, side: int, image: bytes) -> None:
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('png', rate=25)
-        stream.width = stream.height = side
+        stream.width, stream.height, stream.pix_fmt = side, side, 'rgb24'
         packet = av.Packet(image)
         packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
         container.mux(packet)
