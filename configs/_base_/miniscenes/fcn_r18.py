@@ -20,7 +20,7 @@ demo_model = dict(
     auxiliary_head=None,
 )
 
-# 200 steps of 8 images. With 120, training ends while the classes are still being told apart, and the
+# 200 steps of 8 images. With 120, training ends while classes are still being told apart, and the
 # result is a matter of luck from any weights.
 demo_max_iters = 200
 demo_optim_wrapper = dict(
