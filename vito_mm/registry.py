@@ -26,6 +26,8 @@ from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .compat import for_every_child
+
 SCOPE = 'vito_mm'
 
 DATA_SAMPLERS = Registry(
@@ -105,23 +107,11 @@ def register_in_every_scope(name: str, module: Callable) -> None:
         module (Callable): Class or function with a keyword ``library``.
     """
 
-    def follow(registry: Registry) -> None:
-        add = registry._add_child
-
-        def add_child(child: Registry) -> None:
-            add(child)
-            enter(child)
-
-        registry._add_child = add_child  # MMEngine has no hook for registries to come
-        for child in registry.children.values():
-            enter(child)
-
     def enter(registry: Registry) -> None:
         if name not in registry.module_dict:
             registry.register_module(name=name, module=partial(module, library=registry.scope))
-        follow(registry)
 
-    follow(MMENGINE_MODELS)
+    for_every_child(MMENGINE_MODELS, enter)
 
 
 def publish() -> None:
