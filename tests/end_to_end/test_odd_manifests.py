@@ -15,7 +15,7 @@ from tests.engine.test_hooks import run, tiny_config
 from tests.tools.test_train import shell
 from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
 from vito_mm.datasets import VideoDataset
-from vito_mm.registry import HOOKS
+from vito_mm.engine.launch import build_runner
 from vito_mm.videos import read_manifest
 
 PARTS = {0: [(0, 1, 'a goldfish'), (1, 2, 'tabby cat'), (2.0, 3, 'tench')], 1: [(0.5, 1.5, 'hen')]}
@@ -141,7 +141,6 @@ def test_a_table_of_a_spreadsheet_is_trained_on_and_its_bad_rows_are_listed(tmp_
     assert "start is 'soon'" in listed[f'{tmp_path}/table.csv, line 7']
 
 
-@HOOKS.register_module()
 class ChangeFile(Hook):
     """Cut a file off after the second step, and write another in its place after the third."""
 
@@ -171,9 +170,10 @@ def test_a_manifest_that_is_cut_off_and_rewritten_changes_nothing(textured_folde
                 'train_cfg.max_iters': 8,
             },
         )
+        runner = build_runner(cfg)
         if name == 'changed':
-            cfg.custom_hooks = [dict(type='ChangeFile', file=str(file))]
-        run(cfg)
+            runner.register_hook(ChangeFile(str(file)))
+        runner.train()
         (scalars,) = (tmp_path / name).glob('*/vis_data/scalars.json')
         lines = map(json.loads, scalars.read_text().splitlines())
         losses.append([line['loss'] for line in lines if 'loss' in line])

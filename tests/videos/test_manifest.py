@@ -142,9 +142,9 @@ def test_a_manifest_travels_to_another_process_without_its_rows(tmp_path):
         receive, send = context.Pipe(duplex=False)
         process = context.Process(target=answer, args=(manifest, send))
         process.start()
+        found, memory = receive.recv()
         process.join(60)
         assert process.exitcode == 0
-        found, memory = receive.recv()
         assert found == [rows[0], rows[98]]
         assert memory == os.fstat(manifest.lines.descriptor).st_ino, 'has a copy of its own'
 
