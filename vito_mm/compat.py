@@ -144,6 +144,22 @@ def _getattr_for_history(obj: Any, name: str) -> Any:
     raise RuntimeError(f'checkpoint refused: it looks up the attribute {name!r} of {obj!r}')
 
 
+def unfilled_array(*args: Any) -> Any:
+    """Make the array that a pickle fills, in the place of numpy's own two functions for it.
+
+    ``numpy.ndarray`` takes any bytes of a file for pointers to objects.
+
+    Args:
+        *args (Any): Not used: all that counts is in the state that the pickle sets.
+
+    Returns:
+        numpy.ndarray: An empty array.
+    """
+    import numpy as np
+
+    return np.empty(0, np.uint8)
+
+
 def _allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
 
@@ -160,15 +176,18 @@ def _allow_mmengine_checkpoints() -> None:
         return
     HistoryBuffer()  # registers the standard statistics methods
     multiarray = sys.modules[np.ndarray.__reduce__(np.empty(0))[0].__module__]
+    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of numpy 1 and 2
     dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')}
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
             np.dtype,
-            np.ndarray,
             *sorted(dtypes, key=lambda dtype: dtype.__name__),
-            multiarray._reconstruct,
-            multiarray.scalar,
+            *((unfilled_array, f'{module}._reconstruct') for module in modules),
+            *((multiarray.scalar, f'{module}.scalar') for module in modules),
+            # Arrays may be filled. No file can call the class itself, whose key has no module.
+            (np.ndarray, 'ndarray'),
+            (unfilled_array, 'numpy.ndarray'),
             (_getattr_for_history, 'builtins.getattr'),
         ]
     )

@@ -269,6 +269,7 @@ DIFFERENCES = {
     'baselines/mocov3_r50.py': {
         f'{SAMPLE}.num_views': 2,
         'optim_wrapper.optimizer.lr': 0.3 * 4096 / 256,
+        'model.backbone.zero_init_residual': True,
     },
 }
 

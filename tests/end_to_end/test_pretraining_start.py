@@ -179,7 +179,7 @@ def test_commands_as_they_are_typed(resnet, videos, tmp_path):
     done = shell(*command, '--work-dir', tmp_path / 'run', *options, f'load_from={resnet}')
     assert done.returncode == 0, done.stderr[-3000:]
     assert f'loaded 120/120 backbone keys from {resnet}' in done.stdout + done.stderr
-    options.remove('model.backbone.depth=18')
+    options[options.index('model.backbone.depth=18')] = 'model.backbone.depth=34'
     done = shell(*command, '--work-dir', tmp_path / 'no', *options, f'load_from={resnet}')
     assert done.returncode != 0
-    assert 'holds a ResNet-18 and the model is a ResNet-50' in done.stdout + done.stderr
+    assert 'holds a ResNet-18 and the model is a ResNet-34' in done.stdout + done.stderr

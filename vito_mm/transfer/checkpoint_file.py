@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vito_mm.compat import unfilled_array
+
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'network', 'net')
 """Entries under which a file may hold its state dict."""
 
@@ -312,11 +314,8 @@ class _NumpyUnpickler(pickle.Unpickler):
     """Makes numpy arrays of numbers and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-            if name == '_reconstruct':
-                return _unfilled_array
-            if name == 'scalar':
-                return np._core.multiarray.scalar
+        if module in ('numpy.core.multiarray', 'numpy._core.multiarray') and name == '_reconstruct':
+            return unfilled_array
         if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
             return lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(
                 shape, order=order
@@ -328,11 +327,6 @@ class _NumpyUnpickler(pickle.Unpickler):
         if module.startswith('torch'):
             raise CheckpointError('tensors')
         return _Empty
-
-
-def _unfilled_array(*args: Any) -> np.ndarray:
-    # numpy.ndarray itself would take any bytes for pointers to objects.
-    return np.empty(0, np.uint8)
 
 
 def _read_pickle(path: Path) -> Any:

@@ -37,8 +37,9 @@ def decode_frames(
     reader that outlives a fork dead-locks, and one that is kept leaks. All backends give the same
     frames for the same times; colours may differ by rounding, and durations by a frame.
 
-    Files other than MP4, MOV, Matroska and WebM are decoded by PyAV whatever the backend: other
-    libraries misplace frames in AVI, FLV and MPEG streams.
+    Other backends than PyAV decode plain files only, see
+    :func:`vito_mm.videos.description.plain_timeline`; they misplace, squeeze or turn frames of
+    others, which are decoded by PyAV whatever the backend.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
     image is a video of one frame without duration, shown upright as its EXIF orientation says. What
@@ -70,9 +71,12 @@ def decode_frames(
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
     path = os.fspath(path)
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    return decode_request(
-        Request(path, choose_times, channel_order, short_side, deadline), backend, fps
-    )
+    request = Request(path, choose_times, channel_order, short_side, deadline)
+    try:
+        return decode_request(request, backend, fps)
+    except OSError as error:  # a bad disk, a network that is gone
+        reason = f'cannot be read: {error.strerror or error}'
+        raise VideoReadError(path, reason) from error
 
 
 def decode_request(

@@ -287,7 +287,7 @@ def inspect_frame_archive(
     row: dict[str, Any],
     check: bool = False,
     max_pixels: int = MAX_PIXELS,
-    on_frame: Callable[[Any, int, Fraction], None] | None = None,
+    on_frame: Callable[[Any, Any, Fraction], None] | None = None,
 ) -> None:
     """Describe images as :func:`vito_mm.videos.integrity.inspect_video` does videos.
 
@@ -320,7 +320,9 @@ def inspect_frame_archive(
                 rotation=0,
             )
         if on_frame is not None:
-            on_frame(_video_frame(frame, index, rate), 0, rate)
+            from .description import Display
+
+            on_frame(_video_frame(frame, index, rate), Display(), rate)
     if check or on_frame:
         row['checked'] = True
     if count == 1:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import glob
-import json
 import math
 import os
 import sys
@@ -521,7 +520,7 @@ class _Index:
 
     def _read(self, place: tuple[int, int]) -> dict[str, Any]:
         self._files[place[0]].seek(place[1])
-        return typed(json.loads(self._files[place[0]].readline()))
+        return typed(parse_line(self._files[place[0]].readline()))
 
 
 def run(
