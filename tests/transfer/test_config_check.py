@@ -229,6 +229,7 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
                 data_preprocessor=inner,
             ),
             data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=outer),
+            semi_train_cfg=dict(),
         )
         check = check_config(Config(dict(default_scope='mmdet', model=model)))
         assert any('BGR' in remark for remark in check.remarks) == told

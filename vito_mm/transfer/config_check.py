@@ -114,7 +114,7 @@ def read_config(name: str | os.PathLike) -> Config:
     if '::' in file:
         try:
             file = Config._get_cfg_path(file, '')[0]
-        except (ImportError, OSError) as error:
+        except (AssertionError, ImportError, OSError) as error:
             raise CheckpointError(f'There is no config {name}: {error}') from None
     if not Path(file).is_file():
         raise CheckpointError(f'There is no config file {file}')
