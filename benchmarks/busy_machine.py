@@ -107,7 +107,7 @@ def main() -> None:
     print(f'times     seconds a step, of {args.repeats} processes of {args.steps} steps each')
     times: dict[tuple[str, int], list[float]] = {}
     for _ in range(args.repeats):
-        for loops in (0, args.loops):
+        for loops in sorted({0, args.loops}):
             with busy(loops):
                 for name, settings in SETTINGS.items():
                     times.setdefault((name, loops), []).extend(measured(settings, args.steps))

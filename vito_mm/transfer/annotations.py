@@ -184,9 +184,9 @@ def _entries(text: str, seen: set[str]) -> Iterator[tuple[str, Any]]:
         return text[place], blank(text, place + 1).end()
 
     sign, place = take('{', 0)
+    if text[place : place + 1] == '}':
+        sign, place = take('}', place)
     while sign != '}':
-        if text[place : place + 1] == '}' and sign == '{':
-            break
         key, place = decode(text, place)
         if not isinstance(key, str):
             raise json.JSONDecodeError('Expecting a name', text, place)
@@ -205,7 +205,7 @@ def _entries(text: str, seen: set[str]) -> Iterator[tuple[str, Any]]:
         else:
             _, place = decode(text, place)
         sign, place = take(',}', place)
-    if sign == '}' and place < len(text):
+    if place < len(text):
         raise json.JSONDecodeError('Extra data', text, place)
 
 

@@ -150,7 +150,9 @@ def test_the_remedy_that_is_named_helps(data, train, val, tmp_path):
     loaders = ('train_dataloader', 'val_dataloader')
     named = [f'coco:{loader}.dataset.metainfo.classes={names}' for loader in loaders]
     for file in (train, val):
-        change(file, lambda known: [dict(id=7, name='cat'), dict(id=2, name='traffic light')])
+        used = {each['category_id'] for each in json.loads(file.read_text())['annotations']}
+        pair = list(zip(sorted(used), ('cat', 'traffic light'), strict=False))
+        change(file, lambda known, pair=pair: [dict(id=i, name=name) for i, name in pair])
     assert len(problems(data, 'coco')) == 2
     places = [
         re.search(r'--cfg-options (coco:\S*num_classes=2)', text).group(1)

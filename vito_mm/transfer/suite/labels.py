@@ -166,6 +166,8 @@ def _image_problems(cfg: Config, listed: _Listed) -> Iterator[str]:
     only_annotated = listed.uses.learns and (dataset.filter_cfg or {}).get('filter_empty_gt', False)
     images = used_images(read_annotations(listed.file), listed.uses, only_annotated)
     names = [image[key].replace('http://images.cocodataset.org/', '') for image in images]
+    if not listed.by_name:  # mmdet takes LVIS v0.5's names of 2014 for those of 2017
+        names = [name[-16:] if name.startswith('COCO') else name for name in names]
     paths = [os.path.join(folder, name) for name in names]
     if fault := _missing_text(paths, 'images'):
         yield f'{listed.file} lists images that are not there: {fault}'
