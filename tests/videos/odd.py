@@ -134,6 +134,9 @@ def two_tracks(path: Path) -> None:
                 tens, ones = divmod(index if which else 99 - index, 10)
                 image[:, : stream.width // 2] = 16 * tens + 20
                 image[:, stream.width // 2 :] = 16 * ones + 20
+                if which:  # the best has most bits
+                    noise = np.random.default_rng(index).integers(-6, 7, image.shape[:2])
+                    image = (image + noise[..., None]).astype(np.uint8)
                 frame = av.VideoFrame.from_ndarray(image, format='rgb24')
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 container.mux(stream.encode(frame))
@@ -219,7 +222,7 @@ ODD: dict[str, Odd] = {
     },
     'time starts again': Odd(
         'ts',
-        joined(0, 0),
+        joined(1, 1),
         np.arange(100) / 25,
         [*range(50), *range(50)],
         notes='start again at 2.00 s',
@@ -232,7 +235,7 @@ ODD: dict[str, Odd] = {
         notes='start again at 2.00 s',
     ),
     'time jumps ahead': Odd(
-        'ts', joined(0, 100), [*EVEN, *(EVEN + 100)], [*range(50)] * 2, notes='no new frame for 98'
+        'ts', joined(1, 101), [*EVEN, *(EVEN + 100)], [*range(50)] * 2, notes='no new frame for 98'
     ),
     'bare H.264': Odd('h264', video),
     'bare HEVC': Odd(
@@ -263,7 +266,7 @@ ODD: dict[str, Odd] = {
         copied(repeated, options=NO_B),
         [time - (0.04 if index % 5 == 0 and index else 0) for index, time in enumerate(EVEN)],
     ),
-    'short header, mp4': Odd('mp4', short_header),
+    'short header, mp4': Odd('mp4', short_header, notes='the header says'),
     'short header, mkv': Odd('mkv', short_header, notes='the header says'),
     'gap': Odd(
         'mkv',
@@ -285,9 +288,9 @@ ODD: dict[str, Odd] = {
         f'broken beginning, {ending}': Odd(
             ending,
             broken_beginning,
-            [0, *EVEN[11:]],
+            EVEN[:40],
             np.arange(10, 50),
-            notes='cannot be decoded',
+            notes='before the first key frame',
         )
         for ending in ('mp4', 'mkv')
     },

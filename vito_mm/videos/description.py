@@ -27,6 +27,8 @@ from .file_checks import MAX_PIXELS, check_pixels
 
 _UNKNOWN = -(2**63)
 _KEY, _HIDDEN = 1, 2
+_RANGE = 2**33
+"""Time stamps of MPEG streams are below it."""
 _EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
 # AVCOL_RANGE_UNSPECIFIED and _MPEG; AVCOL_SPC_UNSPECIFIED, _BT470BG and _SMPTE170M (BT.601).
 _USUAL_RANGES, _USUAL_MATRICES = (0, 1), (2, 5, 6)
@@ -229,6 +231,7 @@ class Timeline:
         starts (np.ndarray): When each frame begins, from the first one, in the order in which they
             are shown; in time stamps, shape (n, ), int64.
         end (int): When the last one ends.
+        origin (int): Time stamp of the first one.
         time_base (Fraction): Seconds of a time stamp.
         numbers (np.ndarray): For each packet of the file the number of its frame, -1 if it makes
             none that counts, shape (packets, ).
@@ -237,13 +240,14 @@ class Timeline:
         is_counted (bool): Whether packets cannot tell when their frames are shown. Then ``numbers``
             are in no order, and the decoder's first frame is number 0, and so on.
         resets (np.ndarray): Seconds at which time stamps start again.
-        spliced (frozenset): Numbers of the frames beside these in the file, which FFmpeg takes for
-            damaged, as it misses what was between.
+        spliced (frozenset): Numbers of the frames beside these and beside gaps of MPEG streams,
+            which FFmpeg takes for damaged, as it misses what was between.
         num_leading (int): Packets before the first key frame, and those that need such.
     """
 
     starts: np.ndarray
     end: int
+    origin: int
     time_base: Fraction
     numbers: np.ndarray
     first_packet: int
@@ -339,6 +343,7 @@ class PacketLog:
             ValueError: If there are no frames.
         """
         pts, dts, durations = (np.frombuffer(column, np.int64) for column in self.columns)
+        pts, dts = self._unwrapped(pts, dts)
         flags = np.frombuffer(self.flags, np.int8)
         keys = np.flatnonzero(flags & _KEY)
         first = int(keys[0]) if len(keys) else 0
@@ -352,11 +357,7 @@ class PacketLog:
         is_counted = not known.all() or (
             self.format == 'avi' and bool(self.stream.codec_context.has_b_frames)
         )
-        times = pts
-        if not known.all():
-            times = dts
-            if (dts[shown] == _UNKNOWN).any():
-                times = np.arange(len(flags)) * self._step(durations[shown])
+        times = self._filled(pts, dts, durations, shown)
         times, resets = self._joined(times.copy(), dts, durations, flags, shown, first)
         packets = np.flatnonzero(shown)
         order = packets[np.argsort(times[packets], kind='stable')]
@@ -367,6 +368,7 @@ class PacketLog:
         return Timeline(
             starts - starts[0],
             int(end - starts[0]),
+            int(starts[0]),
             self.stream.time_base,
             numbers,
             first,
@@ -375,11 +377,38 @@ class PacketLog:
             (times[resets] - starts[0]) * float(self.stream.time_base),
             frozenset(
                 int(number)
-                for reset in resets
-                for number in numbers[max(0, reset - _BESIDE) : reset + 1]
+                for splice in [*resets, *self._jumps(dts)]
+                for number in numbers[max(0, splice - _BESIDE) : splice + 1]
             ),
             int(((flags & _HIDDEN) == 0).sum()) - len(order),
         )
+
+    def _unwrapped(self, pts: np.ndarray, dts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Undo FFmpeg's guess which times of an MPEG stream, of 33 bits, are beyond an overflow."""
+        known = dts != _UNKNOWN
+        if not (self.format == 'mpegts' and known.any() and np.ptp(dts[known]) > _RANGE // 2):
+            return pts, dts
+        times = dts[known] % _RANGE
+        steps = np.diff(times, prepend=times[:1])
+        times += _RANGE * np.cumsum((steps < -_RANGE // 2).astype(int) - (steps > _RANGE // 2))
+        shift = np.zeros_like(dts)
+        shift[known] = times - dts[known]
+        return np.where(pts == _UNKNOWN, pts, pts + shift), dts + shift
+
+    def _filled(self, pts, dts, durations, shown) -> np.ndarray:
+        """Times of presentation, made up where the file has none."""
+        unknown = shown & (pts == _UNKNOWN)
+        if not unknown.any():
+            return pts
+        step = self._step(durations[shown])
+        rest = np.flatnonzero(shown & ~unknown)
+        if len(rest) and not unknown[rest[0] :].any():  # Matroska has no times before zero
+            times, ahead = pts.copy(), np.flatnonzero(unknown)
+            times[ahead] = pts[rest].min() - step * np.arange(len(ahead), 0, -1)
+            return times
+        if (dts[shown] != _UNKNOWN).all():
+            return dts
+        return np.arange(len(pts)) * step
 
     def _joined(self, times, dts, durations, flags, shown, first):
         """Let frames behind a reset follow those before; hide what key frames cannot start."""
@@ -399,16 +428,19 @@ class PacketLog:
             reach = times[last] + (durations[last] or self._step(steps))
         return times, begins[1:-1]
 
+    def _jumps(self, dts: np.ndarray) -> np.ndarray:
+        """Packets of an MPEG stream before which there is a gap."""
+        if self.format != 'mpegts':
+            return np.empty(0, int)
+        known = np.flatnonzero(dts != _UNKNOWN)
+        return known[1:][np.diff(dts[known]) > 1 / self.stream.time_base]
+
     def _resets(self, times, dts, flags, first) -> list[int]:
         """Packets at which time stamps start again."""
         back = _BACK / float(self.stream.time_base)
         known = np.flatnonzero(dts != _UNKNOWN)
         known = known[known >= first]
-        steps = np.diff(dts[known])
-        found = steps < -back
-        if self.stream.time_base == Fraction(1, 90000):
-            found |= steps > 2**32  # of 33 bits: FFmpeg takes a jump back for an overflow
-        resets = set(known[1:][found].tolist())
+        resets = set(known[1:][np.diff(dts[known]) < -back].tolist())
         # All that comes before a key frame in a file is shown before it.
         reach = np.maximum.accumulate(times[first:])
         keys = first + np.flatnonzero(flags[first:] & _KEY)[1:]

@@ -181,7 +181,7 @@ def _read_stream(path, source, row, log, check, max_pixels, on_frame) -> None:
             row['codec'] = stream.codec_context.codec.canonical_name
             reading = _Reading(path, container, stream, check, on_frame)
             reading.scan(container, stream)
-        log_of_demuxer = list(log)
+        log_of_demuxer = [entry for entry in log if entry[1] == reading.format]
         with opened(source.name, True, max_pixels) as (container, stream):
             log.clear()  # of the trial, which is repeated
             stream.codec_context.options |= {'err_detect': 'crccheck'}
@@ -228,21 +228,21 @@ class _Reading:
         packets = PacketLog(container, stream)
         try:
             for packet in container.demux():
-                if packet.size:
-                    self._extend_span(packet)
-                    if packet.stream is stream:
-                        packets.add(packet)
+                if packet.size and packet.stream is stream:
+                    packets.add(packet)
+                elif packet.size and packet.pts is not None:
+                    length = packet.duration or 0
+                    self._extend_span(packet.pts, packet.pts + length, packet.time_base)
         finally:
             self.num_packets = len(packets)
             with suppress(ValueError):  # no frames
                 self.timeline = packets.timeline()
+                origin = self.timeline.origin
+                self._extend_span(origin, origin + self.timeline.end, self.time_base)
 
-    def _extend_span(self, packet) -> None:
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None:
-            begin = float(time * packet.time_base)
-            end = begin + float((packet.duration or 0) * packet.time_base)
-            self.span = [min(self.span[0], begin), max(self.span[1], end)]
+    def _extend_span(self, begin: int, end: int, time_base: Fraction) -> None:
+        begin, end = float(begin * time_base), float(end * time_base)
+        self.span = [min(self.span[0], begin), max(self.span[1], end)]
 
     def decode(self, container, stream, log: list) -> None:
         """Decode all frames, or the first one."""
@@ -256,7 +256,11 @@ class _Reading:
             decoder.thread_count = 1
             self.names.add(stricter)
         counter = itertools.count() if self.timeline.is_counted else None
+        is_start = True
         for packet in self.timeline.numbered(container.demux(stream)):
+            if is_start:
+                log.clear()  # of packets before the first key frame
+                is_start = False
             if self.first is None and decoder is not native:  # which alone knows how it is shown
                 for frame in self._decode(native, packet, log, counted=False):
                     self._begin(stream, frame, log)

@@ -21,6 +21,8 @@ PRESETS = (
 
 _TICKS = 15360
 """Least time stamps in a second of copies: twice as many as the tolerance of times."""
+_FRAME_DURATION = 1 << 8
+"""AV_CODEC_FLAG_FRAME_DURATION: the length of the last frame is not a guess."""
 _TARGET_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EIO),
@@ -265,6 +267,7 @@ class _Copy:
         context.width, context.height, context.pix_fmt = frame.width, frame.height, 'yuv420p'
         context.time_base = Fraction(frame.time_base)
         context.thread_count = 1
+        context.flags |= _FRAME_DURATION
         context.color_range = frame.color_range
         context.colorspace = frame.colorspace
         context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc

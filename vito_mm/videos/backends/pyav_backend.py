@@ -9,7 +9,7 @@ drained and not fed further; only wanted frames are converted. None of it change
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import dropwhile, islice
@@ -176,6 +176,7 @@ class _Reader:
             self.key_frame: Packet | None = None
             self.decoded: dict[int, VideoFrame] = {}
             self.drained = False
+            self.given: Counter[int] = Counter()
             self.begin = self.frame = None
             self._look_ahead(place)
             # Indices give decoding times, and seeks may land behind the wanted frame or between
@@ -199,6 +200,7 @@ class _Reader:
         """
         self._look_ahead(place)
         wanted = self._latest(place)
+        self.alike = self.known.count(wanted)  # of frames at one time, the last one is seen
         del self.known[: max(0, bisect_right(self.known, place) - 1)]
         if wanted is None:
             raise VideoReadError(self.request.path, 'no frame is shown at the wanted time')
@@ -277,11 +279,12 @@ class _Reader:
             begin = self._place(frame)
             if begin is not None and begin >= wanted:
                 self.decoded[begin] = frame
+                self.given[begin] += 1
 
     def _decode(self, wanted: int, place: int, is_last: bool) -> VideoFrame:
         self.decoded = {begin: frame for begin, frame in self.decoded.items() if begin >= wanted}
         is_sent = wanted not in [packet.pts for packet in self.queue]
-        while wanted not in self.decoded and not self.drained and len(self.decoded) < 32:
+        while self.given[wanted] < self.alike and not self.drained and len(self.decoded) < 32:
             self.request.check_deadline()
             if not (self.queue or self.at_end):
                 self._read_packet()
@@ -356,7 +359,11 @@ def _packets(request: Request, container: InputContainer, stream: VideoStream) -
         if 0 < stream.frames == len(index) and (is_long or _is_regular(index)):
             return _IndexedPackets(container, stream)
     if is_long and container.format.name.startswith(_EXACT_SEEKS):
-        return _SoughtPackets(container, stream)
+        packets = _SoughtPackets(container, stream)
+        if packets.has_pts:
+            return packets
+        packets.close()
+        return _ScannedPackets(request, container, stream, is_used=True)
     return _ScannedPackets(request, container, stream)
 
 
@@ -381,9 +388,11 @@ class _SoughtPackets(_Packets):
         self.demuxer: Generator | None = None
         self.head: list[Packet] = []
         self.longest_frame = 0
+        self.num_leading = 0
         lowest = inf
         for packet in self._demux():
             if not (self.head or packet.is_keyframe):
+                self.num_leading += 1
                 continue
             self.head.append(packet)
             if packet.pts is not None and not packet.is_discard:
@@ -392,6 +401,7 @@ class _SoughtPackets(_Packets):
                 break
         if lowest == inf:
             raise ValueError('the video stream has no frames')
+        self.has_pts = all(packet.pts is not None for packet in self.head)
         key = self.head[0]
         # What is shown before the first key frame refers to frames that are not there.
         self.first = lowest if key.is_discard or key.pts is None else key.pts
@@ -487,7 +497,7 @@ class _IndexedPackets(_SoughtPackets):
         before = sum(packet.pts is not None and packet.pts < self.first for packet in self.head)
         step = self.index[min(1, len(self.index) - 1)].timestamp - self.index[0].timestamp
         step = step or self.head[0].duration
-        return (len(self.index) - before) * step * self.time_base
+        return (len(self.index) - self.num_leading - before) * step * self.time_base
 
     def is_cut_before(self, place: int, last: int) -> bool:
         return self.is_truncated and place - last > self.longest_frame
@@ -513,17 +523,29 @@ class _ScannedPackets(_Packets):
     """All packets of a file, which tell all about it. Places are numbers of frames.
 
     Those of a short file are kept in memory, a long one is read again.
+
+    Args:
+        request (Request): What is wanted.
+        container (InputContainer): The file, opened.
+        stream (VideoStream): Its video stream.
+        is_used (bool): Whether packets have been read. Defaults to False.
     """
 
     first_place = 0
 
-    def __init__(self, request: Request, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self,
+        request: Request,
+        container: InputContainer,
+        stream: VideoStream,
+        is_used: bool = False,
+    ) -> None:
         self.path = request.path
         self.packets: list[Packet] | None = [] if (container.size or 0) <= _IN_MEMORY else None
         self.again: Generator | None = None
         log = PacketLog(container, stream)
-        with closing(container.demux(stream)) as demuxer:
-            for packet in demuxer:
+        with closing(self._all() if is_used else container.demux(stream)) as packets:
+            for packet in packets:
                 request.check_deadline()
                 if packet.size:
                     log.add(packet)
