@@ -3,8 +3,11 @@
 import importlib.util
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -128,6 +131,67 @@ def test_missing_command_is_a_failed_step(environment: ModuleType, tmp_path: Pat
     with pytest.raises(environment.StepFailed, match='failed') as raised:
         environment.run([str(tmp_path / 'nowhere')], tmp_path / 'log')
     assert 'nowhere' in raised.value.output
+
+
+COMPILING = """
+import os, signal, subprocess, sys
+if {stubborn}:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+# ninja gives each compiler a process group of its own.
+compiler = subprocess.Popen(['sleep', '300'], preexec_fn=os.setpgrp)
+print('c++', os.getpid(), compiler.pid, flush=True)
+compiler.wait()
+"""
+BUILD = """
+import sys
+sys.path.insert(0, {tools!r})
+import environment as e
+def compile(log):
+    e.run([sys.executable, '-c', {compiling!r}], log)
+e.PATIENCE = 0.5 if {stubborn} else 30
+e.steps = lambda: [e.Step('mmcv', 'mmcv', (), compile)]
+sys.argv = ['environment.py', 'build']
+sys.exit(e.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ('number', 'stubborn'),
+    [
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),
+        (signal.SIGHUP, False),
+        (signal.SIGTERM, True),
+    ],
+)
+def test_stopped_build_leaves_no_compiler(
+    environment: ModuleType, tmp_path: Path, number: int, stubborn: bool
+) -> None:
+    (tmp_path / 'tools').mkdir()
+    tools = shutil.copy(SCRIPT, tmp_path / 'tools')
+    code = BUILD.format(
+        tools=str(Path(tools).parent),
+        compiling=COMPILING.format(stubborn=stubborn),
+        stubborn=stubborn,
+    )
+    build = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    log, found = tmp_path / '.venv' / '.vito_mm' / 'build.log', None
+    try:
+        while not found and build.poll() is None:
+            time.sleep(0.05)
+            found = log.exists() and re.search(
+                r'^c\+\+ (\d+) (\d+)\n', log.read_text(), re.MULTILINE
+            )
+        command, compiler = map(int, found.groups())
+        assert {command, compiler} <= set(environment.members(command))
+        build.send_signal(number)
+        shown, _ = build.communicate(timeout=60)
+        assert environment.members(command) == []
+    finally:
+        build.kill()
+    assert build.returncode == 128 + number
+    assert 'interrupted' in shown
 
 
 def test_changed_file_runs_its_step_and_those_after_it(

@@ -8,17 +8,20 @@ them an error.
 
 import argparse
 
-from mmengine.config import Config, DictAction
-
 from vito_mm.transfer import CheckpointError, check_config
+from vito_mm.transfer.config_check import read_config
 
 
 def main() -> None:
     """Parse the command line, check and say what was found."""
+    from mmengine.config import DictAction  # which loads torch: behind vito_mm
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config of mmseg, mmdet or mmpretrain')
+    parser.add_argument(
+        'config', help='config file of any OpenMMLab package, or its name: mmdet::FOLDER/FILE.py'
+    )
     parser.add_argument('checkpoint', nargs='?', help='default: the one named in the config')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='settings that override the config'
@@ -26,17 +29,15 @@ def main() -> None:
     parser.add_argument('--strict', action='store_true', help='exit with 1 after a warning too')
     args = parser.parse_args()
     try:
-        config = args.config
+        config = read_config(args.config)
         if args.cfg_options:
-            config = Config.fromfile(args.config)
             config.merge_from_dict(args.cfg_options)
         check = check_config(config, args.checkpoint)
     except (CheckpointError, OSError) as error:
         raise SystemExit(f'NOT complete. {error}') from None
     except (ImportError, KeyError, TypeError, ValueError) as error:
         raise SystemExit(
-            f'NOT complete. The backbone of {args.config} cannot be built: '
-            f'{type(error).__name__}: {error}'
+            f'NOT complete. {args.config} cannot be read: {type(error).__name__}: {error}'
         ) from None
     match = check.match
     verdict = 'complete' if match.complete else 'NOT complete, but allow_partial=True'

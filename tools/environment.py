@@ -21,6 +21,7 @@ import platform
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,10 @@ RECIPE = 1
 """To be raised when a step does something else with the same files."""
 DISK_GB = 8
 """Free space that a first build wants; torch with its CUDA libraries takes 5 of it."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals to end: Ctrl-C, a kill, a terminal that is closed."""
+PATIENCE = 5.0
+"""Seconds that what a stopped command has started gets to end, before it is told more firmly."""
 
 
 class StepFailed(Exception):
@@ -212,8 +217,54 @@ class Display:
             print('\r\033[K', end='', flush=True)
 
 
+class Stopped(BaseException):
+    """A signal to end; its only argument is the signal's number."""
+
+
+def stop(number: int, frame: object) -> None:
+    """Handle a signal to end: whatever runs is unwound, which ends what it has started."""
+    raise Stopped(number)
+
+
+def members(session: int) -> list[int]:
+    """Living processes of a session; on a system without /proc none is found."""
+    found = []
+    for file in Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):  # it has ended in between
+            # Behind the name, which may hold anything: state, parent, group, session.
+            state, _, _, its_session = file.read_text().rpartition(')')[2].split()[:4]
+            if int(its_session) == session and state != 'Z':
+                found.append(int(file.parent.name))
+    return found
+
+
+def end_session(process: subprocess.Popen) -> None:
+    """End a command and everything that it has started.
+
+    ninja puts each compiler into a process group of its own, so the command's group is not all;
+    the session is.
+    """
+    handled = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        # pip and ninja tidy up after the first of these.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            for pid in members(process.pid) or [process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            patience = time.monotonic() + PATIENCE
+            while time.monotonic() < patience:
+                if process.poll() is not None and not members(process.pid):
+                    return
+                time.sleep(0.05)
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+
+
 def run(command: list[str], log: Path, **environment: str) -> None:
     """Run a command; its output goes to the log, its progress to the screen.
+
+    It runs in a session of its own, all of which ends with this call, however it ends.
 
     Args:
         command (list[str]): Program and arguments.
@@ -241,6 +292,7 @@ def run(command: list[str], log: Path, **environment: str) -> None:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors='replace',
+                start_new_session=True,
             )
         except OSError as error:
             raise StepFailed(*diagnose(str(error)), str(error)) from None
@@ -250,8 +302,8 @@ def run(command: list[str], log: Path, **environment: str) -> None:
                 lines.put(line)
             lines.put(None)
 
-        threading.Thread(target=read, daemon=True).start()
         try:
+            threading.Thread(target=read, daemon=True).start()
             while True:
                 try:
                     line = lines.get(timeout=1)
@@ -267,8 +319,7 @@ def run(command: list[str], log: Path, **environment: str) -> None:
                 display.show(progress)
             status = process.wait()
         except BaseException:
-            process.terminate()
-            process.wait()
+            end_session(process)
             raise
         finally:
             display.clear()
@@ -770,11 +821,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('command', choices=['build', 'check'])
     command = parser.parse_args().command
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
     try:
         return build() if command == 'build' else check()
-    except KeyboardInterrupt:
-        print('\ninterrupted; the next call goes on with the step that was running')
-        return 130
+    except Stopped as stopped:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print('\ninterrupted; the next call goes on with the step that was running')
+        return 128 + stopped.args[0]
 
 
 if __name__ == '__main__':

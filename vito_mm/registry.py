@@ -4,10 +4,12 @@ Every part of vito_mm is registered in a child registry of this module, as in an
 package, so that ``type='vito_mm.VITOResNet'`` is found by MMEngine without ``custom_imports``.
 On ``import vito_mm`` the same names are added to MMEngine's root registries, which mmseg, mmdet and
 mmpretrain all search, so that after ``custom_imports=['vito_mm']`` plain ``type='VITOResNet'``
-works in any of them.
+works in any of them. A part that differs between packages is also registered in each package's own
+registry, so that ``type='mmdet.VITOResNet'`` works.
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -20,8 +22,11 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
+
+from .compat import for_every_child
 
 SCOPE = 'vito_mm'
 
@@ -47,6 +52,12 @@ OPTIM_WRAPPERS = Registry(
 OPTIMIZERS = Registry(
     'optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['vito_mm.engine']
 )
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler',
+    parent=MMENGINE_PARAM_SCHEDULERS,
+    scope=SCOPE,
+    locations=['vito_mm.engine'],
+)
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['vito_mm.datasets']
 )
@@ -61,6 +72,7 @@ REGISTRIES = (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
+    PARAM_SCHEDULERS,
     TRANSFORMS,
 )
 
@@ -82,6 +94,24 @@ def register_lazily(registry: Registry, name: str, module: str) -> None:
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f'Builds :class:`{module}.{name}`.'
     registry.register_module(name=name, module=build)
+
+
+def register_in_every_scope(name: str, module: Callable) -> None:
+    """Register a model under the name of every package, ``'mmdet.NAME'`` and so on.
+
+    Packages that are imported later are included. ``module`` is called with the scope in whose
+    registry it was found as ``library``.
+
+    Args:
+        name (str): Name within each scope.
+        module (Callable): Class or function with a keyword ``library``.
+    """
+
+    def enter(registry: Registry) -> None:
+        if name not in registry.module_dict:
+            registry.register_module(name=name, module=partial(module, library=registry.scope))
+
+    for_every_child(MMENGINE_MODELS, enter)
 
 
 def publish() -> None:

@@ -9,7 +9,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', interval=1000, by_epoch=False, max_keep_ckpts=3),
     sampler_seed=None,  # ClipSampler is endless, there is no epoch to seed
-    target_ema=dict(type='TargetEMAHook'),
+    # statistics='online' gives the target the running statistics of the online network.
+    target_ema=dict(type='TargetEMAHook', statistics='own'),
     non_finite=dict(type='NonFiniteHook', max_in_row=10),
     collapse=dict(type='CollapseHook', threshold=0.05, begin=500),
     skipped_videos=dict(type='SkippedVideosHook'),

@@ -15,7 +15,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(
-                type='RandomResizedCrop',
+                type='BYOLCrop',
                 scale=112,
                 crop_ratio_range=(0.4, 1.0),
                 interpolation='bicubic',

@@ -13,7 +13,7 @@ import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
@@ -168,26 +168,100 @@ def test_values_are_uniform_in_the_ranges_of_the_paper(view):
     assert sorted(JITTER_ORDERS) == sorted(set(JITTER_ORDERS))
 
 
-def test_crop_has_the_distribution_of_torchvisions():
-    from scipy.stats import ks_2samp
+def shipped_crop(view: str = 'A1', **changes):
+    init_default_scope('mmpretrain')
+    return Compose([dict(PIPELINES[view].crop, **changes)]).transforms[0]
 
+
+def windows_of(crop, size: tuple[int, int], n: int) -> np.ndarray:
+    """Top, left, height and width of n crops of a frame of that width and height."""
+    frame = np.zeros((size[1], size[0], 3), np.uint8)
+    return np.array([crop.rand_crop_params(frame) for _ in range(n)], float)
+
+
+def clipped_windows(size: tuple[int, int], smallest: float, n: int) -> np.ndarray:
+    """The same by the words of BYOL's code: one draw of area and aspect, clipped to the frame."""
+    rng = np.random.default_rng(7)
+    width, height = size
+    area = rng.uniform(smallest, 1, n) * width * height
+    aspect = (4 / 3) ** rng.uniform(-1, 1, n)
+    w = np.minimum(np.rint(np.sqrt(area * aspect)), width)
+    h = np.minimum(np.rint(np.sqrt(area / aspect)), height)
+    top = rng.integers(0, (height - h).astype(int) + 1)
+    left = rng.integers(0, (width - w).astype(int) + 1)
+    return np.stack([top, left, h, w], axis=1)
+
+
+@pytest.mark.parametrize('size', [(1920, 1080), (602, 256), (144, 256), (64, 64)])
+@pytest.mark.parametrize(('view', 'smallest'), [('A1', 0.4), ('A2', 0.4), ('A1', 0.08)])
+def test_crop_has_the_distribution_of_byols(view, smallest, size):
+    np.random.seed(0)
+    changes = {} if smallest == 0.4 else dict(crop_ratio_range=(smallest, 1.0))
+    crop = shipped_crop(view, **changes)
+    assert (crop.scale, crop.interpolation) == ((224, 224), 'bicubic')
+    ours, theirs = windows_of(crop, size, 4000), clipped_windows(size, smallest, 40_000)
+    for columns in ([0], [1], [2], [3], [2, 3]):
+        pair = [windows[:, columns].prod(axis=1) for windows in (ours, theirs)]
+        assert ks_2samp(*pair).pvalue > 1e-3
+    assert (ours[:, :2] >= 0).all()
+    assert size[1] - 3 < (ours[:, 0] + ours[:, 2]).max() <= size[1]
+    assert size[0] - 3 < (ours[:, 1] + ours[:, 3]).max() <= size[0]
+
+
+def test_crops_of_wide_frames_in_numbers():
+    """Mean and largest area of 16:9 frames, aspect ratio, and the one window of torchvision's."""
+    np.random.seed(0)
+    found = {}
+    for oversize in ('clip', 'redraw'):
+        crop = shipped_crop(oversize=oversize)
+        wide, wider = windows_of(crop, (1920, 1080), 8000), windows_of(crop, (602, 256), 4000)
+        areas = wide[:, 2] * wide[:, 3] / (1920 * 1080)
+        most_frequent = np.unique(wider, axis=0, return_counts=True)[1].max() / len(wider)
+        found[oversize] = areas.mean(), areas.max(), (wide[:, 3] / wide[:, 2]).max(), most_frequent
+    mean, largest, aspect, most_frequent = found['clip']
+    assert mean == pytest.approx(0.610, abs=0.006)
+    # The largest of all has probability 0; its bounds are sqrt(1920 x 1080 x 4 / 3) x 1080.
+    assert 0.82 < largest <= 0.8661
+    assert 1.45 < aspect <= 1.54
+    assert most_frequent < 0.01
+    mean, largest, aspect, most_frequent = found['redraw']
+    assert mean == pytest.approx(0.520, abs=0.006)
+    assert (largest, aspect) == pytest.approx((0.75, 4 / 3), abs=2e-3)
+    assert most_frequent == pytest.approx(0.428, abs=0.03)
+
+
+def test_redrawn_crops_have_the_distribution_of_torchvisions():
     np.random.seed(0)
     torch.manual_seed(0)
-    init_default_scope('mmpretrain')
-    crop = Compose([PIPELINES.A1.crop]).transforms[0]
-    img = np.zeros((400, 600, 3), np.uint8)
-    ours = np.array([crop.rand_crop_params(img) for _ in range(3000)], float)
+    ours = windows_of(shipped_crop(oversize='redraw'), (600, 400), 3000)
+    frame = torch.zeros(3, 400, 600)
     theirs = np.array(
-        [
-            RandomResizedCrop.get_params(torch.zeros(3, 400, 600), (0.4, 1.0), (3 / 4, 4 / 3))
-            for _ in range(3000)
-        ],
+        [RandomResizedCrop.get_params(frame, (0.4, 1.0), (3 / 4, 4 / 3)) for _ in range(3000)],
         float,
     )
     for ours_column, theirs_column in zip(ours.T, theirs.T, strict=True):
         assert ks_2samp(ours_column, theirs_column).pvalue > 1e-3
     assert ours[:, 2:].prod(axis=1).min() >= 0.399 * 400 * 600
-    assert (crop.scale, crop.interpolation) == ((224, 224), 'bicubic')
+
+
+def test_the_crop_is_the_window_that_was_drawn():
+    """Resized to the same size, so that nothing but the window is left."""
+    frame, drawing = photo(0, (48, 86)), shipped_crop()
+    for seed in range(20):
+        np.random.seed(seed)
+        top, left, height, width = drawing.rand_crop_params(frame)
+        crop = shipped_crop(scale=(height, width))
+        np.random.seed(seed)
+        image = crop(dict(img=frame))['img']
+        np.testing.assert_array_equal(image, frame[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 50), (3, 2)])
+def test_crops_of_frames_of_a_few_pixels(size):
+    np.random.seed(0)
+    ours = windows_of(shipped_crop(crop_ratio_range=(0.08, 1.0)), size, 200)
+    assert (ours[:, 2:] >= 1).all()
+    assert (ours[:, :2] + ours[:, 2:] <= size[::-1]).all()
 
 
 def augment(on_device: bool, number: int = 5) -> dict:
@@ -283,6 +357,11 @@ def test_images_smaller_than_the_kernel(size):
 def test_bad_settings_are_named(kwargs, name):
     with pytest.raises(ValueError, match=name):
         BYOLAugmentation(**kwargs)
+
+
+def test_a_crop_knows_two_ways():
+    with pytest.raises(ValueError, match='oversize'):
+        shipped_crop(oversize='reject')
 
 
 def test_the_device_finishes_only_what_it_knows():

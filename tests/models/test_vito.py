@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from tests.conftest import REPO
-from vito_mm.registry import MODELS
+from vito_mm.registry import HOOKS, MODELS
 
 NORM = dict(type='BN')
 
@@ -81,6 +83,118 @@ def test_target_follows_the_cosine_of_the_paper(vito):
         torch.testing.assert_close(
             vito.target_net.module[0].conv1.weight.double(), expected, rtol=1e-5, atol=1e-7
         )
+
+
+class Counted:
+    """Running statistics of a batch norm in float64, from what passes through it in training."""
+
+    def __init__(self, norm: torch.nn.Module) -> None:
+        self.norm, self.passes = norm, 0
+        self.mean = norm.running_mean.double().clone()
+        self.var = norm.running_var.double().clone()
+        norm.register_forward_pre_hook(self._count)
+
+    def _count(self, norm, inputs):
+        values = inputs[0].double().movedim(1, 0).flatten(1)
+        self.mean += 0.1 * (values.mean(1) - self.mean)
+        self.var += 0.1 * (values.var(1, correction=1) - self.var)
+        self.passes += 1
+
+    def check(self, passes: int) -> None:
+        assert self.passes == passes == self.norm.num_batches_tracked
+        torch.testing.assert_close(self.norm.running_mean.double(), self.mean, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(self.norm.running_var.double(), self.var, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('micro_batch_size', [None, 2])
+def test_target_counts_running_statistics_of_its_own(micro_batch_size):
+    """Those of its own forward passes, each micro-batch once, whatever the online network sees."""
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(config(micro_batch_size=micro_batch_size))
+    model.init_weights()
+    model.start_target()
+    backbone, _, projector = model.target_net.module
+    counted = [Counted(backbone.bn1), Counted(backbone.layer4[1].bn2), Counted(projector.bn0)]
+    optimizer = torch.optim.SGD(model.projector.parameters(), lr=0.1)
+    for step in range(3):
+        data = dict(
+            inputs=[torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8) for _ in range(3)],
+            data_samples=None,
+        )
+        model.train_step(data, OptimWrapper(optimizer))
+        model.update_target(step / 3)
+    for one in counted:
+        one.check(passes=3 * 3 * (4 // (micro_batch_size or 4)))
+    assert not torch.allclose(projector.bn0.running_mean, model.projector.bn0.running_mean)
+    model.update_target(0.5, copy_statistics=True)
+    assert torch.equal(projector.bn0.running_mean, model.projector.bn0.running_mean)
+    assert torch.equal(backbone.bn1.running_var, model.backbone.bn1.running_var)
+
+
+def test_target_computes_in_a_task_what_it_was_trained_to(vito):
+    """Running statistics instead of those of the batch: the same features, unless copied."""
+    vito.start_target()
+    view = torch.randn(16, 3, 64, 64)
+    with torch.no_grad():
+        for param in vito.backbone.parameters():  # the online network is somewhere else
+            param += 0.1 * torch.randn_like(param)
+        for _ in range(60):
+            vito.backbone(view)
+            trained = vito.target_net.module[0](view)[1]
+        before = vito.target_net.module.eval()[0](view)[1]
+        vito.update_target(1.0, copy_statistics=True)
+        copied = vito.target_net.module[0](view)[1]
+    error, of_copied = ((x - trained).norm() / trained.norm() for x in (before, copied))
+    # Running variances are unbiased ones: a factor of up to sqrt(16 / 15) in a layer.
+    assert error < 0.05
+    assert of_copied > 0.3
+
+
+@pytest.mark.parametrize(
+    ('name', 'target'), [('byol_r50', 'target_net'), ('mocov3_r50', 'momentum_encoder')]
+)
+@pytest.mark.parametrize('statistics', ['own', 'online'])
+def test_targets_of_mmpretrain_count_for_themselves(name, target, statistics):
+    """MMEngine would copy the running statistics of the online network at every step."""
+    cfg = Config.fromfile(REPO / f'configs/baselines/{name}.py').model
+    cfg.backbone.update(depth=18, stem_channels=16, base_channels=16)
+    cfg.backbone.norm_cfg = NORM
+    cfg.neck.update(in_channels=128, hid_channels=16, out_channels=8, norm_cfg=dict(type='BN1d'))
+    cfg.head.predictor.update(
+        in_channels=8, hid_channels=16, out_channels=8, norm_cfg=dict(type='BN1d')
+    )
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg)
+    model.backbone.bn1.running_mean += 1  # as a checkpoint brings it
+    MessageHub.get_instance(f'{name}_{statistics}')
+    MessageHub.get_current_instance().update_info('iter', 0)
+    MessageHub.get_current_instance().update_info('max_iters', 10)
+    hook = HOOKS.build(dict(type='TargetEMAHook', statistics=statistics))
+    hook.before_train(_Shell(model))
+    network = getattr(model, target).module
+    if statistics == 'own':
+        assert (network[0].bn1.running_mean == 1).all()
+    counted = [Counted(network[0].bn1), Counted(network[1].bn0)]
+    start = network[0].conv1.weight.clone()
+    for _ in range(3):
+        with torch.no_grad():
+            model.backbone.conv1.weight += 0.1
+        online = model.backbone.conv1.weight.detach().clone()
+        model.loss(views(2), [])
+    # The first update copies, the others move by the share of the config.
+    expected = online - 0.2
+    for step in (1, 2):
+        share = cfg.base_momentum * (math.cos(math.pi * step / 10) + 1) / 2
+        expected = expected + share * (online - 0.2 + 0.1 * step - expected)
+    torch.testing.assert_close(network[0].conv1.weight, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(start, network[0].conv1.weight)
+    if statistics == 'own':
+        for one in counted:
+            one.check(passes=6)
+    else:
+        with pytest.raises(AssertionError):
+            counted[0].check(passes=6)
 
 
 def test_loss_is_the_head_on_projections_of_every_view(vito):

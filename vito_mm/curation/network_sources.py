@@ -360,7 +360,7 @@ def read_weights(checkpoint: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If it holds none.
     """
-    weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
+    weights = state_dict_of(read_checkpoint(checkpoint), checkpoint, with_averaged=False)
     if all(key.startswith('module.') for key in weights):
         weights = {key.removeprefix('module.'): value for key, value in weights.items()}
     return weights

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.datasets import RandomResizedCrop
 
 from vito_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
-from vito_mm.videos import IMAGE_EXTENSIONS, place_segment
+from vito_mm.videos import IMAGE_EXTENSIONS, part_within, place_segment
 
 from .clip_sampler import ClipSampler, Draw
 from .transforms.augment_views import AugmentViews
@@ -33,7 +33,7 @@ class View:
         frame_time (float): When the frame on screen at that moment begins, in seconds.
         frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
         box (tuple, optional): Left, top, width and height of the crop in pixels of ``frame``; None
-            if the pipeline has no ``RandomResizedCrop``.
+            if the pipeline has no ``BYOLCrop`` or ``RandomResizedCrop``.
         image (np.ndarray): View that the network gets, not yet normalised: RGB, float32 within
             [0, 255].
         augmentation (ViewAugmentation, optional): What was drawn; None if the pipeline has no
@@ -265,7 +265,7 @@ class _Observer:
         """What was seen of the last item."""
         seen = self.results
         duration = seen['duration']
-        part = seen.get('start') or 0.0, min(seen.get('end') or duration, duration)
+        part = part_within(seen, duration)
         offsets = np.array([*seen['segment_offsets'], 0.0, seen['segment']])
         *times, start, end = part[0] + place_segment(
             offsets, seen['segment'], seen['segment_start'], part[1] - part[0]

@@ -226,7 +226,7 @@ def _draw_view(sheet: _Sheet, x: float, y: float, clip: Clip, index: int, grid: 
     y += _CAPTION
     axes = _show(sheet, x, y, view.frame, _fitted(view.frame, _FRAME))
     height, width = view.frame.shape[:2]
-    crop = f'{width} x {height}, no RandomResizedCrop'
+    crop = f'{width} x {height}, no random crop'
     if view.box:
         left, top, *size = view.box
         for line_colour, line_width in (('black', 4), (colour, 2)):
@@ -252,7 +252,7 @@ def _describe(view: View) -> str:
     """What was drawn for a view, in three short lines, the colours in the order of their turns."""
     drawn = view.augmentation
     if drawn is None:
-        others = [step for step in view.steps if step != 'RandomResizedCrop']
+        others = [step for step in view.steps if step not in ('BYOLCrop', 'RandomResizedCrop')]
         return 'what these drew is not known:\n' + _wrapped(others) if others else 'crop only'
     effects = ['flip'] * drawn.flip + ['grey'] * drawn.grayscale
     effects += [f'sigma {drawn.sigma:.2f}'] * bool(drawn.sigma) + ['solarize'] * drawn.solarize

@@ -7,6 +7,7 @@ Here less than all of the backbone's keys is an error that lists them.
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,13 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .checkpoint_file import CheckpointError, meta_of, read_checkpoint, state_dict_of
+from .checkpoint_file import (
+    CheckpointError,
+    is_target,
+    meta_of,
+    read_checkpoint,
+    state_dict_of,
+)
 from .resnet_names import (
     NAMINGS,
     RESNET_BLOCKS,
@@ -29,26 +36,7 @@ from .resnet_names import (
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
 
-TARGET_NAMES = (
-    'target',
-    'target_net',
-    'target_network',
-    'encoder_k',
-    'key_encoder',
-    'backbone_k',
-    'momentum_encoder',
-    'backbone_momentum',
-    'momentum_backbone',
-    'encoder_momentum',
-    'teacher',
-    'ema',
-    'ema_model',
-    'model_ema',
-    'ema_state_dict',
-)
-"""Module names that mark the slowly moving network in the checkpoints of VITO, BYOL, MoCo, DINO."""
-
-_OPTIONAL = '.num_batches_tracked'  # absent from files older than PyTorch 0.4.1, never used here
+_OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor in frozen batch norm
 
 
 @dataclass
@@ -236,6 +224,59 @@ def load_backbone(
     return match
 
 
+def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike) -> None:
+    """Load a checkpoint into a model of pre-training, all of it or with an error.
+
+    A file that holds anything of the model but its backbone (neck, projector, target network) is
+    one of such a model and must hold the complete model. Of any other file that
+    :func:`load_backbone` can read, the backbone is loaded, and the rest of the model stays as it
+    is.
+
+    Args:
+        model (nn.Module): Algorithm with a ``backbone``, such as VITO or mmpretrain's BYOL.
+        checkpoint (str | os.PathLike): Local file.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or holds only a part of what it should.
+    """
+    content = read_checkpoint(checkpoint)
+    weights = {
+        key.removeprefix('module.'): value
+        for key, value in state_dict_of(content, checkpoint).items()
+    }
+    expected = model.state_dict()
+    if not any(key in weights for key in expected if not key.startswith('backbone.')):
+        load_backbone(model.backbone, checkpoint)
+        return
+    match = _match(weights, expected, '', 'online')
+    parts = {key.partition('.')[0] for key in expected}
+    match.unexpected = [k for k in weights if k.partition('.')[0] in parts and k not in expected]
+    name = type(model).__name__
+    if not match.complete:
+        option = shlex.quote(f'model.backbone.checkpoint={checkpoint}')
+        raise CheckpointError(
+            f'{checkpoint} holds another model than this {name}: only {len(match.weights)} of '
+            f'{match.total} keys fit.\n{match.describe()}\nNothing was loaded. To start from its '
+            f'backbone alone: --cfg-options load_from=None model.backbone.type=VITOResNet {option}'
+        )
+    _check_values({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
+    model.load_state_dict(match.weights, strict=False)
+    print_log(f'{name}: loaded all {match.total} keys from {checkpoint}', 'current')
+
+
+def is_pretraining(model: nn.Module) -> bool:
+    """Tell whether a model is one of mmpretrain's self-supervised algorithms, as VITO is.
+
+    Args:
+        model (nn.Module): Any model.
+
+    Returns:
+        bool: Whether it is.
+    """
+    # By name: mmpretrain is not imported for tasks of other libraries.
+    return any(base.__name__ == 'BaseSelfSupervisor' for base in type(model).__mro__)
+
+
 def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
     """Refuse a checkpoint that does not hold exactly the backbone.
 
@@ -287,7 +328,7 @@ def match_file(
         raise CheckpointError(f'There is no such backbone in {checkpoint}. {error}') from None
     match.which = exported or match.which
     match.meta = meta
-    _check_values(match, checkpoint)
+    _check_values(match.weights, checkpoint)
     return match
 
 
@@ -308,16 +349,17 @@ def match_at(
         CheckpointError: If the file cannot be read or its values are no weights.
     """
     content = read_checkpoint(checkpoint)
-    which = 'target' if _is_target(prefix) else 'online'
-    match = _match(state_dict_of(content, checkpoint), expected, prefix, which)
+    which = 'target' if is_target(prefix) else 'online'
+    weights = state_dict_of(content, checkpoint, with_averaged=False)
+    match = _match(weights, expected, prefix, which)
     match.meta = meta_of(content)
-    _check_values(match, checkpoint)
+    _check_values(match.weights, checkpoint)
     return match
 
 
-def _check_values(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
+def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike) -> None:
     """Refuse numbers that cannot be weights."""
-    parameters = {k: v for k, v in match.weights.items() if not k.endswith(_OPTIONAL)}
+    parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
     kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]
     if kinds:
         raise CheckpointError(
@@ -347,16 +389,13 @@ def _best_prefix(
             f"{', '.join(sorted(state_dict)[:5])}. The names must be torchvision's (conv1.weight, "
             'layer1.0.conv1.weight, ...), after any one prefix.'
         )
-    wanted = [p for p in votes if _is_target(p) == (which == 'target')]
+    wanted = [p for p in votes if is_target(p) == (which == 'target')]
     if not wanted:
         nearest = max(votes, key=votes.get)
         other = 'online' if which == 'target' else 'target'
         raise CheckpointError(
-            f'It holds no {which} network (none of {", ".join(TARGET_NAMES)}): the backbone stands '
-            f'under {nearest!r}. Use which="{other}".'
-            if which == 'target'
-            else f'It holds no online network: the backbone stands under {nearest!r}. Use '
-            f'which="{other}".'
+            f'It holds no {which} network: the backbone stands under {nearest!r}. '
+            f'Use which="{other}".'
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
     # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
@@ -391,13 +430,9 @@ def _match(
     here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     match.depths = depth_of(here), depth_of(expected)
     for key in here:
-        if key not in expected and is_part_of_resnet(key):
+        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
             (match.left_out if stage_of(key) > stages > 0 else match.unexpected).append(key)
     return match
-
-
-def _is_target(prefix: str) -> bool:
-    return any(part in TARGET_NAMES for part in prefix.split('.'))
 
 
 def _report(match: BackboneMatch, checkpoint: str | os.PathLike) -> str:
@@ -411,6 +446,14 @@ def _remedy(match: BackboneMatch) -> str:
             'The model has the deep stem of three 3x3 convolutions (deep_stem=True, ResNetV1c or '
             'ResNetV1d) and the checkpoint the plain 7x7 stem: set deep_stem=False or use '
             'type="VITOResNet" without it.'
+        )
+    statistics = ('.running_mean', '.running_var')
+    with_statistics = [key for key in match.weights if key.endswith(statistics)]
+    if match.missing and not with_statistics and all(k.endswith(statistics) for k in match.missing):
+        return (
+            'The running statistics of batch norm are missing: the file holds parameters without '
+            'buffers, as averages over model.parameters() do. Save the state_dict() of the model '
+            'that has these parameters.'
         )
     if any('.gn' in key or key.startswith('gn') for key in match.new):
         return (

@@ -1,13 +1,19 @@
-"""What stands in a checkpoint file, read without running code that it may hold."""
+"""The state dict and metadata in a checkpoint file, read without running code that it may hold.
+
+Three steps: the container (:func:`read_checkpoint`), the networks in it as one flat dict
+(:func:`state_dict_of`), and, in :mod:`.checkpoint`, the prefix and the names of a backbone.
+"""
 
 import difflib
 import hashlib
+import importlib
 import json
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vito_mm.compat import unfilled_array
+
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'network', 'net')
 """Entries under which a file may hold its state dict."""
 
-ENDINGS = ('.pth', '.pt', '.tar', '.safetensors')
+ENDINGS = ('.pth', '.pt', '.tar', '.bin', '.pkl', '.npz', '.safetensors', '.index.json')
 """Usual endings of checkpoint files."""
 
 PREPROCESSING = dict(
@@ -30,6 +38,16 @@ META = 'vito_mm'
 """Name of the metadata in files that have no entry for them: bare state dicts and safetensors."""
 
 _META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256', 'preprocessing')
+_TARGET = re.compile(
+    r'(?:^|_)(?:target|teacher|momentum|ema|shadow|swa|avg|averaged?|key|k)(?:_|$)'
+)
+# Modules that torch.compile, FSDP and activation checkpointing put around others.
+_INSERTED = ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
+_IN_RESNET = re.compile(r'conv1|bn1|stem|layer\d|res\d')
+_COUNTER = 'num_batches_tracked'
+# How torch.save began before version 1.6: a pickle of this number.
+_LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+_LONGEST_HEADER = 100_000_000  # of safetensors
 
 
 class CheckpointError(RuntimeError):
@@ -39,11 +57,15 @@ class CheckpointError(RuntimeError):
 def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
     """Read a checkpoint from a local file without running code that it may hold.
 
+    Objects of classes that ``torch.load(weights_only=True)`` refuses, such as the
+    ``argparse.Namespace`` of a training script, are left empty.
+
     Args:
-        path (str | os.PathLike): File written by ``torch.save``, or a safetensors file.
+        path (str | os.PathLike): File written by ``torch.save``, a pickle of numpy arrays, an
+            ``.npz``, a safetensors file, or the index (``*.index.json``) of one in shards.
 
     Returns:
-        Mapping: What the file holds, tensors on the CPU. Of a safetensors file, its tensors as
+        Mapping: The content, tensors on the CPU. Of a safetensors file, its tensors as
         ``state_dict`` and its metadata as ``meta``.
 
     Raises:
@@ -52,27 +74,7 @@ def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
         ImportError: If it is a safetensors file and the package safetensors is not installed.
     """
     path = Path(path)
-    if _kind_of(path) == 'safetensors':
-        return _read_safetensors(path)
-    try:
-        # Mapped, a file costs no memory but for what is taken from it, on every rank.
-        content = torch.load(
-            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f'{path} holds Python objects beside tensors, and loading them could run any code, so '
-            f'it was not read ({_unsafe_types(path) or _first_line(error)}). If you trust its '
-            'source, re-save the weights alone: torch.save({"state_dict": torch.load(FILE, '
-            'weights_only=False)["state_dict"]}, NEW_FILE)'
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        if 'TorchScript' in str(error):
-            raise CheckpointError(
-                f'{path} is a TorchScript archive, a program. Save its weights: '
-                'torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)'
-            ) from None
-        raise _damaged(path, error) from None
+    content = _reader_of(path)(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f'{path} holds a {type(content).__name__}, not a dict of weights. Save '
@@ -81,33 +83,50 @@ def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
     return content
 
 
-def state_dict_of(content: Mapping[str, Any], path: str | os.PathLike = 'checkpoint') -> dict:
-    """Unwrap the state dict of a checkpoint.
+def state_dict_of(
+    content: Mapping[str, Any],
+    path: str | os.PathLike = 'checkpoint',
+    with_averaged: bool = True,
+) -> dict[str, Tensor]:
+    """Gather the weights of a checkpoint in one flat dict.
 
     Args:
         content (Mapping): What :func:`read_checkpoint` returned.
         path (str | os.PathLike): Name of the file, for the message. Defaults to 'checkpoint'.
+        with_averaged (bool): Whether to tell averaged weights from the others. False gives the
+            state dict alone, as the program that wrote it takes it. Defaults to True.
 
     Returns:
-        dict[str, Tensor]: The weights by their name in the file. Dicts within dicts that are none
-        of :data:`WRAPPERS`, such as ``{'student': {...}, 'teacher': {...}}``, become prefixes.
+        dict[str, Tensor]: The weights by their name in the file, without the names that
+        ``torch.compile``, FSDP and activation checkpointing insert. Dicts within dicts that are
+        none of :data:`WRAPPERS`, such as ``{'student': {...}, 'teacher': {...}}``, become
+        prefixes, and so do averaged weights next to a state dict. Where MMEngine's ``EMAHook``
+        has swapped the two, the averaged ones stand under ``averaged.``.
 
     Raises:
-        CheckpointError: If no entry holds tensors.
+        CheckpointError: If no entry holds tensors, or they are parts of tensors.
     """
-    top = content
-    while True:
-        inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    weights = dict(_tensors(content))
+    weights = {
+        _without_inserted(name): _as_tensor(name, value, path)
+        for prefix, network in _networks(content, with_averaged)
+        for name, value in _tensors(network, prefix)
+    }
     if not weights:
-        raise CheckpointError(
-            f'{path} holds no weights: its entries are {sorted(map(str, top))[:10]}. Expected '
-            f'a state dict, alone or under one of {", ".join(WRAPPERS)}.'
-        )
+        raise CheckpointError(_no_weights(content, path))
     return weights
+
+
+def is_target(prefix: str) -> bool:
+    """Tell by its name whether a network is the slowly moving one, such as ``model_ema.module.``.
+
+    Args:
+        prefix (str): Names of modules or entries of a file, joined by dots.
+
+    Returns:
+        bool: Whether one of them contains ``target``, ``teacher``, ``momentum``, ``ema`` or the
+        like, as in VITO, BYOL, MoCo, DINO and timm.
+    """
+    return any(_TARGET.search(part) for part in prefix.split('.'))
 
 
 def meta_of(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,35 +152,117 @@ def meta_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _tensors(content: Mapping, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
-    """Tensors of a dict by name, those of inner dicts with the inner dict's name before it."""
-    for key, value in content.items():
+# The networks in a file
+
+
+def _networks(content: Mapping, with_averaged: bool) -> Iterator[tuple[str, Mapping]]:
+    """The dicts of weights in a file, each with the prefix by which it is told from the others."""
+    wrapper = next((name for name in WRAPPERS if any(_tensors(content.get(name)))), None)
+    if wrapper is None:
+        yield '', content
+        return
+    swapped = content.get('ema_state_dict')
+    if with_averaged and wrapper == 'state_dict' and _is_of_ema_hook(swapped):
+        # MMEngine's EMAHook saves the averaged weights in the place of the others.
+        yield 'averaged.', content['state_dict']
+        yield '', {key.removeprefix('module.'): swapped[key] for key in swapped if key != 'steps'}
+        return
+    for name, value in content.items() if with_averaged else ():
+        if name != wrapper and isinstance(name, str) and is_target(name):
+            yield f'{name}.', value
+    yield from _networks(content[wrapper], with_averaged)
+
+
+def _is_of_ema_hook(entry: Any) -> bool:
+    return (
+        isinstance(entry, Mapping)
+        and 'steps' in entry
+        and all(key == 'steps' or key.startswith('module.') for key in entry)
+    )
+
+
+def _tensors(node: Any, prefix: str = '') -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    """Tensors and arrays by name, those of inner dicts with the inner dict's name before it."""
+    for key, value in _entries(node):
         if not isinstance(key, str) or (not prefix and key.startswith('optim')):
             continue
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) or _is_numbers(value):
             yield prefix + key, value
-        elif isinstance(value, np.ndarray):
-            yield prefix + key, torch.from_numpy(value)
-        elif isinstance(value, Mapping):
+        else:
             yield from _tensors(value, f'{prefix}{key}.')
 
 
-def _kind_of(path: Path) -> str:
-    """'torch' or 'safetensors' by the first bytes; refuses everything else with the reason."""
-    if path.is_dir():
-        files = sorted(p.name for p in path.iterdir() if p.suffix in ENDINGS)
+def _is_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray) and value.dtype.kind in 'fiub' and value.dtype.itemsize <= 8
+    )
+
+
+def _entries(node: Any) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(node, Mapping):
+        return
+    yield from node.items()
+    # A model pickled as a whole was left empty, with its attributes.
+    attributes = getattr(node, '__dict__', {})
+    for kind in ('_parameters', '_buffers', '_modules'):
+        yield from _entries(attributes.get(kind))
+
+
+def _without_inserted(name: str) -> str:
+    kept: list[str] = []
+    is_inside = False
+    for part in name.split('.'):
+        is_inside |= bool(_IN_RESNET.fullmatch(part))
+        if part not in _INSERTED and not (is_inside and part == 'module'):
+            kept.append(part)
+    return '.'.join(kept)
+
+
+def _as_tensor(name: str, value: Tensor | np.ndarray, path: str | os.PathLike) -> Tensor:
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder('=')))
+    local = getattr(value, '_local_tensor', value)  # of a DTensor
+    if local.shape != value.shape:
         raise CheckpointError(
-            f'{path} is a folder. Name a checkpoint file'
-            + (f' in it: {", ".join(files[:5])}' if files else '; it holds no checkpoint')
+            f"{path} holds one process's part of each tensor ({name}: {tuple(local.shape)} of "
+            f'{tuple(value.shape)}), as FSDP2 shards them. Save the whole ones in the program that '
+            'wrote it: torch.save(get_model_state_dict(model, options=StateDictOptions('
+            'full_state_dict=True, cpu_offload=True)), NEW_FILE), both from '
+            'torch.distributed.checkpoint.state_dict'
         )
+    # Some programs gather the counters of batch norm as vectors of one number.
+    return local.reshape(()) if name.endswith(_COUNTER) and local.numel() == 1 else local
+
+
+def _no_weights(content: Mapping, path: str | os.PathLike) -> str:
+    classes = _foreign_classes(Path(path))
+    return (
+        f'{path} holds no weights: its entries are {sorted(map(str, content))[:10]}'
+        + (f', with objects of {_few(classes)}' if classes else '')
+        + f'. Expected a state dict, alone or under one of {", ".join(WRAPPERS)}.'
+    )
+
+
+# The containers
+
+
+def _reader_of(path: Path) -> Callable[[Path], Any]:
+    """The reader of a file by its first bytes; refuses what is none with the reason."""
+    if path.is_dir():
+        raise CheckpointError(_folder(path))
     if not path.is_file():
         raise CheckpointError(_missing_file(path))
     with path.open('rb') as file:
         head = file.read(64)
-    if head.startswith((b'PK\x03\x04', b'\x80')):  # a zip archive, or a pickle of torch < 1.6
-        return 'torch'
-    if head[8:9] == b'{':  # eight bytes of length, then JSON
-        return 'safetensors'
+    # Eight bytes of length, then JSON; the length may begin like anything.
+    if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= _LONGEST_HEADER:
+        return _read_safetensors
+    if head.startswith(b'PK\x03\x04'):
+        return _read_npz if _is_npz(path) else _read_torch
+    if head.startswith(b'\x80'):
+        return _read_torch if _LEGACY_MAGIC in head else _read_pickle
+    if head.lstrip().startswith(b'{') and path.suffix == '.json':
+        return _read_shards
     if head.startswith(b'version https://git-lfs'):
         raise CheckpointError(f'{path} is a Git LFS pointer. Run: git lfs pull')
     begins = f'begins with {head[:20]!r}' if head else 'is empty'
@@ -169,6 +270,114 @@ def _kind_of(path: Path) -> str:
         f'{path} is no PyTorch checkpoint: it {begins}. Was a web page saved in its place, or '
         'another file named?'
     )
+
+
+def _read_torch(path: Path) -> Any:
+    classes = _foreign_classes(path)
+    if any(name.startswith('torch.distributed.') for name in classes):
+        importlib.import_module('torch.distributed.tensor')  # lets torch.load read DTensors
+        classes = _foreign_classes(path)
+    # Files of torch < 1.6 do not tell their classes beforehand.
+    empty = [(_Empty, name) for name in {*classes, 'argparse.Namespace'}]
+    try:
+        with torch.serialization.safe_globals(empty):
+            # Mapped, a file costs no memory but for what is taken from it, on every rank.
+            return torch.load(
+                path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path} holds Python objects beside tensors, and loading them could run any code, so '
+            f'it was not read ({_few(classes) or _first_line(error)}). If you trust its source, '
+            f'save the weights alone by this Python code:\n{_resaving(path)}'
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
+        if 'TorchScript' in str(error):
+            raise CheckpointError(
+                f'{path} is a TorchScript archive, a program. Save its weights: '
+                f"torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pth')"
+            ) from None
+        raise _damaged(path, error) from None
+
+
+class _Empty:
+    """Stands for any class of another program; its objects keep their items and attributes.
+
+    They become ordered dicts, which ``torch.load(weights_only=True)`` fills as it does its own.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return OrderedDict()
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Makes numpy arrays of numbers and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ('numpy.core.multiarray', 'numpy._core.multiarray') and name == '_reconstruct':
+            return unfilled_array
+        if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
+            return lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(
+                shape, order=order
+            )
+        if (module, name) == ('numpy', 'dtype'):
+            return np.dtype
+        if (module, name) == ('_codecs', 'encode'):  # bytes in protocol 2
+            return lambda text, encoding: text.encode('latin1')
+        if module.startswith('torch'):
+            raise CheckpointError('tensors')
+        return _Empty
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with path.open('rb') as file:
+            return _NumpyUnpickler(file, encoding='latin1').load()
+    except CheckpointError:
+        raise CheckpointError(
+            f'{path} is a pickle of torch tensors, and reading it could run any code, so it was '
+            'not read. If you trust its source, save it by this Python code:\n'
+            'import pickle, torch\n'
+            f"torch.save(pickle.load(open({str(path)!r}, 'rb')), 'weights.pth')"
+        ) from None
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        raise _damaged(path, error) from None
+
+
+def _is_npz(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False  # cut off; torch.load says so
+    with zipfile.ZipFile(path) as archive:
+        return all(name.endswith('.npy') for name in archive.namelist())
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if 'allow_pickle' in str(error):
+            raise CheckpointError(
+                f'{path} holds Python objects beside arrays, and loading them could run any code. '
+                'Save the arrays alone: numpy.savez(NEW_FILE, **state_dict)'
+            ) from None
+        raise _damaged(path, error) from None
+
+
+def _read_shards(path: Path) -> dict[str, Any]:
+    """The weights of all files that an index of Hugging Face's names."""
+    try:
+        files = sorted(set(json.loads(path.read_text())['weight_map'].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise CheckpointError(f'{path} is no index of shards: it has no weight_map') from None
+    if outside := [name for name in files if Path(name).name != name]:
+        raise CheckpointError(f'{path} names files outside its folder: {_few(outside)}')
+    if gone := [name for name in files if not (path.parent / name).is_file()]:
+        raise CheckpointError(f'{path} names files that are not next to it: {_few(gone)}')
+    weights: dict[str, Tensor] = {}
+    for name in files:
+        weights |= state_dict_of(read_checkpoint(path.parent / name), path.parent / name)
+    return {'state_dict': weights}
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -191,6 +400,21 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return {'state_dict': weights, 'meta': meta}
 
 
+# Messages
+
+
+def _folder(path: Path) -> str:
+    if (path / '.metadata').is_file():
+        return (
+            f'{path} is a distributed checkpoint. Make a file of it: python -m '
+            f'torch.distributed.checkpoint.format_utils dcp_to_torch {path} weights.pth'
+        )
+    files = sorted(p.name for p in path.iterdir() if p.name.endswith(ENDINGS))
+    return f'{path} is a folder. Name a checkpoint file' + (
+        f' in it: {", ".join(files[:5])}' if files else '; it holds no checkpoint'
+    )
+
+
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f'{path} is damaged or incomplete ({path.stat().st_size} bytes; {_first_line(error)}). '
@@ -203,7 +427,7 @@ def _missing_file(path: Path) -> str:
         return f'{path} is an address. Download the file and name the local copy.'
     near: Iterable[str] = ()
     if path.parent.is_dir():
-        files = [p.name for p in path.parent.iterdir() if p.suffix in ENDINGS]
+        files = [p.name for p in path.parent.iterdir() if p.name.endswith(ENDINGS)]
         near = difflib.get_close_matches(path.name, files, n=3, cutoff=0.3)
     hint = f' In its folder there is: {", ".join(near)}.' if near else ''
     return (
@@ -213,13 +437,27 @@ def _missing_file(path: Path) -> str:
     )
 
 
-def _unsafe_types(path: Path) -> str:
-    """Names of the classes that a checkpoint would load, as far as this torch can tell."""
+def _foreign_classes(path: Path) -> list[str]:
+    """Names of the classes that ``torch.load`` refuses in a file, as far as it can tell."""
     try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # the file was refused already; this only adds to the message
-        return ''
-    return 'it needs ' + ', '.join(sorted(found)[:5]) if found else ''
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # no such file, another format, damaged: said by the reader
+        return []
+
+
+def _resaving(path: Path) -> str:
+    return (
+        'import torch\n'
+        'pick = lambda x: (\n'
+        '    pick(x.state_dict()) if isinstance(x, torch.nn.Module)\n'
+        '    else {k: pick(v) for k, v in x.items()} if isinstance(x, dict)\n'
+        '    else x if isinstance(x, torch.Tensor) else None)\n'
+        f"torch.save(pick(torch.load({str(path)!r}, weights_only=False)), 'weights.pth')"
+    )
+
+
+def _few(names: list[str]) -> str:
+    return ', '.join(names[:5])
 
 
 def _first_line(error: Exception) -> str:

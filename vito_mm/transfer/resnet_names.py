@@ -106,6 +106,7 @@ _TO_DETECTRON2 = (
     (r'\.downsample\.1\.', '.shortcut.norm.'),
 )
 _FROM_DETECTRON2 = (
+    (r'(^|\.)stem\.fc\.', r'\1fc.'),  # as its converter calls torchvision's classifier
     (r'(^|\.)stem\.conv1\.norm\.', r'\1bn1.'),
     (r'(^|\.)stem\.conv1\.', r'\1conv1.'),
     (r'(^|\.)res([2-5])\.(?=\d)', lambda m: f'{m[1]}layer{int(m[2]) - 1}.'),

@@ -21,7 +21,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .containers import open_container
 from .errors import VideoReadError
+from .file_checks import MAX_PIXELS, check_pixels
 
 _UNKNOWN = -(2**63)
 _KEY, _HIDDEN = 1, 2
@@ -38,7 +40,9 @@ _WITHOUT_TRIAL = ('vp8', 'vp9', 'av1', 'libdav1d')
 
 
 @contextmanager
-def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(
+    path: str, trial: bool = False, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the video stream of a file, to be decoded with one thread.
 
     It is FFmpeg's best video stream and never the picture on a cover.
@@ -47,12 +51,14 @@ def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, Vid
         path (str): File that FFmpeg can open by this name.
         trial (bool): Whether FFmpeg decodes the first frames in any case, which tells what the
             header does not. Defaults to False: only where it must.
+        max_pixels (int): Largest believable frame; the decoder refuses larger ones. Defaults to
+            MAX_PIXELS.
 
     Yields:
         tuple: The container and the stream.
 
     Raises:
-        VideoReadError: If there is no video stream, or no decoder for it.
+        VideoReadError: If there is no video stream, no decoder for it, or frames are too large.
         av.error.FFmpegError: If it cannot be opened.
     """
     container, streams = _open(path, trial)
@@ -64,19 +70,20 @@ def opened(path: str, trial: bool = False) -> Iterator[tuple[InputContainer, Vid
         stream = best if best in streams else streams[0]
         if stream.codec_context is None:
             raise VideoReadError(path, 'there is no decoder for its video stream')
-        stream.codec_context.thread_count = 1
+        decoder = stream.codec_context
+        check_pixels(path, decoder.width, decoder.height, max_pixels)
+        decoder.thread_count = 1
+        decoder.options = {'max_pixels': str(max_pixels)}  # where the header does not tell
         yield container, stream
 
 
 def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
-    # Only this file: a container may refer to others, also on the network.
-    safe = dict(options={'protocol_whitelist': 'file'}, metadata_errors='replace')
     if not trial:
         # Opening a decoder by trial tells what the first packet tells as well, and costs more than
         # all else together. Only these containers say in their header what FFmpeg needs to know of
         # the order of frames; the trial is for the others, and for a choice between streams.
         try:
-            container = av.open(path, stream_options=[{'codec_whitelist': 'none'}], **safe)
+            container = open_container(path, stream_options=[{'codec_whitelist': 'none'}])
         except ValueError:  # the container has no streams before it is searched
             container = None
         if container is not None:
@@ -91,7 +98,7 @@ def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
             ):
                 return container, streams
             container.close()
-    container = av.open(path, **safe)
+    container = open_container(path)
     return container, _videos(container)
 
 

@@ -1,9 +1,7 @@
 """What a video file holds, and whether all of it can be read. Needs PyAV, imported where used."""
 
-import hashlib
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -13,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from .decoding import opened_file
 from .errors import VideoReadError
-from .file_checks import HEAD_BYTES, check_file, check_head
-
-MAX_PIXELS = 8192 * 8192
-"""Frames with more pixels than this are taken for a broken header."""
+from .file_checks import CANNOT_READ, MAX_PIXELS, TOO_LARGE, check_file
+from .frame_archives import inspect_frame_archive, sha256_of, size_and_time
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
@@ -34,8 +31,12 @@ def inspect_video(
     expected_sha256: str | None = None,
     max_pixels: int = MAX_PIXELS,
     on_frame: Callable[[Any, Any, Fraction], None] | None = None,
+    fps: float | None = None,
 ) -> dict[str, Any]:
     """Tell what is in a video file and whether it can be read.
+
+    Folders, tars and images are what they are to training, see
+    :func:`vito_mm.videos.decode_frames`.
 
     All packets are read and the first key frame is decoded, which finds files that are no videos,
     cut off or undecodable. Damage in the middle shows only when every frame is decoded (``check``):
@@ -73,6 +74,7 @@ def inspect_video(
             say when it is shown, from the first frame), how it is shown
             (:class:`vito_mm.videos.description.Display`), and the mean frame rate that the header
             tells; turns ``check`` on. Its errors are passed on, other than OSError.
+        fps: Frames per second of a folder or tar of images. Defaults to None, 25.
 
     Returns:
         dict[str, Any]: As far as they could be told, else absent:
@@ -105,38 +107,38 @@ def inspect_video(
     path = os.fspath(path)
     row: dict[str, Any] = {'path': path}
     try:
-        status = check_file(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise VideoReadError(path, 'is a folder')
-        row.update(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-        with open(path, 'rb') as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(0)
-            row['sha256'] = hashlib.file_digest(file, 'sha256').hexdigest()
+        check_file(path)
+        row['bytes'], row['mtime_ns'] = size_and_time(path)
+        row['sha256'] = sha256_of(path)
         if expected_sha256 not in (None, row['sha256']):
             row['expected_sha256'] = expected_sha256
             raise VideoReadError(path, 'its bytes are not those that the manifest has the hash of')
-        check_head(path, head)
-        with _logged_errors(av) as log:
-            _read_stream(path, head, row, log, check, max_pixels, on_frame)
+        with opened_file(path, fps) as source:
+            if source.images is not None:
+                inspect_frame_archive(source.images, row, check, max_pixels, on_frame)
+            else:
+                with _logged_errors(av) as log:
+                    _read_stream(path, source, row, log, check, max_pixels, on_frame)
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
+        if error.reason.startswith((TOO_LARGE, CANNOT_READ)):
+            row.pop('sha256', None)  # another limit may be set, the disk be there again
     except OSError as error:
         row.pop('sha256', None)
-        row.update(verdict=BAD, reason=f'cannot be read: {error.strerror}')
-    if 'bytes' in row and _has_changed(row):
+        row.update(verdict=BAD, reason=f'{CANNOT_READ}: {error.strerror}')
+    if _has_changed(row):
         row.pop('sha256', None)
-        row.update(verdict=BAD, reason='changes while it is read: a download that is not complete?')
+        row.update(verdict=BAD, reason='is written to while it is read')
     return row
 
 
 def _has_changed(row: dict[str, Any]) -> bool:
+    """Whether a file is not as it was when its reading began."""
     try:
-        status = os.stat(row['path'])
+        return 'bytes' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
     except OSError:
         return True
-    return (status.st_size, status.st_mtime_ns) != (row['bytes'], row['mtime_ns'])
 
 
 def import_av() -> ModuleType:
@@ -169,31 +171,20 @@ def _logged_errors(av: ModuleType) -> Iterator[list[tuple[int, str, str]]]:
         av.logging.set_skip_repeated(skip_repeated)
 
 
-def _read_stream(path, head, row, log, check, max_pixels, on_frame) -> None:
-    av = import_av()
+def _read_stream(path, source, row, log, check, max_pixels, on_frame) -> None:
+    av, head = import_av(), source.head
     from .description import opened
 
     reading = None
     try:
-        with opened(path, trial=True) as (container, stream):
-            decoder = stream.codec_context
-            row['codec'] = decoder.codec.canonical_name
-            if decoder.width * decoder.height > max_pixels:
-                del row['sha256']  # another limit may be set
-                raise VideoReadError(
-                    path,
-                    'more pixels in a frame than the limit: '
-                    f'{decoder.width} x {decoder.height} > {max_pixels}',
-                )
+        with opened(source.name, True, max_pixels) as (container, stream):
+            row['codec'] = stream.codec_context.codec.canonical_name
             reading = _Reading(path, container, stream, check, on_frame)
             reading.scan(container, stream)
         log_of_demuxer = [entry for entry in log if entry[1] == reading.format]
-        with opened(path, trial=True) as (container, stream):
+        with opened(source.name, True, max_pixels) as (container, stream):
             log.clear()  # of the trial, which is repeated
-            stream.codec_context.options = {
-                'err_detect': 'crccheck',
-                'max_pixels': str(max_pixels),
-            }
+            stream.codec_context.options |= {'err_detect': 'crccheck'}
             reading.decode(container, stream, log)
     except av.FFmpegError as error:
         if reading is not None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from vito_mm.atomic import rename_durably
 
-from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
+from .file_checks import MAX_PIXELS
+from .integrity import BAD, import_av, inspect_video
 
 PRESETS = (
     *('ultrafast', 'superfast', 'veryfast', 'faster', 'fast'),
@@ -101,6 +102,7 @@ def reencode_video(
     encoding: Encoding,
     expected_sha256: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    fps: float | None = None,
 ) -> dict[str, Any]:
     """Write a small copy of a video and compare it with the source.
 
@@ -108,11 +110,12 @@ def reencode_video(
     that a variable frame rate stays one. They are turned and scaled to square pixels.
 
     Args:
-        source: Video file; it is checked frame by frame on the way.
+        source: Video file, or a folder or tar of images; it is checked frame by frame on the way.
         target: File to write, replaced if it is there. Its folder is made if need be.
         encoding: How to encode.
         expected_sha256: Hash that the source should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
+        fps: Frames per second of a folder or tar of images. Defaults to None, 25.
 
     Returns:
         dict[str, Any]: Columns of :func:`inspect_video` of the copy, and ``source``,
@@ -133,7 +136,7 @@ def reencode_video(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _Copy(av, unfinished, encoding) as copy:
-            row = inspect_video(source, True, expected_sha256, max_pixels, copy.write)
+            row = inspect_video(source, True, expected_sha256, max_pixels, copy.write, fps)
             row.update(source=source, encoding=str(encoding))
             if row['verdict'] == BAD:
                 target.unlink(missing_ok=True)  # of an earlier, readable source

@@ -1,15 +1,15 @@
 """Three views of a clip, augmented A1, A2, A1. Section 3.1 of https://arxiv.org/abs/2210.06433.
 
 ``BYOLAugmentation`` has BYOL's settings (https://arxiv.org/abs/2006.07733, appendix B) as defaults;
-A1 and A2 differ in blur and solarization. ``RandomResizedCrop`` is bilinear by default, here
-bicubic; its aspect ratio is log-uniform in [3/4, 4/3].
+A1 and A2 differ in blur and solarization. ``BYOLCrop`` is the crop of BYOL's code: bicubic, aspect
+ratio log-uniform in [3/4, 4/3], windows clipped to the frame. ``oversize='redraw'`` in it gives
+torchvision's windows: smaller, and often the same middle of a wide frame. Where the arithmetic is
+not BYOL's, and by how much, is said in ``BYOLAugmentation``.
 
 ``pipeline.augment.on_device=True`` leaves all but the crop to the training device.
 """
 
-crop = dict(
-    type='RandomResizedCrop', scale=224, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'
-)
+crop = dict(type='BYOLCrop', scale=224, crop_ratio_range=(0.4, 1.0), interpolation='bicubic')
 
 # Named stages, so that a config that inherits them states only what it changes.
 pipeline = dict(
@@ -26,7 +26,7 @@ pipeline = dict(
     ),
     pack=dict(
         type='PackInputs',
-        meta_keys=('video_path', 'frame_times', 'skipped_videos', 'augmentations'),
+        meta_keys=('video_path', 'video_id', 'frame_times', 'skipped_videos', 'augmentations'),
     ),
 )
 

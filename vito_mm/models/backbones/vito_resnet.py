@@ -1,36 +1,42 @@
 """ResNet of the task library, initialised from a checkpoint with a check of every key."""
 
-import importlib
+import copy
+import inspect
 import logging
 import sys
 import weakref
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope, Registry
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from vito_mm.registry import MODELS
+from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
 from vito_mm.transfer.checkpoint import load_backbone
 from vito_mm.transfer.checkpoint_file import CheckpointError
 from vito_mm.transfer.config_parts import init_cfgs, is_pretrained
 from vito_mm.transfer.settings import preprocessing_of, settings_remarks
-
-LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
-"""Packages whose ResNet VITOResNet can be."""
 
 
 @MODELS.register_module()
 class VITOResNet:
     """The task library's own ResNet, starting from a VITO checkpoint.
 
-    In mmseg's scope it is ``mmseg.models.ResNet``, in mmdet's and mmpretrain's likewise, so every
-    keyword of the stock class works and ``isinstance`` holds. ``init_weights`` (called by MMEngine
-    before training, not before testing) fills it from the checkpoint, which must cover every
-    parameter and buffer of a plain ResNet; what the config adds (offsets of deformable
-    convolutions, plugins) is named and keeps its own initialisation.
+    It is the class that ``type='ResNet'`` would have been at the same place of a config: mmseg's in
+    mmseg's scope, mmpose's in mmpose's, mmdet's where ``'mmdet.VITOResNet'`` is written. A package
+    without a ResNet (mmrotate, mmdet3d, mmocr, open-cd) uses that of the package from which it
+    derives its models. Every keyword of the stock class works and ``isinstance`` holds.
+
+    ``init_weights`` (called by MMEngine before training, not before testing) fills it from the
+    checkpoint, which must cover every parameter and buffer of a plain ResNet; what the config adds
+    (offsets of deformable convolutions, plugins) is named and keeps its own initialisation.
 
     Nothing is frozen and batch norm is trained unless the config says otherwise: frozen stages
     cost self-supervised weights about 2 AP on COCO (DenseCL #7). Other pre-trained weights named
@@ -49,19 +55,20 @@ class VITOResNet:
             Defaults to 'online'.
         allow_partial (bool): Whether to load what matches and warn, instead of an error.
             Defaults to False.
-        library (str, optional): ``'mmseg'``, ``'mmdet'`` or ``'mmpretrain'``. Defaults to None,
-            which takes MMEngine's default scope, or else the only one of them that is imported.
+        library (str, optional): Scope whose ResNet it is, such as ``'mmdet'``. Defaults to None:
+            the one before the dot of ``type``, else MMEngine's default scope, else the package
+            that builds the model, else mmpretrain.
         **kwargs: Keywords of the stock ResNet. ``norm_eval`` defaults to False in every library.
 
     Raises:
         CheckpointError: In ``init_weights``, if the checkpoint is not whole; see
             :func:`vito_mm.transfer.load_backbone`.
-        ValueError: If the library cannot be told.
+        ValueError: If the scope has no ResNet.
     """
 
     def __new__(cls, *args: Any, library: str | None = None, **kwargs: Any) -> 'VITOResNet':
         if cls is VITOResNet:
-            cls = _class_for(library or _current_library())
+            cls = _subclass_of(_stock_resnet(library))
         return super().__new__(cls)
 
     def __init__(
@@ -73,7 +80,8 @@ class VITOResNet:
         library: str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault('norm_eval', False)
+        if 'norm_eval' in inspect.signature(self.stock).parameters:
+            kwargs.setdefault('norm_eval', False)
         if checkpoint is not None:
             kwargs = _without_other_weights(kwargs)
             _remember_parents()
@@ -86,7 +94,15 @@ class VITOResNet:
 
     def __reduce__(self) -> tuple:
         # The class is made at run time, so pickle cannot find it by name.
-        return _empty, (self.library,), self.__dict__
+        return _empty, (self.stock,), self.__dict__
+
+    def __deepcopy__(self, memo: dict) -> 'VITOResNet':
+        # Target networks are copies made before the weights come, which nothing initialises.
+        memo[id(self)] = copied = _empty(self.stock)
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
+        if not self._is_filled:
+            _COPIES.setdefault(self, weakref.WeakSet()).add(copied)
+        return copied
 
     def init_weights(self) -> None:
         """Initialise as the stock ResNet does, then load the checkpoint over it, once."""
@@ -97,6 +113,9 @@ class VITOResNet:
         elif is_first:
             match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
             self._holds_checkpoint = self._is_filled = True
+            for copied in _COPIES.pop(self, ()):
+                if not copied._is_filled:
+                    copied.load_state_dict(self.state_dict())
             for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
                 _warn(remark)
 
@@ -124,38 +143,82 @@ class VITOResNet:
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+register_in_every_scope('VITOResNet', VITOResNet)
+
+
 @cache
-def _class_for(library: str) -> type:
-    """VITOResNet as a subclass of the library's ResNet, imported only now."""
-    if library not in LIBRARIES:
-        raise ValueError(f'VITOResNet: library must be one of {LIBRARIES}, got {library!r}')
-    try:
-        stock = importlib.import_module(f'{library}.models.backbones').ResNet
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'VITOResNet: the ResNet of {library} cannot be imported ({error}).'
-        ) from error
-    return type('VITOResNet', (VITOResNet, stock), {'library': library, '__module__': __name__})
+def _subclass_of(stock: type) -> type:
+    """VITOResNet as a subclass of a library's ResNet."""
+    return type('VITOResNet', (VITOResNet, stock), {'stock': stock, '__module__': __name__})
 
 
-def _empty(library: str) -> VITOResNet:
-    cls = _class_for(library)
+def _empty(stock: type) -> VITOResNet:
+    cls = _subclass_of(stock)
     return cls.__new__(cls)
 
 
-def _current_library() -> str:
-    scope = DefaultScope.get_current_instance()
-    if scope is not None and scope.scope_name in LIBRARIES:
-        return scope.scope_name
-    imported = [name for name in LIBRARIES if name in sys.modules]
-    if len(imported) == 1:
-        return imported[0]
+def _stock_resnet(library: str | None) -> type:
+    """The class that ``type='ResNet'`` stands for in a scope, by default in the current one."""
+    current = DefaultScope.get_current_instance()
+    scope = library or (current.scope_name if current else 'mmengine')
+    registry = _registry_of(scope)
+    if registry is None and library:
+        raise ValueError(
+            f'VITOResNet: there is no scope {library!r} to take a ResNet from. Is the package '
+            'installed?'
+        )
+    places = [registry] if registry else []
+    for place in chain(places, _registries_on_the_stack()):
+        for candidate in _with_bases(place):
+            if resnet := _resnet_in(candidate):
+                return resnet
+    if scope in ('mmengine', SCOPE):
+        return _stock_resnet('mmpretrain')
     raise ValueError(
-        'VITOResNet cannot tell whose ResNet to be: the default scope is '
-        f'{scope.scope_name if scope else None!r}, and of {", ".join(LIBRARIES)} these are '
-        f'imported: {", ".join(imported) or "none"}. Set default_scope in the config (or '
-        f'init_default_scope), or give library=, one of {LIBRARIES}.'
+        f'VITOResNet: scope {scope!r} has no ResNet, and derives its models from no package that '
+        "has one. Name the package in type='mmdet.VITOResNet' or by library='mmdet'"
     )
+
+
+def _registry_of(scope: str) -> Registry | None:
+    with MMENGINE_MODELS.switch_scope_and_registry(scope) as registry:
+        return registry if registry.scope == scope else None
+
+
+def _registries_on_the_stack() -> Iterator[Registry]:
+    """The registries of the packages whose code is building this, the nearest first.
+
+    A model in mmengine's scope, as of a pure Python config, calls the registry of its own package.
+    """
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        package = frame.f_globals.get('__name__', '').partition('.')[0]
+        if package in MMENGINE_MODELS.children and package != SCOPE:
+            yield MMENGINE_MODELS.children[package]
+
+
+def _with_bases(registry: Registry) -> Iterator[Registry]:
+    """A registry, then those of the packages its models derive from, the most used one first."""
+    yield registry
+    if registry is MMENGINE_MODELS:
+        return
+    registry.import_from_location()
+    models = filter(inspect.isclass, registry.module_dict.values())
+    bases = ({base.__module__.partition('.')[0] for base in model.__mro__} for model in models)
+    for package, _ in Counter(chain.from_iterable(bases)).most_common():
+        if package in MMENGINE_MODELS.children:
+            yield MMENGINE_MODELS.children[package]
+
+
+def _resnet_in(registry: Registry) -> type | None:
+    """The ResNet that a registry finds, if it is one of a given depth (mmocr's is another)."""
+    while registry is not None:
+        registry.import_from_location()
+        if found := registry.module_dict.get('ResNet'):
+            of_depth = inspect.isclass(found) and 'depth' in inspect.signature(found).parameters
+            return found if of_depth and issubclass(found, BaseModule) else None
+        registry = registry.parent
+    return None
 
 
 def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +241,9 @@ def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     return kwargs
 
+
+_COPIES: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
+"""The copies of a backbone that was to be loaded and was not yet."""
 
 _PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
 """The modules that a backbone, or a module around one, was assigned to."""

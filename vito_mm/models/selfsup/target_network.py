@@ -22,14 +22,21 @@ class TargetNetwork(CosineEMA):
         super().__init__(model, momentum=1 - base_momentum)
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module, progress: float | None = None) -> None:
+    def update_parameters(
+        self, model: nn.Module, progress: float | None = None, copy_statistics: bool = False
+    ) -> None:
         """Move towards the online network.
+
+        Parameters move; the running statistics of batch norm are those of the target's own forward
+        passes, as in BYOL's code.
 
         Args:
             model (nn.Module): The online network.
             progress (float, optional): Share of the run that is done, within [0, 1]: the momentum
                 rises along a cosine from its base at 0 to 1 at the end. Defaults to None, which
-                copies the online network.
+                copies the online network, statistics and all.
+            copy_statistics (bool): Take over the running statistics of the online network too.
+                Defaults to False.
         """
         target, online = list(self.module.parameters()), list(model.parameters())
         if progress is None:
@@ -37,9 +44,7 @@ class TargetNetwork(CosineEMA):
         else:
             step = self.momentum * (math.cos(math.pi * progress) + 1) / 2
             torch._foreach_lerp_(target, online, step)
-        # Running statistics are those of the online network; the target computes with its own
-        # batch statistics.
         buffers = list(self.module.buffers())
-        if buffers:
+        if buffers and (progress is None or copy_statistics):
             torch._foreach_copy_(buffers, list(model.buffers()))
         self.steps += 1

@@ -353,7 +353,6 @@ class _Packets(ABC):
 
 
 def _packets(request: Request, container: InputContainer, stream: VideoStream) -> _Packets:
-    request.check_size(stream.codec_context.width, stream.codec_context.height)
     is_long = (container.size or 0) > _IN_MEMORY
     if container.format.name.startswith('mov'):
         index = stream.index_entries
