@@ -233,5 +233,5 @@ def test_a_file_that_grows_while_it_is_read(tmp_path):
 
         row = inspect_video(path, on_frame=lambda *_: grow() if file.tell() < len(whole) else None)
     assert (row['verdict'], 'sha256' in row) == ('bad', False)
-    assert 'changes while it is read' in row['reason']
+    assert 'written to while it is read' in row['reason']
     assert inspect_video(path)['verdict'] == 'ok'
