@@ -1,6 +1,7 @@
 """Containers and layouts of other programs' files: the right network in each, or what to do."""
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -345,7 +346,8 @@ def _pickled_tensors(weights):
 def test_remedies_work_when_typed(kind, online, tmp_path):
     file = tmp_path / 'it is.pth'
     if kind == 'objects':
-        torch.save({'model': online.state_dict(), 'last_losses': deque([0.1, 0.2])}, file)
+        other = {'losses': deque([0.1, 0.2]), 'schedule': functools.partial(max, 1)}
+        torch.save({'model': online.state_dict(), **other}, file)
     elif kind == 'pickle':
         file.write_bytes(_pickled_tensors(online.state_dict()))
     else:

@@ -50,6 +50,11 @@ _LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _LONGEST_HEADER = 100_000_000  # of safetensors
 
 
+# What torch.load and numpy raise of a broken file, or one that is not theirs.
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile)
+_UNREADABLE += (ValueError, TypeError, LookupError, AttributeError)
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot initialise the backbone; the message says why and what to do."""
 
@@ -285,17 +290,17 @@ def _read_torch(path: Path) -> Any:
             return torch.load(
                 path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f'{path} holds Python objects beside tensors, and loading them could run any code, so '
-            f'it was not read ({_few(classes) or _first_line(error)}). If you trust its source, '
-            f'save the weights alone by this Python code:\n{_resaving(path)}'
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
+    except _UNREADABLE as error:
         if 'TorchScript' in str(error):
             raise CheckpointError(
                 f'{path} is a TorchScript archive, a program. Save its weights: '
                 f"torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pth')"
+            ) from None
+        if classes or isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(
+                f'{path} holds Python objects beside tensors, and loading them could run any code, '
+                f'so it was not read ({_few(classes) or _first_line(error)}). If you trust its '
+                f'source, save the weights alone by this Python code:\n{_resaving(path)}'
             ) from None
         raise _damaged(path, error) from None
 
@@ -355,7 +360,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         if 'allow_pickle' in str(error):
             raise CheckpointError(
                 f'{path} holds Python objects beside arrays, and loading them could run any code. '
