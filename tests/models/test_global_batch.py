@@ -275,3 +275,49 @@ def test_ranks_have_the_loss_and_gradients_of_one(tmp_path, ranks, micro):
     assert got['grads'].keys() == reference.keys()
     for name, grad in got['grads'].items():
         torch.testing.assert_close(grad, reference[name], rtol=1e-3, atol=1e-5 * largest)
+
+
+STATISTICS = """
+import sys, torch, torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from tests.models.test_global_batch import CLIPS, batch, build
+from tests.models.test_vito import Counted
+dist.init_process_group('gloo')
+rank = dist.get_rank()
+model = build(dict(type='BN'), micro_batch_size=2)
+backbone, _, projector = model.target_net.module
+counted = [Counted(backbone.bn1), Counted(projector.bn0)]
+ddp = MMDistributedDataParallel(model, broadcast_buffers=False)
+parameters = [p for p in model.parameters() if p.requires_grad]
+wrapper = OptimWrapper(torch.optim.SGD(parameters, lr=0.1))
+local = slice(rank * CLIPS // 2, (rank + 1) * CLIPS // 2)
+for step in range(2):
+    data = dict(inputs=[view[local] for view in batch()['inputs']], data_samples=None)
+    ddp.train_step(data, wrapper)
+    model.update_target(step / 2)
+for one in counted:
+    one.check(passes=2 * 3 * 2)
+torch.save(model.target_net.module.state_dict(), f'{sys.argv[1]}.{rank}')
+dist.destroy_process_group()
+"""
+
+
+def test_target_networks_of_two_ranks(tmp_path):
+    """The same weights on both; running statistics of what passed through each, as of any BN."""
+    script, result = tmp_path / 'worker.py', tmp_path / 'target'
+    script.write_text(STATISTICS)
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *('--nproc-per-node=2', str(script), str(result)),
+        ],
+        cwd=REPO,
+        env=user_environment(),
+        check=True,
+        timeout=300,
+    )
+    first, second = (torch.load(f'{result}.{rank}', weights_only=True) for rank in range(2))
+    differ = {name for name, value in first.items() if not torch.equal(value, second[name])}
+    assert all('running_' in name for name in differ)
+    assert '0.bn1.running_mean' in differ
