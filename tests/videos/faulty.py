@@ -47,8 +47,10 @@ def overwritten(path: Path) -> None:
     """Random bytes in the middle of the frames."""
     write_video(path, texture=0, container_options={'movflags': 'faststart'})
     data = bytearray(path.read_bytes())
-    start = data.index(b'mdat') + 200
-    noise = np.random.default_rng(0).integers(0, 256, (len(data) - start) // 2, dtype=np.uint8)
+    start = data.index(b'mdat')
+    length = (len(data) - start) // 2
+    start += length // 2
+    noise = np.random.default_rng(0).integers(0, 256, length, dtype=np.uint8)
     data[start : start + len(noise)] = noise.tobytes()
     path.write_bytes(data)
 
