@@ -43,6 +43,6 @@ def _read(request: Request, numbers: np.ndarray, shown_at: np.ndarray) -> list[n
 def _reason(error: Exception, path: str) -> str:
     """First line of decord's message without time, source file, stack trace and bare numbers."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    reason = re.sub(r'^\[[\d:]+\] \S+?:\d+: ', '', lines[0]).replace(f'[{path}]', '')
+    reason = re.sub(r'^(\[[\d:]+\] \S+?:\d+: )+', '', lines[0]).replace(f'[{path}]', '')
     # AVERROR_INVALIDDATA of FFmpeg
     return reason.replace('1094995529', 'invalid data: the file is damaged or cut off')
