@@ -333,8 +333,12 @@ class PacketLog:
         is_hidden = packet.is_discard or not makes_frame(packet)
         self.flags.append(_KEY * packet.is_keyframe + _HIDDEN * is_hidden)
 
-    def timeline(self) -> Timeline:
+    def timeline(self, origin: int | None = None) -> Timeline:
         """Lay out the frames of these packets.
+
+        Args:
+            origin (int, optional): Time stamp of the file's first frame, where these packets are
+                only its last ones. Defaults to None: they are all.
 
         Returns:
             Timeline: When each is shown.
@@ -366,7 +370,9 @@ class PacketLog:
         numbers = np.full(len(flags), -1)
         numbers[order] = np.arange(len(order))
         starts = times[order]
-        end = starts[-1] + self._last_length(starts, order, packets, durations)
+        end = starts[-1] + self._last_length(
+            starts, order, packets, durations, starts[0] if origin is None else origin
+        )
         return Timeline(
             starts - starts[0],
             int(end - starts[0]),
@@ -458,14 +464,14 @@ class PacketLog:
         rate = self.stream.average_rate or self.stream.guessed_rate or 25
         return round(1 / (rate * self.stream.time_base))
 
-    def _last_length(self, starts, order, packets, durations) -> int:
+    def _last_length(self, starts, order, packets, durations, origin) -> int:
         """Length of the last frame, which no next one tells."""
         length = durations[order[-1]]
         steps = np.diff(starts)
         # MP4 has lengths in the order of decoding: they are those of other frames.
         is_other = self.format.startswith('mov') and (order != packets).any()
         if is_other and len(set(durations[packets[-16:]].tolist())) > 1:
-            length = 0
+            length = origin + (self.stream.duration or 0) - starts[-1]
         return int(length) if length > 0 else self._step(steps)
 
 

@@ -412,21 +412,17 @@ class _SoughtPackets(_Packets):
         stream = self.stream
         seconds = stream.duration and stream.duration * self.time_base
         seconds = seconds or (self.container.duration or 0) / av.time_base
-        ends: list[tuple[int, int]] = []
         for back in (0.0, 10.0, 60.0, seconds):
             place = self.first + int(max(0.0, seconds - back) / self.time_base)
             with suppress(av.error.FFmpegError):  # beyond the end
-                ends = [
-                    (packet.pts, packet.duration or 0)
-                    for packet in _SoughtPackets.read_from(self, place, 0)
-                    if packet.pts is not None and not packet.is_discard
-                ]
-            if ends:
+                log = PacketLog(self.container, stream)
+                for packet in _SoughtPackets.read_from(self, place, 0):
+                    log.add(packet)
+            with suppress(ValueError):  # nothing is left there
+                tail = log.timeline(self.first)
                 break
         self.head = []
-        last, length = max(ends)
-        usual = np.median([duration for _, duration in ends])
-        return (last + (length or int(usual)) - self.first) * self.time_base
+        return (tail.origin + tail.end - self.first) * self.time_base
 
     def place_of(self, seconds: float) -> int:
         return self.first + int((seconds + TOLERANCE) / self.time_base)
