@@ -5,10 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from vito_mm.datasets.contact_sheet import write_contact_sheet
-from vito_mm.engine.launch import load_config
+from vito_mm.engine.launch import OptionsAction, load_config
 
 
 def main() -> None:
@@ -23,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings that override the config, as key=value',
     )
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)

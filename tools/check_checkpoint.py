@@ -8,14 +8,14 @@ them an error.
 
 import argparse
 
-from mmengine.config import DictAction
-
 from vito_mm.transfer import CheckpointError, check_config
 from vito_mm.transfer.config_check import read_config
 
 
 def main() -> None:
     """Parse the command line, check and say what was found."""
+    from mmengine.config import DictAction  # which loads torch: behind vito_mm
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

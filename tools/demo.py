@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """The whole path on the embedded data: pre-train on videos, fine-tune mmseg and mmdet, compare.
 
-Writes data/miniscenes and work_dirs/demo in the current folder.
+Writes data/miniscenes and, unless --work-dir names another folder, work_dirs/demo in the current
+folder.
 """
 
 import argparse
@@ -12,8 +13,13 @@ from vito_mm.miniscenes.demo import run_demo
 
 def main() -> None:
     """Run the demo with the configs and tools beside this file."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    run_demo(Path(__file__).resolve().parents[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of all runs (default: 0)')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
+    args = parser.parse_args()
+    run_demo(Path(__file__).resolve().parents[1], work_dir=args.work_dir, seed=args.seed)
 
 
 if __name__ == '__main__':

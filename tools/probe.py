@@ -15,8 +15,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
 from vito_mm.atomic import written_aside
 from vito_mm.transfer import CheckpointError
 from vito_mm.transfer.checkpoint import NETWORKS
@@ -41,6 +39,8 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
+    from mmengine.config import DictAction  # which loads torch: behind vito_mm
+
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
     common.add_argument(

@@ -3,12 +3,9 @@
 
 import argparse
 
-from torch.distributed.elastic.multiprocessing.errors import record
-
 from vito_mm.engine.launch import add_common_arguments, build_runner, load_config, set_resume
 
 
-@record  # torchrun shows the error of the process that failed first
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -44,4 +41,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from torch.distributed.elastic.multiprocessing.errors import record  # behind vito_mm
+
+    record(main)()  # torchrun shows the error of the process that failed first

@@ -7,6 +7,14 @@ Importing this package registers its parts with MMEngine and imports none of mmp
 mmseg.
 """
 
+import os
+
+# Threads of PyTorch that wait sleep instead of spinning, which takes the cores of a busy machine
+# from those that compute. It is read when torch is loaded: here if that comes later, and in the
+# programs that are started from here. Where a GPU computes nothing is changed.
+if not os.path.exists('/dev/nvidiactl'):
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
 from .compat import check_environment, install_patches
 from .version import __version__
 

@@ -10,7 +10,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
 
 MMENGINE_RANGE = ('0.10.4', '1.0.0')
 """MMEngine versions that work: at least the first, below the second."""
@@ -101,6 +105,30 @@ def _allow_package_bases() -> None:
     from mmengine.config.utils import MODULE2PACKAGE
 
     MODULE2PACKAGE.setdefault('vito_mm', 'vito_mm')
+
+
+def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:
+    """Call a function on every registry below one of MMEngine's, those to come included.
+
+    MMEngine has no hook for a package that is imported later and makes a registry.
+
+    Args:
+        registry (Registry): Root of the tree.
+        visit (Callable): Gets each registry below it, once.
+    """
+    add = registry._add_child
+
+    def enter(child: 'Registry') -> None:
+        visit(child)
+        for_every_child(child, visit)
+
+    def add_child(child: 'Registry') -> None:
+        add(child)
+        enter(child)
+
+    registry._add_child = add_child
+    for child in registry.children.values():
+        enter(child)
 
 
 def _getattr_for_history(obj: Any, name: str) -> Any:

@@ -320,7 +320,8 @@ def test_a_video_that_ends_the_process_is_a_crossed_frame_of_the_report(tmp_path
         return os._exit(3) if path == paths[0] else decode(path, *args, **kwargs)
 
     monkeypatch.setattr(thumbnails, 'decode_frames', deadly)
-    found = thumbnails.draw_thumbnails([*paths, str(tmp_path / 'none.mp4')])
+    names = [*paths, str(tmp_path / 'none.mp4')]
+    found = thumbnails.draw_thumbnails({name: dict(path=name) for name in names})
     assert np.array_equal(found[paths[0]], found[str(tmp_path / 'none.mp4')])
     assert not np.array_equal(found[paths[0]], found[paths[1]])
 

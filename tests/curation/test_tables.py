@@ -102,12 +102,6 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_field_of_a_csv_that_is_too_long_is_named(tmp_path):
-    (tmp_path / 'a.csv').write_text(f'path,title\na.mp4,cat\nb.mp4,{"x" * 200_000}\n')
-    with pytest.raises(TableError, match=r'a\.csv, line 3: cannot be read as CSV'):
-        list(read_table(tmp_path / 'a.csv'))
-
-
 def test_nothing_and_a_mixture_are_no_table(tmp_path):
     with pytest.raises(TableError, match='there is no table'):
         find_files(tmp_path)

@@ -1,5 +1,6 @@
 """FasterLVISMetric against the lvis package's own evaluation."""
 
+import copy
 import json
 
 import numpy as np
@@ -102,20 +103,16 @@ def _evaluate(metric, samples):
     return metric.evaluate(len(samples))
 
 
-def test_equals_the_lvis_package(world, monkeypatch):
+def _reference(file, samples, monkeypatch):
+    """What lvis 0.5.3 makes of the same predictions."""
     from lvis import LVIS, LVISEval, LVISResults
 
-    file, samples = world
-    found = _evaluate(
-        METRICS.build(dict(type='FasterLVISMetric', ann_file=file, metric=['bbox', 'segm'])),
-        samples,
-    )
     prefix = file.replace('.json', '_results')
     _evaluate(
         LVISMetric(file, metric=['bbox', 'segm'], format_only=True, outfile_prefix=prefix), samples
     )
-
     monkeypatch.setattr(np, 'float', float, raising=False)  # what lvis 0.5.3 needs
+    found = {}
     for metric in ('bbox', 'segm'):
         with open(f'{prefix}.{metric}.json') as stream:
             detections = json.load(stream)
@@ -126,9 +123,192 @@ def test_equals_the_lvis_package(world, monkeypatch):
         reference = LVISEval(ground_truth, LVISResults(ground_truth, detections), metric)
         reference.run()
         for item in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf'):
-            expected = reference.get_results()[item]
-            assert found[f'lvis/{metric}_{item}'] == pytest.approx(expected, abs=1e-6), item
-            assert expected > 0.01, f'{item} shows nothing'
+            found[f'lvis/{metric}_{item}'] = float(reference.get_results()[item])
+    return found
+
+
+def _metric(file, **settings):
+    return METRICS.build(
+        dict(type='FasterLVISMetric', ann_file=file, metric=['bbox', 'segm']) | settings
+    )
+
+
+def test_equals_the_lvis_package(world, monkeypatch):
+    file, samples = world
+    expected = _reference(file, samples, monkeypatch)
+    assert _evaluate(_metric(file), samples) == pytest.approx(expected, abs=1e-12)
+    assert min(expected.values()) > 0.01, 'something shows nothing'
+
+
+def _odd_world(file, seed):
+    """A small world with what real files have: images without annotations, without detections,
+    without either; instances without an area or to be ignored; ties of scores."""
+    rng = np.random.default_rng(seed)
+    category_ids = list(range(1, 1 + len(FREQUENCIES)))
+    images, annotations, samples = [], [], []
+    for image_id in range(1, 13):
+        kind = rng.choice(
+            ['usual', 'not annotated', 'not detected', 'empty'], p=[0.4, 0.3, 0.2, 0.1]
+        )
+        present = rng.choice(category_ids, 3) if kind in ('usual', 'not detected') else []
+        boxes, labels = [], []
+        for category_id in present:
+            box = _random_box(rng)
+            mask = _box_mask(box)
+            rle = encode_mask_results([mask])[0]
+            odd = rng.random()
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=int(category_id),
+                    bbox=box,
+                    area=0.0 if odd < 0.1 else float(mask.sum()),
+                    segmentation={**rle, 'counts': rle['counts'].decode()},
+                    **(dict(ignore=1) if 0.1 < odd < 0.2 else {}),
+                    **(dict(iscrowd=1) if 0.2 < odd < 0.3 else {}),
+                )
+            )
+            for _ in range(rng.integers(4)):
+                x, y, w, h = np.clip(np.array(box) + rng.normal(0, 2, 4), 1, SIDE - 2)
+                boxes.append([x, y, min(x + max(w, 4), SIDE), min(y + max(h, 4), SIDE)])
+                labels.append(category_id - 1)
+        for _ in range(rng.choice([5, 320], p=[0.9, 0.1])):
+            x, y, w, h = _random_box(rng)
+            boxes.append([x, y, x + w * (rng.random() > 0.05), y + h])
+            labels.append(rng.integers(len(category_ids)))
+        if kind in ('not detected', 'empty'):
+            boxes, labels = [], []
+        absent = rng.choice(category_ids, rng.integers(4), replace=False)
+        images.append(
+            dict(
+                id=image_id,
+                width=SIDE,
+                height=SIDE,
+                coco_url=f'{image_id}.jpg',
+                neg_category_ids=[int(c) for c in absent if c not in present],
+                not_exhaustive_category_ids=[
+                    int(c) for c in rng.choice(category_ids, rng.integers(3), replace=False)
+                ],
+            )
+        )
+        masks = [_box_mask([x1, y1, x2 - x1, y2 - y1]) for x1, y1, x2, y2 in boxes]
+        samples.append(
+            {
+                'img_id': image_id,
+                'ori_shape': (SIDE, SIDE),
+                'pred_instances': {
+                    'bboxes': torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32),
+                    'labels': torch.tensor(np.array(labels, int)),
+                    'scores': torch.tensor(rng.integers(1, 20, len(boxes)) / 20),
+                    'masks': torch.tensor(np.array(masks).reshape(-1, SIDE, SIDE)),
+                },
+            }
+        )
+    categories = [
+        dict(id=i, name=f'category_{i}', frequency=f)
+        for i, f in zip(category_ids, FREQUENCIES, strict=True)
+    ]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    file.write_text(json.dumps(content))
+    return content, samples
+
+
+def _with_ids(content, samples, image, annotation, category):
+    """The same world with other ids, in the same order."""
+    content, samples = copy.deepcopy(content), copy.deepcopy(samples)
+    for each in content['images']:
+        each['id'] = image(each['id'])
+        for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
+            each[key] = [category(i) for i in each[key]]
+    for each in content['annotations']:
+        each.update(
+            id=annotation(each['id']),
+            image_id=image(each['image_id']),
+            category_id=category(each['category_id']),
+        )
+    for each in content['categories']:
+        each['id'] = category(each['id'])
+    for each in samples:
+        each['img_id'] = image(each['img_id'])
+    return content, samples
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_equals_the_lvis_package_in_odd_worlds(tmp_path, monkeypatch, seed):
+    content, samples = _odd_world(tmp_path / 'plain.json', seed)
+    expected = _reference(str(tmp_path / 'plain.json'), samples, monkeypatch)
+    assert expected['lvis/segm_AP'] > 0.001
+    for name, ids in dict(
+        plain=[lambda i: i] * 3,
+        zero=[lambda i: i - 1] * 3,
+        text=[lambda i: f'id {i:03}'] * 3,
+        large=[lambda i: 10**12 + 7 * i, lambda i: -i, lambda i: i + 0.5],
+    ).items():
+        file = tmp_path / f'{name}.json'
+        other, detected = _with_ids(content, samples, *ids)
+        file.write_text(json.dumps(other))
+        found = _evaluate(_metric(str(file)), detected)
+        assert found == pytest.approx(expected, abs=1e-12), name
+
+
+def test_the_annotation_file_stays_as_it_is(world):
+    file, samples = world
+    metric = _metric(file)
+    before = copy.deepcopy(metric._lvis_api.dataset)
+    _evaluate(metric, samples)
+    assert metric._lvis_api.dataset == before
+
+
+def _double_image(content):
+    content['images'][1]['id'] = content['images'][0]['id']
+
+
+def _double_annotation(content):
+    content['annotations'][1]['id'] = content['annotations'][0]['id']
+
+
+def _no_frequency(content):
+    del content['categories'][2]['frequency']
+
+
+def _no_federated_list(content):
+    del content['images'][3]['neg_category_ids']
+
+
+def _no_mask(content):
+    del content['annotations'][5]['segmentation']
+
+
+def _broken_mask(content):
+    content['annotations'][5]['segmentation']['counts'] = 'no encoding!!'
+
+
+def _nothing(content):
+    content['annotations'] = []
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'expected'),
+    [
+        (_double_image, 'images: 1 ids come more than once'),
+        (_double_annotation, 'annotations: 1 ids come more than once'),
+        (_no_frequency, 'categories: 1 of 10 have no frequency'),
+        (_no_federated_list, 'images: 1 of 12 have no list neg_category_ids'),
+        (_no_mask, 'annotations: 1 of .* have no segmentation. The first is number 6'),
+        (_broken_mask, 'annotations: 1 of .* have a mask that is broken'),
+        (_nothing, 'annotations: there is none'),
+    ],
+)
+def test_what_cannot_be_measured_by_is_told_before_the_training(world, tmp_path, spoil, expected):
+    with open(world[0]) as stream:
+        content = json.load(stream)
+    spoil(content)
+    file = tmp_path / 'spoilt.json'
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=expected) as raised:
+        _metric(str(file))
+    assert str(file) in str(raised.value)
 
 
 def test_repeats_and_reports_chosen_items(world):

@@ -159,7 +159,7 @@ def test_frames_of_8k(tmp_path, backend):
 
 def test_frames_that_no_camera_makes_are_refused(tmp_path):
     faulty.huge_frame(tmp_path / 'x.mkv')
-    with pytest.raises(VideoReadError, match='65000 x 65000 pixels'):
+    with pytest.raises(VideoReadError, match='65000 x 65000 > '):
         decode_frames(tmp_path / 'x.mkv', at(0.0))
 
 

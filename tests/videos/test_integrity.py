@@ -215,7 +215,7 @@ def make_bad(folder: Path, kind: str) -> Path:
     ('kind', 'reason'),
     [
         ('missing', 'no such file'),
-        ('folder', 'is a folder'),
+        ('folder', 'holds no images'),
         ('pipe', 'is no regular file'),
         ('link', 'a link to a missing file'),
         ('empty', 'is empty (0 bytes)'),

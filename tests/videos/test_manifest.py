@@ -1,12 +1,20 @@
 """Folders and manifests of videos."""
 
 import copy
+import multiprocessing
 import os
 import pickle
 
 import pytest
+from torch.utils.data import DataLoader
 
-from vito_mm.videos import VideoReadError, find_videos, read_manifest, write_manifest
+from vito_mm.videos import (
+    VideoReadError,
+    find_videos,
+    part_name,
+    read_manifest,
+    write_manifest,
+)
 
 
 def test_folder_is_searched_with_its_sub_folders(tmp_path):
@@ -65,7 +73,7 @@ def test_csv_numbers_are_numbers(tmp_path):
         ('m.jsonl', '{"path": "a.mp4"}\n\n["b.mp4"]', {1: 'line 3: not a JSON object'}),
         ('m.jsonl', '{"file": "a.mp4"}', {0: 'line 1: no "path"'}),
         ('m.jsonl', '{"path": "\udcff.mp4"}\n{"path": 3}\n', {1: 'line 2: no "path"'}),
-        ('m.csv', 'path,label\na.mp4,1\nb.mp4,cat\n', {1: "line 3: label is 'cat'"}),
+        ('m.csv', 'path,fps\na.mp4,1\nb.mp4,fast\n', {1: "line 3: fps is 'fast'"}),
     ],
 )
 def test_a_bad_row_is_an_error_when_it_is_asked_for(tmp_path, name, text, reasons):
@@ -88,7 +96,7 @@ def test_a_bad_row_is_an_error_when_it_is_asked_for(tmp_path, name, text, reason
         ('m.jsonl', '', 'lists no video'),
         ('m.jsonl', '{"path": "a.mp4", "verdict": "bad"}', 'none that is not bad'),
         ('m.csv', 'file\na.mp4', 'no column "path"'),
-        ('m.txt', 'a.mp4', '.jsonl or .csv'),
+        ('m.txt', 'a.mp4', r'\.jsonl, \.csv'),
     ],
 )
 def test_what_is_no_manifest_is_named(tmp_path, name, text, message):
@@ -121,15 +129,70 @@ def test_names_that_are_not_utf8_survive(tmp_path):
 
 
 def test_a_manifest_travels_to_another_process_without_its_rows(tmp_path):
-    write_manifest(
-        tmp_path / 'm.jsonl', [dict(path=f'{i}.mp4', text='x' * 1000) for i in range(99)]
-    )
+    """However that is started, and whatever happens to the file: they share what was read."""
+    file = tmp_path / 'm.jsonl'
+    rows = [dict(path=f'{i}.mp4', text='x' * 100_000) for i in range(99)]
+    write_manifest(file, rows)
+    manifest = read_manifest(file, root='')
+    for copied in (copy.deepcopy(manifest), manifest[:], pickle.loads(pickle.dumps(manifest))):
+        assert copied[98] == rows[98]
+    file.unlink()
+    for method in ('fork', 'spawn'):
+        context = multiprocessing.get_context(method)
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=answer, args=(manifest, send))
+        process.start()
+        found, memory = receive.recv()
+        process.join(60)
+        assert process.exitcode == 0
+        assert found == [rows[0], rows[98]]
+        assert memory == os.fstat(manifest.lines.descriptor).st_ino, 'has a copy of its own'
+
+
+def answer(manifest, send):
+    """Send two rows, and which memory they come from."""
+    send.send(([manifest[0], manifest[-1]], os.fstat(manifest.lines.descriptor).st_ino))
+
+
+@pytest.mark.parametrize('action', ['truncate', 'rewrite', 'replace', 'remove'])
+def test_what_is_done_to_the_file_does_not_matter_to_those_who_read_it(tmp_path, action):
+    """Data workers, and the process itself. A bus error would end them."""
+    file = tmp_path / 'm.jsonl'
+    rows = [dict(path=f'{i}.mp4', text='x' * 5000) for i in range(64)]
+    write_manifest(file, rows)
+    manifest = read_manifest(file, root='')
+    loader = DataLoader(manifest, 8, num_workers=2, collate_fn=list)
+    batches = iter(loader)
+    found = next(batches)
+    if action == 'truncate':
+        os.truncate(file, 10)
+    elif action == 'rewrite':
+        file.write_text('{"path": "other.mp4"}\n' * 10)
+    elif action == 'replace':
+        write_manifest(file, [dict(path='other.mp4')])
+    else:
+        file.unlink()
+    for batch in batches:
+        found += batch
+    assert found == rows
+    assert list(manifest) == rows
+
+
+def test_files_are_counted_and_parts_have_names(tmp_path):
+    rows = [
+        *(dict(path='a.mp4'), dict(path='a.mp4', start=1.5, end=4), dict(path='b.mp4', end=2)),
+        *(dict(start=3, path='b.mp4'), dict(path='\udcff".mp4'), dict(path='c.mp4', start=0)),
+    ]
+    write_manifest(tmp_path / 'm.jsonl', rows)
+    (tmp_path / 'm.jsonl').open('a').write('{"path":"\\u0061.mp4"}\n{broken\n{"path": 3}\n')
     manifest = read_manifest(tmp_path / 'm.jsonl', root='')
-    data = pickle.dumps(manifest)
-    assert len(data) < 10_000
-    assert list(pickle.loads(data)) == list(manifest)
-    for copied in (pickle.loads(data), copy.deepcopy(manifest), manifest[:]):
-        assert copied[98]['path'] == '98.mp4'
+    assert len({part_name(row) for row in manifest[:6]}) == 6
+    assert [part_name(row) for row in manifest[:3]] == [
+        'a.mp4',
+        'a.mp4#t=1.5,4.0',
+        'b.mp4#t=0.0,2.0',
+    ]
+    assert manifest[:7].count_files() == 4
 
 
 def test_missing_manifest(tmp_path):

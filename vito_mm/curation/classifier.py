@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.manifest import part_name
+from vito_mm.videos.tables import shortened
 
-from .frames import dropped_for, first_frames
+from .frames import dropped_for, first_frames, part_frames
 from .network_sources import find_source
 from .networks import Network, choose_device, open_classifier, sha256_of
 from .stage import Stage, StageError
-from .tables import DROPPED, Row, TableError, shortened
+from .tables import DROPPED, Row, TableError
 from .taxonomy import load_taxonomy
 
 
@@ -107,7 +109,9 @@ class Classify(Stage):
         """Decode the first frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         view = find_source(self.classifier).view()
         try:
-            return first_frames(row['path'], self.frames, view)
+            if part_name(row) != row['path']:
+                return part_frames(row, self.frames, view)
+            return first_frames(row['path'], self.frames, view, row.get('fps'))
         except VideoReadError as error:
             return error
 

@@ -14,7 +14,9 @@ _CHUNK = 2**20
 _BITS = 64
 
 
-def find_originals(hashes: np.ndarray, known: np.ndarray, max_distance: float) -> np.ndarray:
+def find_originals(
+    hashes: np.ndarray, known: np.ndarray, max_distance: float, files: np.ndarray | None = None
+) -> np.ndarray:
     """For each row the row that it is a near duplicate of, by preference.
 
     Rows come in order of preference. The first is kept and all that are near it are its
@@ -29,6 +31,8 @@ def find_originals(hashes: np.ndarray, known: np.ndarray, max_distance: float) -
         hashes (np.ndarray): Hashes of 64 bits of some frames each, uint64, shape (rows, frames).
         known (np.ndarray): Which of them count, bool, of the same shape.
         max_distance (float): Bits that hashes differ by, at most and on average.
+        files (np.ndarray, optional): Number of the file that each row is a part of, shape (rows, ).
+            Rows of one file are never near each other. Defaults to None, all are of different ones.
 
     Returns:
         np.ndarray: Index of the kept row, its own where a row is kept, int64, shape (rows, ).
@@ -37,17 +41,30 @@ def find_originals(hashes: np.ndarray, known: np.ndarray, max_distance: float) -
     if not comparable.any():
         return rows
     hashes = np.where(known, hashes, 0)
-    # Rows with equal hashes are near to the same rows: one stands for all of them.
-    originals = np.where(comparable, first_equal([*hashes.T, *known.T]), rows)
+    files = rows if files is None else files
+    # Rows with equal hashes are near to the same rows: one stands for all of them, but for the
+    # second part of a file that of other files, and so on.
+    equal = first_equal([*hashes.T, *known.T, _place_in_file(files)])
+    originals = np.where(comparable, equal, rows)
     distinct = np.flatnonzero((originals == rows) & comparable)
-    hashes, known = hashes[distinct], known[distinct]
+    hashes, known, files = hashes[distinct], known[distinct], files[distinct]
     for members in _groups(near_pairs(hashes, known, max_distance), len(distinct)):
         while len(members) > 1:
             first, others = members[:1], members[1:]
             near = _are_near(hashes, known, first, others, max_distance)
+            near &= files[first] != files[others]
             originals[distinct[others[near]]] = distinct[first]
             members = others[~near]
     return originals[originals]
+
+
+def _place_in_file(files: np.ndarray) -> np.ndarray:
+    """How many rows of its file come before each row, shape (rows, )."""
+    order = np.argsort(files, kind='stable')
+    starts, sizes = _runs([files[order]])
+    places = np.empty(len(files), np.int64)
+    places[order] = np.arange(len(files)) - np.repeat(starts, sizes)
+    return places
 
 
 def first_equal(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.images import IMAGE_EXTENSIONS
+from vito_mm.videos.names import files_below
 
 from .frames import dropped_for, image_view, spread_frames
 from .network_sources import CheckpointedResNet
@@ -23,9 +25,6 @@ from .networks import (
 )
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, split
-
-IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
-"""What images of a reference folder end in, in any case."""
 
 
 @dataclass
@@ -87,7 +86,7 @@ class Embed(Stage):
     def prepare(self, row: Row) -> np.ndarray | VideoReadError:
         """Decode some frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         try:
-            return spread_frames(row['path'], self.frames, backbone_view(self.size))
+            return spread_frames(row['path'], self.frames, backbone_view(self.size), row)
         except VideoReadError as error:
             return error
 
@@ -160,19 +159,14 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
         folder (str | os.PathLike): The folder.
 
     Returns:
-        list[Path]: Files that end in one of ``IMAGE_ENDINGS``, sorted.
+        list[Path]: Files that end in one of ``IMAGE_EXTENSIONS``, sorted.
 
     Raises:
         StageError: If there is none.
     """
-    files = sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_ENDINGS)
-    )
+    files = sorted(map(Path, files_below(folder, IMAGE_EXTENSIONS)))
     if not files:
-        raise StageError(f'there is no image ({", ".join(IMAGE_ENDINGS)}) in {folder}')
+        raise StageError(f'there is no image ({", ".join(IMAGE_EXTENSIONS)}) in {folder}')
     return files
 
 

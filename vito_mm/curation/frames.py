@@ -1,19 +1,22 @@
 """Frames of videos as a network gets them, decoded and shrunk in one go."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from vito_mm.videos.backends import load_backend
 from vito_mm.videos.backends.request import Request
-from vito_mm.videos.decoding import is_utf8
+from vito_mm.videos.decoding import decode_request, opened_file
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.file_checks import HEAD_BYTES, check_file, check_head
-from vito_mm.videos.frame_archives import read_image
+from vito_mm.videos.frame_archives import read_frame_archive
+from vito_mm.videos.manifest import part_within
+
+_WHOLE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,21 @@ class _Request(Request):
         return round(width * scale), round(height * scale)
 
 
-def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
+def first_frames(
+    path: str | os.PathLike, count: int, view: View, fps: float | None = None
+) -> np.ndarray:
     """The first frames of a video, in the order in which they are shown.
 
     They are decoded from the start until there are enough, with one thread, and each is scaled and
-    cut at once. Frames before the first key frame, which recordings that start in the middle have,
-    are not counted, as :func:`vito_mm.videos.integrity.inspect_video` does not count them.
+    cut at once. Frames before the first one that can be decoded, which recordings that start in the
+    middle have, are not counted; neither does
+    :func:`vito_mm.videos.integrity.inspect_video` count them.
 
     Args:
-        path (str | os.PathLike): Video file.
+        path (str | os.PathLike): Video.
         count (int): Number of frames.
         view (View): How they are scaled and cut.
+        fps (float, optional): Of a folder or tar of images. Defaults to None, 25.
 
     Returns:
         np.ndarray: RGB, uint8, shape (n, crop, crop, 3), where n is ``count`` or, of a shorter
@@ -88,48 +95,104 @@ def first_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
     """
     if count < 1:
         raise ValueError(f'{count} frames are asked for: give 1 or more')
-    with _readable(path) as name:
+    with opened_file(os.fspath(path), fps) as source:
+        if source.images is not None:
+            times = np.arange(min(count, len(source.images.names))) / source.images.fps
+            request = _Request(source.images.path, lambda _: times, 'rgb', None, None, view)
+            return _cut(view, read_frame_archive(request, source.images)[0])
         backend = load_backend('pyav')
-        request = _Request(name, _no_times, 'rgb', None, None, view)
+        from vito_mm.videos.description import frames_in_order, missing_bytes, opened
+
+        request = _Request(source.name, _no_times, 'rgb', None, None, view)
         frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
         found = 0
         try:
-            with backend.opened(request) as (container, stream):
-                convert = backend.Converter(request)
-                for frame in _shown(request, container, stream):
+            with opened(source.name) as (container, stream):
+                convert = backend.Converter(request, stream)
+                for frame in frames_in_order(source.name, container, stream):
                     frames[found] = view.cut(convert(frame))
                     found += 1
                     if found == count:
                         return frames
-                _check_end(request, container, stream, found)
+                if missing := missing_bytes(source.name, container, stream):
+                    raise VideoReadError(source.name, f'cut off: {missing} bytes are missing')
+                if not found:
+                    raise VideoReadError(source.name, 'no frame can be decoded')
         except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
             reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-            raise VideoReadError(name, f'{reason} (FFmpeg)') from None
+            raise VideoReadError(source.name, f'{reason} (FFmpeg)') from None
     return frames[:found]
 
 
-def spread_frames(path: str | os.PathLike, count: int, view: View) -> np.ndarray:
-    """Frames spread evenly over a video: those in the middle of as many equal parts.
+def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
+    """The first frames of a part of a video, one per interval of its mean frame rate.
 
     Args:
-        path (str | os.PathLike): Video file.
+        row (Mapping): ``path``, ``start`` and ``end``; and ``fps``, 25 if it is not known.
+        count (int): Number of frames.
+        view (View): How they are scaled and cut.
+
+    Returns:
+        np.ndarray: See :func:`first_frames`.
+
+    Raises:
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
+    """
+    fps = row.get('fps') or 25.0
+
+    def times(seconds: float) -> np.ndarray:
+        start, end = part_within(row, seconds)
+        return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
+
+    return _frames_at(row, times, view)
+
+
+def spread_frames(
+    path: str | os.PathLike, count: int, view: View, part: Mapping[str, Any] = _WHOLE
+) -> np.ndarray:
+    """Frames spread evenly over a video or a part of it: those in the middle of as many parts.
+
+    Args:
+        path (str | os.PathLike): Video.
         count (int): Number of parts.
         view (View): How they are scaled and cut.
+        part (Mapping): Row with ``start`` and ``end`` in seconds, and ``fps`` of a folder or tar of
+            images. Defaults to the complete video, and 25.
 
     Returns:
         np.ndarray: RGB, uint8, shape (count, crop, crop, 3). Frames of very short videos repeat.
 
     Raises:
-        VideoReadError: If a frame cannot be decoded.
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
         ImportError: If PyAV is not installed.
     """
+    row = {**part, 'path': os.fspath(path)}
+    return _frames_at(row, partial(middles, row, count), view)
 
-    def middles(seconds: float) -> np.ndarray:
-        return (np.arange(count) + 0.5) / count * seconds
 
-    with _readable(path) as name:
-        frames, _ = load_backend('pyav').decode(_Request(name, middles, 'rgb', None, None, view))
-    return np.stack([view.cut(frame) for frame in frames])
+def middles(row: Mapping[str, Any], count: int, seconds: float) -> np.ndarray:
+    """Middles of equal parts of a video, or of the part of it that a row names.
+
+    Args:
+        row (Mapping): ``path``, and ``start`` and ``end`` if given.
+        count (int): Number of parts.
+        seconds (float): Length of the video.
+
+    Returns:
+        np.ndarray: Seconds, shape (count, ).
+
+    Raises:
+        VideoReadError: If there is no such part.
+    """
+    start, end = part_within(row, seconds)
+    return start + (np.arange(count) + 0.5) / count * (end - start)
+
+
+def _frames_at(
+    row: Mapping[str, Any], times: Callable[[float], np.ndarray], view: View
+) -> np.ndarray:
+    request = _Request(row['path'], times, 'rgb', None, None, view)
+    return _cut(view, decode_request(request, fps=row.get('fps'))[0])
 
 
 def image_view(path: str | os.PathLike, view: View) -> np.ndarray:
@@ -145,10 +208,11 @@ def image_view(path: str | os.PathLike, view: View) -> np.ndarray:
     Raises:
         VideoReadError: If it cannot be read.
     """
-    request = _Request(os.fspath(path), lambda seconds: np.zeros(1), 'rgb', None, None, view)
-    check_file(request.path)
-    frames, _ = read_image(request)
-    return view.cut(frames[0])
+    return spread_frames(path, 1, view)[0]
+
+
+def _cut(view: View, frames: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([view.cut(frame) for frame in frames])
 
 
 def dropped_for(error: VideoReadError) -> str:
@@ -161,56 +225,6 @@ def dropped_for(error: VideoReadError) -> str:
         str: One line; what stands before the colon has no numbers.
     """
     return f'a frame cannot be decoded: {" ".join(error.reason.split())}'
-
-
-@contextmanager
-def _readable(path: str | os.PathLike) -> Iterator[str]:
-    """The name by which FFmpeg can open a video; its errors name the video itself."""
-    path = os.fspath(path)
-    check_file(path)
-    if os.path.isdir(path):
-        raise VideoReadError(path, 'is a folder')
-    with open(path, 'rb') as file:
-        check_head(path, file.read(HEAD_BYTES))
-        # As in decode_frames: decoders take no other names.
-        name = path if is_utf8(path) else f'/proc/self/fd/{file.fileno()}'
-        try:
-            yield name
-        except VideoReadError as error:
-            raise VideoReadError(path, error.reason) from None
-
-
-def _shown(request: Request, container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames from the first key frame on."""
-    decoder = stream.codec_context
-    request.check_size(decoder.width, decoder.height)
-    key = None
-    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
-        for packet in packets:
-            if key is None:
-                if not packet.is_keyframe:
-                    continue
-                key = packet
-            for frame in decoder.decode(packet):
-                if None not in (frame.pts, key.pts) and frame.pts < key.pts:
-                    continue  # it refers to frames before the key frame
-                if frame.is_corrupt:
-                    raise VideoReadError(request.path, f'damaged: at {frame.time or 0:.2f} s')
-                yield frame
-
-
-def _check_end(request: Request, container: Any, stream: Any, found: int) -> None:
-    """Tell a short video from one that is cut off."""
-    # Matroska's index lists where clusters begin, not frames.
-    index = [] if 'matroska' in container.format.name else stream.index_entries
-    listed = max((entry.pos + entry.size for entry in index), default=0)
-    if listed > container.size:
-        raise VideoReadError(
-            request.path,
-            f'cut off: {listed - container.size} of {listed} bytes are missing',
-        )
-    if not found:
-        raise VideoReadError(request.path, 'no frame can be decoded')
 
 
 _no_times: Callable[[float], np.ndarray] = np.zeros  # nobody asks for times here

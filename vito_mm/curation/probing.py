@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos import VideoReadError, decode_frames, part_within
 from vito_mm.videos.integrity import BAD, import_av, inspect_video
 
+from .frames import middles
 from .perceptual_hash import perceptual_hash
 from .stage import Shard, Stage
 from .tables import DROPPED, Row
@@ -32,11 +31,13 @@ _SHORT_SIDE = 256
 class Probe(Stage):
     """Drops videos that cannot be read or are too short; writes down what the others hold.
 
+    Where a row names a part of a video, the length and the hashed frames are those of the part.
+
     Columns are those of :func:`vito_mm.videos.integrity.inspect_video`, less its path and verdict,
     and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty where a
     frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
-    ``sha256`` the table has already is dropped if its bytes are others. Archives of frames are no
-    video files, and are dropped.
+    ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table holds
+    for folders and tars of images.
 
     Attributes:
         min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
@@ -71,16 +72,20 @@ class Probe(Stage):
 
     def prepare(self, row: Row) -> dict[str, Any]:
         """See :meth:`.stage.Stage.prepare`."""
-        facts = inspect_video(row['path'], self.check, row.get('sha256'))
+        facts = inspect_video(row['path'], self.check, row.get('sha256'), fps=row.get('fps'))
         verdict, reason = facts['verdict'], facts.get('reason')
         facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
         if verdict == BAD:
             return {**facts, DROPPED: reason}
-        if facts['seconds'] < self.min_seconds - _ROUNDING:
-            lacking = f'{round(facts["seconds"], 3):g} s, {self.min_seconds:g} s are wanted'
+        try:
+            start, end = part_within(row, facts['seconds'])
+        except VideoReadError as error:
+            return {**facts, DROPPED: f'not in the video: {error.reason}'}
+        if end - start < self.min_seconds - _ROUNDING:
+            lacking = f'{round(end - start, 3):g} s, {self.min_seconds:g} s are wanted'
             return {**facts, DROPPED: f'too short: {lacking}'}
         try:
-            return {**facts, 'hashes': self._hashes(row['path'], facts['seconds'])}
+            return {**facts, 'hashes': self._hashes(row, facts['seconds'])}
         except VideoReadError as error:
             # Reasons have numbers, and what comes before the colon is counted.
             reason = ' '.join(error.reason.split())
@@ -90,10 +95,12 @@ class Probe(Stage):
         """See :meth:`.stage.Stage.finish`."""
         return row | prepared
 
-    def _hashes(self, path: str, seconds: float) -> list[str]:
+    def _hashes(self, row: Row, seconds: float) -> list[str]:
         if not self.hashes:
             return []
         # Not of the length that the header tells, by which decoders go in large Matroska files.
-        middles = (np.arange(self.hashes) + 0.5) / self.hashes * seconds
-        frames, _ = decode_frames(path, lambda _: middles, short_side=_SHORT_SIDE)
+        times = middles(row, self.hashes, seconds)
+        frames, _ = decode_frames(
+            row['path'], lambda _: times, short_side=_SHORT_SIDE, fps=row.get('fps')
+        )
         return [perceptual_hash(frame) for frame in frames]

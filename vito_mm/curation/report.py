@@ -1,8 +1,6 @@
 """What a curation kept and dropped, stage by stage and class by class: a page and two CSV files."""
 
-import csv
 import heapq
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ from vito_mm.reporting.markup import (
     Table,
     to_html,
 )
+from vito_mm.reporting.spreadsheet import to_csv
+from vito_mm.videos.manifest import PART, part_name
 
 from .hashing import hash64
 from .stage import read_record
@@ -42,13 +42,14 @@ class _Group:
     """Videos of a class, or of a cluster."""
 
     counts: Counter = field(default_factory=Counter)
-    kept: list[tuple[int, str, str]] = field(default_factory=list)
-    dropped: list[tuple[int, str, str]] = field(default_factory=list)
+    kept: list[tuple[int, str, str, tuple]] = field(default_factory=list)
+    dropped: list[tuple[int, str, str, tuple]] = field(default_factory=list)
 
     def sample(self, row: Row, what: str, text: str) -> None:
         """Remember some videos, chosen by a hash of their path."""
         heap = self.kept if what == 'kept' else self.dropped
-        item = (-hash64(row['path']), row['path'], text)
+        name = part_name(row)
+        item = (-hash64(name), name, text, tuple(row.get(key) for key in ('path', *PART)))
         if len(heap) < _SAMPLES:
             heapq.heappush(heap, item)
         else:
@@ -166,7 +167,17 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     def of(index: int) -> _Group:
         return groups.setdefault(index, _Group())
 
-    columns = ['path', 'title', 'classes', 'labels', 'label', 'top1', 'cluster', 'similarity']
+    columns = [
+        'path',
+        *PART,
+        'title',
+        'classes',
+        'labels',
+        'label',
+        'top1',
+        'cluster',
+        'similarity',
+    ]
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
@@ -270,14 +281,18 @@ def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -
         ),
     ]
     thumbnails = draw_thumbnails(
-        [path for i in ordered for _, path, _ in (*groups[i].kept, *groups[i].dropped)]
+        {
+            name: dict(zip(('path', *PART), part, strict=True))
+            for i in ordered
+            for _, name, _, part in (*groups[i].kept, *groups[i].dropped)
+        }
     )
     for index in ordered:
         blocks.append(Heading(_name(names, index), 3))
         for words, items in (('Kept', groups[index].kept), ('Dropped', groups[index].dropped)):
             if items := sorted(items, reverse=True):
-                strip = draw_strip([thumbnails[path] for _, path, _ in items])
-                texts = '; '.join(text for _, _, text in items)
+                strip = draw_strip([thumbnails[name] for _, name, _, _ in items])
+                texts = '; '.join(text for _, _, text, _ in items)
                 blocks.append(Picture(strip, f'{words}: {texts}'))
     return blocks if len(blocks) > 2 else []
 
@@ -291,10 +306,8 @@ def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
 
 
 def _write(file: Path, rows: Iterator[list]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
     with written_aside(file) as unfinished:
-        unfinished.write_text(text.getvalue(), encoding='utf-8', errors='backslashreplace')
+        unfinished.write_text(to_csv(rows), encoding='utf-8', errors='backslashreplace')
 
 
 def _percent(part: int, whole: int) -> str:

@@ -6,15 +6,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vito_mm.videos.manifest import PART, part_name
+
 from .duplicates import find_originals, first_equal
 from .filters import Filter
-from .hashing import priority_of
+from .hashing import hash64, priority_of
 from .stage import Shard, Stage
 from .tables import DROPPED, Row, TableError, read_kept
 from .taxonomy import load_taxonomy
 
 _COLUMNS = (
-    *('path', 'sha256', 'hashes', 'seconds', 'width', 'height'),
+    *('path', *PART, 'sha256', 'hashes', 'seconds', 'width', 'height'),
     *('labels', 'label_frames', 'label_scores'),
 )
 _KEPT, _FULL, _TWICE = -1, -2, -3
@@ -36,7 +38,8 @@ class Select(Stage):
     path. Only what is near
     the one that is kept is dropped for it: see :func:`.duplicates.find_originals`. It keeps its own
     labels, whatever those of its duplicates are. Videos without any hash are compared by ``sha256``
-    alone. A path that is listed again is a duplicate of itself.
+    alone. A path that is listed again, with the same start and end, is a duplicate of itself; parts
+    of one file are never duplicates of each other.
 
     **Classes.** A row with ``labels`` gets one of them as ``label``, with its ``class_name``: that
     on most frames (``label_frames``), of several that of the highest score (``label_scores``), of
@@ -185,7 +188,8 @@ class _Survey:
         self.compare = compare
         self.numbers: list[int] = []  # of shards
         self.sizes: list[int] = []  # of shards, rows that were dropped included
-        self.paths: list[str] = []  # of rows that are left, as all that follows
+        self.paths: list[str] = []  # names of the parts of rows that are left, as all that follows
+        self.files: list[str] = []  # paths without the part
         self._parts: list[dict[str, np.ndarray]] = []
         self.originals: list[str] = []
 
@@ -199,7 +203,8 @@ class _Survey:
             for index, row in enumerate(rows)
             if DROPPED not in row and row.get('path') is not None
         ]
-        self.paths += [str(row['path']) for _, row in left]
+        self.paths += [part_name(row) for _, row in left]
+        self.files += [row['path'] for _, row in left]
         hashes = [_hashes_of(row) if self.compare else [] for _, row in left]
         digests = [_sha256_of(row) if self.compare else 0 for _, row in left]
         frames = max(map(len, hashes), default=0)
@@ -211,9 +216,9 @@ class _Survey:
                 known=_filled([[h is not None for h in group] for group in hashes], frames, bool),
                 sha256=np.array(digests, np.uint64),
                 # Containers round lengths: that should not decide between copies.
-                seconds=np.array([round(_number(row, 'seconds'), 1) for _, row in left]),
+                seconds=np.array([round(row.get('seconds', 0.0), 1) for _, row in left]),
                 pixels=np.array(
-                    [_number(row, 'width') * _number(row, 'height') for _, row in left]
+                    [float(row.get('width', 0) * row.get('height', 0)) for _, row in left]
                 ),
                 labels=np.array([-1 if label is None else label for label in labels], np.int64),
             )
@@ -257,7 +262,11 @@ class _Survey:
         rows = np.arange(len(order))
         equal = np.where(columns['sha256'] > 0, first_equal([columns['sha256']]), rows)
         left = np.flatnonzero(equal == rows)
-        originals = find_originals(columns['hashes'][left], columns['known'][left], max_distance)
+        numbers = {file: number for number, file in enumerate(dict.fromkeys(self.files))}
+        files = np.array([numbers[self.files[i]] for i in order[left]], np.int64)
+        originals = find_originals(
+            columns['hashes'][left], columns['known'][left], max_distance, files
+        )
         near = rows.copy()
         near[left] = left[originals]
         kept = near[equal]
@@ -290,15 +299,6 @@ class _Survey:
         return dict(zip(self.numbers, parts, strict=True)), self.originals
 
 
-def _number(row: Row, name: str) -> float:
-    try:
-        return float(row.get(name) or 0)
-    except (TypeError, ValueError):
-        raise TableError(
-            f'{row["path"]}: the column {name!r} has {row[name]!r}, which is no number'
-        ) from None
-
-
 def _hashes_of(row: Row) -> list[int | None]:
     try:
         return [int(text, 16) if text else None for text in row.get('hashes') or ()]
@@ -309,13 +309,18 @@ def _hashes_of(row: Row) -> list[int | None]:
 
 
 def _sha256_of(row: Row) -> int:
-    """Its first 64 bits, of which two of a million files are equal once in 40 million tables."""
+    """64 bits of it and of the part, of which two of a million are equal once in 40 million tables.
+
+    Zero where it is not known.
+    """
     try:
-        return int((row.get('sha256') or '0')[:16], 16)
+        number = int((row.get('sha256') or '0')[:16], 16)
     except (TypeError, ValueError):
         raise TableError(
             f'{row["path"]}: the column "sha256" has {row["sha256"]!r}, not a hexadecimal number'
         ) from None
+    part = part_name({**row, 'path': ''})
+    return hash64(str(number), part) if number and part else number
 
 
 def _filled(rows: list[list[Any]], width: int, kind: type) -> np.ndarray:

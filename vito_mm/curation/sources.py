@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.videos.manifest import find_videos
+from vito_mm.videos.tables import RowError, plain, shortened
 
 from .hashing import hash64
 from .stage import fingerprint_of, finished_record, read_record
-from .tables import DROPPED, Row, TableError, find_files, read_table, shortened
+from .tables import DROPPED, Row, TableError, find_files, read_table
 
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
@@ -89,11 +90,14 @@ def _renamed(row: Row, folder: Path, columns: Mapping[str, str], where: str) -> 
     }
     if 'path' in named:
         named['path'] = os.path.normpath(os.path.join(folder.absolute(), named['path']))
-    return named | {
-        name: _plain(value, f'{where}: the column {name!r}')
-        for name, value in row.items()
-        if value is not None and name not in names and name not in names.values()
-    }
+    try:
+        return named | {
+            name: plain(value, name)
+            for name, value in row.items()
+            if value is not None and name not in names and name not in names.values()
+        }
+    except RowError as error:
+        raise TableError(f'{where}: {error}') from None
 
 
 def _text(value: Any, where: str) -> str:
@@ -102,25 +106,6 @@ def _text(value: Any, where: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise TableError(f'{where} has {shortened(value)}, which is no text')
-
-
-def _plain(value: Any, where: str) -> Any:
-    """A value as JSON has it, so that all formats keep the same."""
-    if isinstance(value, str | int | float):
-        return value
-    try:
-        return json.loads(json.dumps(value, default=_as_text))
-    except TypeError:
-        raise TableError(
-            f'{where} has {shortened(value)}, which JSON does not know, so no manifest can have '
-            'it: leave it out of the table'
-        ) from None
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bytes):
-        raise TypeError
-    return value.isoformat() if hasattr(value, 'isoformat') else str(value)
 
 
 def _videos_of(source: Path) -> list[str] | None:
@@ -145,6 +130,8 @@ def _sidecar_of(video: Path) -> Path:
 
 def _title_of(video: Path) -> str:
     sidecar = _sidecar_of(video)
+    if sidecar.exists() and not sidecar.is_file():  # a pipe would be waited for
+        raise TableError(f'{sidecar} is no file: remove it')
     try:
         content: Any = json.loads(sidecar.read_text(encoding='utf-8'))
         return _text(content['title'], f'{sidecar}: "title"')

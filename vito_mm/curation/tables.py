@@ -1,6 +1,5 @@
-"""Tables of videos as shard files: JSON lines, CSV or Parquet, read and written in parts."""
+"""Tables of videos as shard files, read and written in parts."""
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,21 +9,23 @@ from typing import Any
 
 from vito_mm.atomic import written_aside
 from vito_mm.videos.manifest import to_line
+from vito_mm.videos.tables import (
+    ENDINGS,
+    Row,
+    RowError,
+    TableError,
+    ending_of,
+    import_parquet,
+    place_in,
+    read_rows,
+    typed,
+)
 
 FORMATS = ('parquet', 'jsonl')
 """What shards are written as."""
 
-ENDINGS = ('.parquet', '.jsonl', '.csv')
-"""What tables of users may be."""
-
 DROPPED = 'dropped'
 """Column of the reason why a stage dropped a row; absent or None where it was kept."""
-
-Row = dict[str, Any]
-
-
-class TableError(ValueError):
-    """A table cannot be read or lacks something; the message names the file or column."""
 
 
 def find_files(table: str | os.PathLike) -> list[Path]:
@@ -41,48 +42,37 @@ def find_files(table: str | os.PathLike) -> list[Path]:
     """
     table = Path(table)
     if table.is_file():
-        if table.suffix not in ENDINGS:
-            raise TableError(f'a table ends in {", ".join(ENDINGS)}, got {str(table)!r}')
+        ending_of(table)
         return [table]
-    files = sorted(p for p in table.glob('*') if p.suffix in ENDINGS) if table.is_dir() else []
+    files = sorted(p for p in table.glob('*') if p.suffix.lower() in ENDINGS)
     if not files:
         raise TableError(f'there is no table {str(table)!r} ({", ".join(ENDINGS)})')
-    if len(kinds := {file.suffix for file in files}) > 1:
+    if len(kinds := {file.suffix.lower() for file in files}) > 1:
         raise TableError(f'{str(table)!r} has files of several kinds: {", ".join(sorted(kinds))}')
     return files
 
 
 def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Rows of a file, a part in memory at a time.
+    """Rows of a file with their types, a part in memory at a time.
 
     Args:
         file (Path): Table ending in one of ``ENDINGS``.
-        columns (Sequence[str], optional): Columns that are needed; a Parquet file is not read
-            beyond them. Defaults to None, all.
+        columns (Sequence[str], optional): See :func:`vito_mm.videos.tables.read_rows`. Defaults to
+            None, all.
 
     Yields:
-        dict: A row.
+        dict: A row, see :func:`vito_mm.videos.tables.typed`.
 
     Raises:
-        TableError: If it cannot be read.
+        TableError: If it cannot be read, or a row cannot be used.
     """
-    if file.suffix == '.parquet':
-        yield from _read_parquet(file, columns)
-    elif file.suffix == '.jsonl':
-        with file.open('rb') as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _parse(line, f'{file}, line {number}')
-    else:
-        with file.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as lines:
-            table = csv.DictReader(lines)
-            try:
-                for row in table:
-                    row.pop(None, None)  # fields beyond the header
-                    yield {name: value for name, value in row.items() if value not in (None, '')}
-            except csv.Error as error:
-                where = f'{file}, line {table.line_num + 1}'
-                raise TableError(f'{where}: cannot be read as CSV ({error})') from None
+    for number, row in read_rows(file, columns):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            yield typed(row)
+        except RowError as error:
+            raise TableError(f'{place_in(file, number)}: {error}') from None
 
 
 def read_table(table: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -171,50 +161,6 @@ def shard_name(number: int, form: str) -> str:
     return f'part-{number:06d}.{form}'
 
 
-def shortened(value: Any) -> str:
-    """A value as an error shows it.
-
-    Args:
-        value (Any): Any value.
-
-    Returns:
-        str: At most 40 letters.
-    """
-    text = repr(value)
-    return text if len(text) <= 40 else f'{text[:37]}...'
-
-
-def import_parquet() -> Any:
-    """``pyarrow.parquet``, or an error that says how to get it.
-
-    Raises:
-        ImportError: If PyArrow is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'Parquet needs PyArrow, which is not installed: pip install "vito_mm[curation]", or '
-            'take JSON lines: --format jsonl'
-        ) from error
-    return pyarrow.parquet
-
-
-def _read_parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    parquet = import_parquet()
-    import pyarrow
-
-    try:
-        with parquet.ParquetFile(file) as source:
-            if columns is not None:
-                columns = [name for name in columns if name in source.schema_arrow.names]
-            for batch in source.iter_batches(batch_size=1024, columns=columns):
-                for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
-    except (pyarrow.ArrowException, OSError) as error:
-        raise TableError(f'{file}: cannot be read as Parquet ({error})') from error
-
-
 def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     parquet = import_parquet()
     import pyarrow
@@ -225,6 +171,9 @@ def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
+        if name == 'label' and len({isinstance(value, str) for value in values}) > 1:
+            # Numbers among names; they are read as numbers again.
+            values = [None if value is None else str(value) for value in values]
         try:
             columns[name] = pyarrow.array(values)
         except UnicodeEncodeError as error:
@@ -251,13 +200,3 @@ def _is_unicode(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _parse(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TableError(f'{where}: not JSON ({error})') from None
-    if not isinstance(row, dict):
-        raise TableError(f'{where}: not a JSON object')
-    return row

@@ -1,6 +1,7 @@
 """Small pictures of videos in a row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,24 +9,24 @@ import numpy as np
 from vito_mm.videos.decoding import decode_frames
 from vito_mm.videos.worker_pool import run_in_workers
 
+from .frames import middles
+
 _HEIGHT, _WIDTH, _GAP = 72, 96, 4
 _TIME_LIMIT = 20.0
 
 
-def draw_thumbnails(paths: Sequence[str]) -> dict[str, np.ndarray]:
+def draw_thumbnails(videos: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The middle frames of videos, cut to the same shape; read in a process that may die.
 
     Args:
-        paths (Sequence[str]): Videos.
+        videos (Mapping): Rows with ``path``, and ``start`` and ``end`` of parts, by name.
 
     Returns:
-        dict[str, np.ndarray]: BGR, uint8, by path. A video that cannot be read is a crossed frame.
+        dict[str, np.ndarray]: BGR, uint8, by name. A video that cannot be read is a crossed frame.
     """
-    unique = list(dict.fromkeys(paths))
-    results = dict(run_in_workers(_thumbnail, unique, 1, 2 * _TIME_LIMIT))
+    results = run_in_workers(lambda name: _thumbnail(videos[name]), videos, 1, 2 * _TIME_LIMIT)
     return {
-        path: result if isinstance(result, np.ndarray) else _crossed()
-        for path, result in results.items()
+        name: result if isinstance(result, np.ndarray) else _crossed() for name, result in results
     }
 
 
@@ -50,10 +51,10 @@ def _crossed() -> np.ndarray:
     return empty
 
 
-def _thumbnail(path: str) -> np.ndarray:
+def _thumbnail(row: Mapping[str, Any]) -> np.ndarray:
     frames, _ = decode_frames(
-        path,
-        lambda seconds: np.array([seconds / 2]),
+        row['path'],
+        lambda seconds: middles(row, 1, seconds),
         channel_order='bgr',
         short_side=_WIDTH,
         time_limit=_TIME_LIMIT,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import regex
 
+from vito_mm.videos.manifest import PART, part_name
 from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
 
 from .hashing import hash64, priority_of
@@ -325,7 +326,7 @@ class Retrieve(Stage):
     the table, and not on where the videos are stored. Among rows that are alike in all of these the
     first ones win. A row stays with those of its classes that keep it.
 
-    Of rows with the same path the first stays, even if its title names nothing.
+    Of rows with the same path, start and end the first stays, even if its title names nothing.
 
     The survey reads the table twice: for the paths, then for the titles. It holds 16 bytes a row
     for the hashes of the paths, some 60 while they are sorted, and later 16 bytes for each video
@@ -435,7 +436,7 @@ class Retrieve(Stage):
         }
 
     def _is_repeated(self, row: Row, place: int) -> bool:
-        return self._first_places.get(hash64(row['path']), place) != place
+        return self._first_places.get(hash64(part_name(row)), place) != place
 
     def _matches(self, row: Row) -> list[tuple[int, str]]:
         """Queried classes that a row's title names."""
@@ -458,10 +459,10 @@ def _oddity(title: Any) -> str:
 
 
 def _listed(stage: Retrieve, shard: Shard) -> np.ndarray:
-    """(2, N) uint64: hash of the path and place of each row of a shard that has all it needs."""
-    rows = read_kept(shard.source, stage.needs)
+    """(2, N) uint64: hash of the part and place of each row of a shard that has all it needs."""
+    rows = read_kept(shard.source, [*stage.needs, *PART])
     listed = [
-        (hash64(row['path']), stage.prepare_at(row, shard.number, index))
+        (hash64(part_name(row)), stage.prepare_at(row, shard.number, index))
         for index, row in enumerate(rows)
         if lacking(stage, row) is None
     ]
@@ -479,7 +480,7 @@ def _repeated(listed: list[np.ndarray]) -> dict[int, int]:
 def _wanted(stage: Retrieve, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     """What the titles of a shard name: (M,) int64 classes, (M, 2) uint64 priorities and places."""
     classes, keys = [], []
-    for index, row in enumerate(read_kept(shard.source, stage.needs)):
+    for index, row in enumerate(read_kept(shard.source, [*stage.needs, *PART])):
         place = stage.prepare_at(row, shard.number, index)
         if lacking(stage, row) is None and not stage._is_repeated(row, place):
             for index_of_class, _ in stage._matches(row):

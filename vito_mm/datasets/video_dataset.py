@@ -11,7 +11,17 @@ from vito_mm.datasets.clip_sampler import random_state_of
 from vito_mm.datasets.transforms.augment_views import named_stages
 from vito_mm.datasets.worker_journal import WorkerJournal
 from vito_mm.registry import DATASETS
-from vito_mm.videos import VIDEO_EXTENSIONS, Manifest, VideoReadError, find_videos, read_manifest
+from vito_mm.videos import (
+    VIDEO_EXTENSIONS,
+    Manifest,
+    VideoReadError,
+    find_videos,
+    part_name,
+    read_manifest,
+)
+
+_MADE_HERE = ('gt_label', 'gt_score', 'mask', 'augmentations', 'video_id')
+"""Names that mean something to what packs samples, whatever a table has under them."""
 
 
 @DATASETS.register_module()
@@ -30,14 +40,13 @@ class VideoDataset(BaseDataset):
             ``ann_file``. Otherwise the folder from which relative paths start, unless it is empty
             or does not hold the first video: then they start from the folder of the manifest.
             Defaults to ''.
-        ann_file (str): Manifest, JSON lines or CSV, see :mod:`vito_mm.videos.manifest`. Relative to
-            ``data_root`` unless found as it is. Its rows with the verdict "bad" are left out.
-            Defaults to ''.
+        ann_file (str): Manifest, JSON lines, CSV or Parquet, see :mod:`vito_mm.videos.manifest`.
+            Relative to ``data_root`` unless found as it is. Its rows with the verdict "bad" are
+            left out. Defaults to ''.
         pipeline (Sequence[dict | Callable] | dict[str, dict | None]): Transforms, a list or a dict
             of named stages in order. MMEngine's configs merge dicts but replace lists, so a config
             that inherits a dict states only what it changes; a stage set to None is left out. The
-            first transform gets the row of the manifest with ``path`` under the name ``video_path``
-            and ``label`` as ``gt_label``. Defaults to ().
+            first transform gets what :meth:`get_data_info` returns. Defaults to ().
         extensions (Sequence[str]): File name endings that are taken from a folder. With
             ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame; ``'.tar'``
             are archives of frames. Defaults to ``VIDEO_EXTENSIONS``.
@@ -47,7 +56,8 @@ class VideoDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: If the folder or the manifest does not exist or has no video.
-        ValueError: If neither ``data_root`` nor ``ann_file`` is given, or the manifest is none.
+        ValueError: If neither ``data_root`` nor ``ann_file`` is given, one of them is no text, or
+            the manifest is none.
     """
 
     def __init__(
@@ -59,6 +69,9 @@ class VideoDataset(BaseDataset):
         max_attempts: int = 16,
         **kwargs: Any,
     ) -> None:
+        data_root, ann_file = (
+            _place(key, value) for key, value in (('data_root', data_root), ('ann_file', ann_file))
+        )
         if not data_root and not ann_file:
             raise ValueError('VideoDataset needs data_root (a folder of videos) or ann_file')
         if max_attempts < 1:
@@ -103,17 +116,30 @@ class VideoDataset(BaseDataset):
             idx (int): Index of the video.
 
         Returns:
-            dict: The row with ``path`` under the name ``video_path`` and ``label`` as ``gt_label``,
-            and ``sample_idx``.
+            dict: The row with ``path`` under the name ``video_path``, a ``label`` that is an
+            integer as ``gt_label``, and ``sample_idx``. ``video_id`` is an integer that rows of the
+            same file have in common, whatever links lead there.
 
         Raises:
             VideoReadError: If the row cannot be read.
         """
         row = super().get_data_info(idx)
+        for name in _MADE_HERE:
+            row.pop(name, None)
         row['video_path'] = row.pop('path')
-        if 'label' in row:
+        row['video_id'] = _id_of(os.path.realpath(row['video_path']))
+        if type(row.get('label')) is int:
             row['gt_label'] = row.pop('label')
         return row
+
+    @force_full_init
+    def count_files(self) -> int:
+        """Count the different paths of the rows.
+
+        Returns:
+            int: Their number; where it is less than that of the rows, some are of the same file.
+        """
+        return self._table.count_files()
 
     @force_full_init
     def fingerprint(self) -> str:
@@ -148,12 +174,14 @@ class VideoDataset(BaseDataset):
     def _first_readable(self, idx: int) -> dict:
         skipped: list[tuple[str, str]] = []
         for _ in range(self.max_attempts):
+            name = None
             try:
                 row = self.get_data_info(idx)
+                name = part_name(row)
                 row['skipped_videos'] = skipped
                 return self._read(row)
             except VideoReadError as error:
-                skipped.append((error.path, error.reason))
+                skipped.append((name or error.path, error.reason))
                 idx = self._rand_another()
         reasons = '\n'.join(f'  {path}: {reason}' for path, reason in dict(skipped).items())
         raise RuntimeError(
@@ -187,6 +215,23 @@ def video_datasets(dataset: Any) -> Iterator[VideoDataset]:
     for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
         if inner is not None:
             yield from video_datasets(inner)
+
+
+def _place(key: str, value: Any) -> str:
+    """A folder or file as a user names it, ``~`` for the home folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(
+            f'{key} is {value!r}, no text. MMEngine takes a value of --cfg-options with a comma '
+            f'for a list and digits for a number; tools/train.py does not. Elsewhere set {key} in '
+            f'a config file, where it can be quoted: {key}="/data/My Videos,2"'
+        )
+    return os.path.expanduser(value)
+
+
+def _id_of(path: str) -> int:
+    """63 bits of a hash: two of a million files get the same with probability 5e-8."""
+    digest = hashlib.blake2b(path.encode('utf-8', 'surrogateescape'), digest_size=8).digest()
+    return int.from_bytes(digest, 'big') >> 1
 
 
 def _first_exists(manifest: Manifest) -> bool:

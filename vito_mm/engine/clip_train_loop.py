@@ -11,6 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.engine.launch import without_workers
 from vito_mm.engine.restarting_batches import RestartingBatches
 from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import LOOPS
@@ -66,7 +67,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             raise ValueError('train_cfg needs max_epochs or max_iters')
         if clips_per_epoch < 1:
             raise ValueError(f'train_cfg.clips_per_epoch must be positive, got {clips_per_epoch}')
-        BaseLoop.__init__(self, runner, dataloader)
+        BaseLoop.__init__(self, runner, without_workers(dataloader))
         self._accumulative_counts = _get(runner.optim_wrapper, 'accumulative_counts', 1)
         self.clips_per_iter = self.dataloader.batch_size * get_world_size()
         self._check_batch()

@@ -3,8 +3,11 @@
 import argparse
 import logging
 import os
+import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -18,6 +21,41 @@ from vito_mm.transfer.checkpoint import is_pretraining, load_pretraining
 
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
 """Environment variable by which ``torchrun.sh`` says when it was started, in seconds since 1970."""
+
+_PLACE = re.compile(r'(.*[._])?(root|file|dir|path|folder|checkpoint|from|data)')
+"""Keys of a config whose values are files or folders."""
+
+
+class OptionsAction(DictAction):
+    """MMEngine's ``DictAction``, but files and folders stay as they are typed.
+
+    MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
+    place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
+    ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        places, others, last = {}, [], ''
+        for text in values:
+            key, sign, value = text.partition('=')
+            if not sign:
+                parser.error(
+                    f'{option_string}: {text!r} is no key=value. A value with a blank needs '
+                    f'quotes: "{last} {text}"'
+                )
+            last = text
+            if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
+                places[key] = os.path.expanduser(value.strip('\'"'))
+            else:
+                others.append(text)
+        super().__call__(parser, namespace, others, option_string)
+        getattr(namespace, self.dest).update(places)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +71,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings that override the config, as key=value, e.g. train_dataloader.batch_size=32',
     )
     parser.add_argument(
@@ -148,6 +186,21 @@ def list_stages(node: Config | dict | list) -> None:
             list_stages(node[name])
 
 
+def without_workers(dataloader: Any) -> Any:
+    """Leave out what a data loader may have with data workers only, if it has none.
+
+    Args:
+        dataloader (Any): Settings of a data loader, changed in place; anything else is left alone.
+
+    Returns:
+        Any: The same.
+    """
+    if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0:
+        for name in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
+            dataloader.pop(name, None)
+    return dataloader
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner, for this machine.
 
@@ -159,6 +212,8 @@ def build_runner(cfg: Config) -> Runner:
     """
     fit_to_machine(cfg)
     list_stages(cfg)
+    for part in ('train', 'val', 'test'):
+        without_workers(cfg.get(f'{part}_dataloader'))
     runner_type = _Runner if torch.cuda.is_available() else _CPURunner
     return runner_type.from_cfg(cfg)
 

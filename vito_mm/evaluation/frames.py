@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from vito_mm.curation.hashing import priority_of
 from vito_mm.transfer.probes.frozen_features import ProbeError
 from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos.images import read_rgb
 
 _TIME_LIMIT = 60.0  # seconds after which a video is given up, as in training
 
@@ -89,13 +90,7 @@ class Stills(_Frames):
 
     def read(self, index: int) -> list[Image.Image]:
         """The image."""
-        file = self.files[index]
-        try:
-            with Image.open(file) as image:
-                return [image.convert('RGB')]
-        except Exception as error:  # PIL's decoders raise anything on damaged files
-            reason = f'not readable as an image ({type(error).__name__}: {error})'
-            raise VideoReadError(str(file), reason) from None
+        return [read_rgb(self.files[index])]
 
 
 class Moments(_Frames):

@@ -15,10 +15,10 @@ from vito_mm.curation.hashing import priority_of
 from vito_mm.datasets import VideoDataset
 from vito_mm.transfer.probes.frozen_features import ProbeError, train_and_val
 from vito_mm.videos import VideoReadError
+from vito_mm.videos.tables import ENDINGS
 
 from .frames import Moments, Stills
 
-MANIFESTS = ('.jsonl', '.csv')
 VAL_SHARE = 0.2
 """Share of the videos of a class that are classified; the others are learnt from."""
 
@@ -48,10 +48,11 @@ def labelled_frames(
     """List labelled images.
 
     Args:
-        data: Folder with ``train/<class>/`` and ``val/<class>/`` images; or a manifest (``.jsonl``,
-            ``.csv``) whose rows have ``label``, of each of which the frame in the middle counts.
-            A fifth of the videos of each class, at least one where there are two, are ``val``; rows
-            of one file are on the same side. Which ones follows from file names and seed.
+        data: Folder with ``train/<class>/`` and ``val/<class>/`` images; or a manifest
+            (see :func:`vito_mm.videos.read_manifest`) whose rows have ``label``, of each of which
+            the frame in the middle counts. A fifth of the videos of each class, at least one where
+            there are two, are ``val``; rows of one file are on the same side. Which ones follows
+            from file names and seed.
         image_size (int): Side of the images in pixels.
         max_images (int, optional): Images of each part at most, drawn at random. Defaults to None,
             all.
@@ -64,7 +65,7 @@ def labelled_frames(
         ProbeError: If there are no such data, or fewer than two classes.
     """
     data = os.fspath(data)
-    if data.lower().endswith(MANIFESTS):
+    if data.lower().endswith(ENDINGS):
         return _of_videos(data, image_size, max_images, seed)
     parts = []
     train, val = train_and_val(data)
@@ -85,8 +86,9 @@ def _of_videos(manifest: str, image_size: int, max_images: int | None, seed: int
             row = table.get_data_info(index)
         except VideoReadError as error:
             raise ProbeError(f'{error.path}: {error.reason}. Repair or remove the row') from None
-        if row.get('gt_label') is not None:
-            rows.append(row | dict(gt_label=str(row['gt_label'])))
+        label = row.get('gt_label', row.get('label'))
+        if label is not None and label == label:  # NaN is none
+            rows.append(row | dict(gt_label=str(label)))
     classes = sorted({row['gt_label'] for row in rows})
     numbers = {name: number for number, name in enumerate(classes)}
     if len(classes) < 2:

@@ -75,7 +75,10 @@ class DemoResult:
 
 
 def run_demo(
-    repo: Path, data: Path = Path('data/miniscenes'), work_dir: Path = Path('work_dirs/demo')
+    repo: Path,
+    data: Path = Path('data/miniscenes'),
+    work_dir: Path = Path('work_dirs/demo'),
+    seed: int = 0,
 ) -> DemoResult:
     """Make the data, pre-train, fine-tune, and write table and page.
 
@@ -84,6 +87,7 @@ def run_demo(
         data (Path): Folder of MiniScenes; the configs name it relative to the current folder, as
             the default does. It is made if need be.
         work_dir (Path): Folder of the runs. What an earlier demo left there is removed.
+        seed (int): Seed of pre-training, of fine-tuning and of the random weights.
 
     Returns:
         DemoResult: Figures and runs. ``work_dir`` then holds ``summary.html`` and ``summary.md``.
@@ -115,6 +119,7 @@ def run_demo(
             *(sys.executable, str(repo / 'tools' / 'train.py'), str(configs / 'pretrain_r18.py')),
             *('--work-dir', str(work_dir / 'pretrain')),
             *('--cfg-options', f'train_dataloader.dataset.ann_file={manifest.resolve()}'),
+            f'randomness.seed={seed}',
         ],
         work_dir / 'pretrain',
     )
@@ -135,7 +140,7 @@ def run_demo(
         'four tasks, from random weights and from the checkpoint'
     )
     runs = {
-        (task.name, init): _fine_tuning(task, init, configs, work_dir, pretrain.checkpoint())
+        (task.name, init): _fine_tuning(task, init, configs, work_dir, pretrain.checkpoint(), seed)
         for task in TASKS
         for init in INITS
     }
@@ -240,13 +245,18 @@ def _score(task: Task, job: Job) -> float:
     return job.last(task.metric) * task.scale
 
 
-def _fine_tuning(task: Task, init: str, configs: Path, work_dir: Path, checkpoint: Path) -> Job:
+def _fine_tuning(
+    task: Task, init: str, configs: Path, work_dir: Path, checkpoint: Path, seed: int
+) -> Job:
     from mmengine.config import Config
 
     config = configs / task.config
     folder = work_dir / f'{config.stem}_{init.lower()}'
     mim = [sys.executable, '-m', 'mim', 'train', task.package, str(config)]
-    options = [f'model.backbone.checkpoint={checkpoint.resolve() if init == "VITO" else None}']
+    options = [
+        f'model.backbone.checkpoint={checkpoint.resolve() if init == "VITO" else None}',
+        f'randomness.seed={seed}',
+    ]
     return Job(
         f'{task.name} from {init}',
         [*mim, '--work-dir', str(folder), '--cfg-options', *options],

@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from vito_mm.registry import MODELS as OUR_MODELS
+
 from .checkpoint import (
     BackboneMatch,
     is_pretraining,
@@ -112,7 +114,7 @@ def read_config(name: str | os.PathLike) -> Config:
     if '::' in file:
         try:
             file = Config._get_cfg_path(file, '')[0]
-        except (ImportError, OSError) as error:
+        except (AssertionError, ImportError, OSError) as error:
             raise CheckpointError(f'There is no config {name}: {error}') from None
     if not Path(file).is_file():
         raise CheckpointError(f'There is no config file {file}')
@@ -133,14 +135,25 @@ def _build(cfg: Config) -> dict[str, _Backbone]:
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
     built: dict[str, _Backbone] = {}
+    names = []
     for place, part in list(_backbones(model, 'model')):
-        part['type'] = _recording(part['type'], place, built)
+        if not (_is_ours(part) or _is_resnet(part)):
+            continue
+        kind = part['type']
+        part['type'] = _recording(kind, place, built)
+        if isinstance(kind, str):  # models may look for a word in it
+            names.append(f'{place}.{kind}'.replace('.', '_'))
+            OUR_MODELS.register_module(name=names[-1], module=part['type'], force=True)
+            part['type'] = f'vito_mm.{names[-1]}'
     try:
         whole = MODELS.build(model)
     except Exception as error:
         raise CheckpointError(
             f'The model of the config cannot be built: {type(error).__name__}: {error}'
         ) from error
+    finally:
+        for name in names:
+            del OUR_MODELS.module_dict[name]
     built['model'] = _Backbone(whole)
     for backbone in built.values():
         backbone.preprocessor = _preprocessor_around(backbone.module, whole)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,15 @@ import numpy as np
 from mmdet.evaluation.metrics import LVISMetric
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
+from pycocotools import mask as mask_utils
+
+from .annotations import LISTS, Annotations, Uses, problems
 
 MAX_DETECTIONS = 300
 """Detections of one image that count, over all categories (LVIS rules)."""
+
+_IGNORED = 1e11
+"""An area beyond all ranges, so that whatever matches it is neither right nor wrong."""
 
 ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 
@@ -28,7 +34,8 @@ class FasterLVISMetric(LVISMetric):
     image count; a detection of a category that is neither annotated nor listed as absent in the
     image is left out; an unmatched one of a category that is not exhaustively annotated is ignored.
 
-    It differs from mmdet's class in this: values are not rounded to three decimals; areas
+    Ids may be any numbers or texts, 0 among them. It differs from mmdet's class in this: values
+    are not rounded to three decimals; areas
     (``segm_APs`` and so on) are those of masks, as in detectron2, not of boxes; an empty result
     scores 0 instead of nothing; ``ann_file`` is required, since the federated lists and the
     frequencies are only there; proposals are not evaluated.
@@ -42,7 +49,9 @@ class FasterLVISMetric(LVISMetric):
 
     Raises:
         ImportError: If faster-coco-eval is not installed.
-        ValueError: If ``metric`` or ``metric_items`` holds anything else.
+        ValueError: If ``metric`` or ``metric_items`` holds anything else, or the file has faults
+            that would be met after the validation: no frequencies, no federated lists, ids that
+            come twice, boxes or masks that are missing or broken, nothing to measure on.
     """
 
     def __init__(
@@ -63,6 +72,11 @@ class FasterLVISMetric(LVISMetric):
             raise ValueError(f"metric must be 'bbox', 'segm' or both, got {sorted(unknown)}")
         if unknown := set(metric_items or ()) - set(ITEMS):
             raise ValueError(f'metric_items must be among {ITEMS}, got {sorted(unknown)}')
+        content = self._lvis_api.dataset
+        entries = ((name, entry) for name in LISTS for entry in content[name])
+        uses = Uses(metric='lvis', masks='segm' in self.metrics)
+        if faults := list(problems(Annotations.of(entries), uses)):
+            raise ValueError(f'{ann_file} cannot be measured by: {"; ".join(faults)}')
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Evaluate what ``process`` has collected.
@@ -97,10 +111,11 @@ class FasterLVISMetric(LVISMetric):
     ) -> dict[str, float]:
         from faster_coco_eval import COCO, COCOeval_faster
 
-        ground_truth = COCO(self._lvis_api.dataset)
+        truth, detections = evaluated(self._lvis_api.dataset, detections, metric)
+        ground_truth = COCO(truth)
         evaluation = COCOeval_faster(
             ground_truth,
-            ground_truth.loadRes(best_detections(detections, metric)),
+            ground_truth.loadRes(detections),
             iouType=metric,
             lvis_style=True,
             print_function=logger.info,
@@ -126,33 +141,90 @@ class FasterLVISMetric(LVISMetric):
             values[f'{metric}_{item}'] = _mean(part, absent=-1.0)
         logger.info(', '.join(f'{name} {value:.4f}' for name, value in values.items()))
         if self.classwise:
-            for index, cat_id in enumerate(evaluation.params.catIds):
-                name = self._lvis_api.cats[cat_id]['name']
-                values[f'{name}_precision'] = _mean(precision[:, :, index, 0], absent=np.nan)
+            for index, category in enumerate(truth['categories']):
+                name = f'{category["name"]}_precision'
+                values[name] = _mean(precision[:, :, index, 0], absent=np.nan)
         return values
 
 
-def best_detections(detections: list[dict], metric: str) -> list[dict]:
-    """The detections that LVIS counts, ready for evaluation.
+def evaluated(dataset: dict, detections: list[dict], metric: str) -> tuple[dict, list[dict]]:
+    """Annotations and detections that count, by the rules of lvis 0.5.3, for faster-coco-eval.
+
+    All ids are numbered anew from 1, in the order of the old ones: the latter takes integers alone,
+    and 0 for unmatched. What it would treat otherwise is settled here: which detections count,
+    annotations and detections without an area, and annotations that are to be ignored.
 
     Args:
+        dataset (dict): Content of an LVIS annotation file; it stays as it is.
         detections (list[dict]): In COCO's result format.
-        metric (str): ``'bbox'`` or ``'segm'``. For the latter boxes are dropped, because otherwise
-            the area of an instance would be its box's.
+        metric (str): ``'bbox'`` or ``'segm'``. For the latter, areas are those of masks.
 
     Returns:
-        list[dict]: The 300 highest scores of every image.
+        tuple[dict, list[dict]]: Content of an annotation file, and the detections among the 300
+        best of each image whose category the image is annotated for.
     """
+    images = _numbered(image['id'] for image in dataset['images'])
+    categories = _numbered(category['id'] for category in dataset['categories'])
+    known = {number: category for category, number in categories.items()}
+
+    annotations = []
+    # Categories that an image is annotated for: present, and known to be absent.
+    judged = {
+        images[image['id']]: {categories.get(each) for each in image['neg_category_ids']} - {None}
+        for image in dataset['images']
+    }
+    for annotation in dataset['annotations']:
+        image = images.get(annotation['image_id'])
+        category = categories.get(annotation['category_id'])
+        if image is None or category is None or not 0 < annotation['area'] < np.inf:
+            continue
+        judged[image].add(category)
+        own = dict(annotation, id=len(annotations) + 1, image_id=image, category_id=category)
+        if own.pop('ignore', 0):
+            own['area'] = _IGNORED
+        own.pop('iscrowd', None)
+        annotations.append(own)
+
     by_image = defaultdict(list)
     for detection in detections:
-        if metric == 'segm':
-            detection.pop('bbox', None)
-        by_image[detection['image_id']].append(detection)
-    return [
-        detection
-        for group in by_image.values()
-        for detection in sorted(group, key=lambda d: d['score'], reverse=True)[:MAX_DETECTIONS]
-    ]
+        by_image[images[detection['image_id']]].append(detection)
+    counted = []
+    for image, group in by_image.items():
+        group.sort(key=lambda detection: detection['score'], reverse=True)
+        for detection in group[:MAX_DETECTIONS]:
+            category = categories[detection['category_id']]
+            shape = detection['bbox' if metric == 'bbox' else 'segmentation']
+            area = shape[2] * shape[3] if metric == 'bbox' else mask_utils.area(shape)
+            if category in judged[image] and 0 < area < np.inf:
+                counted.append(dict(detection, image_id=image, category_id=category))
+                if metric == 'segm':
+                    del counted[-1]['bbox']  # or areas would be those of boxes
+
+    by_id = {category['id']: category for category in dataset['categories']}
+    return dict(
+        images=[
+            dict(
+                id=images[image['id']],
+                height=image['height'],
+                width=image['width'],
+                neg_category_ids=list(judged[images[image['id']]]),
+                not_exhaustive_category_ids=[
+                    categories[each]
+                    for each in image['not_exhaustive_category_ids']
+                    if each in categories
+                ],
+            )
+            for image in dataset['images']
+        ],
+        annotations=annotations,
+        categories=[dict(by_id[known[number]], id=number) for number in sorted(known)],
+    ), counted
+
+
+def _numbered(ids: Iterable[Hashable]) -> dict[Hashable, int]:
+    """Numbers from 1 for ids, in their order; ties in the score go by that of images."""
+    ordered = sorted(set(ids), key=lambda each: (isinstance(each, str), each))
+    return {each: number for number, each in enumerate(ordered, 1)}
 
 
 def _mean(values: np.ndarray, absent: float) -> float:

@@ -3,8 +3,16 @@
 from .backends import BACKENDS
 from .decoding import decode_frames
 from .errors import VideoReadError
-from .frame_archives import IMAGE_EXTENSIONS
-from .manifest import VIDEO_EXTENSIONS, Manifest, find_videos, read_manifest, write_manifest
+from .images import IMAGE_EXTENSIONS
+from .manifest import (
+    VIDEO_EXTENSIONS,
+    Manifest,
+    find_videos,
+    part_name,
+    part_within,
+    read_manifest,
+    write_manifest,
+)
 from .sampling import SAMPLING_METHODS, place_segment, sample_offsets
 
 __all__ = [
@@ -16,6 +24,8 @@ __all__ = [
     'VideoReadError',
     'decode_frames',
     'find_videos',
+    'part_name',
+    'part_within',
     'place_segment',
     'read_manifest',
     'sample_offsets',

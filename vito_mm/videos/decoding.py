@@ -1,16 +1,26 @@
 """Pixels of a video at given times."""
 
 import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 
 from .backends import load_backend
 from .backends.request import Request
 from .errors import VideoReadError
-from .file_checks import HEAD_BYTES, check_file, check_head, is_mp4_or_matroska
-from .frame_archives import IMAGE_EXTENSIONS, is_frame_archive, read_frame_archive, read_image
+from .file_checks import (
+    CANNOT_READ,
+    HEAD_BYTES,
+    check_file,
+    check_head,
+    is_mp4_or_matroska,
+    name_for_decoders,
+)
+from .frame_archives import FrameArchive, frame_archive, read_frame_archive
 
 
 def decode_frames(
@@ -28,14 +38,16 @@ def decode_frames(
     reader that outlives a fork dead-locks, and one that is kept leaks. All backends give the same
     frames for the same times; colours may differ by rounding, and durations by a frame.
 
-    Files other than MP4, MOV, Matroska and WebM are decoded by PyAV whatever the backend: other
-    libraries misplace frames in AVI, FLV and MPEG streams.
+    Other backends than PyAV decode plain files only, see
+    :func:`vito_mm.videos.description.plain_timeline`; they misplace, squeeze or turn frames of
+    others, which are decoded by PyAV whatever the backend.
 
-    A folder or a ``.tar`` of images is a video whose frames are the images in the order of their
-    names; an image file is a video of one frame without duration.
+    A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
+    image is a video of one frame without duration, shown upright as its EXIF orientation says. What
+    a file is follows from its content. Files and addresses that it names are not opened.
 
     Args:
-        path: Video file; or an image or a ``.tar``, by its ending; or a folder of images.
+        path: Video file, image, tar of images or folder of images.
         choose_times: Called once with the duration in seconds, returns the wanted times in seconds
             from the first frame, shape (n, ). A time gives the frame on screen at that moment;
             times beyond the end give the last frame. Times may repeat and be in any order.
@@ -61,36 +73,78 @@ def decode_frames(
     path = os.fspath(path)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(path, choose_times, channel_order, short_side, deadline)
-    check_file(path)
-    if path.lower().endswith(IMAGE_EXTENSIONS):
-        return read_image(request)
-    if is_frame_archive(path):
-        return read_frame_archive(request, fps)
-    with open(path, 'rb') as file:
-        head = file.read(HEAD_BYTES)
-        check_head(path, head)
-        decode = load_backend(backend if is_mp4_or_matroska(head) else 'pyav').decode
-        if is_utf8(path):
-            return decode(request)
-        # Decoders take no other names; Linux has another one for an open file.
-        request.path = f'/proc/self/fd/{file.fileno()}'
-        try:
-            return decode(request)
-        except VideoReadError as error:
-            raise VideoReadError(path, error.reason) from None
+    return decode_request(request, backend, fps)
 
 
-def is_utf8(path: str) -> bool:
-    """Whether decoders can be given a path as it is.
+def decode_request(
+    request: Request, backend: str = 'pyav', fps: float | None = None
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Decode what a request asks for, see :func:`decode_frames`.
 
     Args:
-        path (str): Path, with lone surrogates where its bytes are not UTF-8.
+        request (Request): What is wanted; its path becomes the name that decoders get.
+        backend (str): See there. Defaults to 'pyav'.
+        fps (float, optional): See there. Defaults to None.
 
     Returns:
-        bool: False if it has some.
+        tuple: Frames and times, see there.
+
+    Raises:
+        VideoReadError: See there.
+    """
+    with opened_file(request.path, fps, request.check_deadline) as source:
+        if source.images is not None:
+            return read_frame_archive(request, source.images)
+        request.path = source.name
+        if not is_mp4_or_matroska(source.head):
+            backend = 'pyav'
+        return load_backend(backend).decode(request)
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A video as it is found.
+
+    Attributes:
+        images (FrameArchive, optional): Its images, if it is kept as such; None for a video file.
+        name (str): Name of a video file for decoders.
+        head (bytes): First bytes of a video file.
+    """
+
+    images: FrameArchive | None
+    name: str = ''
+    head: bytes = b''
+
+
+@contextmanager
+def opened_file(
+    path: str, fps: float | None = None, check_deadline: Callable[[], None] = lambda: None
+) -> Iterator[OpenedFile]:
+    """Find out what a video is kept as, by content: training and preparation go by it.
+
+    Args:
+        path (str): A file or a folder.
+        fps (float, optional): Frames per second of images. Defaults to None, 25.
+        check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
+
+    Yields:
+        OpenedFile: What was found, valid in the ``with`` block, whose errors name the path.
+
+    Raises:
+        VideoReadError: If it is missing or certainly no video.
     """
     try:
-        path.encode('utf-8')
-    except UnicodeEncodeError:
-        return False
-    return True
+        if stat.S_ISDIR(check_file(path).st_mode):
+            yield OpenedFile(frame_archive(path, None, fps=fps))
+            return
+        with open(path, 'rb') as file:
+            head = file.read(HEAD_BYTES)
+            check_head(path, head)
+            with frame_archive(path, file, head, fps, check_deadline) or nullcontext() as images:
+                yield OpenedFile(images, name_for_decoders(path, file), head)
+    except VideoReadError as error:
+        if error.path == path:
+            raise
+        raise VideoReadError(path, error.reason) from None
+    except OSError as error:  # a bad disk, a network that is gone
+        raise VideoReadError(path, f'{CANNOT_READ}: {error.strerror or error}') from error

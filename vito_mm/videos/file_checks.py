@@ -2,11 +2,44 @@
 
 import os
 import stat
+from typing import BinaryIO
 
 from .errors import VideoReadError
 
 HEAD_BYTES = 512
 """Bytes of a file that :func:`check_head` looks at."""
+
+MAX_PIXELS = 2**27
+"""Frames of more pixels are taken for broken headers: 16K (15360 x 8640) is just below."""
+
+TOO_LARGE = 'more pixels in a frame than the limit'
+CANNOT_READ = 'cannot be read'
+
+_COMPRESSED = {
+    b'\x1f\x8b': 'gzip',
+    b'BZh': 'bzip2',
+    b'\xfd7zXZ\0': 'xz',
+    b'\x28\xb5\x2f\xfd': 'zstd',
+    b'PK\3\4': 'zip',
+    b"7z\xbc\xaf'\x1c": '7z',
+    b'Rar!': 'rar',
+}
+
+
+def check_pixels(path: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse frames that no camera makes, before memory is taken for them.
+
+    Args:
+        path (str): File that is read.
+        width (int): In pixels.
+        height (int): In pixels.
+        max_pixels (int): Limit. Defaults to MAX_PIXELS.
+
+    Raises:
+        VideoReadError: If there are more pixels.
+    """
+    if width * height > max_pixels:
+        raise VideoReadError(path, f'{TOO_LARGE}: {width} x {height} > {max_pixels}')
 
 
 def check_file(path: str) -> os.stat_result:
@@ -27,7 +60,7 @@ def check_file(path: str) -> os.stat_result:
         reason = 'a link to a missing file' if os.path.islink(path) else 'no such file'
         raise VideoReadError(path, reason) from None
     except OSError as error:
-        raise VideoReadError(path, f'cannot be read: {error.strerror}') from None
+        raise VideoReadError(path, f'{CANNOT_READ}: {error.strerror}') from None
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise VideoReadError(path, 'is no regular file but a pipe, a socket or a device')
     if not os.access(path, os.R_OK):
@@ -43,10 +76,17 @@ def check_head(path: str, head: bytes) -> None:
         head (bytes): Its first ``HEAD_BYTES`` bytes.
 
     Raises:
-        VideoReadError: If the file is empty or a text.
+        VideoReadError: If the file is empty, a text or a compressed archive.
     """
     if not head:
         raise VideoReadError(path, 'is empty (0 bytes)')
+    for magic, name in _COMPRESSED.items():
+        if head.startswith(magic):
+            raise VideoReadError(
+                path,
+                f'is a compressed archive: {name}. Unpack it, and list the folder, or a .tar of it '
+                'without compression',
+            )
     if b'\0' in head or head.startswith(b'YUV4MPEG2'):
         return
     try:
@@ -61,13 +101,34 @@ def check_head(path: str, head: bytes) -> None:
 
 
 def is_mp4_or_matroska(head: bytes) -> bool:
-    """Whether a file looks like MP4, MOV, Matroska or WebM.
+    """Tell whether a file is MP4, MOV, Matroska or WebM, and nothing else to any FFmpeg.
 
     Args:
         head (bytes): Its first bytes.
 
     Returns:
-        bool: True if it does.
+        bool: True if it is. False if FFmpeg could also take it for a playlist, which it finds by
+        tags in the text up to the first NUL.
     """
     boxes = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'pnot')
-    return head[4:8] in boxes or head[:4] == b'\x1aE\xdf\xa3'
+    text, nul, _ = head.partition(b'\0')
+    is_either = head[4:8] in boxes or head[:4] == b'\x1aE\xdf\xa3'
+    return is_either and bool(nul) and b'<' not in text
+
+
+def name_for_decoders(path: str, file: BinaryIO) -> str:
+    """Name by which decoders open a file and nothing else.
+
+    Args:
+        path (str): The file.
+        file (BinaryIO): The same, open.
+
+    Returns:
+        str: The path; or the name that Linux has for an open file, if decoders cannot be given the
+        path (not UTF-8) or would see a protocol (``concat:``) or a pattern (``%03d.png``) in it.
+    """
+    try:
+        path.encode('utf-8')
+    except UnicodeEncodeError:
+        return f'/proc/self/fd/{file.fileno()}'
+    return f'/proc/self/fd/{file.fileno()}' if set(path) & set(':%') else path

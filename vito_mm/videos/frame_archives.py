@@ -1,144 +1,342 @@
 """Videos that are kept as images: a folder or a tar of frames, and the single image."""
 
+import hashlib
+import io
+import math
 import os
+import posixpath
 import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 
-from .backends.conversion import converted
 from .backends.request import Request, frames_on_screen
 from .errors import VideoReadError
+from .file_checks import MAX_PIXELS, check_file
+from .images import (
+    IMAGE_EXTENSIONS,
+    decode_image,
+    is_still,
+    looks_like_image,
+    open_image,
+    read_image_file,
+)
+from .names import is_hidden, natural_order
 
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-"""File name endings taken for images, in any case."""
-
-_DEFAULT_FPS = 25.0
+DEFAULT_FPS = 25.0
+"""Frames per second of images, unless the manifest says another number."""
 
 
-def is_frame_archive(path: str) -> bool:
-    """Whether a path is a video kept as images.
+class FrameArchive(ABC):
+    """Images that are the frames of a video, in the order of :func:`.names.natural_order`.
+
+    Attributes:
+        path (str): The video.
+        names (list[str]): Names of the images.
+        fps (float): Frames per second.
+    """
+
+    path: str
+    names: list[str]
+    fps: float = DEFAULT_FPS
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame to the end of the last."""
+        return len(self.names) / self.fps
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """Content of an image."""
+
+    def close(self) -> None:  # noqa: B027 - nothing is open but a tar
+        """Stop reading."""
+
+    def __enter__(self) -> 'FrameArchive':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Folder(FrameArchive):
+    """Images of one folder; folders within are other videos."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.names = _frames_of(path)
+
+    def read(self, index: int) -> bytes:
+        name = self.names[index]
+        file = os.path.join(self.path, name)
+        try:
+            check_file(file)
+        except VideoReadError as error:
+            raise VideoReadError(
+                self.path, f'a frame cannot be read: {name} {error.reason}'
+            ) from None
+        with open(file, 'rb') as content:
+            return read_image_file(self.path, content, name)
+
+
+class _Tar(FrameArchive):
+    """Images of an uncompressed tar; only the headers and the wanted images are read."""
+
+    def __init__(self, path: str, check_deadline: Callable[[], None]) -> None:
+        self.path, self.members = path, {}
+        self.file = tarfile.open(path, 'r:')  # noqa: SIM115
+        try:
+            for member in self.file:
+                check_deadline()
+                # Of several members of one name the last counts, as where they are unpacked.
+                self.members[posixpath.normpath(member.name)] = member
+            frames = {name: self._followed(name) for name in self.members if _is_frame(name)}
+        except BaseException:
+            self.file.close()
+            raise
+        self.names = sorted(frames, key=natural_order)
+        self.frames = [frames[name] for name in self.names]
+
+    def _followed(self, name: str) -> tarfile.TarInfo:
+        """The member of a name, or that which it links to."""
+        if name.startswith(('/', '../')):
+            raise VideoReadError(self.path, f'names a file outside of the archive: {name}')
+        member, seen = self.members[name], {name}
+        while member.issym() or member.islnk():
+            folder = posixpath.dirname(member.name) if member.issym() else ''
+            target = posixpath.normpath(posixpath.join(folder, member.linkname))
+            if target not in self.members or target in seen:
+                raise VideoReadError(
+                    self.path, f'links to what the archive does not have: {name} -> {target}'
+                )
+            seen.add(target)
+            member = self.members[target]
+        if not member.isreg():
+            raise VideoReadError(self.path, f'a frame is no file: {name}')
+        return member
+
+    def read(self, index: int) -> bytes:
+        with self.file.extractfile(self.frames[index]) as file:
+            return read_image_file(self.path, file, self.names[index])
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class _Image(FrameArchive):
+    """A video of one frame without duration."""
+
+    seconds = 0.0
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self.path, self.data, self.names = path, data, ['']
+
+    def read(self, index: int) -> bytes:
+        return self.data
+
+
+def _is_frame(name: str) -> bool:
+    parts = (part for part in name.split('/') if part not in ('.', '..'))
+    return name.lower().endswith(IMAGE_EXTENSIONS) and not any(map(is_hidden, parts))
+
+
+def _frames_of(folder: str) -> list[str]:
+    return sorted(filter(_is_frame, os.listdir(folder)), key=natural_order)
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Facts by which changes of a video are noticed.
 
     Args:
-        path (str): A path that exists.
+        path (str): A file, or a folder of images.
 
     Returns:
-        bool: True for a folder and for a name that ends in ``.tar``.
+        tuple[int, int]: Bytes, and the time of the last change in nanoseconds.
+
+    Raises:
+        OSError: If there is no such file.
     """
-    return path.lower().endswith('.tar') or os.path.isdir(path)
+    statuses = [os.stat(path)]
+    if os.path.isdir(path):
+        statuses += [os.stat(os.path.join(path, name)) for name in _frames_of(path)]
+    size = sum(status.st_size for status in statuses[len(statuses) > 1 :])
+    return size, max(status.st_mtime_ns for status in statuses)
 
 
-def read_frame_archive(request: Request, fps: float | None) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read frames at given times from a folder or an uncompressed tar of images.
+def sha256_of(path: str) -> str:
+    """Hash of a file, or of the names and contents of a folder of images.
+
+    Args:
+        path (str): File or folder.
+
+    Returns:
+        str: SHA-256 in hexadecimal digits.
+
+    Raises:
+        VideoReadError: If an image of a folder cannot be read.
+        OSError: If a file cannot be read.
+    """
+    if not os.path.isdir(path):
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    folder, digest = _Folder(path), hashlib.sha256()
+    for index, name in enumerate(folder.names):
+        digest.update(os.fsencode(name) + b'\0' + hashlib.sha256(folder.read(index)).digest())
+    return digest.hexdigest()
+
+
+def frame_archive(
+    path: str,
+    file: BinaryIO | None,
+    head: bytes = b'',
+    fps: float | None = None,
+    check_deadline: Callable[[], None] = lambda: None,
+) -> FrameArchive | None:
+    """Open a video that is kept as images; content decides, not the ending of the name.
+
+    Args:
+        path (str): A folder or a file.
+        file (BinaryIO, optional): The file, open; None for a folder.
+        head (bytes): Its first :data:`.file_checks.HEAD_BYTES` bytes.
+        fps (float, optional): Frames per second. Defaults to None: ``DEFAULT_FPS``.
+        check_deadline (Callable): Called now and then; ends the search by an error. Defaults to
+            nothing.
+
+    Returns:
+        FrameArchive, optional: Folder, uncompressed tar or still image, to be closed; None for a
+        video that FFmpeg reads, as which animated GIF and PNG count.
+
+    Raises:
+        VideoReadError: If there is no image in it, it is damaged, a member of the archive refers
+            to what is not in it, or ``fps`` is no positive number.
+    """
+    try:
+        if file is None:
+            archive = _Folder(path)
+        else:
+            archive = _archive_of_file(path, file, head, check_deadline)
+    except tarfile.TarError as error:
+        raise VideoReadError(path, f'a damaged archive: {error}') from None
+    if archive is None:
+        return None
+    if fps is not None:
+        archive.fps = _positive(path, fps)
+    if not archive.names:
+        archive.close()
+        raise VideoReadError(path, f'holds no images ({", ".join(IMAGE_EXTENSIONS)})')
+    return archive
+
+
+def _archive_of_file(
+    path: str, file: BinaryIO, head: bytes, check_deadline: Callable[[], None]
+) -> FrameArchive | None:
+    if looks_like_image(head):
+        file.seek(0)
+        data = read_image_file(path, file)
+        return _Image(path, data) if is_still(data) else None
+    if head[257:262] == b'ustar':
+        return _Tar(path, check_deadline)
+    if path.lower().endswith('.tar'):  # those of before 1988 have no signature
+        try:
+            return _Tar(path, check_deadline)
+        except tarfile.ReadError:
+            return None
+    return None
+
+
+def _positive(path: str, fps: float) -> float:
+    try:
+        value = float(fps)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise VideoReadError(path, f'fps in the manifest is no positive number: {fps!r}')
+    return value
+
+
+def read_frame_archive(
+    request: Request, archive: FrameArchive
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Read frames at given times.
 
     Args:
         request (Request): What is wanted.
-        fps (float, optional): Frames per second. None means 25.
+        archive (FrameArchive): Where to read it from.
 
     Returns:
         tuple: Frames and the times at which they begin, see
         :func:`vito_mm.videos.decode_frames`.
 
     Raises:
-        VideoReadError: If there is no image, or one that is wanted cannot be read.
+        VideoReadError: If one that is wanted cannot be read.
     """
-    interval = 1 / (fps or _DEFAULT_FPS)
-    reader = _FolderOfImages if os.path.isdir(request.path) else _TarOfImages
-    try:
-        with reader(request.path) as images:
-            if not len(images):
-                endings = ', '.join(IMAGE_EXTENSIONS)
-                raise VideoReadError(request.path, f'holds no images ({endings})')
-            times = request.times_within(len(images) * interval)
-            shown_at = np.arange(len(images)) * interval
-            ordered, position = frames_on_screen(times, shown_at)
-            frames = []
-            for index in ordered:
-                request.check_deadline()
-                frames.append(_decode_image(request, images.read(index), images.names[index]))
-    except (OSError, tarfile.TarError) as error:
-        raise VideoReadError(request.path, str(error)) from None
+    shown_at = np.arange(len(archive.names)) / archive.fps
+    ordered, position = frames_on_screen(request.times_within(archive.seconds), shown_at)
+    frames = []
+    for index in ordered:
+        request.check_deadline()
+        frames.append(decode_image(request, archive.read(index), archive.names[index]))
     return [frames[i] for i in position], shown_at[ordered][position]
 
 
-class _FolderOfImages:
-    """Images of one folder by name; folders within are other videos."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.names = sorted(
-            name for name in os.listdir(path) if name.lower().endswith(IMAGE_EXTENSIONS)
-        )
-
-    def __enter__(self) -> '_FolderOfImages':
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> bytes:
-        with open(os.path.join(self.path, self.names[index]), 'rb') as file:
-            return file.read()
-
-
-class _TarOfImages:
-    """Members of a tar by name; only the headers and the wanted members are read."""
-
-    def __init__(self, path: str) -> None:
-        self.file = tarfile.open(path, 'r:')  # noqa: SIM115
-        self.members = sorted(
-            (
-                member
-                for member in self.file
-                if member.isreg() and member.name.lower().endswith(IMAGE_EXTENSIONS)
-            ),
-            key=lambda member: member.name,
-        )
-        self.names = [member.name for member in self.members]
-
-    def __enter__(self) -> '_TarOfImages':
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def read(self, index: int) -> bytes:
-        return self.file.extractfile(self.members[index]).read()
-
-
-def read_image(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read an image as a video of one frame.
+def inspect_frame_archive(
+    archive: FrameArchive,
+    row: dict[str, Any],
+    check: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    on_frame: Callable[[Any, Any, Fraction], None] | None = None,
+) -> None:
+    """Describe images as :func:`vito_mm.videos.integrity.inspect_video` does videos.
 
     Args:
-        request (Request): What is wanted; its duration is 0.
-
-    Returns:
-        tuple: The image once for each time, and zeros.
+        archive (FrameArchive): The images.
+        row (dict): Columns are added to it.
+        check (bool): Whether to decode all images rather than the first. Defaults to False.
+        max_pixels (int): Largest believable number of pixels. Defaults to MAX_PIXELS.
+        on_frame (Callable, optional): See there.
 
     Raises:
-        VideoReadError: If it cannot be decoded.
+        VideoReadError: If an image cannot be decoded.
     """
-    n = len(request.times_within(0.0))
-    with open(request.path, 'rb') as file:
-        image = _decode_image(request, file.read())
-    return [image] * n, np.zeros(n)
+    request = Request(archive.path, np.zeros, 'rgb', None, None)
+    rate = Fraction(archive.fps).limit_denominator(10000)
+    count = len(archive.names)
+    for index in range(count if check or on_frame else 1):
+        data, name = archive.read(index), archive.names[index]
+        image = open_image(archive.path, io.BytesIO(data), name, max_pixels)
+        frame = decode_image(request, data, name)
+        if index == 0:
+            row.update(
+                codec=_codec(image.format),
+                seconds=round(archive.seconds, 6),
+                fps=archive.fps,
+                num_frames=count,
+                keyframe_interval=dict.fromkeys(('max', 'mean'), round(1 / archive.fps, 3)),
+                width=frame.shape[1],
+                height=frame.shape[0],
+                rotation=0,
+            )
+        if on_frame is not None:
+            from .description import Display
+
+            on_frame(_video_frame(frame, index, rate), Display(), rate)
+    if check or on_frame:
+        row['checked'] = True
+    if count == 1:
+        row['notes'] = 'a single frame'
 
 
-def _decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
-    if not data:
-        raise VideoReadError(request.path, f'{name} is empty (0 bytes)'.strip())
-    what = f'OpenCV cannot decode {f"the image {name}" if name else "this image"}'
-    # Not cv2.imread, which reads no path that is not ASCII on some systems and prints its warnings.
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # e.g. a header that claims more pixels than OpenCV allows
-        raise VideoReadError(request.path, f'{what}: {error.err}') from None
-    if image is None:
-        raise VideoReadError(request.path, what)
-    return converted(image, request, 'bgr')
+def _codec(image_format: str) -> str:
+    """FFmpeg's name of a format of Pillow's."""
+    return 'mjpeg' if image_format in ('JPEG', 'MPO') else image_format.lower()
+
+
+def _video_frame(image: np.ndarray, index: int, rate: Fraction) -> Any:
+    import av
+
+    frame = av.VideoFrame.from_ndarray(image, 'rgb24')
+    frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
+    return frame

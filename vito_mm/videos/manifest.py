@@ -1,17 +1,18 @@
-"""The table of videos: one row a video, as JSON lines or CSV.
+"""The table of videos: one row per video or part of one, as JSON lines, CSV or Parquet.
 
 Only ``path`` is required. ``start`` and ``end`` (seconds) name the part of a video that counts, so
-that a long video can be several rows. ``label``, ``fps``, ``num_frames`` and any other column are
-kept as they are. Relative paths are relative to the folder of the manifest, so that a data set can
-be moved.
+that a long video can be several rows; path, start and end together are what a row is known by.
+``label``, ``fps``, ``num_frames`` and other columns with a meaning have the types of
+:func:`vito_mm.videos.tables.typed`, any other column is kept as it is. Relative paths are relative
+to the folder of the manifest, so that a data set can be moved.
 """
 
-import csv
 import hashlib
-import json
-import mmap
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,20 @@ import numpy as np
 from vito_mm.atomic import written_aside
 
 from .errors import VideoReadError
+from .names import files_below
+from .shared_bytes import SharedBytes
+from .tables import RowError, ending_of, mark_length, parse_line, place_in, plain, read_rows, typed
 
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 """File name endings taken for videos, in any case."""
 
-_NUMBERS = dict(label=int, num_frames=int, fps=float, seconds=float, start=float, end=float)
-_BAD = (b'"verdict": "bad"', b'"verdict":"bad"')
+PART = ('start', 'end')
+"""Columns that name a part of a video."""
+
+_REASON = b'"\\u0000'
+"""Beginning of a line that says why there is no row: a text with a zero first."""
+_BAD = re.compile(rb'"verdict"\s*:\s*"bad"')
+_PATH_FIRST = b'{"path": "'
 
 
 def find_videos(
@@ -34,7 +43,7 @@ def find_videos(
     """List the video files below a folder.
 
     Args:
-        folder: Folder that is searched with all its sub-folders, links to folders included.
+        folder: Folder that is searched, see :func:`.names.files_below`.
         extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
@@ -46,30 +55,65 @@ def find_videos(
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'there is no folder {folder!r} to take videos from')
-    paths = [
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(tuple(extensions))
-    ]
+    paths = sorted(files_below(folder, extensions))
     if not paths:
         endings = ', '.join(extensions)
         raise FileNotFoundError(f'no video in {folder!r} or below it (files ending in {endings})')
-    return [{'path': path} for path in sorted(paths)]
+    return [{'path': path} for path in paths]
+
+
+def part_name(row: Mapping[str, Any]) -> str:
+    """Name of what a row stands for: its path, and which part of the video.
+
+    Args:
+        row (Mapping): Row with ``path`` or ``video_path``, and ``start`` and ``end`` if given.
+
+    Returns:
+        str: The path of a complete video; else with the part as in media fragments of the W3C
+        (https://www.w3.org/TR/media-frags/), such as ``'a.mp4#t=1.5,4.0'``.
+    """
+    path = row['video_path'] if 'video_path' in row else row['path']
+    start, end = row.get('start') or 0.0, row.get('end')
+    if not start and end is None:
+        return path
+    return f'{path}#t={float(start)}' + ('' if end is None else f',{float(end)}')
+
+
+def part_within(row: Mapping[str, Any], seconds: float) -> tuple[float, float]:
+    """Part of a video that a row names.
+
+    Args:
+        row (Mapping): See :func:`part_name`.
+        seconds (float): Length of the video.
+
+    Returns:
+        tuple[float, float]: Start and end in seconds; the end is that of the video if ``end`` is
+        later or not given.
+
+    Raises:
+        VideoReadError: If it begins after the end of the video.
+    """
+    start, end = row.get('start') or 0.0, row.get('end')
+    end = seconds if end is None else min(end, seconds)
+    if not 0 <= start <= end:
+        said = f'from start={start} to end={row.get("end")} s'
+        raise VideoReadError(part_name(row), f'the part {said} is not within its {seconds:.2f} s')
+    return start, end
 
 
 class Manifest(Sequence):
     """Rows of a table of videos, each parsed when it is asked for.
 
-    The table stays in the page cache of the machine: a million rows take a few megabytes of memory
-    of their own, and the processes that train on it, data workers included, share it. Replace the
-    file of a running training by another (as :func:`write_manifest` does) rather than overwrite it.
+    The table is read once, into memory that the processes which train on it share, data workers
+    included. Whatever is done to its file afterwards does not matter to them. A million rows take
+    the size of the file and 20 bytes a row.
 
     Args:
         source (str): What errors call the table, e.g. its file.
         root (str): Folder that relative paths start from.
-        file (str, optional): JSON lines to map into memory.
-        lines (bytes): JSON lines, if there is no file. Defaults to b''.
+        lines (SharedBytes): JSON lines.
+        numbers (Sequence[int], optional): Line of each in the source, where that is not JSON lines.
+            Defaults to None: the same.
         keep_bad (bool): Whether rows with ``"verdict": "bad"`` count. Defaults to False.
     """
 
@@ -77,26 +121,16 @@ class Manifest(Sequence):
         self,
         source: str,
         root: str,
-        file: str | None = None,
-        lines: bytes = b'',
+        lines: SharedBytes,
+        numbers: Sequence[int] | None = None,
         keep_bad: bool = False,
     ) -> None:
-        self.source, self.root, self.file, self.lines = source, root, file, lines
-        self._buffer = self._map()
-        self._spans = _lines_of(self._buffer, () if keep_bad else _BAD)
-
-    def _map(self) -> mmap.mmap | bytes:
-        if self.file is None or os.path.getsize(self.file) == 0:
-            return self.lines
-        with open(self.file, 'rb') as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != '_buffer'}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._buffer = self._map()
+        self.source, self.root, self.lines = source, root, lines
+        begin = mark_length(lines.buffer[:4], source)
+        spans = _lines_of(lines.buffer, begin)
+        keep = _worth_keeping(lines.buffer, spans, None if keep_bad else _BAD)
+        numbers = np.arange(1, len(spans) + 1) if numbers is None else np.array(numbers, int)
+        self._spans, self._numbers = spans[keep], numbers[keep[: len(numbers)]].astype(np.int32)
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -105,22 +139,23 @@ class Manifest(Sequence):
         """One row as a dict, its ``path`` joined with the root; or a part of the table.
 
         Raises:
-            VideoReadError: If the row cannot be read; names its line.
+            VideoReadError: If the row cannot be used; names its line and column.
         """
         if isinstance(index, slice):
-            return self._changed(_spans=self._spans[index])
+            return self._changed(_spans=self._spans[index], _numbers=self._numbers[index])
         start, end = self._spans[index]
-        line = self._buffer[start:end].decode('utf-8', 'surrogateescape')
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise self._unreadable(start, f'not JSON ({error})') from None
-        if isinstance(row, str):  # what _rows_of_csv found
-            raise self._unreadable(start, row)
-        if not isinstance(row, dict):
-            raise self._unreadable(start, f'not a JSON object but {row!r}')
-        if not isinstance(row.get('path'), str) or not row['path']:
-            raise self._unreadable(start, 'no "path" in this row')
+            line = self.lines.buffer[start:end]
+            if line.startswith(_REASON):
+                raise RowError(loads(line)[1:])
+            row = typed(parse_line(line))
+            if not isinstance(row.get('path'), str) or not row['path']:
+                raise RowError('no "path" in this row')
+            if '\0' in row['path']:
+                raise RowError('path has a zero byte, which no file name has')
+        except RowError as error:
+            place = place_in(self.source, self._numbers[index])
+            raise VideoReadError(place, str(error)) from None
         row['path'] = os.path.join(self.root, row['path'])
         return row
 
@@ -140,11 +175,23 @@ class Manifest(Sequence):
         """
         return self._changed(root=os.fspath(root))
 
-    def _unreadable(self, start: int, reason: str) -> VideoReadError:
-        number = self._buffer[:start].count(b'\n') + 1
-        if self.source.endswith('.csv'):
-            number += 1  # the header
-        return VideoReadError(f'{self.source}, line {number}', reason)
+    def count_files(self) -> int:
+        """Count the different paths of the rows; those that cannot be used count as none.
+
+        Returns:
+            int: Number of paths.
+        """
+        hashes = set()
+        for start, end in self._spans.tolist():
+            line = self.lines.buffer[start:end]
+            path, quote, _ = line.removeprefix(_PATH_FIRST).partition(b'"')
+            if not (line.startswith(_PATH_FIRST) and quote and b'\\' not in path):
+                try:  # as others may write it
+                    path = str(parse_line(line).get('path')).encode('utf-8', 'surrogatepass')
+                except RowError:
+                    continue
+            hashes.add(hash(path))
+        return len(hashes)
 
     def fingerprint(self) -> str:
         """Hash of the table.
@@ -152,17 +199,16 @@ class Manifest(Sequence):
         Returns:
             str: SHA-256 in hexadecimal digits.
         """
-        return hashlib.sha256(self._buffer).hexdigest()
+        return hashlib.sha256(self.lines.buffer).hexdigest()
 
     @classmethod
     def from_rows(
-        cls, rows: Iterable[Mapping[str, Any] | str], source: str, root: str = '', **kwargs: Any
+        cls, rows: Iterable[Mapping[str, Any]], source: str, root: str = '', **kwargs: Any
     ) -> 'Manifest':
         """Make a table of rows.
 
         Args:
-            rows (Iterable): Mappings with ``path``; or, in place of a row that cannot be read, the
-                reason.
+            rows (Iterable): Mappings with ``path``.
             source (str): What errors call the table.
             root (str): Folder that relative paths start from. Defaults to ''.
             **kwargs: Other arguments of the class.
@@ -170,24 +216,31 @@ class Manifest(Sequence):
         Returns:
             Manifest: The table.
         """
-        return cls(source, root, lines=b''.join(map(to_line, rows)), **kwargs)
+        lines = SharedBytes(lambda file: file.writelines(map(to_line, rows)))
+        return cls(source, root, lines, **kwargs)
 
 
-def _lines_of(buffer: mmap.mmap | bytes, marks_to_leave_out: Sequence[bytes]) -> np.ndarray:
-    """Start and end of every line that is not empty and has none of the marks, shape (n, 2)."""
+def _lines_of(buffer: Any, begin: int) -> np.ndarray:
+    """Start and end of every line, shape (n, 2)."""
     size = len(buffer)
     data = np.frombuffer(buffer, np.uint8) if size else np.zeros(0, np.uint8)
-    chunk = 2**24
+    chunk = 2**20  # what stays in the processor's cache
     ends = [np.flatnonzero(data[i : i + chunk] == ord('\n')) + i for i in range(0, size, chunk)]
     ends = np.concatenate([*ends, [size]]).astype(np.int64)
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    starts = np.concatenate([[begin], ends[:-1] + 1])
+    return np.stack([starts, ends], axis=1)
+
+
+def _worth_keeping(buffer: Any, spans: np.ndarray, mark: re.Pattern | None) -> np.ndarray:
+    """Whether each line is not blank and has no such mark, shape (n, )."""
+    starts, ends = spans.T
     keep = ends > starts
-    for mark in marks_to_leave_out:
-        position = buffer.find(mark)
-        while position >= 0:
-            keep[np.searchsorted(ends, position)] = False
-            position = buffer.find(mark, position + 1)
-    return np.stack([starts, ends], axis=1)[keep]
+    for line in np.flatnonzero(keep & (ends - starts < len('{"path":""}'))):
+        keep[line] = bool(buffer[starts[line] : ends[line]].strip())
+    if mark is not None and len(buffer):
+        found = [match.start() for match in mark.finditer(buffer)]
+        keep[np.searchsorted(ends, np.array(found, np.int64))] = False
+    return keep
 
 
 def read_manifest(
@@ -196,71 +249,67 @@ def read_manifest(
     """Read a manifest.
 
     Args:
-        file: Manifest ending in ``.jsonl`` (one JSON object a line) or ``.csv`` (with a header).
+        file: Manifest ending in ``.jsonl`` (one JSON object per line), ``.csv`` (with a header) or
+            ``.parquet``.
         root: Folder that relative paths start from. Defaults to the folder of the manifest.
         keep_bad: Whether rows with ``"verdict": "bad"`` count. Defaults to False: they are left
             out.
 
     Returns:
-        Manifest: One dict a video; ``path`` is joined with ``root``, numbers are numbers. A row
-        that cannot be read is an error only when it is asked for.
+        Manifest: One dict per row; ``path`` is joined with ``root``, numbers are numbers. A row
+        that cannot be used is an error only when it is asked for.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the ending is unknown, the header of a CSV has no ``path``, or there is no
-            row of a video that is not bad.
+        ValueError: If it cannot be read as such a table (:class:`vito_mm.videos.tables.TableError`:
+            unknown ending, UTF-16, no column ``path``), or there is no row of a video that is not
+            bad.
+        ImportError: If PyArrow is needed and not installed.
     """
     file = Path(file)
     root = os.fspath(file.parent if root is None else root)
     if not file.is_file():
         raise FileNotFoundError(f'there is no manifest {str(file)!r}')
-    if file.suffix == '.jsonl':
-        manifest = Manifest(str(file), root, file=str(file), keep_bad=keep_bad)
-    elif file.suffix == '.csv':
-        manifest = Manifest.from_rows(_rows_of_csv(file), str(file), root, keep_bad=keep_bad)
+    if ending_of(file) == '.jsonl':
+        with file.open('rb') as source:
+            lines = SharedBytes(lambda target: shutil.copyfileobj(source, target, 2**22))
+        manifest = Manifest(str(file), root, lines, keep_bad=keep_bad)
     else:
-        raise ValueError(f'a manifest ends in .jsonl or .csv, got {str(file)!r}')
+        numbers: list[int] = []
+        manifest = Manifest.from_rows(
+            _converted(file, numbers), str(file), root, numbers=numbers, keep_bad=keep_bad
+        )
     if not len(manifest):
         raise ValueError(f'the manifest {str(file)!r} lists no video, or none that is not bad')
     return manifest
 
 
-def _rows_of_csv(file: Path) -> Iterator[dict[str, Any] | str]:
-    with file.open(encoding='utf-8', errors='surrogateescape', newline='') as lines:
-        table = csv.DictReader(lines)
-        if 'path' not in (table.fieldnames or ()):
-            raise ValueError(f'{file}: the header has no column "path" but {table.fieldnames}')
-        for row in table:
-            yield _with_numbers(row)
-
-
-def _with_numbers(row: dict[str, Any]) -> dict[str, Any] | str:
-    for name, number in _NUMBERS.items():
-        if row.get(name) in (None, ''):
-            row.pop(name, None)
-            continue
+def _converted(file: Path, numbers: list[int]) -> Iterator[dict[str, Any] | str]:
+    """Rows as JSON knows them, or in place of one that cannot be read the reason."""
+    for number, row in read_rows(file, needs=['path']):
+        numbers.append(number)
         try:
-            row[name] = number(row[name])
-        except ValueError:
-            return f'{name} is {row[name]!r}, not a number'
-    row.pop(None, None)  # fields beyond the header
-    return row
+            if isinstance(row, RowError):
+                raise row
+            yield {name: plain(value, name) for name, value in row.items()}
+        except RowError as error:
+            yield f'\0{error}'
 
 
 def to_line(row: Mapping[str, Any] | str) -> bytes:
     """Write a row as a line of JSON.
 
     Args:
-        row: Row of a manifest.
+        row: Row of a manifest, or a text in its place.
 
     Returns:
         bytes: UTF-8; file names that are not are escaped.
     """
     row = row if isinstance(row, str) else dict(row)
     try:
-        return json.dumps(row, ensure_ascii=False).encode() + b'\n'
+        return dumps(row, ensure_ascii=False).encode() + b'\n'
     except UnicodeEncodeError:
-        return json.dumps(row).encode() + b'\n'
+        return dumps(row).encode() + b'\n'
 
 
 def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:

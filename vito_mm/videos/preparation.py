@@ -3,10 +3,10 @@
 import contextlib
 import fcntl
 import glob
-import json
+import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,13 @@ from vito_mm.atomic import written_aside
 from vito_mm.cores import count_cores
 
 from .errors import VideoReadError
-from .integrity import BAD, MAX_PIXELS, import_av, inspect_video
-from .manifest import VIDEO_EXTENSIONS, find_videos, read_manifest, to_line
+from .file_checks import MAX_PIXELS
+from .frame_archives import size_and_time
+from .integrity import BAD, import_av, inspect_video
+from .manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
 from .preparation_report import Progress, Summary
 from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
+from .tables import ENDINGS, RowError, mark_length, parse_line, typed
 from .worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
 
 # Columns that are measured. Others belong to the user and are kept.
@@ -50,6 +53,7 @@ def prepare_videos(
     max_pixels: int = MAX_PIXELS,
     copies: str | os.PathLike | None = None,
     encoding: Encoding | None = None,
+    extensions: Sequence[str] = VIDEO_EXTENSIONS,
 ) -> Summary:
     """Inspect all videos of a folder or manifest, re-encode them if asked, and list them.
 
@@ -60,8 +64,10 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest (``.jsonl`` or ``.csv``) with
-            ``path`` relative to it. Other columns of the manifest are kept, and of ``out``.
+        source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
+            ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
+            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
+            ``fps`` of folders and tars of images, which goes by it.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
         check: Whether to decode all frames to find damage; hashes that ``out`` has of the files
@@ -72,6 +78,8 @@ def prepare_videos(
         copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
             these. Implies ``check``. Defaults to None: nothing is re-encoded.
         encoding: How to encode them. Defaults to ``Encoding()``.
+        extensions: Endings of the files that are taken from a folder, in lower case, as those of
+            :class:`vito_mm.datasets.VideoDataset`. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
         Summary: Counts over the rows of the manifest.
@@ -95,13 +103,16 @@ def prepare_videos(
     if max_pixels < 1:
         raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
     is_folder = os.path.isdir(source)
-    rows = find_videos(source) if is_folder else _read_rows(Path(source))
+    rows = find_videos(source, extensions) if is_folder else _read_rows(Path(source))
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
         copier = _Copier(os.path.abspath(copies), root, encoding or Encoding())
         copier.check([row['path'] for row in rows], source if is_folder else None)
-    job = _Job(out, check, force, max_pixels, copier, hashes=not is_folder and source != str(out))
+    job = _Job(
+        *(out, check, force, max_pixels, copier, is_folder),
+        hashes=not is_folder and source != str(out),
+    )
     with _locked(job.parts):
         summary = job.run(rows, workers or count_cores(), time_limit or None)
     with contextlib.suppress(OSError):  # e.g. another job has started
@@ -114,9 +125,9 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     """Rows of a manifest, with absolute paths."""
     if not file.exists():
         raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
-    if file.suffix not in ('.jsonl', '.csv'):
+    if file.suffix.lower() not in ENDINGS:
         raise ValueError(
-            f'give a folder, or a manifest ending in .jsonl or .csv, got {str(file)!r}'
+            f'give a folder, or a manifest ending in {", ".join(ENDINGS)}, got {str(file)!r}'
         )
     try:
         rows = list(read_manifest(file, keep_bad=True))
@@ -155,15 +166,17 @@ class _Task:
     path: str
     expected_sha256: str | None = None
     target: str | None = None
+    fps: float | None = None
 
 
 def _work(
     task: _Task, check: bool, max_pixels: int, encoding: Encoding | None
 ) -> dict[str, Any] | ReencodingError:
+    known = task.expected_sha256, max_pixels
     if task.target is None:
-        return inspect_video(task.path, check, task.expected_sha256, max_pixels)
+        return inspect_video(task.path, check, *known, fps=task.fps)
     try:
-        return reencode_video(task.path, task.target, encoding, task.expected_sha256, max_pixels)
+        return reencode_video(task.path, task.target, encoding, *known, fps=task.fps)
     except ReencodingError as error:
         return error
 
@@ -224,6 +237,8 @@ class _Job:
     force: bool
     max_pixels: int
     copier: _Copier | None
+    from_folder: bool
+    """Whether the manifest alone says which parts of a video are rows."""
     hashes: bool
     """Whether hashes in the input hold."""
 
@@ -249,11 +264,19 @@ class _Job:
             shards = sorted(self.parts.glob(pattern))
             for shard in shards:
                 self.done.add(shard, torn=True)
+            if self.from_folder:
+                rows = [part for row in rows for part in self._parts(row)]
             self._inspect(rows, workers, time_limit)
             summary = self._merge(rows)
             for shard in self.parts.glob('*.jsonl'):
                 shard.unlink()
         return summary
+
+    def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows that the manifest has of a video in the place of one."""
+        known = self.known.parts(self._listed(row['path'])).values()
+        wanted = [{name: part[name] for name in ('start', 'end') if name in part} for part in known]
+        return [{**part, **row} for part in wanted] or [row]
 
     def _inspect(self, rows, workers: int, time_limit: float | None) -> None:
         number = len(list(self.parts.iterdir()))
@@ -299,27 +322,28 @@ class _Job:
                 continue
             seen.add(path)
             key = self._listed(path)
-            if self._is_done(key, path):
+            fps = row.get('fps') if _goes_by_fps(path) else None
+            if self._is_done(key, path, fps):
                 progress.advance(skipped=True)
                 continue
             expected = row.get('sha256') if self.hashes else None
             if expected is None and self.check and (known := self.known.get(key)):
                 expected = known.get('expected_sha256') or self._source_facts(known)['sha256']
-            task = _Task(path, expected, self.copier and self.copier.target(path))
+            target = self.copier and self.copier.target(path)
+            task = _Task(path, expected, target, row.get('fps'))
             self.in_flight.add(task)
             yield task
 
-    def _is_done(self, key: str, path: str) -> bool:
+    def _is_done(self, key: str, path: str, fps: float | None) -> bool:
         try:
-            status = os.stat(path)
-            now = status.st_size, status.st_mtime_ns
+            now = size_and_time(path)
         except OSError:
             now = None, None
-        if (row := self.done.get(key)) and self._is_current(row, now):
+        if (row := self.done.get(key)) and self._is_current(row, now, fps):
             return True
         self.done.drop(key)
         row = None if self.force else self.known.get(key)
-        if row is None or not self._is_current(row, now):
+        if row is None or not self._is_current(row, now, fps):
             return False
         # Not read through, or of other bytes than once: perhaps this time.
         through = self._source_facts(row)['sha256'] is not None
@@ -330,10 +354,15 @@ class _Job:
         prefix = 'source_' if self.copier is not None and 'source_bytes' in row else ''
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
-    def _is_current(self, row: dict[str, Any], now: tuple[int | None, int | None]) -> bool:
+    def _is_current(
+        self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
+    ) -> bool:
         """Whether a row is of the file as it is, and was made as this job would make it."""
         facts = self._source_facts(row)
         if (facts['bytes'], facts['mtime_ns']) != now:
+            return False
+        # Of a copy the rate is measured, in thousandths.
+        if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):
             return False
         if self.copier is None:
             return row.get('verdict') == BAD or not self.check or bool(row.get('checked'))
@@ -372,8 +401,7 @@ class _Job:
         """Row of a video that could not be read through."""
         row: dict[str, Any] = {'path': task.path}
         with contextlib.suppress(OSError):
-            status = os.stat(task.path)
-            row.update(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+            row['bytes'], row['mtime_ns'] = size_and_time(task.path)
         row.update(verdict=BAD, reason=' '.join(reason.split()))
         if self.copier is not None:
             row.update(source=task.path, encoding=str(self.copier.encoding))
@@ -397,8 +425,11 @@ class _Job:
                 row = rows[number]
                 key = self._listed(row['path'])
                 measured = self._measured(key)
-                kept = {**(self.known.get(key) or {}), **row}
+                kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
+                rate = kept.get('fps') if _goes_by_fps(row['path']) else None
                 kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                if rate is not None:  # of frames that cannot be read it is all that is known
+                    measured.setdefault('fps', rate)
                 if self.copier is None and 'source' not in row:
                     kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
                 row = {**kept, **measured}
@@ -412,14 +443,9 @@ class _Job:
         return {name: value for name, value in row.items() if name in names}
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f'{where}: not JSON ({error})') from None
-    if not isinstance(row, dict):
-        raise ValueError(f'{where}: not a JSON object')
-    return row
+def _goes_by_fps(path: str) -> bool:
+    """Whether the frame rate of the manifest is that of the video, which has none itself."""
+    return path.lower().endswith('.tar') or os.path.isdir(path)
 
 
 class _Index:
@@ -432,7 +458,9 @@ class _Index:
     def __init__(self, key: str) -> None:
         self._key = key
         self._files: list[Any] = []
-        self._places: dict[str, tuple[int, int]] = {}
+        # Of each video its place, or a list of places.
+        self._places: dict[str, tuple[int, int] | list[tuple[int, int]]] = {}
+        self._last_parts: tuple[str, dict[str, dict[str, Any]]] = '', {}
 
     def __enter__(self) -> '_Index':
         return self
@@ -450,18 +478,24 @@ class _Index:
         """
         file = path.open('rb')
         self._files.append(file)
-        place = 0
+        place = mark_length(file.read(4), path)
+        file.seek(place)
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    row = _parse(line, f'{path}, line {number}')
+                    row = typed(parse_line(line))
                     key = row.get(self._key, row.get('path'))
                     if not isinstance(key, str):
-                        raise ValueError(f'{path}, line {number}: no "path" in this row')
-                    self._places[key] = len(self._files) - 1, place
-                except ValueError:
+                        raise RowError('no "path" in this row')
+                    found = len(self._files) - 1, place
+                    others = self._places.setdefault(key, found)
+                    if isinstance(others, list):
+                        others.append(found)
+                    elif others is not found:
+                        self._places[key] = [others, found]
+                except RowError as error:
                     if not torn:
-                        raise
+                        raise ValueError(f'{path}, line {number}: {error}') from None
             place += len(line)
 
     def drop(self, key: str) -> None:
@@ -469,12 +503,24 @@ class _Index:
         self._places.pop(key, None)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Row of a video, None if there is none."""
-        if key not in self._places:
-            return None
-        number, place = self._places[key]
-        self._files[number].seek(place)
-        return json.loads(self._files[number].readline())
+        """Last row of a video, None if there is none."""
+        places = self._all(key)
+        return self._read(places[-1]) if places else None
+
+    def parts(self, key: str) -> dict[str, dict[str, Any]]:
+        """Rows of a video by :func:`part_name`, the last of several for the same part."""
+        if self._last_parts[0] != key:  # rows of a video come one after the other
+            rows = map(self._read, self._all(key))
+            self._last_parts = key, {part_name({**row, 'path': key}): row for row in rows}
+        return self._last_parts[1]
+
+    def _all(self, key: str) -> list[tuple[int, int]]:
+        places = self._places.get(key, [])
+        return places if isinstance(places, list) else [places]
+
+    def _read(self, place: tuple[int, int]) -> dict[str, Any]:
+        self._files[place[0]].seek(place[1])
+        return typed(parse_line(self._files[place[0]].readline()))
 
 
 def run(

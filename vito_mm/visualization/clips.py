@@ -15,8 +15,10 @@ from vito_mm.videos import (
     VideoReadError,
     decode_frames,
     find_videos,
+    part_within,
     read_manifest,
 )
+from vito_mm.videos.tables import ENDINGS
 from vito_mm.videos.worker_pool import run_in_workers
 
 _TIME_LIMIT = 60.0
@@ -43,8 +45,8 @@ def rows_of(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Sequence
     """Videos and images as rows of a manifest.
 
     Args:
-        source: A manifest (``.jsonl`` or ``.csv``), a folder of videos or images, which is
-            searched with its sub-folders, a video or an image; or a list of such files.
+        source: A manifest (see :func:`vito_mm.videos.read_manifest`), a folder of videos or images,
+            which is searched with its sub-folders, a video or an image; or a list of such files.
 
     Returns:
         Sequence[Mapping]: Rows with ``path`` and what else the manifest says.
@@ -56,7 +58,7 @@ def rows_of(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Sequence
     if not isinstance(source, (str, os.PathLike)):
         return [dict(path=os.fspath(path)) for path in source]
     source = os.fspath(source)
-    if source.lower().endswith(('.jsonl', '.csv')):
+    if source.lower().endswith(ENDINGS):
         return read_manifest(source)
     if os.path.isdir(source):
         return find_videos(source, (*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS))
@@ -101,13 +103,7 @@ def read_clip(
     def times_of(seconds: float) -> np.ndarray:
         nonlocal duration
         duration = seconds
-        start, end = row.get('start') or 0.0, row.get('end')
-        end = seconds if end is None else min(end, seconds)
-        if not 0 <= start <= end:
-            raise VideoReadError(
-                path, f'the part from {start} to {row.get("end")} s is not in its {seconds:.2f} s'
-            )
-        return choose_times(start, end)
+        return choose_times(*part_within(row, seconds))
 
     frames, times = decode_frames(
         path, times_of, short_side=size, time_limit=_TIME_LIMIT, fps=row.get('fps')

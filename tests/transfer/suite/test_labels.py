@@ -12,8 +12,6 @@ from PIL import Image
 
 from tests.conftest import REPO
 from vito_mm.miniscenes import make_miniscenes
-from vito_mm.transfer.suite import labels
-from vito_mm.transfer.suite.labels import category_names
 from vito_mm.transfer.suite.options import SuiteOptions
 from vito_mm.transfer.suite.plan import Plan, PlanError, make_plan
 
@@ -152,7 +150,9 @@ def test_the_remedy_that_is_named_helps(data, train, val, tmp_path):
     loaders = ('train_dataloader', 'val_dataloader')
     named = [f'coco:{loader}.dataset.metainfo.classes={names}' for loader in loaders]
     for file in (train, val):
-        change(file, lambda known: [dict(id=7, name='cat'), dict(id=2, name='traffic light')])
+        used = {each['category_id'] for each in json.loads(file.read_text())['annotations']}
+        pair = list(zip(sorted(used), ('cat', 'traffic light'), strict=False))
+        change(file, lambda known, pair=pair: [dict(id=i, name=name) for i, name in pair])
     assert len(problems(data, 'coco')) == 2
     places = [
         re.search(r'--cfg-options (coco:\S*num_classes=2)', text).group(1)
@@ -169,44 +169,6 @@ def test_lvis_has_a_label_for_each_category(data):
     (found,) = problems(data, 'lvis')
     assert f'{file} has 1200 categories, the config 1203 classes: each category is a l' in found
     assert 'lvis:train_dataloader.dataset.dataset.metainfo.classes=' in found
-
-
-NAMES = [f'class {i}' for i in range(30)] + ['ä"b']
-CATEGORIES = json.dumps([dict(id=i, name=name) for i, name in enumerate(NAMES)])
-
-
-@pytest.mark.parametrize(
-    'text',
-    [
-        '{"annotations": [@], "categories": ' + CATEGORIES + '}\n',
-        '{"annotations": [@], "categories" :\n ' + CATEGORIES + ', "info": {"x": 1}}',
-        '{"categories": ' + CATEGORIES + ', "annotations": [@]}',
-        '{"images": [@], "categories": ' + CATEGORIES + ', "annotations": [@]}',
-        # The same word elsewhere.
-        '{"info": {"categories": [1]}, "images": [@], "categories": ' + CATEGORIES + '}',
-        '{"categories": ' + CATEGORIES + ', "images": [@], "info": {"categories": [1]}}',
-        '{"images": [@], "categories": ' + CATEGORIES + ', "x": [@], "info": {"categories": 1}}',
-        '{"images": [@, {"text": "\\"categories\\": "}], "categories": ' + CATEGORIES + '}',
-    ],
-)
-def test_categories_of_a_large_file(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(labels, '_PART', 2000)
-    file = tmp_path / 'a.json'
-    file.write_text(text.replace('@', ', '.join(['{"image_id": 1}'] * 500)), encoding='utf-8')
-    assert category_names(str(file)) == tuple(NAMES)
-    file.write_text(file.read_text(encoding='utf-8')[:-3])
-    with pytest.raises(ValueError, match='it is no JSON'):
-        category_names(str(file))
-
-
-@pytest.mark.parametrize('order', ['{a, c}', '{c, a}'])
-def test_annotations_of_a_large_file_are_not_parsed(tmp_path, monkeypatch, order):
-    """They take seconds and gigabytes."""
-    monkeypatch.setattr(labels, '_PART', 2000)
-    file = tmp_path / 'a.json'
-    unparsable = '"annotations": [' + '{]' * 5000 + ']'
-    file.write_text(order.replace('a', unparsable).replace('c', '"categories": ' + CATEGORIES))
-    assert category_names(str(file)) == tuple(NAMES)
 
 
 def masks_of(folder: Path) -> list[Path]:
@@ -269,7 +231,6 @@ def test_classes_that_are_left_out_have_no_label(data):
     [
         (lambda file: file.write_bytes(b'no image'), 'cannot be read: UnidentifiedImageError'),
         (lambda file: file.write_bytes(file.read_bytes()[:60]), 'cannot be read: '),
-        (lambda file: file.unlink(), 'cannot be read: FileNotFoundError'),
         (lambda file: Image.new('RGB', (8, 8)).save(file), 'has 3 channels'),
         (lambda file: Image.new('LA', (8, 8)).save(file), 'has 2 channels'),
         (lambda file: Image.new('I;16', (8, 8), 256).save(file), 'has 256 where the config'),
@@ -279,6 +240,55 @@ def test_a_mask_that_is_none(data, first_mask, spoil, expected):
     spoil(first_mask)
     (found,) = problems(data, 'pascal')
     assert found.startswith(f'PASCAL VOC, train_dataloader: the mask {first_mask} {expected}')
+
+
+def test_a_mask_that_is_not_of_its_image(data, first_mask):
+    mask = Image.open(first_mask)
+    mask.resize((mask.width // 2, mask.height)).save(first_mask)
+    (found,) = problems(data, 'pascal')
+    assert re.search(rf'{first_mask} has 48 x 72 pixels, and its image .* 96 x 72', found)
+
+
+@pytest.mark.parametrize('task', ['pascal', 'ade20k'])
+@pytest.mark.parametrize('pair', [(0, 255), (0, 0), (255, 255)])
+def test_masks_of_no_class(data, task, pair):
+    """Object masks as drawing programs save them: learnt as background and nothing else."""
+    for file in masks_of(data[FOLDERS[task]]):
+        mask = np.full(np.array(Image.open(file)).shape, pair[0], np.uint8)
+        mask[: len(mask) // 2] = pair[1]
+        Image.fromarray(mask).save(file)
+    found = problems(data, task)
+    assert len(found) == {'pascal': 3, 'ade20k': 2}[task]
+    expected = 'hold nothing but ' + ' and '.join(map(str, sorted(set(pair))))
+    assert all(expected in text for text in found)
+
+
+def test_rare_classes_are_looked_for(data, first_mask):
+    """Where the first masks show none, more are read."""
+    names = data['voc'] / 'ImageSets/Segmentation/train.txt'
+    rare, common, *_ = names.read_text().split()
+    paint(first_mask, 3)
+    empty = data['voc'] / 'SegmentationClass' / f'{common}.png'
+    Image.fromarray(np.where(np.eye(72, 96), 255, 0).astype(np.uint8)).save(empty)
+    names.write_text('\n'.join([common] * 50 + [rare] + [common] * 12))
+    assert plan_of(data, 'pascal').runs
+    names.write_text('\n'.join([common] * 63))
+    (found,) = problems(data, 'pascal')
+    assert 'hold nothing but 0 and 255' in found
+
+
+def test_images_and_masks_that_are_not_there(data, first_mask):
+    first_mask.unlink()
+    names = (data['voc'] / 'ImageSets/Segmentation/val.txt').read_text().split()
+    (data['voc'] / 'JPEGImages' / f'{names[1]}.jpg').unlink()
+    found = problems(data, 'pascal')
+    assert re.match(
+        rf'PASCAL VOC, train_dataloader: 1 of \d+ masks are not there.* {first_mask}$', found[0]
+    )
+    assert re.match(
+        rf'PASCAL VOC, val_dataloader: 1 of {len(names)} images .*{names[1]}.jpg$', found[1]
+    )
+    assert len(found) == 2
 
 
 def test_a_folder_without_images_of_that_ending(data):

@@ -4,7 +4,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
-from vito_mm.videos import VideoReadError, decode_frames, place_segment
+from vito_mm.videos import decode_frames, part_within, place_segment
 from vito_mm.videos.backends import load_backend
 
 
@@ -60,14 +60,7 @@ class DecodeFrames(BaseTransform):
 
         def choose_times(duration: float) -> np.ndarray:
             results['duration'] = duration
-            start, end = results.get('start') or 0.0, results.get('end')
-            end = duration if end is None else min(end, duration)
-            if not 0 <= start <= end:
-                raise VideoReadError(
-                    results['video_path'],
-                    f'the part from start={start} to end={results.get("end")} s is not within its '
-                    f'{duration:.2f} s',
-                )
+            start, end = part_within(results, duration)
             return start + place_segment(
                 results['segment_offsets'],
                 results['segment'],

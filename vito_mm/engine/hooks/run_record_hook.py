@@ -1,6 +1,7 @@
 """What a run was: machine, versions, code and data, beside its logs."""
 
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -42,9 +43,10 @@ class RunRecordHook(Hook):
 
     MMEngine saves the config next to it. Holds the command, package versions, the git revision of
     the code, MMEngine's description of the environment, seed, processes and batch, and for each
-    data set its source, number of samples and the hash of its list (see
-    :meth:`vito_mm.datasets.VideoDataset.fingerprint`). A resumed run whose list has another hash is
-    warned: its clips are not the ones that would have come.
+    data set its source, number of samples and of files, and the hash of its list (see
+    :meth:`vito_mm.datasets.VideoDataset.fingerprint`). A list that has files several times is
+    warned of, since their clips are no negatives of each other. A resumed run whose list has
+    another hash is warned: its clips are not the ones that would have come.
     """
 
     def before_train(self, runner) -> None:
@@ -58,6 +60,12 @@ class RunRecordHook(Hook):
                 f'{before}): the clips to come are others'
             )
         runner.message_hub.update_info(DATA_FINGERPRINT, hashes)
+        for part in data:
+            if part.get('files', math.inf) < part['samples']:
+                runner.logger.warning(
+                    f'{part["source"]} lists {part["files"]} files in {part["samples"]} rows: '
+                    'clips of one file are no negatives of each other (model.head.mask_same_file)'
+                )
         self._write(runner, data)
 
     @master_only
@@ -92,6 +100,7 @@ def _describe(dataset: Any) -> Iterator[dict]:
         if hasattr(dataset, 'fingerprint'):
             source = getattr(dataset, 'ann_file', '') or dataset.data_root
             description |= dict(source=str(source), sha256=dataset.fingerprint())
+            description |= dict(files=dataset.count_files())
         yield description
 
 

@@ -22,7 +22,7 @@ from vito_mm.evaluation.frames import Moments, collect, gather, place_of, told
 from vito_mm.evaluation.representation import retrieval_top1
 from vito_mm.registry import HOOKS
 from vito_mm.transfer.probes.frozen_features import ProbeError
-from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError
+from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError, part_name
 
 from .probe_hook import ProbeHook
 
@@ -183,7 +183,7 @@ class TimeRetrievalHook(ProbeHook):
 
 
 def _draw(datasets: Sequence[VideoDataset], count: int, seed: int) -> Iterator[Mapping[str, Any]]:
-    """Rows of different videos, drawn from all data sets together; images are none."""
+    """Rows of different videos or parts, drawn from all data sets together; images are none."""
     ends = list(accumulate(len(dataset) for dataset in datasets))
     seen: set[str] = set()
     for number in np.random.default_rng(seed).permutation(ends[-1]).tolist():
@@ -192,10 +192,10 @@ def _draw(datasets: Sequence[VideoDataset], count: int, seed: int) -> Iterator[M
             row = datasets[which].get_data_info(number - ends[which] + len(datasets[which]))
         except VideoReadError:
             continue  # the row is no video
-        path = row['video_path']
-        if path in seen or path.lower().endswith(IMAGE_EXTENSIONS):
+        part = part_name(row)
+        if part in seen or row['video_path'].lower().endswith(IMAGE_EXTENSIONS):
             continue
-        seen.add(path)
+        seen.add(part)
         yield row
         if len(seen) == count:
             return

@@ -193,21 +193,19 @@ def _registries_on_the_stack() -> Iterator[Registry]:
     frame = sys._getframe()
     while frame := frame.f_back:
         package = frame.f_globals.get('__name__', '').partition('.')[0]
-        if package in MMENGINE_MODELS.children:
+        if package in MMENGINE_MODELS.children and package != SCOPE:
             yield MMENGINE_MODELS.children[package]
 
 
 def _with_bases(registry: Registry) -> Iterator[Registry]:
     """A registry, then those of the packages its models derive from, the most used one first."""
     yield registry
+    if registry is MMENGINE_MODELS:
+        return
     registry.import_from_location()
-    bases = Counter(
-        base.__module__.partition('.')[0]
-        for module in registry.module_dict.values()
-        if inspect.isclass(module)
-        for base in module.__mro__
-    )
-    for package, _ in bases.most_common():
+    models = filter(inspect.isclass, registry.module_dict.values())
+    bases = ({base.__module__.partition('.')[0] for base in model.__mro__} for model in models)
+    for package, _ in Counter(chain.from_iterable(bases)).most_common():
         if package in MMENGINE_MODELS.children:
             yield MMENGINE_MODELS.children[package]
 

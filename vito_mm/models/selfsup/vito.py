@@ -1,7 +1,7 @@
 """VITO: contrastive learning from the frames of videos."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from vito_mm.models.heads.infonce_head import UNKNOWN_FILE
 from vito_mm.models.preprocessors.deferred import DeferredPreprocessor, DeferredViews
 
 from .target_network import TargetNetwork
@@ -165,7 +166,8 @@ class VITO(BaseSelfSupervisor):
         Args:
             inputs (list[Tensor] | DeferredViews): Normalised views, each of shape (N, 3, H, W); or
                 what ``DeferredPreprocessor`` keeps for micro-batches.
-            data_samples (list[DataSample], optional): Not used. Defaults to None.
+            data_samples (list[DataSample], optional): One sample per clip. Clips whose ``video_id``
+                is the same are no negatives of each other. Defaults to None, all are.
             **kwargs: Not used.
 
         Returns:
@@ -179,13 +181,21 @@ class VITO(BaseSelfSupervisor):
             )
             self.start_target()
         if isinstance(inputs, DeferredViews):
-            return self.head(*self._project_micro_batches(inputs))
+            ids = self._video_ids(inputs.data_samples, len(inputs.views[0]))
+            return self.head(*self._project_micro_batches(inputs), ids)
+        ids = self._video_ids(data_samples, len(inputs[0]))  # first: a GPU waits for the copy
         online_net = self._online_net()
         views = [view.contiguous(memory_format=self.memory_format) for view in inputs]
         online = [online_net(view)[0] for view in views]
         with torch.no_grad():
             target = [self.target_net(view)[0] for view in views]
-        return self.head(online, target)
+        return self.head(online, target, ids)
+
+    def _video_ids(self, data_samples: Sequence[DataSample] | None, num_clips: int) -> Tensor:
+        """Ids of the clips' files, shape (num_clips, ), that of an unknown file where none is."""
+        samples = data_samples or [None] * num_clips
+        ids = [UNKNOWN_FILE if s is None else s.get('video_id', UNKNOWN_FILE) for s in samples]
+        return torch.tensor(ids, device=next(self.parameters()).device)
 
     def _project_micro_batches(self, batch: DeferredViews) -> tuple[list[Tensor], list[Tensor]]:
         """Online and target projections, the former computed again in the backward pass."""

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vito_mm.transfer.quiet import quiet_logger
+from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.images import read_rgb
+from vito_mm.videos.names import files_below, is_hidden
 
 
 class ProbeError(Exception):
@@ -151,16 +154,13 @@ def labelled_images(folder: str | os.PathLike) -> LabelledImages:
             f'there is no folder {folder}. The data of a probe are a folder with '
             'train/<class>/*.jpg and val/<class>/*.jpg'
         )
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    classes = sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)
+    )
     if not classes:
         raise ProbeError(f'{folder} has no sub-folders: put the images of each class into its own')
     found = [
-        sorted(
-            Path(place, name)
-            for place, _, names in os.walk(folder / name_of_class, followlinks=True)
-            for name in names
-            if name.lower().endswith(IMG_EXTENSIONS)
-        )
+        sorted(map(Path, files_below(folder / name_of_class, IMG_EXTENSIONS)))
         for name_of_class in classes
     ]
     if empty := [name for name, files in zip(classes, found, strict=True) if not files]:
@@ -277,15 +277,10 @@ class _Views(torch.utils.data.Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        from PIL import Image
-
-        file = self.files[index]
         try:
-            with Image.open(file) as image:
-                return self.transform(image.convert('RGB')), ''
-        except Exception as error:  # PIL's decoders raise anything on damaged files
-            reason = f'{file} cannot be read as an image ({type(error).__name__}: {error})'
-            return torch.zeros(3, self.image_size, self.image_size), reason
+            return self.transform(read_rgb(self.files[index])), ''
+        except VideoReadError as error:
+            return torch.zeros(3, self.image_size, self.image_size), f'{error.path}: {error.reason}'
 
 
 def _evaluation_view(image_size: int) -> Callable:

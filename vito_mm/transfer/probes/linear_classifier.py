@@ -80,7 +80,8 @@ def fit_linear_classifier(
     r"""Multinomial logistic regression on standardised features.
 
     Minimises mean cross-entropy + strength / 2 * sum of squared weights, the bias left out of the
-    latter, by L-BFGS with a line search over all images at once. Every feature has mean 0 and
+    latter, by L-BFGS with a line search over all images at once, until no entry of the gradient is
+    above 1e-6 (1e-5 in float32). Every feature has mean 0 and
     standard deviation 1 over the images, so the result does not depend on the scale of a feature;
     constant features are left out. In float64, or float32 for problems as large as ImageNet.
 
@@ -102,7 +103,10 @@ def fit_linear_classifier(
     if start is None:
         start = features.new_zeros(num_classes, features.shape[1] + 1)
     weights = start.detach().to(features.device, dtype, copy=True).requires_grad_()
-    # Beyond this no image changes its class, and the line search would chase rounding errors.
+    # With float32 the line search would chase rounding errors beyond this. Few images change their
+    # class from here to the optimum. Of 2,000 that were not learnt from (256 features, 20 classes):
+    # none for strengths of 1e-3 and more; for 1e-4 and 1e-5, 0.15 % at 1e-6 and 0.35 % and 1.4 %
+    # at 1e-5, where the accuracy was 0.25 points off at most.
     tolerance = 1e-6 if dtype == torch.float64 else 1e-5
     optimizer = torch.optim.LBFGS(
         [weights],

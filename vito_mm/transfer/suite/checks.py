@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -340,22 +339,13 @@ def _missing_of(dataset: Mapping, where: str) -> Iterator[str]:
         listed = os.path.join(root, listed)
         if _is_missing(listed):
             yield f'{where}: there is no list or annotation file {listed}'
-    folders = {}
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         if isinstance(prefix, str):
-            folders[name] = folder = os.path.join(root, prefix)
+            folder = os.path.join(root, prefix)
             if _is_missing(folder):
                 yield f'{where}: there is no folder {folder} ({name})'
             elif os.path.isdir(folder) and next(os.scandir(folder), None) is None:
                 yield f'{where}: the folder {folder} ({name}) is empty'
-    if listed.endswith('.txt') and os.path.isfile(listed) and 'img_path' in folders:
-        with open(listed, encoding='utf-8', errors='replace') as lines:
-            first = next(lines, '').strip()
-        folder = folders['img_path']
-        if not first:
-            yield f'{where}: the list {listed} is empty'
-        elif os.path.isdir(folder) and not any(Path(folder).glob(f'{first}.*')):
-            yield f'{where}: {folder} has no image {first}.*, the first of {listed}'
 
 
 def _texts(node: Any, key: str = '') -> Iterator[tuple[str, str]]:

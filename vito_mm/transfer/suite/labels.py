@@ -1,35 +1,42 @@
-"""Labels that the files of a data set hold, against the classes that a config has."""
+"""Contents of data sets, against what their config makes of them."""
 
-import functools
-import json
-import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
+from vito_mm.transfer.annotations import (
+    Uses,
+    names_of,
+    problems,
+    read_annotations,
+    remarks,
+    used_images,
+)
 from vito_mm.transfer.config_parts import parts_of, type_name
 from vito_mm.transfer.tasks import Task
 
 from .checks import LOADERS, as_list, classes_of, dataset_class, heads_of, placed_leaves, quiet
 
-_KEY = b'"categories"'
-_PART = 16 * 1024**2
-"""Bytes; of a larger file only the categories are parsed, and they are taken for smaller."""
+_SAMPLE = 8
+"""Images and masks of a data set that are read."""
 
-_MASKS = 8
-"""Masks of a data set that are read."""
+_MORE = 100
+"""Masks that are read where the first ones show no class but 0."""
 
 _SHOWN = 5
 
 
 def label_problems(cfg: Config, task: Task) -> Iterator[str]:
-    """Annotation files and masks whose labels are not those of the config.
+    """Annotations, masks and images that a run would fail on, or learn or measure wrongly.
+
+    Annotation files are read as a whole, and all images and masks are looked for. Of each data set
+    a sample of images and masks is read.
 
     Args:
         cfg (Config): Config of a task whose data is there.
@@ -43,17 +50,24 @@ def label_problems(cfg: Config, task: Task) -> Iterator[str]:
     for listed in _listed(cfg) if task.package == 'mmdet' else ():
         where = f'{task.title}, {listed.place}'
         try:
-            names = category_names(listed.file)
+            found = read_annotations(listed.file)
+            names = names_of(found)
         except (OSError, ValueError) as error:
             yield f'{where}: {listed.file} cannot be read as COCO annotations: {error}'
             continue
-        if found := _difference(names, listed):
+        if difference := _difference(names, listed):
             yield (
                 f'{where}: {listed.file} has {len(names)} categories, the config '
-                f'{len(listed.classes)} classes: {found}. Name the right file, or, with names.txt '
-                'holding the names of the categories in their order, a line each: --cfg-options '
-                f'{task.name}:{listed.key}.metainfo.classes=names.txt, and num_classes of the head'
+                f'{len(listed.classes)} classes: {difference}. Name the right file, or, with '
+                'names.txt holding the names of the categories in their order, a line each: '
+                f'--cfg-options {task.name}:{listed.key}.metainfo.classes=names.txt, and '
+                'num_classes of the head'
             )
+            continue
+        faults = list(problems(found, listed.uses))
+        yield from (f'{where}: {listed.file}: {fault}' for fault in faults)
+        if listed.leaf is not None and not faults:
+            yield from (f'{where}: {fault}' for fault in _image_problems(cfg, listed))
 
 
 def label_remarks(cfg: Config, task: Task) -> Iterator[str]:
@@ -67,13 +81,16 @@ def label_remarks(cfg: Config, task: Task) -> Iterator[str]:
         str: A remark.
     """
     for listed in _listed(cfg) if task.package == 'mmdet' else ():
-        names = category_names(listed.file)
+        where = f'{task.title}, {listed.place}: {listed.file}'
+        found = read_annotations(listed.file)
+        names = names_of(found)
         extra = [name for name in names if name not in listed.classes]
         if extra and listed.by_name and not listed.chosen:
             yield (
-                f'{task.title}, {listed.place}: {listed.file} has {len(names)} categories, of '
-                f'which {len(extra)} are no class of the config and are left out: {_few(extra)}'
+                f'{where} has {len(names)} categories, of which {len(extra)} are no class of the '
+                f'config and are left out: {_few(extra)}'
             )
+        yield from (f'{where}: {remark}' for remark in remarks(found, listed.uses))
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ class _Listed:
         classes (tuple[str, ...]): Classes of the data set.
         chosen (bool): Whether the config names them, and not the data set's class alone.
         by_name (bool): Whether mmdet takes the categories of these names, and not all.
+        uses (Uses): What a run does with the file.
+        leaf (Mapping, optional): The data set that reads it; None if it is evaluated by alone.
     """
 
     place: str
@@ -95,6 +114,8 @@ class _Listed:
     classes: tuple[str, ...]
     chosen: bool
     by_name: bool
+    uses: Uses
+    leaf: Mapping | None
 
 
 def _listed(cfg: Config) -> Iterator[_Listed]:
@@ -109,14 +130,62 @@ def _listed(cfg: Config) -> Iterator[_Listed]:
             if reads not in (CocoDataset.load_data_list, *by_count) or isinstance(classes, str):
                 continue
             chosen = 'classes' in (leaf.get('metainfo') or {})
-            facts = tuple(classes), chosen, reads not in by_count
+            steps = [step for step in leaf.get('pipeline', ()) if type_name(step)]
+            uses = Uses(
+                learns=loader == 'train_dataloader',
+                masks=any(step.get('with_mask') for step in steps),
+                name_key='coco_url' if reads == LVISV1Dataset.load_data_list else 'file_name',
+                classes=None if reads in by_count else frozenset(classes),
+            )
             ann_file = os.path.join(leaf.get('data_root') or '', leaf.get('ann_file') or '')
-            files = {ann_file: loader}
+            files = {ann_file: (loader, uses, leaf)}
             for each in as_list(cfg.get('val_evaluator')) if loader == 'val_dataloader' else ():
-                files.setdefault(each.get('ann_file') or '', 'val_evaluator')
-            for file, place in files.items():
+                file = each.get('ann_file') or ''
+                place, known, read_by = files.get(
+                    file, ('val_evaluator', Uses(classes=uses.classes), None)
+                )
+                measured = dict(
+                    metric=_METRICS.get(type_name(each), known.metric),
+                    masks=known.masks or 'segm' in as_list(each.get('metric')),
+                )
+                files[file] = place, replace(known, **measured), read_by
+            for file, (place, purpose, read_by) in files.items():
                 if os.path.isfile(file):
-                    yield _Listed(place, key, file, *facts)
+                    facts = tuple(classes), chosen, reads not in by_count
+                    yield _Listed(place, key, file, *facts, purpose, read_by)
+
+
+_METRICS = dict(CocoMetric='coco', FasterLVISMetric='lvis', LVISMetric='lvis')
+
+
+def _image_problems(cfg: Config, listed: _Listed) -> Iterator[str]:
+    """Images that are not there, or not of the size that the annotations are for."""
+    with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        dataset = registry.build(dict(listed.leaf, pipeline=[], lazy_init=True))
+    folder, key = dataset.data_prefix['img'], listed.uses.name_key
+    only_annotated = listed.uses.learns and (dataset.filter_cfg or {}).get('filter_empty_gt', False)
+    images = used_images(read_annotations(listed.file), listed.uses, only_annotated)
+    names = [image[key].replace('http://images.cocodataset.org/', '') for image in images]
+    if not listed.by_name:  # mmdet takes LVIS v0.5's names of 2014 for those of 2017
+        names = [name[-16:] if name.startswith('COCO') else name for name in names]
+    paths = [os.path.join(folder, name) for name in names]
+    if fault := _missing_text(paths, 'images'):
+        yield f'{listed.file} lists images that are not there: {fault}'
+        return
+    load = _loader_of(cfg, listed.leaf)
+    for index in _spread(len(images)) if load else ():
+        try:
+            height, width = load(dict(img_path=paths[index]))['img'].shape[:2]
+        except Exception as error:  # whatever a file may hold
+            yield f'the image {paths[index]} cannot be read: {type(error).__name__}: {error}'
+            return
+        stated = images[index]['width'], images[index]['height']
+        if (width, height) != stated:
+            yield (
+                f'the image {paths[index]} has {width} x {height} pixels, and {listed.file} says '
+                f'{stated[0]} x {stated[1]}, so that its boxes would be elsewhere'
+            )
+            return
 
 
 def _difference(names: Sequence[str], listed: _Listed) -> str:
@@ -140,60 +209,6 @@ def _difference(names: Sequence[str], listed: _Listed) -> str:
     return ''
 
 
-def category_names(file: str) -> tuple[str, ...]:
-    """Names of the categories of a COCO or LVIS annotation file, in its order.
-
-    Args:
-        file (str): The file.
-
-    Returns:
-        tuple[str, ...]: The names.
-
-    Raises:
-        ValueError: If it is no JSON or has no categories.
-    """
-    status = os.stat(file)
-    return _category_names(file, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=32)
-def _category_names(file: str, size: int, mtime_ns: int) -> tuple[str, ...]:
-    if not size:
-        raise ValueError('it is empty')
-    categories = _far_categories(file) if size > _PART else None
-    if categories is None:
-        try:
-            content = json.loads(Path(file).read_bytes())
-        except ValueError as error:
-            raise ValueError(f'it is no JSON, {error}') from None
-        categories = content.get('categories') if isinstance(content, dict) else None
-    if not isinstance(categories, list) or not categories:
-        raise ValueError('it has no "categories"')
-    if not all(isinstance(each, dict) and {'id', 'name'} <= set(each) for each in categories):
-        raise ValueError('some of its "categories" have no id or no name')
-    return tuple(str(each['name']) for each in categories)
-
-
-def _far_categories(file: str) -> list | None:
-    """Categories of a large file without its annotations; None where they are not found so."""
-    with open(file, 'rb') as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        place = text.rfind(_KEY)
-        is_last = len(text) - place <= _PART
-        is_cut_off = not text[-64:].rstrip().endswith(b'}')
-        # Where the word comes twice, one may belong to something else.
-        if place < 0 or is_cut_off or (not is_last and text.find(_KEY) < place):
-            return None
-        part = text[place : place + _PART]
-    try:
-        if is_last:  # valid only if what follows closes the outermost object
-            return json.loads(b'{' + part)['categories']
-        words = part.decode(errors='ignore')
-        colon = re.match(r'"categories"\s*:\s*', words)
-        return json.JSONDecoder().raw_decode(words, colon.end())[0] if colon else None
-    except ValueError:
-        return None
-
-
 def _mask_problems(cfg: Config, task: Task) -> Iterator[str]:
     heads = dict(heads_of(cfg))
     if not heads:
@@ -202,22 +217,27 @@ def _mask_problems(cfg: Config, task: Task) -> Iterator[str]:
     for loader in LOADERS:
         for key, leaf in placed_leaves(cfg[loader].dataset, f'{loader}.dataset'):
             where = f'{task.title}, {loader}'
-            steps = leaf.get('pipeline', ())
-            step = next((step for step in steps if type_name(step) == 'LoadAnnotations'), None)
-            if step is None:  # what another transform makes of a mask is not known
-                continue
             try:
                 with quiet():
-                    samples, load = _samples_of(cfg, leaf, step)
+                    samples = _samples_of(cfg, leaf)
+                    load = _loader_of(cfg, leaf, 'LoadAnnotations')
             except Exception as error:  # whatever a config may hold that the classes do not take
                 yield f'{where}: {leaf["type"]} cannot be made: {type(error).__name__}: {error}'
                 continue
+            if load is None:  # what another transform makes of a mask is not known
+                continue
             if not samples:
                 yield f'{where}: {leaf["type"]} finds no image in {leaf.get("data_root")}'
-            last = len(samples) - 1
-            chosen = {round(i * last / (_MASKS - 1)) for i in range(_MASKS)} if samples else ()
-            found = (_mask_fault(samples[i], load, head) for i in sorted(chosen))
-            if fault := next(filter(None, found), ''):
+                continue
+            missing = [
+                f'{where}: {text}'
+                for kind, field in (('images', 'img_path'), ('masks', 'seg_map_path'))
+                if (text := _missing_text([sample[field] for sample in samples], kind))
+            ]
+            yield from missing
+            if missing:
+                continue
+            if fault := _sample_fault(samples, load, _loader_of(cfg, leaf), head):
                 yield (
                     f'{where}: the mask {fault}. Name the right folder by {key}.data_prefix, or '
                     f'set num_classes, {key}.metainfo.classes, or reduce_zero_label of data set '
@@ -225,18 +245,43 @@ def _mask_problems(cfg: Config, task: Task) -> Iterator[str]:
                 )
 
 
-def _samples_of(cfg: Config, leaf: Mapping, step: Mapping) -> tuple[list[dict], Any]:
-    """Where images and masks of a data set are, as its own class finds them, and what loads one."""
-    scope = cfg.get('default_scope')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
+def _samples_of(cfg: Config, leaf: Mapping) -> list[dict]:
+    """Where images and masks of a data set are, as its own class finds them."""
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         dataset = registry.build(dict(leaf, pipeline=[], lazy_init=True))
-    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
-        load = registry.build(dict(step))
-    return [each for each in dataset.load_data_list() if each.get('seg_map_path')], load
+    return [each for each in dataset.load_data_list() if each.get('seg_map_path')]
 
 
-def _mask_fault(sample: dict, load: Any, head: Mapping) -> str:
-    """What is wrong with a mask, its file first; empty where nothing is."""
+def _loader_of(cfg: Config, leaf: Mapping, name: str = 'LoadImageFromFile') -> Any:
+    """The transform of a pipeline that loads images or masks; None where it has none."""
+    step = next((step for step in leaf.get('pipeline', ()) if type_name(step) == name), None)
+    with TRANSFORMS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        return registry.build(dict(step)) if step else None
+
+
+def _sample_fault(samples: Sequence[dict], load: Any, load_image: Any, head: Mapping) -> str:
+    """What is wrong with masks of a data set, the first file first; empty where nothing is."""
+    values: set[int] = set()
+    for index in _spread(len(samples)):
+        if fault := _mask_fault(samples[index], load, load_image, head, values):
+            return fault
+    for index in _spread(len(samples), _MORE) if values <= {0, 255} else ():
+        if fault := _mask_fault(samples[index], load, load_image, head, values):
+            return fault
+        if not values <= {0, 255}:
+            break
+    if values <= {0, 255}:
+        count = min(_MORE, len(samples))
+        return (
+            f'{samples[0]["seg_map_path"]} and all of {count} that were read hold nothing but '
+            f'{" and ".join(map(str, sorted(values)))}, where 255 is left out of learning and '
+            'measuring: masks hold the number of the class of each pixel'
+        )
+    return ''
+
+
+def _mask_fault(sample: dict, load: Any, load_image: Any, head: Mapping, values: set[int]) -> str:
+    """What is wrong with a mask, its file first; what it holds is added to the values."""
     import mmcv
     import numpy as np
     from mmengine import fileio
@@ -252,11 +297,56 @@ def _mask_fault(sample: dict, load: Any, head: Mapping) -> str:
     except Exception as error:  # whatever a file may hold
         return f'{file} cannot be read: {type(error).__name__}: {error}'
     wrong = (labels >= count) & (labels != head.get('ignore_index', 255)) | (raw > 255)
-    if not wrong.any():
+    if wrong.any():
+        counted = ' from 1 on' if sample.get('reduce_zero_label') else ' from 0 on'
+        shown = _few([str(value) for value in np.unique(raw[wrong])])
+        return f'{file} has {shown} where the config has {count} classes, counted{counted}'
+    values.update(np.unique(raw).tolist())
+    image = sample['img_path']
+    try:
+        size = load_image(dict(img_path=image))['img'].shape[:2] if load_image else raw.shape
+    except Exception as error:  # whatever a file may hold
+        return f'{file} is of the image {image}, which cannot be read: {error}'
+    if size != raw.shape:
+        return (
+            f'{file} has {raw.shape[1]} x {raw.shape[0]} pixels, and its image {image} '
+            f'{size[1]} x {size[0]}'
+        )
+    return ''
+
+
+def _missing_text(paths: Sequence[str], kind: str) -> str:
+    """How many files are not there, and the first; empty where all are."""
+    missing = _missing(paths)
+    if not missing:
         return ''
-    counted = ' from 1 on' if sample.get('reduce_zero_label') else ' from 0 on'
-    shown = _few([str(value) for value in np.unique(raw[wrong])])
-    return f'{file} has {shown} where the config has {count} classes, counted{counted}'
+    return f'{len(missing)} of {len(paths)} {kind} are not there, the first is {missing[0]}'
+
+
+def _missing(paths: Iterable[str]) -> list[str]:
+    """Files that are not there. Each folder is listed once: less work than to ask for each file."""
+    by_folder = defaultdict(list)
+    for path in paths:
+        if not re.match(r'[\w.+-]+://', path):  # what a file backend has is not asked for
+            by_folder[os.path.dirname(path)].append(path)
+    missing = []
+    for folder, wanted in by_folder.items():
+        try:
+            with os.scandir(folder or '.') as entries:
+                there = {entry.name for entry in entries if _leads_somewhere(entry)}
+        except OSError:
+            there = set()
+        missing += [path for path in wanted if os.path.basename(path) not in there]
+    return missing
+
+
+def _leads_somewhere(entry: os.DirEntry) -> bool:
+    return not entry.is_symlink() or os.path.exists(entry.path)
+
+
+def _spread(count: int, wanted: int = _SAMPLE) -> list[int]:
+    """Indices of a sample, evenly over all."""
+    return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)}) if count else []
 
 
 def _few(names: Sequence[str]) -> str:

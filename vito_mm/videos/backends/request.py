@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.file_checks import check_pixels
 
 TOLERANCE = 1e-4
 """Seconds by which a time may fall short of a frame's start and still show it: containers round
 time stamps, and some readers hold them in single precision."""
-
-MAX_PIXELS = 2**27
-"""Frames of more pixels (16K has half of that) are taken for damaged headers."""
 
 
 @dataclass
@@ -56,19 +54,8 @@ class Request:
             raise VideoReadError(self.path, 'decoding takes longer than the time limit')
 
     def check_size(self, width: int, height: int) -> None:
-        """Refuse frames that no camera makes, before memory is taken for them.
-
-        Args:
-            width (int): In pixels.
-            height (int): In pixels.
-
-        Raises:
-            VideoReadError: If there are more than ``MAX_PIXELS`` pixels.
-        """
-        if width * height > MAX_PIXELS:
-            raise VideoReadError(
-                self.path, f'frames of {width} x {height} pixels, more than {MAX_PIXELS} pixels'
-            )
+        """Refuse frames that are too large, see :func:`vito_mm.videos.file_checks.check_pixels`."""
+        check_pixels(self.path, width, height)
 
     def scaled_size(self, width: int, height: int) -> tuple[int, int]:
         """Size to which frames are scaled down.

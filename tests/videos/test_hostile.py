@@ -1,0 +1,201 @@
+"""Files and names made to harm: none is followed, waited for or taken into memory."""
+
+import importlib.util
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.conftest import REPO, frame_index, write_video
+from tests.videos.hostile import followed, m3u8, mpd, watched, with_data_reference
+from tests.videos.layouts import environment_of_torchcodec
+from vito_mm.curation.frames import View, first_frames, spread_frames
+from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos.file_checks import MAX_PIXELS, is_mp4_or_matroska
+from vito_mm.videos.images import read_rgb
+from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.reencoding import Encoding, reencode_video
+
+VIEW = View(48, 32)
+
+
+def first(duration: float) -> np.ndarray:
+    return np.zeros(1)
+
+
+def inspected(path: Path) -> None:
+    row = inspect_video(path)
+    if row['verdict'] == 'bad':
+        raise VideoReadError(str(path), row['reason'])
+
+
+def reencoded(path: Path) -> None:
+    row = reencode_video(path, path.parent / 'copies' / 'x.mp4', Encoding())
+    if row['verdict'] == 'bad':
+        raise VideoReadError(str(path), row['reason'])
+
+
+READERS = {
+    'pyav': lambda path: decode_frames(path, first, 'pyav'),
+    'decord': lambda path: decode_frames(path, first, 'decord'),
+    'opencv': lambda path: decode_frames(path, first, 'opencv'),
+    'inspect': inspected,
+    'reencode': reencoded,
+    'first frames': lambda path: first_frames(path, 1, VIEW),
+    'spread frames': lambda path: spread_frames(path, 1, VIEW),
+}
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp('video') / 'v.mp4', num_frames=30)
+
+
+@pytest.mark.parametrize('reader', READERS)
+def test_no_file_or_address_is_followed(tmp_path, video, reader):
+    assert followed(tmp_path, video, READERS[reader]) == []
+
+
+def test_images_of_probes_follow_nothing(tmp_path, video):
+    assert followed(tmp_path, video, read_rgb) == []
+
+
+def test_torchcodec_follows_nothing(tmp_path, video):
+    if importlib.util.find_spec('torchcodec') is None:
+        pytest.skip('torchcodec is not installed')
+    folder = tmp_path / 'files'
+    folder.mkdir()
+    result = subprocess.run(
+        [sys.executable, '-m', 'tests.videos.hostile', str(folder), str(video), 'torchcodec'],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        env=environment_of_torchcodec(tmp_path / 'ffmpeg'),
+        timeout=600,
+    )
+    assert (result.stdout.strip(), result.returncode) == ('', 0), result.stderr[-2000:]
+
+
+def test_the_watch_sees_what_ffmpeg_follows_unless_it_is_told_not_to(tmp_path, video):
+    canary = tmp_path / 'canary.mp4'
+    canary.write_bytes(video.read_bytes())
+    with_data_reference(video, tmp_path / 'reference.mov', canary)
+    (tmp_path / 'list.m3u8').write_text(m3u8('canary.mp4'))
+    for name, options in (
+        ('reference.mov', {'enable_drefs': '1', 'use_absolute_path': '1'}),
+        ('list.m3u8', {'protocol_whitelist': 'file'}),
+    ):
+        with watched(canary) as watch, av.open(str(tmp_path / name), options=options):
+            pass
+        assert set(watch.followed) == {'canary.mp4'}, name
+    network = {'protocol_whitelist': 'file,http,tcp'}
+    with watched(canary) as watch:
+        (tmp_path / 'list.m3u8').write_text(m3u8(f'http://127.0.0.1:{watch.port}/x.ts'))
+        with pytest.raises(av.error.FFmpegError):
+            av.open(str(tmp_path / 'list.m3u8'), options=network, timeout=1).close()
+    assert set(watch.followed) == {'the address'}
+
+
+def test_only_plain_mp4_and_matroska_reach_the_other_decoders(video):
+    head = video.read_bytes()[:512]
+    assert is_mp4_or_matroska(head)
+    assert not is_mp4_or_matroska(b'AAAAftyp' + mpd('x').encode() + bytes(100))
+    assert not is_mp4_or_matroska(b'\x1aE\xdf\xa3' + mpd('x').encode() + bytes(100))
+    assert not is_mp4_or_matroska(m3u8('x').encode())
+
+
+@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+def test_no_name_is_taken_for_a_protocol_or_a_pattern(tmp_path, monkeypatch, video, backend):
+    """FFmpeg joins files for ``concat:``, and reads 0.png, 1.png ... for ``%d.png``."""
+    monkeypatch.chdir(tmp_path)
+    canary = write_video(tmp_path / 'canary.mp4', num_frames=5)
+    for number in range(3):
+        (tmp_path / f'{number}.png').write_bytes(canary.read_bytes())
+    canaries = [canary, *tmp_path.glob('*.png')]
+    for name in ('concat:canary.mp4|canary.mp4', '%d.png', 'subfile,,start,0,end,0,,:canary.mp4'):
+        Path(name).write_bytes(video.read_bytes())
+        with watched(*canaries) as watch:
+            frames, _ = decode_frames(name, lambda duration: np.array([1.0]), backend)
+            assert inspect_video(name)['num_frames'] == 30
+        assert frame_index(frames[0]) == 25
+        assert watch.followed == []
+
+
+def pipes_and_devices(folder: Path) -> list[Path]:
+    os.mkfifo(folder / 'pipe.mp4')
+    (folder / 'zero.mp4').symlink_to('/dev/zero')
+    frames = folder / 'frames'
+    frames.mkdir()
+    os.mkfifo(frames / '0.jpg')
+    linked = folder / 'linked'
+    linked.mkdir()
+    (linked / '0.jpg').symlink_to('/dev/zero')
+    return [folder / 'pipe.mp4', folder / 'zero.mp4', frames, linked]
+
+
+@pytest.mark.parametrize('reader', READERS)
+def test_pipes_and_devices_are_not_waited_for(tmp_path, reader):
+    for path in pipes_and_devices(tmp_path):
+        with pytest.raises(VideoReadError, match='no regular file but a pipe, a socket or a dev'):
+            READERS[reader](path)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A header that claims a size, and few pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', check)
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b'IHDR', header), chunk(b'IDAT', zlib.compress(bytes(1000))), chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def write_png_video(path: Path, side: int, image: bytes) -> None:
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('png', rate=25)
+        stream.width, stream.height, stream.pix_fmt = side, side, 'rgb24'
+        packet = av.Packet(image)
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
+        container.mux(packet)
+
+
+@pytest.mark.parametrize('reader', READERS)
+def test_frames_above_the_one_limit_are_refused(tmp_path, reader):
+    (tmp_path / 'frames').mkdir()
+    (tmp_path / 'frames' / '0.png').write_bytes(png_of(30000, 30000))
+    (tmp_path / 'still.png').write_bytes(png_of(16384, 16384))
+    (tmp_path / 'just.png').write_bytes(png_of(2**14, 2**13 + 1))
+    write_png_video(tmp_path / 'video.mov', 16384, png_of(16384, 16384))
+    for name in ('frames', 'still.png', 'just.png', 'video.mov'):
+        with pytest.raises(VideoReadError) as error:
+            READERS[reader](tmp_path / name)
+        assert error.value.path == str(tmp_path / name)
+        assert error.value.reason.startswith('more pixels in a frame than the limit: ')
+    # A header that says less than the frame.
+    write_png_video(tmp_path / 'video.mov', 64, png_of(16384, 16384))
+    with pytest.raises(VideoReadError):
+        READERS[reader](tmp_path / 'video.mov')
+    assert MAX_PIXELS == 2**14 * 2**13
+    with pytest.raises(VideoReadError, match='more pixels'):
+        read_rgb(tmp_path / 'still.png')
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_again_later(tmp_path):
+    path = write_video(tmp_path / 'x.ts', num_frames=30)
+
+    def grow(frame, turn, rate) -> None:
+        with path.open('ab') as file:
+            file.write(bytes(188))
+
+    row = inspect_video(path, on_frame=grow)
+    assert (row['verdict'], row['reason']) == ('bad', 'is written to while it is read')
+    assert 'sha256' not in row
+    assert inspect_video(write_video(path, num_frames=30))['verdict'] == 'ok'

@@ -1,0 +1,66 @@
+"""Names of files: which ones are data, and in which order."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+_OF_SYSTEMS = frozenset(
+    (
+        *('__macosx', 'thumbs.db', 'desktop.ini', '$recycle.bin', 'system volume information'),
+        *('lost+found', '@eadir'),
+    )
+)
+"""Names that systems leave behind, in lower case."""
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is not meant to be seen.
+
+    Args:
+        name (str): Its name without folders.
+
+    Returns:
+        bool: True for names that begin with a dot, such as the ``._x.jpg`` that macOS puts next to
+        ``x.jpg``, and for those of systems, such as ``__MACOSX`` and ``Thumbs.db``.
+    """
+    return name.startswith('.') or name.lower() in _OF_SYSTEMS
+
+
+def natural_order(name: str) -> tuple:
+    """Sort key by which frame2 comes before frame10.
+
+    Args:
+        name (str): Name or path.
+
+    Returns:
+        tuple: Text and numbers in turn, then the name itself.
+    """
+    parts = re.split('([0-9]+)', name)
+    parts[1::2] = map(int, parts[1::2])
+    return *parts, name
+
+
+def files_below(folder: str | os.PathLike, endings: Sequence[str]) -> Iterator[str]:
+    """Search a folder with its sub-folders, links to folders included.
+
+    Hidden files and folders are passed over, and a folder that links lead to more than once is
+    searched once.
+
+    Args:
+        folder: The folder.
+        endings: Endings of names, in lower case.
+
+    Yields:
+        str: Paths that begin with ``folder``, in no particular order.
+    """
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in names:
+            if name.lower().endswith(tuple(endings)) and not is_hidden(name):
+                yield os.path.join(parent, name)
