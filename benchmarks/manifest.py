@@ -12,8 +12,7 @@ variant runs in a process of its own:
   reference counts change.
 
 Memory is the proportional set size of the main process and its workers together, which counts a
-shared page once, after 200 batches, less that of the same loader on a manifest of 100 rows. Pages
-of the page cache that processes map, here the manifest's, count as well.
+shared page once, after 200 batches, less that of the same loader on a manifest of 100 rows.
 """
 
 import argparse

@@ -200,7 +200,7 @@ class VITOStep:
             SimpleNamespace(model=self.model), cfg.optim_wrapper
         )
         for group in self.optim_wrapper.param_groups:
-            group['lr'] *= cfg.param_scheduler[0].start_factor
+            group['lr'] *= 1e-4  # as early in the warm-up
         samples = [DataSample() for _ in range(args.batch_size)]
         self.batch = dict(inputs=make_views(args), data_samples=samples)
 

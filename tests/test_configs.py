@@ -64,7 +64,9 @@ def test_recipe_of_the_paper():
     assert optimizer.type == 'ForeachLARS'
     assert optimizer.lr == pytest.approx(0.3 * 4096 / 256)
     assert (optimizer.weight_decay, optimizer.momentum, optimizer.eta) == (1e-6, 0.9, 1e-3)
+    assert optimizer.formula == 'byol'
     warm_up, cosine = cfg.param_scheduler
+    assert warm_up.type == 'WarmUpLR'
     assert (warm_up.begin, warm_up.end, warm_up.by_epoch) == (0, 10, True)
     assert (cosine.begin, cosine.end, cosine.eta_min, cosine.by_epoch) == (10, 300, 0, True)
     assert cosine.T_max == cosine.end - cosine.begin
@@ -73,6 +75,7 @@ def test_recipe_of_the_paper():
     assert cfg.model.backbone.zero_init_residual  # haiku's bottleneck blocks, as BYOL's code has
     assert cfg.model.head.temperature == 0.1
     assert cfg.model.backbone.norm_cfg.type == cfg.model.projector.norm_cfg.type == 'SyncBN'
+    assert cfg.default_hooks.target_ema.statistics == 'own'
     sample = cfg.train_dataloader.dataset.pipeline.sample
     assert (sample.num_views, sample.segment, sample.method) == (3, 2.56, 'marginal')
 

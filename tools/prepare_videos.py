@@ -6,6 +6,7 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 
 import argparse
 
+from vito_mm.videos import VIDEO_EXTENSIONS
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.preparation import run
 from vito_mm.videos.reencoding import PRESETS, Encoding
@@ -16,9 +17,17 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', help='folder with videos, or manifest (.jsonl or .csv) of them')
+    parser.add_argument('source', help='folder of videos, or manifest (.jsonl, .csv, .parquet)')
     parser.add_argument('--out', required=True, help='manifest to write, .jsonl')
     parser.add_argument('--workers', type=int, help='processes; default: the number of cores')
+    parser.add_argument(
+        '--extensions',
+        nargs='+',
+        default=VIDEO_EXTENSIONS,
+        metavar='EXTENSION',
+        help='endings of the files to take from a folder, .tar for archives of frames, .jpg for '
+        'images; default: those of videos',
+    )
     parser.add_argument(
         '--check', action='store_true', help='decode every frame and compare hashes to find damage'
     )

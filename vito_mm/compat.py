@@ -10,7 +10,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
 
 MMENGINE_RANGE = ('0.10.4', '1.0.0')
 """MMEngine versions that work: at least the first, below the second."""
@@ -103,6 +107,30 @@ def _allow_package_bases() -> None:
     MODULE2PACKAGE.setdefault('vito_mm', 'vito_mm')
 
 
+def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:
+    """Call a function on every registry below one of MMEngine's, those to come included.
+
+    MMEngine has no hook for a package that is imported later and makes a registry.
+
+    Args:
+        registry (Registry): Root of the tree.
+        visit (Callable): Gets each registry below it, once.
+    """
+    add = registry._add_child
+
+    def enter(child: 'Registry') -> None:
+        visit(child)
+        for_every_child(child, visit)
+
+    def add_child(child: 'Registry') -> None:
+        add(child)
+        enter(child)
+
+    registry._add_child = add_child
+    for child in registry.children.values():
+        enter(child)
+
+
 def _getattr_for_history(obj: Any, name: str) -> Any:
     """``getattr`` as it occurs in MMEngine's checkpoints, and nothing else.
 
@@ -114,6 +142,22 @@ def _getattr_for_history(obj: Any, name: str) -> Any:
     if obj is HistoryBuffer and name in HistoryBuffer._statistics_methods:
         return getattr(obj, name)
     raise RuntimeError(f'checkpoint refused: it looks up the attribute {name!r} of {obj!r}')
+
+
+def unfilled_array(*args: Any) -> Any:
+    """Make the array that a pickle fills, in the place of numpy's own two functions for it.
+
+    ``numpy.ndarray`` takes any bytes of a file for pointers to objects.
+
+    Args:
+        *args (Any): Not used: all that counts is in the state that the pickle sets.
+
+    Returns:
+        numpy.ndarray: An empty array.
+    """
+    import numpy as np
+
+    return np.empty(0, np.uint8)
 
 
 def _allow_mmengine_checkpoints() -> None:
@@ -132,15 +176,18 @@ def _allow_mmengine_checkpoints() -> None:
         return
     HistoryBuffer()  # registers the standard statistics methods
     multiarray = sys.modules[np.ndarray.__reduce__(np.empty(0))[0].__module__]
+    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of numpy 1 and 2
     dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')}
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
             np.dtype,
-            np.ndarray,
             *sorted(dtypes, key=lambda dtype: dtype.__name__),
-            multiarray._reconstruct,
-            multiarray.scalar,
+            *((unfilled_array, f'{module}._reconstruct') for module in modules),
+            *((multiarray.scalar, f'{module}.scalar') for module in modules),
+            # Arrays may be filled. No file can call the class itself, whose key has no module.
+            (np.ndarray, 'ndarray'),
+            (unfilled_array, 'numpy.ndarray'),
             (_getattr_for_history, 'builtins.getattr'),
         ]
     )

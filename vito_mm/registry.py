@@ -22,8 +22,11 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
+
+from .compat import for_every_child
 
 SCOPE = 'vito_mm'
 
@@ -49,6 +52,12 @@ OPTIM_WRAPPERS = Registry(
 OPTIMIZERS = Registry(
     'optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['vito_mm.engine']
 )
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler',
+    parent=MMENGINE_PARAM_SCHEDULERS,
+    scope=SCOPE,
+    locations=['vito_mm.engine'],
+)
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['vito_mm.datasets']
 )
@@ -63,6 +72,7 @@ REGISTRIES = (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
+    PARAM_SCHEDULERS,
     TRANSFORMS,
 )
 
@@ -97,23 +107,11 @@ def register_in_every_scope(name: str, module: Callable) -> None:
         module (Callable): Class or function with a keyword ``library``.
     """
 
-    def follow(registry: Registry) -> None:
-        add = registry._add_child
-
-        def add_child(child: Registry) -> None:
-            add(child)
-            enter(child)
-
-        registry._add_child = add_child  # MMEngine has no hook for registries to come
-        for child in registry.children.values():
-            enter(child)
-
     def enter(registry: Registry) -> None:
         if name not in registry.module_dict:
             registry.register_module(name=name, module=partial(module, library=registry.scope))
-        follow(registry)
 
-    follow(MMENGINE_MODELS)
+    for_every_child(MMENGINE_MODELS, enter)
 
 
 def publish() -> None:

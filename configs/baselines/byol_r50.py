@@ -1,4 +1,8 @@
-"""BYOL (https://arxiv.org/abs/2006.07733) on pairs of frames, by mmpretrain's own algorithm."""
+"""BYOL (https://arxiv.org/abs/2006.07733) on pairs of frames, by mmpretrain's own algorithm.
+
+As in BYOL's code, residual branches begin at zero, and the target network's batch norm counts for
+itself (``TargetEMAHook``).
+"""
 
 _base_ = '../vito/pretrain_r50.py'
 
@@ -7,7 +11,7 @@ model = dict(
     type='BYOL',
     base_momentum=0.01,  # mmpretrain's convention: 1 minus that of the paper
     data_preprocessor={{_base_.data_preprocessor}},
-    backbone=dict(type='ResNet', depth=50, norm_cfg={{_base_.norm_cfg}}, zero_init_residual=False),
+    backbone=dict(type='ResNet', depth=50, norm_cfg={{_base_.norm_cfg}}, zero_init_residual=True),
     neck=dict(
         type='NonLinearNeck',
         in_channels=2048,

@@ -1,6 +1,8 @@
 """MoCo v3 (https://arxiv.org/abs/2104.02057) on pairs of frames, by mmpretrain's own algorithm.
 
-For 300 epochs its own rate, 0.3 x 4096 / 256, is that of the base.
+For 300 epochs its own rate, 0.3 x 4096 / 256, is that of the base. As in its authors' code,
+residual branches begin at zero, and the target network's batch norm counts for itself
+(``TargetEMAHook``).
 """
 
 _base_ = '../vito/pretrain_r50.py'
@@ -10,7 +12,7 @@ model = dict(
     type='MoCoV3',
     base_momentum=0.01,  # mmpretrain's convention: 1 minus that of the paper
     data_preprocessor={{_base_.data_preprocessor}},
-    backbone=dict(type='ResNet', depth=50, norm_cfg={{_base_.norm_cfg}}, zero_init_residual=False),
+    backbone=dict(type='ResNet', depth=50, norm_cfg={{_base_.norm_cfg}}, zero_init_residual=True),
     neck=dict(
         type='NonLinearNeck',
         in_channels=2048,

@@ -28,7 +28,7 @@ train_dataloader = dict(
 auto_scale_lr = dict(base_batch_size=256)
 optim_wrapper = dict(optimizer=dict(lr=1.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=200, by_epoch=False),
+    dict(type='WarmUpLR', begin=0, end=200, by_epoch=False),
     dict(type='CosineAnnealingLR', T_max=3800, eta_min=0.0, begin=200, end=4000, by_epoch=False),
 ]
 train_cfg = dict(_delete_=True, type='ClipTrainLoop', max_iters=4000)

@@ -36,6 +36,7 @@ dataset_aug = dict(
     ann_file='ImageSets/Segmentation/aug.txt',
     pipeline=train_pipeline,
 )
+# No worker processes: starting them takes longer than they save.
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -50,18 +51,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 auto_scale_lr = dict(base_batch_size=8)
 
-# 200 steps of 8 images. No worker processes: starting them takes longer than they save.
-max_iters = 200
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
-    paramwise_cfg={{_base_.demo_paramwise_cfg}},
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=15, by_epoch=False),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, begin=15, end=max_iters, by_epoch=False),
-]
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=max_iters, save_optimizer=False)
-)
+optim_wrapper = {{_base_.demo_optim_wrapper}}
+param_scheduler = {{_base_.demo_param_scheduler}}
+train_cfg = {{_base_.demo_train_cfg}}
+default_hooks = {{_base_.demo_default_hooks}}
 randomness = dict(seed=0)

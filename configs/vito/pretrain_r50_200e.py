@@ -7,8 +7,7 @@ _base_ = './pretrain_r50.py'
 
 param_scheduler = [
     dict(
-        type='LinearLR',
-        start_factor=1e-4,
+        type='WarmUpLR',
         begin=0,
         end=10,
         by_epoch=True,

@@ -127,13 +127,16 @@ def test_odd_files_that_can_be_read_are_kept(tmp_path):
     assert 'before the first key frame' in row['notes']
 
 
-def test_archives_of_frames_are_no_videos(tmp_path):
+def test_archives_of_frames_are_videos_with_the_rate_of_the_table(tmp_path):
     (tmp_path / 'frames').mkdir()
-    cv2.imwrite(str(tmp_path / 'frames' / '0.png'), scene(0, 0, (32, 32)))
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / 'frames' / f'{index}.png'), scene(0, index, (32, 32)))
     with tarfile.open(tmp_path / 'frames.tar', 'w') as archive:
-        archive.add(tmp_path / 'frames' / '0.png', '0.png')
-    assert probe(tmp_path / 'frames')['dropped'] == 'is a folder'
-    assert 'dropped' in probe(tmp_path / 'frames.tar')
+        archive.add(tmp_path / 'frames', 'frames')
+    for name in ('frames', 'frames.tar'):
+        row = Probe(min_seconds=2).prepare(dict(path=str(tmp_path / name), fps=2))
+        assert 'dropped' not in row
+        assert (row['seconds'], row['fps'], len(row['hashes'])) == (2, 2, 3)
 
 
 def test_bytes_that_are_not_those_of_the_table_are_noticed(tmp_path):

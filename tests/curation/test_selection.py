@@ -424,10 +424,31 @@ def test_duplicates_need_hashes(tmp_path):
         run_on(Select(), [dict(path='/a.mp4')], tmp_path / '1')
     rows = [dict(path='/a.mp4', sha256='of something else')] * 2
     assert kept_names(run_on(Select(max_distance=-1), rows, tmp_path / '2')) == {'a'}
-    for column, value in (('hashes', ['xyz']), ('sha256', 'no'), ('seconds', 'long')):
-        row = table_row('a') | {column: value}
-        with pytest.raises(TableError, match=f'/videos/a.mp4: the column .{column}. has'):
-            run_on(Select(), [row], tmp_path / column)
+    for column, value, said in (
+        ('hashes', ['xyz'], '/videos/a.mp4: the column .hashes. has'),
+        ('sha256', 'no', '/videos/a.mp4: the column .sha256. has'),
+        ('seconds', 'long', "rows.jsonl, line 1: seconds is 'long'"),
+    ):
+        with pytest.raises(TableError, match=said):
+            run_on(Select(), [table_row('a') | {column: value}], tmp_path / column)
+
+
+def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path):
+    """Not by their file, and not by what they show; copies of the file are, part by part."""
+    still = table_row('a') | dict(hashes=['0123456789abcdef'] * 3, sha256='ab' * 32)
+    copy, like = (still | dict(path=f'/videos/{name}.mp4') for name in 'bc')
+    like['sha256'] = 'cd' * 32
+    parts = [dict(start=0.0, end=10.0), dict(start=10.0, end=20.0), dict(start=20.0)]
+    rows = [still | part for part in parts] + [still | parts[1]]
+    rows += [copy | parts[2], copy | dict(start=5.0), like | dict(start=3.0)]
+    rows += [table_row('d') | part for part in ({}, *parts)]
+    found = run_on(Select(), rows, tmp_path / 'work')
+    reasons = [row.get('dropped') for row in found]
+    assert reasons[:4] == [None, None, None, 'duplicate: of itself, listed twice']
+    assert reasons[4] == 'duplicate: of /videos/a.mp4#t=20.0'
+    assert reasons[5].startswith('duplicate: of /videos/a.mp4#t=')  # they show the same
+    assert reasons[6].startswith('duplicate: of /videos/a.mp4#t=')
+    assert reasons[7:] == [None] * 4
 
 
 @pytest.mark.parametrize('settings', [dict(max_distance=13), dict(per_class=0)])

@@ -166,8 +166,16 @@ CROPS = tuple(
     for view in ('A1', 'A2')
 )
 
+# What BYOL's public code does and mmpretrain does not.
+BYOLS_DETAILS = {
+    **{where.replace('crop_ratio_range', 'type'): 'BYOLCrop' for where in CROPS},
+    'optim_wrapper.optimizer.formula': 'byol',
+    'default_hooks.target_ema.statistics': 'own',
+}
+
 DIFFERENCES = {
     'vito/pretrain_r50.py': {
+        **BYOLS_DETAILS,
         f'{SAMPLE}.num_views': 3,
         f'{SAMPLE}.segment': 2.56,
         'model.neck.pooling': 'attention',
@@ -230,6 +238,7 @@ DIFFERENCES = {
         f'{SAMPLE}.fixed': True,
     },
     'baselines/moclr_r50_frames.py': {
+        **BYOLS_DETAILS,
         f'{SAMPLE}.method': 'single',
         f'{SAMPLE}.num_views': 2,
         'model.neck.pooling': 'average',
@@ -237,6 +246,7 @@ DIFFERENCES = {
         **dict.fromkeys(CROPS, (0.08, 1.0)),
     },
     'baselines/moclr_r50_images.py': {
+        **BYOLS_DETAILS,
         'train_dataloader.dataset.data_root': 'data/imagenet/train',
         'model.neck.pooling': 'average',
         **dict.fromkeys(CROPS, (0.08, 1.0)),
@@ -249,11 +259,17 @@ DIFFERENCES = {
         'model.neck.in_channels': (1024, 2048),
         **dict.fromkeys(CROPS, (0.4, 1.0)),
     },
-    'baselines/byol_r50.py': {f'{SAMPLE}.num_views': 2, 'model.type': 'BYOL'},
+    'baselines/byol_r50.py': {
+        f'{SAMPLE}.num_views': 2,
+        'model.type': 'BYOL',
+        'model.backbone.zero_init_residual': True,
+        **BYOLS_DETAILS,
+    },
     'baselines/simsiam_r50.py': {f'{SAMPLE}.num_views': 2, 'optim_wrapper.optimizer.lr': 0.1},
     'baselines/mocov3_r50.py': {
         f'{SAMPLE}.num_views': 2,
         'optim_wrapper.optimizer.lr': 0.3 * 4096 / 256,
+        'model.backbone.zero_init_residual': True,
     },
 }
 

@@ -44,7 +44,8 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
     assert runner.max_iters == steps
     assert runner.max_epochs == pytest.approx(300)
     warm_up, cosine = runner.param_schedulers
-    assert (warm_up.begin, warm_up.end) == (0, steps // 30)
+    # The first step of the cosine has the base rate, which warm-up sets.
+    assert (warm_up.begin, warm_up.end - 1, warm_up.total_iters) == (0, steps // 30, steps // 30)
     assert (cosine.begin, cosine.end, cosine.T_max) == (steps // 30, steps, steps * 29 // 30)
     # The rate belongs to an optimizer step: batch times accumulation.
     group = runner.optim_wrapper.optimizer.param_groups[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
 
 from tests.conftest import REPO
 from tests.models.test_vito import config
@@ -15,6 +16,7 @@ from vito_mm.registry import MODELS
 
 GROUP_NORM = dict(type='GN', num_groups=4)
 CLIPS = 8
+FILES = (2**62, 1, 2**62, 2, 3, 3, 2**62, 4)
 
 
 def build(norm_cfg: dict, **changes) -> torch.nn.Module:
@@ -31,14 +33,15 @@ def build(norm_cfg: dict, **changes) -> torch.nn.Module:
 
 
 def batch(num_clips: int = CLIPS, size: int = 32) -> dict:
-    """What the data loader yields: views of 8-bit images."""
+    """What the data loader yields: views of 8-bit images, some clips of the same file."""
     generator = torch.Generator().manual_seed(1)
     shape = (num_clips, 3, size, size)
+    files = [FILES[clip % CLIPS] for clip in range(num_clips)]
     return dict(
         inputs=[
             torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(3)
         ],
-        data_samples=[None] * num_clips,
+        data_samples=[DataSample(metainfo=dict(video_id=file)) for file in files],
     )
 
 
@@ -99,6 +102,23 @@ def test_batch_norm_counts_a_micro_batch_once():
     assert cut.backbone.bn1.track_running_stats
 
 
+@pytest.mark.parametrize('micro_batch_size', [None, 4])
+def test_the_files_of_clips_reach_the_loss(micro_batch_size):
+    """That of the head by itself, which the formula tests."""
+    model = build(GROUP_NORM, micro_batch_size=micro_batch_size).eval()
+    images = build(GROUP_NORM).data_preprocessor(batch(), True)['inputs']
+    with torch.no_grad():
+        online = [model.projector(model.neck(model.backbone(view)))[0] for view in images]
+        target = [model.target_net(view)[0] for view in images]
+        expected = model.head(online, target, torch.tensor(FILES))['loss']
+        unmasked = model.head(online, target)['loss']
+    found = losses_of(model, batch())['loss']
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert expected < unmasked - 0.1
+    without = dict(inputs=batch()['inputs'], data_samples=None)
+    torch.testing.assert_close(losses_of(model, without)['loss'], unmasked, rtol=1e-5, atol=1e-6)
+
+
 def test_random_parts_of_the_network_are_the_same_when_computed_again():
     """Drop path: the second pass of a micro-batch draws what the first one drew."""
     changes = dict(backbone=config()['backbone'] | dict(norm_cfg=GROUP_NORM, drop_path_rate=0.5))
@@ -117,7 +137,7 @@ def test_random_parts_of_the_network_are_the_same_when_computed_again():
         target.append(torch.cat(parts))
         parts = [plain.projector(plain.neck(plain.backbone(p)))[0] for p in (view[:4], view[4:])]
         online.append(torch.cat(parts))
-    plain.head(online, target)['loss'].backward()
+    plain.head(online, target, torch.tensor(FILES))['loss'].backward()
     largest = max(grad.abs().max() for grad in first.values())
     for name, grad in gradients(plain).items():
         torch.testing.assert_close(first[name], grad, rtol=1e-3, atol=1e-5 * largest)
@@ -214,7 +234,10 @@ rank, world = dist.get_rank(), dist.get_world_size()
 model = build(GROUP_NORM, micro_batch_size=micro)
 ddp = MMDistributedDataParallel(model, broadcast_buffers=False)
 local = slice(rank * CLIPS // world, (rank + 1) * CLIPS // world)
-data = dict(inputs=[view[local] for view in batch()['inputs']], data_samples=None)
+whole = batch()
+data = dict(
+    inputs=[view[local] for view in whole['inputs']], data_samples=whole['data_samples'][local]
+)
 losses = ddp(**model.data_preprocessor(data, True), mode='loss')
 losses['loss'].backward()
 values = {name: value.detach().clone() for name, value in losses.items()}
@@ -252,3 +275,49 @@ def test_ranks_have_the_loss_and_gradients_of_one(tmp_path, ranks, micro):
     assert got['grads'].keys() == reference.keys()
     for name, grad in got['grads'].items():
         torch.testing.assert_close(grad, reference[name], rtol=1e-3, atol=1e-5 * largest)
+
+
+STATISTICS = """
+import sys, torch, torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from tests.models.test_global_batch import CLIPS, batch, build
+from tests.models.test_vito import Counted
+dist.init_process_group('gloo')
+rank = dist.get_rank()
+model = build(dict(type='BN'), micro_batch_size=2)
+backbone, _, projector = model.target_net.module
+counted = [Counted(backbone.bn1), Counted(projector.bn0)]
+ddp = MMDistributedDataParallel(model, broadcast_buffers=False)
+parameters = [p for p in model.parameters() if p.requires_grad]
+wrapper = OptimWrapper(torch.optim.SGD(parameters, lr=0.1))
+local = slice(rank * CLIPS // 2, (rank + 1) * CLIPS // 2)
+for step in range(2):
+    data = dict(inputs=[view[local] for view in batch()['inputs']], data_samples=None)
+    ddp.train_step(data, wrapper)
+    model.update_target(step / 2)
+for one in counted:
+    one.check(passes=2 * 3 * 2)
+torch.save(model.target_net.module.state_dict(), f'{sys.argv[1]}.{rank}')
+dist.destroy_process_group()
+"""
+
+
+def test_target_networks_of_two_ranks(tmp_path):
+    """The same weights on both; running statistics of what passed through each, as of any BN."""
+    script, result = tmp_path / 'worker.py', tmp_path / 'target'
+    script.write_text(STATISTICS)
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *('--nproc-per-node=2', str(script), str(result)),
+        ],
+        cwd=REPO,
+        env=user_environment(),
+        check=True,
+        timeout=300,
+    )
+    first, second = (torch.load(f'{result}.{rank}', weights_only=True) for rank in range(2))
+    differ = {name for name, value in first.items() if not torch.equal(value, second[name])}
+    assert all('running_' in name for name in differ)
+    assert '0.bn1.running_mean' in differ

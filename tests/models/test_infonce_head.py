@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,22 @@ from vito_mm.models import InfoNCEHead
 TAU = 0.1
 
 
-def brute_force(online: np.ndarray, target: np.ndarray, tau: float, all_views: bool = False):
-    """The formula of the paper, one exponential at a time. Arrays of shape (V, N, D)."""
+def brute_force(
+    online: np.ndarray,
+    target: np.ndarray,
+    tau: float,
+    all_views: bool = False,
+    files: Sequence[int] | None = None,
+):
+    """The formula of the paper, one exponential at a time. Arrays of shape (V, N, D).
+
+    Videos with the same file, if it is not negative, are no negatives of each other.
+    """
     num_views, num_videos, _ = online.shape
+    files = files or range(num_videos)
+    same = [
+        [m == n or files[m] == files[n] >= 0 for m in range(num_videos)] for n in range(num_videos)
+    ]
     z = online / np.linalg.norm(online, axis=-1, keepdims=True) / math.sqrt(tau)
     t = target / np.linalg.norm(target, axis=-1, keepdims=True) / math.sqrt(tau)
     terms = []
@@ -29,7 +43,10 @@ def brute_force(online: np.ndarray, target: np.ndarray, tau: float, all_views: b
                 positive = math.exp(z[i, n] @ t[j, n])
                 views = range(num_views) if all_views else [j]
                 negatives = sum(
-                    math.exp(z[i, n] @ t[k, m]) for k in views for m in range(num_videos) if m != n
+                    math.exp(z[i, n] @ t[k, m])
+                    for k in views
+                    for m in range(num_videos)
+                    if not same[n][m]
                 )
                 terms.append(-math.log(positive / (positive + negatives)))
     return sum(terms) / num_videos, np.mean(terms)
@@ -51,6 +68,78 @@ def test_loss_is_the_formula(num_views, negatives):
     total, mean = brute_force(online.numpy(), target.numpy(), TAU, negatives == 'all_views')
     assert losses['loss'].item() == pytest.approx(total, rel=1e-12)
     assert losses['pair_nll'].item() == pytest.approx(mean, rel=1e-12)
+
+
+@pytest.mark.parametrize('negatives', ['target_view', 'all_views'])
+@pytest.mark.parametrize('files', [[7, 3, 7, 7, -1, 3, -1], [5] * 7])
+def test_clips_of_one_file_are_no_negatives_of_each_other(negatives, files):
+    """Loss and gradient, by the formula with those terms left out."""
+    online, target = projections(3, 7, 5)
+    online.requires_grad_()
+    ids = torch.tensor(files)
+    losses = InfoNCEHead(TAU, negatives)(list(online), list(target), ids)
+    losses['loss'].backward()
+
+    def expected(z):
+        return brute_force(z, target.numpy(), TAU, negatives == 'all_views', files)[0]
+
+    values = online.detach().numpy()
+    assert losses['loss'].item() == pytest.approx(expected(values), rel=1e-12, abs=1e-12)
+    rng = np.random.default_rng(0)
+    for index in zip(*(rng.integers(0, n, 10) for n in online.shape), strict=True):
+        step = np.zeros(online.shape)
+        step[index] = 1e-6
+        slope = (expected(values + step) - expected(values - step)) / 2e-6
+        assert online.grad[index].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+    assert all(math.isfinite(value) for value in losses.values())
+    free = InfoNCEHead(TAU, negatives, mask_same_file=False)(list(online), list(target), ids)
+    assert free['loss'].item() == pytest.approx(
+        brute_force(values, target.numpy(), TAU, negatives == 'all_views')[0], rel=1e-12
+    )
+
+
+def test_similarity_of_negatives_leaves_clips_of_one_file_out():
+    online, target = projections(2, 4)
+    z, t = (torch.nn.functional.normalize(x, dim=-1) for x in (online, target))
+    losses = InfoNCEHead(TAU)(list(online), list(target), torch.tensor([1, 1, 2, 3]))
+    others = [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2]]
+    means = [
+        np.mean([float(z[i, n] @ t[1 - i, m]) for m in others[n]])
+        for i in range(2)
+        for n in range(4)
+    ]
+    assert losses['similarity_neg'].item() == pytest.approx(np.mean(means), rel=1e-6)
+
+
+@pytest.mark.parametrize('files', [None, [3, 8, -1, 4, 2]])
+@pytest.mark.parametrize('negatives', ['target_view', 'all_views'])
+def test_different_files_change_no_bit(negatives, files):
+    online, target = projections(3)
+    results = []
+    for ids in (None, [*range(5)], files):
+        z = online.float().requires_grad_()
+        ids = None if ids is None else torch.tensor(ids)
+        losses = InfoNCEHead(TAU, negatives)(list(z), list(target.float()), ids)
+        losses['loss'].backward()
+        results.append([z.grad, *losses.values()])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize('dim', [4, 7, 256])
+@pytest.mark.parametrize('num_views', [2, 3])
+@pytest.mark.parametrize('noise', [0.0, 1e-8])
+def test_on_collapse_the_accuracy_is_that_of_chance(num_views, dim, noise):
+    """All projections are one point, or as good as: a guess among what they are compared with."""
+    generator = torch.Generator().manual_seed(0)
+    point = torch.randn(dim, generator=generator)
+    views = [point + noise * torch.randn(6, dim, generator=generator) for _ in range(num_views)]
+    for negatives, candidates in (('target_view', 6), ('all_views', 1 + 5 * num_views)):
+        found = InfoNCEHead(TAU, negatives)(views, views)['top1_acc'].item()
+        assert found == pytest.approx(100 / candidates, rel=1e-5)
+    two_files = torch.tensor([1, 1, 1, 2, 2, 2])
+    found = InfoNCEHead(TAU)(views, views, two_files)['top1_acc'].item()
+    assert found == pytest.approx(100 / 4, rel=1e-5)
 
 
 def test_gradient_is_that_of_the_formula_and_spares_the_target():
@@ -128,7 +217,9 @@ net.load_state_dict(data['net'])
 net = torch.nn.parallel.DistributedDataParallel(net)
 local = slice(rank * 8 // world, (rank + 1) * 8 // world)
 views = [net(view[local]) for view in data['views']]
-losses = InfoNCEHead(0.1, data['negatives'])(views, [t[local] for t in data['target']])
+ids = data['ids']
+ids = ids if ids is None else ids[local]
+losses = InfoNCEHead(0.1, data['negatives'])(views, [t[local] for t in data['target']], ids)
 losses['loss'].backward()
 values = {name: value.detach().clone() for name, value in losses.items()}
 for value in values.values():
@@ -140,15 +231,19 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize('negatives', ['target_view', 'all_views'])
-def test_two_ranks_are_one_rank_on_the_joined_batch(tmp_path, negatives):
+@pytest.mark.parametrize(
+    ('negatives', 'files'),
+    [('target_view', None), ('all_views', [4, 0, 1, 4, 4, 2, 0, -1]), ('target_view', [6, 1] * 4)],
+)
+def test_two_ranks_are_one_rank_on_the_joined_batch(tmp_path, negatives, files):
     """Loss, gradients (averaged by DDP) and logs do not depend on how the batch is cut."""
+    ids = None if files is None else torch.tensor(files)
     torch.manual_seed(0)
     net = torch.nn.Linear(6, 4, bias=False).double()
     views = torch.randn(3, 8, 6, dtype=torch.float64)
     target = torch.randn(3, 8, 4, dtype=torch.float64)
     torch.save(
-        dict(net=net.state_dict(), views=views, target=target, negatives=negatives),
+        dict(net=net.state_dict(), views=views, target=target, negatives=negatives, ids=ids),
         tmp_path / 'in.pth',
     )
     (tmp_path / 'worker.py').write_text(WORKER)
@@ -162,7 +257,7 @@ def test_two_ranks_are_one_rank_on_the_joined_batch(tmp_path, negatives):
     )
     joined = torch.load(tmp_path / 'out.pth')
 
-    losses = InfoNCEHead(0.1, negatives)([net(view) for view in views], list(target))
+    losses = InfoNCEHead(0.1, negatives)([net(view) for view in views], list(target), ids)
     losses['loss'].backward()
     torch.testing.assert_close(joined.pop('grad'), net.weight.grad, rtol=1e-12, atol=1e-14)
     # The spread of embeddings is that of the local batch by definition.

@@ -2,19 +2,23 @@
 
 import copy
 import pickle
+from importlib import import_module
 
 import mmdet.models
 import mmpretrain.models
 import mmseg.models
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import load_state_dict
 from torchvision.models import resnet50
 
 import vito_mm  # noqa: F401  registers and publishes
+from tests import third_parties
+from vito_mm.models import VITOResNet
 from vito_mm.transfer import CheckpointError
 
 STOCK = {
@@ -41,6 +45,11 @@ def checkpoint(tmp_path_factory):
     file = tmp_path_factory.mktemp('checkpoint') / 'iter_10.pth'
     torch.save({'state_dict': weights, 'meta': {'iter': 10}}, file)
     return str(file)
+
+
+@pytest.fixture(scope='module')
+def packages(tmp_path_factory):
+    third_parties.install(tmp_path_factory.mktemp('packages'))
 
 
 @pytest.fixture
@@ -104,12 +113,78 @@ def test_scoped_name_and_explicit_library():
         ROOT_MODELS.build(dict(config, library='mmcls'))
 
 
-def test_unclear_library_is_an_error():
-    with (
-        DefaultScope.overwrite_default_scope('mmengine'),
-        pytest.raises(ValueError, match=r'default_scope.*library='),
-    ):
-        ROOT_MODELS.build(dict(type='vito_mm.VITOResNet', depth=18))
+# The class that ResNet would have been at the same place
+
+
+@pytest.mark.parametrize('library', STOCK)
+@pytest.mark.parametrize('scope', [None, 'mmengine', *STOCK])
+def test_a_prefix_decides_in_every_scope(library, scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        backbone = ROOT_MODELS.build(dict(type=f'{library}.VITOResNet', depth=18))
+    assert isinstance(backbone, STOCK[library])
+    assert isinstance(backbone, VITOResNet)
+
+
+@pytest.mark.parametrize('library', STOCK)
+def test_without_a_scope_the_registry_decides(library):
+    registry = import_module(f'{library}.registry').MODELS
+    assert isinstance(registry.build(dict(type='VITOResNet', depth=18)), STOCK[library])
+
+
+def test_a_notebook_gets_that_of_mmpretrain():
+    for scope in (None, 'mmengine', 'vito_mm'):
+        with DefaultScope.overwrite_default_scope(scope):
+            assert isinstance(VITOResNet(18), STOCK['mmpretrain'])
+            backbone = ROOT_MODELS.build(dict(type='vito_mm.VITOResNet', depth=18))
+            assert isinstance(backbone, STOCK['mmpretrain'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [(name, kind) for name, (_, kinds) in third_parties.CASES.items() for kind in kinds]
+    + [(name, 'vito_mm.VITOResNet') for name in third_parties.CASES],
+)
+def test_two_changes_are_enough_in_other_packages(name, kind, checkpoint, packages, tmp_path):
+    base = third_parties.write_config(tmp_path, name)
+    cfg = Config.fromfile(third_parties.with_two_changes(base, kind, checkpoint))
+    model = third_parties.build(cfg)
+    (backbone,) = (module for module in model.modules() if isinstance(module, VITOResNet))
+    module, _, stock = third_parties.CASES[name][0].rpartition('.')
+    assert isinstance(backbone, getattr(import_module(module), stock))
+    model.init_weights()
+    weights = torch.load(checkpoint)['state_dict']
+    loaded = backbone.state_dict()
+    assert len(loaded) == (100 if name == 'python_pose' else 120)  # no counters in frozen norm
+    for key, value in loaded.items():
+        assert torch.equal(value, weights[f'backbone.{key}']), key
+    assert type(pickle.loads(pickle.dumps(backbone))) is type(backbone)
+
+
+def test_a_scope_that_has_no_resnet_to_be_is_named(packages):
+    model = dict(type='Alone', backbone=dict(type='VITOResNet', depth=18))
+    with DefaultScope.overwrite_default_scope('tiny_alone'):
+        with pytest.raises(ValueError, match=r'tiny_alone.*mmdet\.VITOResNet.*library='):
+            ROOT_MODELS.build(model)
+        for remedy in (dict(type='mmdet.VITOResNet'), dict(library='mmdet')):
+            model['backbone'].update(remedy)
+            assert isinstance(ROOT_MODELS.build(model).backbone, STOCK['mmdet'])
+            model['backbone'].update(type='VITOResNet')
+
+
+def test_a_registry_below_a_package_has_its_own(packages):
+    """As that of a user's project whose parent is mmdet's registry."""
+
+    class ResNet(STOCK['mmdet']):
+        pass
+
+    registry = Registry('model', parent=import_module('mmdet.registry').MODELS, scope='tiny_child')
+    with DefaultScope.overwrite_default_scope('tiny_child'):
+        config = dict(type='VITOResNet', depth=18)
+        assert isinstance(ROOT_MODELS.build(config), STOCK['mmdet'])
+        registry.register_module(module=ResNet)
+        assert isinstance(ROOT_MODELS.build(config), ResNet)
+        config = dict(type='mmdet.VITOResNet', depth=18)
+        assert not isinstance(ROOT_MODELS.build(config), ResNet)
 
 
 def test_random_weights_are_said_to_be_random(log):

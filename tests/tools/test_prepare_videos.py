@@ -143,6 +143,46 @@ def test_columns_of_a_manifest_are_kept(tree: Path, tmp_path: Path):
     assert (read_rows(out)[0]['label'], read_rows(out)[0]['title']) == (3, 'x')
 
 
+def test_parts_of_one_file_are_rows_of_their_own(tmp_path: Path):
+    """In place, from another manifest, from the folder, and as copies: none takes on another's."""
+    write_video(tmp_path / 'tree' / 'a.mp4', num_frames=60)
+    write_video(tmp_path / 'tree' / 'b.mp4', num_frames=30)
+    source, out = tmp_path / 'tree' / 'in.csv', tmp_path / 'tree' / 'out.jsonl'
+    source.write_text(
+        'path,start,end,title,label\na.mp4,0,1,first,1.0\nb.mp4,,,whole,\na.mp4,1,2,,\n'
+        'a.mp4,2,,third,dog\n'
+    )
+    expected = [
+        dict(path='a.mp4', start=0.0, end=1.0, title='first', label=1),
+        dict(path='a.mp4', start=1.0, end=2.0),
+        dict(path='a.mp4', start=2.0, title='third', label='dog'),
+        dict(path='b.mp4', title='whole'),
+    ]
+
+    def rows(file: Path = out) -> list[dict]:
+        names = ('path', 'start', 'end', 'title', 'label')
+        found = [{name: row[name] for name in names if name in row} for row in read_rows(file)]
+        return sorted(found, key=lambda row: (row['path'], row.get('start', 0)))
+
+    for given in (source, out, tmp_path / 'tree', source):
+        summary = prepare_videos(given, out, workers=1)
+        assert (summary.num_ok, summary.num_bad) == (4, 0)
+        assert rows() == expected, given
+        assert {row['num_frames'] for row in read_rows(out)} == {30, 60}
+    copies = tmp_path / 'copies.jsonl'
+    for given in (out, tmp_path / 'tree'):
+        prepare_videos(given, copies, workers=1, copies=tmp_path / 'small', encoding=FAST)
+        assert [{**row, 'path': Path(row['path']).name} for row in rows(copies)] == expected
+
+
+def test_a_row_that_cannot_be_used_is_named_before_any_work(tmp_path: Path):
+    (tmp_path / 'in.csv').write_text('path,start\na.mp4,0\na.mp4,soon\n')
+    done = run(tmp_path / 'in.csv', '--out', tmp_path / 'out.jsonl')
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path}/in.csv, line 3: start is 'soon', not a number\n"
+    assert not (tmp_path / 'out.jsonl').exists()
+
+
 def test_damage_since_the_last_time_is_found(tmp_path: Path):
     tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
     rotten, good = (write_moving(tree / name, g='1') for name in ('a.mp4', 'b.mp4'))

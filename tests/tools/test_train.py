@@ -1,5 +1,6 @@
 """The commands that users type, as they type them."""
 
+import argparse
 import os
 import socket
 import subprocess
@@ -8,8 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import DictAction
+from mmengine.runner import Runner
 
-from tests.conftest import REPO
+from tests.conftest import REPO, write_video
+from vito_mm.datasets import VideoDataset
+from vito_mm.engine.launch import add_common_arguments, list_stages, load_config
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 
@@ -148,6 +153,31 @@ def test_slurm_train_asks_srun_for_one_task_a_gpu(tmp_path):
     ]
 
 
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_names_reach_the_python_process_as_they_are(tmp_path, script):
+    program = tmp_path / 'a program'
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / 'srun').symlink_to(program)
+    path = os.pathsep.join([str(tmp_path), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'PYTHON': str(program)}
+    names = ['-my config.py', '$(touch x) `touch x`;touch x', '*', 'a\n"b"', "it's", '=1+1']
+    before = ['part', 'a job'] if script == 'slurm_train.sh' else []
+    first, rest = names[: 1 if script == 'dist_train.sh' else 2], names[2:]
+    gpus = [] if before else ['1']
+    run = subprocess.run(
+        ['bash', str(REPO / 'tools' / script), *before, *first, *gpus, *rest],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = run.stdout.split('\0')
+    assert set(first + rest) <= set(words)
+    assert sorted(os.listdir(tmp_path)) == ['a program', 'srun']
+
+
 def test_mim_trains_our_package(video_folder, tmp_path):
     run = shell(
         *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG),
@@ -155,6 +185,78 @@ def test_mim_trains_our_package(video_folder, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+
+@pytest.mark.parametrize('name', ['My Videos,2', '123', '~/[clips] (1), 3', '1e3'])
+def test_folders_and_files_are_taken_as_they_are_typed(name, tmp_path, monkeypatch):
+    """Blanks, commas, digits and the home folder, where MMEngine makes something else of them."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    write_video(tmp_path / name.removeprefix('~/') / 'a.mp4', num_frames=5)
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_common_arguments(parser)
+    options = [f'train_dataloader.dataset.data_root={name}', 'model.neck.in_channels=64,128']
+    options += ['load_from=None', 'train_dataloader.dataset.ann_file=', 'custom_hooks.0.data=5']
+    args = parser.parse_args([str(CONFIG), '--cfg-options', *options])
+    assert args.cfg_options['model.neck.in_channels'] == [64, 128]
+    assert args.cfg_options['custom_hooks.0.data'] == '5'
+    del args.cfg_options['custom_hooks.0.data']
+    cfg = load_config(args)
+    assert cfg.load_from is None
+    dataset = cfg.train_dataloader.dataset
+    found = VideoDataset(dataset.data_root, dataset.ann_file)
+    assert [Path(row['path']).name for row in found.load_data_list()] == ['a.mp4']
+
+
+def test_a_blank_that_the_shell_took_apart_is_explained(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    words = ['train_dataloader.dataset.data_root=/data/My', 'Videos']
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', *words])
+    error = capsys.readouterr().err
+    assert '"train_dataloader.dataset.data_root=/data/My Videos"' in error
+
+
+@pytest.mark.parametrize('key', ['data_root', 'ann_file'])
+@pytest.mark.parametrize('text', ['/data/My Videos,2', '123'])
+def test_what_mmengine_makes_of_a_folder_is_named(key, text):
+    """Of a tool of another library, which parses by itself."""
+    value = DictAction._parse_iterable(text)
+    with pytest.raises(ValueError, match=rf'^{key} is .*a config file.*{key}="/data/My Videos,2"'):
+        VideoDataset(**{key: value})
+
+
+def test_home_folder_in_a_config(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    write_video(tmp_path / 'videos' / 'a.mp4', num_frames=5)
+    assert len(VideoDataset('~/videos')) == 1
+
+
+def test_without_data_workers_it_trains_through_mim(video_folder, tmp_path):
+    """And in a folder with a blank and a comma."""
+    folder = video_folder.rename(tmp_path / 'My Videos, 2')
+    options = [text for text in tiny_options(folder) if 'num_workers' not in text]
+    run = shell(
+        *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG, '--work-dir', tmp_path / 'run'),
+        *(*options, 'train_dataloader.num_workers=0', 'train_dataloader.prefetch_factor=1'),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+
+def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
+    """MMEngine's runner, as in a notebook."""
+    from tests.engine.test_hooks import tiny_config
+
+    cfg = tiny_config(video_folder, tmp_path / 'run')
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=True, prefetch_factor=2)
+    cfg.train_cfg.max_iters = 1
+    list_stages(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 1
 
 
 def test_a_missing_config_is_named():

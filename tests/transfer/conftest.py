@@ -1,5 +1,7 @@
 """Checkpoints of a ResNet-18 as the different programs write them."""
 
+import argparse
+
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -86,6 +88,7 @@ def checkpoints(online, target, tmp_path_factory):
             'teacher': {f'backbone.{k}': v for k, v in momentum.items()},
         },
         'resnet18_entry': {'resnet18': backbone, 'step': 7},
+        'namespace': {'state_dict': backbone, 'args': argparse.Namespace(lr=0.1)},
         'numpy': {'model': {k: v.numpy() for k, v in backbone.items()}},
         'lightly': {'state_dict': {f'backbone.{_position(k)}': v for k, v in backbone.items()}},
         'detectron2': {

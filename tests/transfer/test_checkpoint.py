@@ -163,7 +163,7 @@ class _Config:
 def test_unsafe_pickle_is_not_run(tmp_path):
     file = tmp_path / 'unsafe.pth'
     torch.save({'state_dict': {}, 'config': _Config()}, file)
-    with pytest.raises(CheckpointError, match=r'_Config.*re-save the weights'):
+    with pytest.raises(CheckpointError, match=r'no weights.*_Config'):
         load_backbone(MMDetResNet(18), file)
     file.write_bytes(pickle.dumps(_Config()))
     with pytest.raises(CheckpointError, match=r'unsafe\.pth'):

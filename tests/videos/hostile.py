@@ -30,7 +30,7 @@ def watched(*files: Path) -> Iterator[Watch]:
     watch, libc = Watch(), ctypes.CDLL(None, use_errno=True)
     events = libc.inotify_init1(os.O_NONBLOCK)
     names = {libc.inotify_add_watch(events, os.fsencode(f), _IN_OPEN): f.name for f in files}
-    assert events >= 0 and min(names, default=0) >= 0, os.strerror(ctypes.get_errno())
+    assert min(events, *names) >= 0, os.strerror(ctypes.get_errno())
     with socket.create_server(('127.0.0.1', 0)) as tcp:
         watch.port = tcp.getsockname()[1]
         try:

@@ -15,7 +15,7 @@ def test_a_clip_has_the_frames_in_the_middle_of_equal_parts(make_video):
     assert clip.seconds == pytest.approx(4)
     part = read_clip(dict(path=make_video(num_frames=100), start=1.0, end=2.0), 48, evenly(2))
     assert [frame_index(frame) for frame in part.frames] == [31, 43]
-    with pytest.raises(VideoReadError, match=r'from 5 to None s is not in its 4\.00 s'):
+    with pytest.raises(VideoReadError, match=r'start=5 to end=None s is not within its 4\.00 s'):
         read_clip(dict(path=make_video(), start=5), 48, evenly(2))
 
 

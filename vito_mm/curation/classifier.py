@@ -8,12 +8,13 @@ import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.manifest import part_name
+from vito_mm.videos.tables import shortened
 
 from .frames import dropped_for, first_frames, part_frames
 from .network_sources import find_source
 from .networks import Network, choose_device, open_classifier, sha256_of
 from .stage import Stage, StageError
-from .tables import DROPPED, Row, TableError, shortened
+from .tables import DROPPED, Row, TableError
 from .taxonomy import load_taxonomy
 
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vito_mm.reporting.wording import near_text
+from vito_mm.videos.tables import shortened
 
-from .tables import DROPPED, Row, TableError, shortened
+from .tables import DROPPED, Row, TableError
 
 _OPERATORS = {
     '<=': operator.le,

@@ -1,8 +1,7 @@
 """Frames of videos as a network gets them, decoded and shrunk in one go."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -76,8 +75,9 @@ def first_frames(
     """The first frames of a video, in the order in which they are shown.
 
     They are decoded from the start until there are enough, with one thread, and each is scaled and
-    cut at once. Frames before the first key frame, which recordings that start in the middle have,
-    are not counted, as :func:`vito_mm.videos.integrity.inspect_video` does not count them.
+    cut at once. Frames before the first one that can be decoded, which recordings that start in the
+    middle have, are not counted; neither does
+    :func:`vito_mm.videos.integrity.inspect_video` count them.
 
     Args:
         path (str | os.PathLike): Video.
@@ -101,18 +101,23 @@ def first_frames(
             request = _Request(source.images.path, lambda _: times, 'rgb', None, None, view)
             return _cut(view, read_frame_archive(request, source.images)[0])
         backend = load_backend('pyav')
+        from vito_mm.videos.description import frames_in_order, missing_bytes, opened
+
         request = _Request(source.name, _no_times, 'rgb', None, None, view)
         frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
         found = 0
         try:
-            with backend.opened(request) as (container, stream):
-                convert = backend.Converter(request)
-                for frame in _shown(request, container, stream):
+            with opened(source.name) as (container, stream):
+                convert = backend.Converter(request, stream)
+                for frame in frames_in_order(source.name, container, stream):
                     frames[found] = view.cut(convert(frame))
                     found += 1
                     if found == count:
                         return frames
-                _check_end(request, container, stream, found)
+                if missing := missing_bytes(source.name, container, stream):
+                    raise VideoReadError(source.name, f'cut off: {missing} bytes are missing')
+                if not found:
+                    raise VideoReadError(source.name, 'no frame can be decoded')
         except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
             reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
             raise VideoReadError(source.name, f'{reason} (FFmpeg)') from None
@@ -133,10 +138,10 @@ def part_frames(row: Mapping[str, Any], count: int, view: View) -> np.ndarray:
     Raises:
         VideoReadError: If a frame cannot be decoded, or there is no such part.
     """
+    fps = row.get('fps') or 25.0
 
     def times(seconds: float) -> np.ndarray:
         start, end = part_within(row, seconds)
-        fps = row.get('fps') or 25.0
         return start + (np.arange(np.clip(round((end - start) * fps), 1, count)) + 0.5) / fps
 
     return _frames_at(row, times, view)
@@ -220,39 +225,6 @@ def dropped_for(error: VideoReadError) -> str:
         str: One line; what stands before the colon has no numbers.
     """
     return f'a frame cannot be decoded: {" ".join(error.reason.split())}'
-
-
-def _shown(request: Request, container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames from the first key frame on."""
-    decoder = stream.codec_context
-    request.check_size(decoder.width, decoder.height)
-    key = None
-    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
-        for packet in packets:
-            if key is None:
-                if not packet.is_keyframe:
-                    continue
-                key = packet
-            for frame in decoder.decode(packet):
-                if None not in (frame.pts, key.pts) and frame.pts < key.pts:
-                    continue  # it refers to frames before the key frame
-                if frame.is_corrupt:
-                    raise VideoReadError(request.path, f'damaged: at {frame.time or 0:.2f} s')
-                yield frame
-
-
-def _check_end(request: Request, container: Any, stream: Any, found: int) -> None:
-    """Tell a short video from one that is cut off."""
-    # Matroska's index lists where clusters begin, not frames.
-    index = [] if 'matroska' in container.format.name else stream.index_entries
-    listed = max((entry.pos + entry.size for entry in index), default=0)
-    if listed > container.size:
-        raise VideoReadError(
-            request.path,
-            f'cut off: {listed - container.size} of {listed} bytes are missing',
-        )
-    if not found:
-        raise VideoReadError(request.path, 'no frame can be decoded')
 
 
 _no_times: Callable[[float], np.ndarray] = np.zeros  # nobody asks for times here

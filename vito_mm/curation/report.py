@@ -1,8 +1,6 @@
 """What a curation kept and dropped, stage by stage and class by class: a page and two CSV files."""
 
-import csv
 import heapq
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from vito_mm.reporting.markup import (
     Table,
     to_html,
 )
+from vito_mm.reporting.spreadsheet import to_csv
 from vito_mm.videos.manifest import PART, part_name
 
 from .hashing import hash64
@@ -307,10 +306,8 @@ def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
 
 
 def _write(file: Path, rows: Iterator[list]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
     with written_aside(file) as unfinished:
-        unfinished.write_text(text.getvalue(), encoding='utf-8', errors='backslashreplace')
+        unfinished.write_text(to_csv(rows), encoding='utf-8', errors='backslashreplace')
 
 
 def _percent(part: int, whole: int) -> str:

@@ -216,9 +216,9 @@ class _Survey:
                 known=_filled([[h is not None for h in group] for group in hashes], frames, bool),
                 sha256=np.array(digests, np.uint64),
                 # Containers round lengths: that should not decide between copies.
-                seconds=np.array([round(_number(row, 'seconds'), 1) for _, row in left]),
+                seconds=np.array([round(row.get('seconds', 0.0), 1) for _, row in left]),
                 pixels=np.array(
-                    [_number(row, 'width') * _number(row, 'height') for _, row in left]
+                    [float(row.get('width', 0) * row.get('height', 0)) for _, row in left]
                 ),
                 labels=np.array([-1 if label is None else label for label in labels], np.int64),
             )
@@ -297,15 +297,6 @@ class _Survey:
         fates[self.row] = self.fates
         parts = np.split(fates, np.cumsum(self.sizes)[:-1])
         return dict(zip(self.numbers, parts, strict=True)), self.originals
-
-
-def _number(row: Row, name: str) -> float:
-    try:
-        return float(row.get(name) or 0)
-    except (TypeError, ValueError):
-        raise TableError(
-            f'{row["path"]}: the column {name!r} has {row[name]!r}, which is no number'
-        ) from None
 
 
 def _hashes_of(row: Row) -> list[int | None]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.videos.manifest import find_videos
-from vito_mm.videos.tables import RowError, plain
+from vito_mm.videos.tables import RowError, plain, shortened
 
 from .hashing import hash64
 from .stage import fingerprint_of, finished_record, read_record
-from .tables import DROPPED, Row, TableError, find_files, read_table, shortened
+from .tables import DROPPED, Row, TableError, find_files, read_table
 
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
@@ -130,6 +130,8 @@ def _sidecar_of(video: Path) -> Path:
 
 def _title_of(video: Path) -> str:
     sidecar = _sidecar_of(video)
+    if sidecar.exists() and not sidecar.is_file():  # a pipe would be waited for
+        raise TableError(f'{sidecar} is no file: remove it')
     try:
         content: Any = json.loads(sidecar.read_text(encoding='utf-8'))
         return _text(content['title'], f'{sidecar}: "title"')

@@ -18,11 +18,8 @@ from vito_mm.videos.tables import (
     import_parquet,
     place_in,
     read_rows,
-    shortened,
     typed,
 )
-
-__all__ = ['ENDINGS', 'Row', 'TableError', 'import_parquet', 'shortened']
 
 FORMATS = ('parquet', 'jsonl')
 """What shards are written as."""

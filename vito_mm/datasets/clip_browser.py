@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.datasets import RandomResizedCrop
 
 from vito_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
-from vito_mm.videos import IMAGE_EXTENSIONS, place_segment
+from vito_mm.videos import IMAGE_EXTENSIONS, part_within, place_segment
 
 from .clip_sampler import ClipSampler, Draw
 from .transforms.augment_views import AugmentViews
@@ -265,7 +265,7 @@ class _Observer:
         """What was seen of the last item."""
         seen = self.results
         duration = seen['duration']
-        part = seen.get('start') or 0.0, min(seen.get('end') or duration, duration)
+        part = part_within(seen, duration)
         offsets = np.array([*seen['segment_offsets'], 0.0, seen['segment']])
         *times, start, end = part[0] + place_segment(
             offsets, seen['segment'], seen['segment_start'], part[1] - part[0]

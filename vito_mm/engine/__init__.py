@@ -5,5 +5,6 @@ from .guarded_optim_wrapper import GuardedOptimWrapper
 from .hooks import *  # noqa: F403
 from .optim_wrapper_constructor import TrainableParamsConstructor
 from .optimizers import *  # noqa: F403
+from .warm_up_lr import WarmUpLR
 
-__all__ = ['ClipTrainLoop', 'GuardedOptimWrapper', 'TrainableParamsConstructor']
+__all__ = ['ClipTrainLoop', 'GuardedOptimWrapper', 'TrainableParamsConstructor', 'WarmUpLR']

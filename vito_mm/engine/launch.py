@@ -16,6 +16,9 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
+from vito_mm.engine.unwrap import unwrap
+from vito_mm.transfer.checkpoint import is_pretraining, load_pretraining
+
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
 """Environment variable by which ``torchrun.sh`` says when it was started, in seconds since 1970."""
 
@@ -129,7 +132,19 @@ def fit_to_machine(cfg: Config) -> None:
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {}).backend = 'gloo'
 
 
-class _CPURunner(Runner):
+class _Runner(Runner):
+    """MMEngine's runner, for which ``load_from`` in pre-training is strict."""
+
+    def load_or_resume(self) -> None:
+        """Resume and load as MMEngine does, but in pre-training all of ``load_from`` or nothing."""
+        model = unwrap(self.model)
+        if is_pretraining(model) and self._load_from and not (self._resume or self._has_loaded):
+            load_pretraining(model, self._load_from)
+            self._has_loaded = True
+        super().load_or_resume()
+
+
+class _CPURunner(_Runner):
     """MMEngine's runner where there is no GPU: it names CUDA devices and keeps SyncBN."""
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -199,7 +214,7 @@ def build_runner(cfg: Config) -> Runner:
     list_stages(cfg)
     for part in ('train', 'val', 'test'):
         without_workers(cfg.get(f'{part}_dataloader'))
-    runner_type = Runner if torch.cuda.is_available() else _CPURunner
+    runner_type = _Runner if torch.cuda.is_available() else _CPURunner
     return runner_type.from_cfg(cfg)
 
 

@@ -7,6 +7,7 @@ Here less than all of the backbone's keys is an error that lists them.
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -223,6 +224,59 @@ def load_backbone(
     return match
 
 
+def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike) -> None:
+    """Load a checkpoint into a model of pre-training, all of it or with an error.
+
+    A file that holds anything of the model but its backbone (neck, projector, target network) is
+    one of such a model and must hold the complete model. Of any other file that
+    :func:`load_backbone` can read, the backbone is loaded, and the rest of the model stays as it
+    is.
+
+    Args:
+        model (nn.Module): Algorithm with a ``backbone``, such as VITO or mmpretrain's BYOL.
+        checkpoint (str | os.PathLike): Local file.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or holds only a part of what it should.
+    """
+    content = read_checkpoint(checkpoint)
+    weights = {
+        key.removeprefix('module.'): value
+        for key, value in state_dict_of(content, checkpoint).items()
+    }
+    expected = model.state_dict()
+    if not any(key in weights for key in expected if not key.startswith('backbone.')):
+        load_backbone(model.backbone, checkpoint)
+        return
+    match = _match(weights, expected, '', 'online')
+    parts = {key.partition('.')[0] for key in expected}
+    match.unexpected = [k for k in weights if k.partition('.')[0] in parts and k not in expected]
+    name = type(model).__name__
+    if not match.complete:
+        option = shlex.quote(f'model.backbone.checkpoint={checkpoint}')
+        raise CheckpointError(
+            f'{checkpoint} holds another model than this {name}: only {len(match.weights)} of '
+            f'{match.total} keys fit.\n{match.describe()}\nNothing was loaded. To start from its '
+            f'backbone alone: --cfg-options load_from=None model.backbone.type=VITOResNet {option}'
+        )
+    _check_values({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
+    model.load_state_dict(match.weights, strict=False)
+    print_log(f'{name}: loaded all {match.total} keys from {checkpoint}', 'current')
+
+
+def is_pretraining(model: nn.Module) -> bool:
+    """Tell whether a model is one of mmpretrain's self-supervised algorithms, as VITO is.
+
+    Args:
+        model (nn.Module): Any model.
+
+    Returns:
+        bool: Whether it is.
+    """
+    # By name: mmpretrain is not imported for tasks of other libraries.
+    return any(base.__name__ == 'BaseSelfSupervisor' for base in type(model).__mro__)
+
+
 def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
     """Refuse a checkpoint that does not hold exactly the backbone.
 
@@ -274,7 +328,7 @@ def match_file(
         raise CheckpointError(f'There is no such backbone in {checkpoint}. {error}') from None
     match.which = exported or match.which
     match.meta = meta
-    _check_values(match, checkpoint)
+    _check_values(match.weights, checkpoint)
     return match
 
 
@@ -299,13 +353,13 @@ def match_at(
     weights = state_dict_of(content, checkpoint, with_averaged=False)
     match = _match(weights, expected, prefix, which)
     match.meta = meta_of(content)
-    _check_values(match, checkpoint)
+    _check_values(match.weights, checkpoint)
     return match
 
 
-def _check_values(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
+def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike) -> None:
     """Refuse numbers that cannot be weights."""
-    parameters = {k: v for k, v in match.weights.items() if not k.endswith(_OPTIONAL)}
+    parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
     kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]
     if kinds:
         raise CheckpointError(

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vito_mm.compat import unfilled_array
+
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'network', 'net')
 """Entries under which a file may hold its state dict."""
 
@@ -46,6 +48,11 @@ _COUNTER = 'num_batches_tracked'
 # How torch.save began before version 1.6: a pickle of this number.
 _LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _LONGEST_HEADER = 100_000_000  # of safetensors
+
+
+# What torch.load and numpy raise of a broken file, or one that is not theirs.
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile)
+_UNREADABLE += (ValueError, TypeError, LookupError, AttributeError)
 
 
 class CheckpointError(RuntimeError):
@@ -283,17 +290,17 @@ def _read_torch(path: Path) -> Any:
             return torch.load(
                 path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f'{path} holds Python objects beside tensors, and loading them could run any code, so '
-            f'it was not read ({_few(classes) or _first_line(error)}). If you trust its source, '
-            f'save the weights alone by this Python code:\n{_resaving(path)}'
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
+    except _UNREADABLE as error:
         if 'TorchScript' in str(error):
             raise CheckpointError(
                 f'{path} is a TorchScript archive, a program. Save its weights: '
                 f"torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pth')"
+            ) from None
+        if classes or isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(
+                f'{path} holds Python objects beside tensors, and loading them could run any code, '
+                f'so it was not read ({_few(classes) or _first_line(error)}). If you trust its '
+                f'source, save the weights alone by this Python code:\n{_resaving(path)}'
             ) from None
         raise _damaged(path, error) from None
 
@@ -312,11 +319,8 @@ class _NumpyUnpickler(pickle.Unpickler):
     """Makes numpy arrays of numbers and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-            if name == '_reconstruct':
-                return _unfilled_array
-            if name == 'scalar':
-                return np._core.multiarray.scalar
+        if module in ('numpy.core.multiarray', 'numpy._core.multiarray') and name == '_reconstruct':
+            return unfilled_array
         if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
             return lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(
                 shape, order=order
@@ -328,11 +332,6 @@ class _NumpyUnpickler(pickle.Unpickler):
         if module.startswith('torch'):
             raise CheckpointError('tensors')
         return _Empty
-
-
-def _unfilled_array(*args: Any) -> np.ndarray:
-    # numpy.ndarray itself would take any bytes for pointers to objects.
-    return np.empty(0, np.uint8)
 
 
 def _read_pickle(path: Path) -> Any:
@@ -361,7 +360,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         if 'allow_pickle' in str(error):
             raise CheckpointError(
                 f'{path} holds Python objects beside arrays, and loading them could run any code. '

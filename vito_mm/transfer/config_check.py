@@ -13,7 +13,16 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from .checkpoint import BackboneMatch, match_at, match_file, require_complete
+from vito_mm.registry import MODELS as OUR_MODELS
+
+from .checkpoint import (
+    BackboneMatch,
+    is_pretraining,
+    load_pretraining,
+    match_at,
+    match_file,
+    require_complete,
+)
 from .checkpoint_file import CheckpointError
 from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
 from .quiet import quiet_logger
@@ -105,7 +114,7 @@ def read_config(name: str | os.PathLike) -> Config:
     if '::' in file:
         try:
             file = Config._get_cfg_path(file, '')[0]
-        except (ImportError, OSError) as error:
+        except (AssertionError, ImportError, OSError) as error:
             raise CheckpointError(f'There is no config {name}: {error}') from None
     if not Path(file).is_file():
         raise CheckpointError(f'There is no config file {file}')
@@ -121,19 +130,31 @@ class _Backbone:
 
 
 def _build(cfg: Config) -> dict[str, _Backbone]:
-    """Build the model as MMEngine's runner does; its backbones by their places in the config."""
+    """Build the model as MMEngine's runner does; it and its backbones by their places."""
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
     built: dict[str, _Backbone] = {}
+    names = []
     for place, part in list(_backbones(model, 'model')):
-        part['type'] = _recording(part['type'], place, built)
+        if not (_is_ours(part) or _is_resnet(part)):
+            continue
+        kind = part['type']
+        part['type'] = _recording(kind, place, built)
+        if isinstance(kind, str):  # models may look for a word in it
+            names.append(f'{place}.{kind}'.replace('.', '_'))
+            OUR_MODELS.register_module(name=names[-1], module=part['type'], force=True)
+            part['type'] = f'vito_mm.{names[-1]}'
     try:
         whole = MODELS.build(model)
     except Exception as error:
         raise CheckpointError(
             f'The model of the config cannot be built: {type(error).__name__}: {error}'
         ) from error
+    finally:
+        for name in names:
+            del OUR_MODELS.module_dict[name]
+    built['model'] = _Backbone(whole)
     for backbone in built.values():
         backbone.preprocessor = _preprocessor_around(backbone.module, whole)
     return built
@@ -173,13 +194,18 @@ def _check(
 ) -> ConfigCheck:
     """Check one backbone of a config."""
     named, prefix = _named_checkpoint(cfg, place, backbone)
+    # Pre-training loads its backbone from any file that is told by load_from.
+    is_strict = not named and place == 'model.backbone' and is_pretraining(built['model'].module)
+    load_from = None if cfg.get('resume') else cfg.get('load_from')
+    if is_strict:
+        named = load_from
     checkpoint = os.fspath(checkpoint or named or '')
     if not checkpoint:
         raise CheckpointError(
             f'{place} of the config names no checkpoint. Name a file to check, or set '
             f'{_ours_instead(place, backbone, "FILE")}'
         )
-    if cfg.get('load_from') and not cfg.get('resume'):
+    if load_from and not (is_strict and _is_same(load_from, checkpoint)):
         raise CheckpointError(
             f'load_from={cfg.load_from!r} replaces the weights of the whole model after its '
             f'initialisation, so nothing of {checkpoint} would be left. Set load_from=None'
@@ -194,7 +220,10 @@ def _check(
 
     model = built[place].module
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
-    is_stock_start = not _is_ours(backbone) and named and _is_same(named, checkpoint)
+    is_start = bool(named) and _is_same(named, checkpoint)
+    if is_strict and is_start:
+        load_pretraining(built['model'].module, checkpoint)
+    is_stock_start = not _is_ours(backbone) and is_start and not is_strict
     match = None
     if is_stock_start:
         match = match_at(checkpoint, expected, prefix)
@@ -213,7 +242,7 @@ def _check(
         )
     remarks = match.remarks() + settings_remarks(model, built[place].preprocessor, match.meta)
     note = ''
-    if not (named and _is_same(named, checkpoint)):
+    if not is_start:
         start = f'{place} is {type_name(backbone)} and starts from {named or "random weights"}'
         setting = _ours_instead(place, backbone, checkpoint)
         if _is_ours(backbone):
@@ -302,7 +331,7 @@ def _lost_by_mmengine(model: nn.Module, match: BackboneMatch) -> list[str]:
     model = copy.deepcopy(model)
     try:
         model.init_weights()
-    except (AssertionError, RuntimeError):  # it notices when nothing at all has the prefix
+    except Exception:  # nothing at all has the prefix, or it cannot read the file
         return list(match.weights)
     loaded = model.state_dict()
     return [

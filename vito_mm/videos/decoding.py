@@ -13,6 +13,7 @@ from .backends import load_backend
 from .backends.request import Request
 from .errors import VideoReadError
 from .file_checks import (
+    CANNOT_READ,
     HEAD_BYTES,
     check_file,
     check_head,
@@ -37,8 +38,9 @@ def decode_frames(
     reader that outlives a fork dead-locks, and one that is kept leaks. All backends give the same
     frames for the same times; colours may differ by rounding, and durations by a frame.
 
-    Files other than MP4, MOV, Matroska and WebM are decoded by PyAV whatever the backend: other
-    libraries misplace frames in AVI, FLV and MPEG streams.
+    Other backends than PyAV decode plain files only, see
+    :func:`vito_mm.videos.description.plain_timeline`; they misplace, squeeze or turn frames of
+    others, which are decoded by PyAV whatever the backend.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
     image is a video of one frame without duration, shown upright as its EXIF orientation says. What
@@ -70,9 +72,8 @@ def decode_frames(
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
     path = os.fspath(path)
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    return decode_request(
-        Request(path, choose_times, channel_order, short_side, deadline), backend, fps
-    )
+    request = Request(path, choose_times, channel_order, short_side, deadline)
+    return decode_request(request, backend, fps)
 
 
 def decode_request(
@@ -91,7 +92,7 @@ def decode_request(
     Raises:
         VideoReadError: See there.
     """
-    with opened_file(request.path, fps) as source:
+    with opened_file(request.path, fps, request.check_deadline) as source:
         if source.images is not None:
             return read_frame_archive(request, source.images)
         request.path = source.name
@@ -116,12 +117,15 @@ class OpenedFile:
 
 
 @contextmanager
-def opened_file(path: str, fps: float | None = None) -> Iterator[OpenedFile]:
+def opened_file(
+    path: str, fps: float | None = None, check_deadline: Callable[[], None] = lambda: None
+) -> Iterator[OpenedFile]:
     """Find out what a video is kept as, by content: training and preparation go by it.
 
     Args:
         path (str): A file or a folder.
         fps (float, optional): Frames per second of images. Defaults to None, 25.
+        check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
 
     Yields:
         OpenedFile: What was found, valid in the ``with`` block, whose errors name the path.
@@ -136,9 +140,11 @@ def opened_file(path: str, fps: float | None = None) -> Iterator[OpenedFile]:
         with open(path, 'rb') as file:
             head = file.read(HEAD_BYTES)
             check_head(path, head)
-            with frame_archive(path, file, head, fps) or nullcontext() as images:
+            with frame_archive(path, file, head, fps, check_deadline) or nullcontext() as images:
                 yield OpenedFile(images, name_for_decoders(path, file), head)
     except VideoReadError as error:
         if error.path == path:
             raise
         raise VideoReadError(path, error.reason) from None
+    except OSError as error:  # a bad disk, a network that is gone
+        raise VideoReadError(path, f'{CANNOT_READ}: {error.strerror or error}') from error

@@ -15,4 +15,17 @@ class VideoReadError(RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f'cannot read video {self.path}: {self.reason}'
+        return f'cannot read video {printable(self.path)}: {self.reason}'
+
+
+def printable(path: str) -> str:
+    """Write a path in one line.
+
+    Args:
+        path (str): Any path.
+
+    Returns:
+        str: The same, with escapes for line breaks, control characters and bytes that are not
+        UTF-8.
+    """
+    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in path)

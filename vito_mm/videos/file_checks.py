@@ -13,6 +13,7 @@ MAX_PIXELS = 2**27
 """Frames of more pixels are taken for broken headers: 16K (15360 x 8640) is just below."""
 
 TOO_LARGE = 'more pixels in a frame than the limit'
+CANNOT_READ = 'cannot be read'
 
 _COMPRESSED = {
     b'\x1f\x8b': 'gzip',
@@ -59,7 +60,7 @@ def check_file(path: str) -> os.stat_result:
         reason = 'a link to a missing file' if os.path.islink(path) else 'no such file'
         raise VideoReadError(path, reason) from None
     except OSError as error:
-        raise VideoReadError(path, f'cannot be read: {error.strerror}') from None
+        raise VideoReadError(path, f'{CANNOT_READ}: {error.strerror}') from None
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise VideoReadError(path, 'is no regular file but a pipe, a socket or a device')
     if not os.access(path, os.R_OK):

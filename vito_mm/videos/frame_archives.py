@@ -85,12 +85,14 @@ class _Folder(FrameArchive):
 class _Tar(FrameArchive):
     """Images of an uncompressed tar; only the headers and the wanted images are read."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, check_deadline: Callable[[], None]) -> None:
+        self.path, self.members = path, {}
         self.file = tarfile.open(path, 'r:')  # noqa: SIM115
         try:
-            # Of several members of one name the last counts, as where they are unpacked.
-            self.members = {posixpath.normpath(member.name): member for member in self.file}
+            for member in self.file:
+                check_deadline()
+                # Of several members of one name the last counts, as where they are unpacked.
+                self.members[posixpath.normpath(member.name)] = member
             frames = {name: self._followed(name) for name in self.members if _is_frame(name)}
         except BaseException:
             self.file.close()
@@ -187,7 +189,11 @@ def sha256_of(path: str) -> str:
 
 
 def frame_archive(
-    path: str, file: BinaryIO | None, head: bytes = b'', fps: float | None = None
+    path: str,
+    file: BinaryIO | None,
+    head: bytes = b'',
+    fps: float | None = None,
+    check_deadline: Callable[[], None] = lambda: None,
 ) -> FrameArchive | None:
     """Open a video that is kept as images; content decides, not the ending of the name.
 
@@ -196,6 +202,8 @@ def frame_archive(
         file (BinaryIO, optional): The file, open; None for a folder.
         head (bytes): Its first :data:`.file_checks.HEAD_BYTES` bytes.
         fps (float, optional): Frames per second. Defaults to None: ``DEFAULT_FPS``.
+        check_deadline (Callable): Called now and then; ends the search by an error. Defaults to
+            nothing.
 
     Returns:
         FrameArchive, optional: Folder, uncompressed tar or still image, to be closed; None for a
@@ -206,7 +214,10 @@ def frame_archive(
             to what is not in it, or ``fps`` is no positive number.
     """
     try:
-        archive = _Folder(path) if file is None else _archive_of_file(path, file, head)
+        if file is None:
+            archive = _Folder(path)
+        else:
+            archive = _archive_of_file(path, file, head, check_deadline)
     except tarfile.TarError as error:
         raise VideoReadError(path, f'a damaged archive: {error}') from None
     if archive is None:
@@ -219,16 +230,18 @@ def frame_archive(
     return archive
 
 
-def _archive_of_file(path: str, file: BinaryIO, head: bytes) -> FrameArchive | None:
+def _archive_of_file(
+    path: str, file: BinaryIO, head: bytes, check_deadline: Callable[[], None]
+) -> FrameArchive | None:
     if looks_like_image(head):
         file.seek(0)
         data = read_image_file(path, file)
         return _Image(path, data) if is_still(data) else None
     if head[257:262] == b'ustar':
-        return _Tar(path)
+        return _Tar(path, check_deadline)
     if path.lower().endswith('.tar'):  # those of before 1988 have no signature
         try:
-            return _Tar(path)
+            return _Tar(path, check_deadline)
         except tarfile.ReadError:
             return None
     return None
@@ -274,7 +287,7 @@ def inspect_frame_archive(
     row: dict[str, Any],
     check: bool = False,
     max_pixels: int = MAX_PIXELS,
-    on_frame: Callable[[Any, int, Fraction], None] | None = None,
+    on_frame: Callable[[Any, Any, Fraction], None] | None = None,
 ) -> None:
     """Describe images as :func:`vito_mm.videos.integrity.inspect_video` does videos.
 
@@ -307,7 +320,9 @@ def inspect_frame_archive(
                 rotation=0,
             )
         if on_frame is not None:
-            on_frame(_video_frame(frame, index, rate), 0, rate)
+            from .description import Display
+
+            on_frame(_video_frame(frame, index, rate), Display(), rate)
     if check or on_frame:
         row['checked'] = True
     if count == 1:

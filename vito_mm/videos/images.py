@@ -134,7 +134,10 @@ def read_rgb(path: str | os.PathLike) -> Image.Image:
     check_file(path)
     try:
         with open(path, 'rb') as file, open_image(path, file) as image:
-            return ImageOps.exif_transpose(image).convert('RGB')
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith('I;16'):  # of which Pillow takes the lower byte
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert('RGB')
     except VideoReadError:
         raise
     except Exception as error:  # see above

@@ -1,27 +1,28 @@
 """What a video file holds, and whether all of it can be read. Needs PyAV, imported where used."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from .decoding import opened_file
 from .errors import VideoReadError
-from .file_checks import MAX_PIXELS, TOO_LARGE, check_file, check_pixels
+from .file_checks import CANNOT_READ, MAX_PIXELS, TOO_LARGE, check_file
 from .frame_archives import inspect_frame_archive, sha256_of, size_and_time
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
 
-# Another limit may be set, or the file be finished: it is looked at again the next time.
-_MAY_BE_CURED = (TOO_LARGE, 'is written to')
 # FFmpeg's own VP9 decoder decodes overwritten bytes to noise and says nothing; libvpx notices.
 _STRICTER_DECODERS = {'vp9': 'libvpx-vp9'}
-# Broadcasts, of which recordings start in the middle. Elsewhere the first frame is a key frame.
-_CUT_ANYWHERE = ('mpegts', 'mpeg')
+_LONG_STILL = 10.0
+"""Seconds without a new frame that are noted."""
 
 
 def inspect_video(
@@ -29,7 +30,7 @@ def inspect_video(
     check: bool = False,
     expected_sha256: str | None = None,
     max_pixels: int = MAX_PIXELS,
-    on_frame: Callable[[Any, int, Fraction], None] | None = None,
+    on_frame: Callable[[Any, Any, Fraction], None] | None = None,
     fps: float | None = None,
 ) -> dict[str, Any]:
     """Tell what is in a video file and whether it can be read.
@@ -69,8 +70,9 @@ def inspect_video(
         check: Whether to decode all frames. Defaults to False.
         expected_sha256: Hash that the file should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
-        on_frame: Called with every decoded frame (``av.VideoFrame``, its ``pts`` None if unknown),
-            the degrees that it is to be turned clockwise, and the mean frame rate that the header
+        on_frame: Called with every decoded frame (``av.VideoFrame``; its ``pts`` and ``duration``
+            say when it is shown, from the first frame), how it is shown
+            (:class:`vito_mm.videos.description.Display`), and the mean frame rate that the header
             tells; turns ``check`` on. Its errors are passed on, other than OSError.
         fps: Frames per second of a folder or tar of images. Defaults to None, 25.
 
@@ -80,8 +82,8 @@ def inspect_video(
         - ``path``;
         - ``seconds`` (float): from the start of the first frame to the end of the last;
         - ``fps`` (float): mean frame rate, frames by seconds;
-        - ``num_frames`` (int): frames from the first key frame on;
-        - ``width``, ``height`` (int): pixels as shown, after the rotation;
+        - ``num_frames`` (int): frames from the first one on that can be decoded;
+        - ``width``, ``height`` (int): as shown, turned and with square pixels;
         - ``codec``, ``pix_fmt`` (str): FFmpeg's names;
         - ``rotation`` (int): degrees clockwise that stored frames are turned to be shown: 0, 90,
           180 or 270;
@@ -117,17 +119,26 @@ def inspect_video(
             else:
                 with _logged_errors(av) as log:
                     _read_stream(path, source, row, log, check, max_pixels, on_frame)
-        if (row['bytes'], row['mtime_ns']) != size_and_time(path):
-            raise VideoReadError(path, 'is written to while it is read')
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
-        if error.reason.startswith(_MAY_BE_CURED):
-            row.pop('sha256', None)
+        if error.reason.startswith((TOO_LARGE, CANNOT_READ)):
+            row.pop('sha256', None)  # another limit may be set, the disk be there again
     except OSError as error:
         row.pop('sha256', None)
-        row.update(verdict=BAD, reason=f'cannot be read: {error.strerror}')
+        row.update(verdict=BAD, reason=f'{CANNOT_READ}: {error.strerror}')
+    if _has_changed(row):
+        row.pop('sha256', None)
+        row.update(verdict=BAD, reason='is written to while it is read')
     return row
+
+
+def _has_changed(row: dict[str, Any]) -> bool:
+    """Whether a file is not as it was when its reading began."""
+    try:
+        return 'bytes' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
+    except OSError:
+        return True
 
 
 def import_av() -> ModuleType:
@@ -161,170 +172,164 @@ def _logged_errors(av: ModuleType) -> Iterator[list[tuple[int, str, str]]]:
 
 
 def _read_stream(path, source, row, log, check, max_pixels, on_frame) -> None:
-    from .containers import open_container
-
     av, head = import_av(), source.head
+    from .description import opened
+
+    reading = None
     try:
-        container = open_container(source.name)
+        with opened(source.name, True, max_pixels) as (container, stream):
+            row['codec'] = stream.codec_context.codec.canonical_name
+            reading = _Reading(path, container, stream, check, on_frame)
+            reading.scan(container, stream)
+        log_of_demuxer = [entry for entry in log if entry[1] == reading.format]
+        with opened(source.name, True, max_pixels) as (container, stream):
+            log.clear()  # of the trial, which is repeated
+            stream.codec_context.options |= {'err_detect': 'crccheck'}
+            reading.decode(container, stream, log)
     except av.FFmpegError as error:
+        if reading is not None:
+            raise VideoReadError(
+                path, f'cut off or damaged: reading stops ({error.strerror})'
+            ) from None
         if head[4:8] == b'ftyp' and any('moov atom' in message for _, _, message in log):
             raise VideoReadError(path, 'cut off: the index (moov) is missing') from None
         raise VideoReadError(path, f'no known video format: {error.strerror}') from None
-    with container:
-        stream = container.streams.best('video')
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-            raise VideoReadError(path, 'has no video stream')
-        decoder = stream.codec_context
-        if decoder is None:
-            raise VideoReadError(path, 'there is no decoder for its codec')
-        row['codec'] = decoder.codec.canonical_name
-        check_pixels(path, decoder.width, decoder.height, max_pixels)
-        decoder.thread_count = 1
-        decoder.options = {'err_detect': 'crccheck', 'max_pixels': str(max_pixels)}
-        reading = _Reading(av, path, container, stream, check or on_frame is not None, on_frame)
-        try:
-            reading.run(log)
-        finally:
+    finally:
+        if reading is not None:
             row.update(reading.facts())
-        reading.judge(head, row, log)
+    reading.judge(row, [*log_of_demuxer, *log])
 
 
 class _Reading:
-    """One pass over the packets of a file."""
+    """Two passes over a file: its packets, which tell when frames are shown, and its frames."""
 
-    def __init__(self, av, path, container, stream, decode_all, on_frame) -> None:
-        self.av, self.path, self.container, self.stream = av, path, container, stream
-        self.decode_all, self.on_frame = decode_all, on_frame
-        stricter = _STRICTER_DECODERS.get(stream.codec_context.name) if decode_all else None
-        self.decoder = stream.codec_context
-        if stricter in av.codecs_available:
-            self.decoder = av.CodecContext.create(stricter, 'r')
-            self.decoder.thread_count = 1
-        self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        self.first, self._turn = None, 0  # first decoded frame, and its rotation
-        self.times, self.key_times = [], []  # of packets, in the stream's time base
-        self.end = 0
+    def __init__(self, path, container, stream, check, on_frame) -> None:
+        from .description import Display, missing_bytes
+
+        self.path = path
+        self.decode_all, self.on_frame = check or on_frame is not None, on_frame
+        self.format = container.format.name
+        self.names = {self.format, stream.codec_context.name}  # that messages in the log come from
+        self.time_base = stream.time_base
+        self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.declared = (container.duration or 0) / import_av().time_base
+        self.missing = missing_bytes(path, container, stream)
+        self.timeline = None
         self.span = [float('inf'), float('-inf')]  # seconds, of all streams
-        self.num_leading = self.num_decoded = 0
-        self.num_corrupt = self.num_refused = 0
+        self.display, self.first = Display(), None  # of the first frame, and that frame
+        self.first_number = 0  # frames before it cannot be decoded
+        self.num_packets = self.num_decoded = self.num_corrupt = self.num_refused = 0
         self.damaged_at = None
-        self.last = dict.fromkeys(('pts', 'dts'), float('-inf'))  # of decoded frames
-        self.faults = dict.fromkeys(('pts', 'dts'), 0)
 
-    def run(self, log: list) -> None:
+    def scan(self, container, stream) -> None:
+        """Read all packets."""
+        from .description import PacketLog
+
+        packets = PacketLog(container, stream)
         try:
-            for packet in self.container.demux():
-                if packet.size:
-                    self._extend_span(packet)
-                if packet.stream is self.stream:
-                    self._take(packet, log)
-        except self.av.FFmpegError as error:
-            raise VideoReadError(
-                self.path, f'cut off or damaged: reading stops ({error.strerror})'
-            ) from None
+            for packet in container.demux():
+                if packet.size and packet.stream is stream:
+                    packets.add(packet)
+                elif packet.size and packet.pts is not None:
+                    length = packet.duration or 0
+                    self._extend_span(packet.pts, packet.pts + length, packet.time_base)
+        finally:
+            self.num_packets = len(packets)
+            with suppress(ValueError):  # no frames
+                self.timeline = packets.timeline()
+                origin = self.timeline.origin
+                self._extend_span(origin, origin + self.timeline.end, self.time_base)
 
-    def _extend_span(self, packet) -> None:
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None:
-            begin = float(time * packet.time_base)
-            end = begin + float((packet.duration or 0) * packet.time_base)
-            self.span = [min(self.span[0], begin), max(self.span[1], end)]
+    def _extend_span(self, begin: int, end: int, time_base: Fraction) -> None:
+        begin, end = float(begin * time_base), float(end * time_base)
+        self.span = [min(self.span[0], begin), max(self.span[1], end)]
 
-    def _take(self, packet, log: list) -> None:
-        time = packet.pts if packet.pts is not None else packet.dts
-        if packet.size:
-            # Recordings that start in the middle: nothing before the first key frame can be shown.
-            if not self.key_times and not packet.is_keyframe:
-                self.num_leading += 1
-                if self._format not in _CUT_ANYWHERE:
-                    self.num_refused += 1
-                return
-            if time is None:
-                time = self.times[-1] + 1 if self.times else 0
-            leading = bool(self.key_times) and time < self.key_times[0]
-            if packet.is_keyframe:
-                if not self.key_times and self._format in _CUT_ANYWHERE:
-                    log.clear()  # about what was before
-                self.key_times.append(time)
-            if leading:
-                self.num_leading += 1
-            elif not packet.is_discard:
-                self.times.append(time)
-                self.end = max(self.end, time + (packet.duration or 0))
-                if packet.is_corrupt:
-                    self._blame(time)
-                    self.num_corrupt += 1
-        elif not self.key_times:
+    def decode(self, container, stream, log: list) -> None:
+        """Decode all frames, or the first one."""
+        if self.timeline is None:
             return
-        else:
-            leading = False
-        native, frames = self.stream.codec_context, []
-        if self.first is None or (self.decode_all and self.decoder is native):
-            frames = self._decode(native, packet)
-            if self.first is None and frames:
-                self.first = frames[0]
-                self._turn = round(-self.first.rotation / 90) * 90 % 360
-        if self.decode_all:
-            if self.decoder is not native:
-                frames = self._decode(self.decoder, packet)
-            for frame in frames:
-                self._show(frame)
-            if leading:
-                log.clear()  # about references before the first key frame
+        native = decoder = stream.codec_context
+        codecs = import_av().codecs_available
+        stricter = _STRICTER_DECODERS.get(native.name) if self.decode_all else None
+        if stricter in codecs:
+            decoder = import_av().CodecContext.create(stricter, 'r')
+            decoder.thread_count = 1
+            self.names.add(stricter)
+        counter = itertools.count() if self.timeline.is_counted else None
+        is_start = True
+        for packet in self.timeline.numbered(container.demux(stream)):
+            if is_start:
+                log.clear()  # of packets before the first key frame
+                is_start = False
+            if self.first is None and decoder is not native:  # which alone knows how it is shown
+                for frame in self._decode(native, packet, log, counted=False):
+                    self._begin(stream, frame, log)
+            for frame in self._decode(decoder, packet, log):
+                number = frame.pts if counter is None else next(counter)
+                if number is None or number < 0 or (self.first is None and frame.is_corrupt):
+                    continue
+                if self.first is None:
+                    self._begin(stream, frame, log)
+                    self.first_number = number
+                if self.decode_all:
+                    self._show(frame, number)
+            if self.first is not None and not self.decode_all:
+                break
 
-    def _decode(self, decoder, packet) -> list:
-        try:
-            return decoder.decode(packet if packet.size else None)
-        except self.av.FFmpegError:
-            self.num_refused += 1
+    def _decode(self, decoder, packet, log: list, counted: bool = True) -> list:
+        before = len(log)
+        # What cannot be shown may refer to frames that are not there.
+        is_excused = packet is not None and packet.pts == -1 and not packet.is_discard
+        is_excused |= packet is not None and packet.pts in self.timeline.spliced
+        if packet is not None and packet.is_corrupt and not is_excused:
+            self.num_corrupt += counted
             self._blame(packet.pts)
+        try:
+            return decoder.decode(packet)
+        except import_av().FFmpegError:
+            if not is_excused:
+                self.num_refused += counted
+                self._blame(packet and packet.pts)
             return []
+        finally:
+            if is_excused:
+                del log[before:]
 
-    def _time(self, frame) -> int | None:
-        """When a frame is shown, by FFmpeg's best effort: some containers (AVI) have no pts."""
-        pts, dts = frame.pts, frame.dts
-        for name, time, other in (('pts', pts, dts), ('dts', dts, pts)):
-            if time is not None:
-                self.faults[name] += time <= self.last[name]
-                self.last[name] = time
-            elif other is not None:
-                self.last[name] = other
-        if pts is not None and (dts is None or self.faults['pts'] <= self.faults['dts']):
-            return pts
-        return dts
+    def _begin(self, stream, frame, log: list) -> None:
+        """Take the first frame; errors about what could not be decoded before it do not matter."""
+        from .description import Display
 
-    def _show(self, frame) -> None:
-        time = self._time(frame)
-        if time is not None and time < self.key_times[0]:
-            return
+        if self.num_refused:
+            self.num_refused, self.num_corrupt, self.damaged_at = 0, 0, None
+            log.clear()
+        self.first, self.display = frame, Display.of(stream, frame)
+
+    def _show(self, frame, number: int) -> None:
         self.num_decoded += 1
-        if frame.is_corrupt:
+        if frame.is_corrupt and number not in self.timeline.spliced:
             self.num_corrupt += 1
-            self._blame(time)
+            self._blame(number)
         if self.on_frame is not None:
-            frame.pts = time
-            frame.time_base = self.stream.time_base  # PyAV sets it not with every decoder
-            self.on_frame(frame, self._turn, self._rate)
+            starts, end = self.timeline.starts, self.timeline.end
+            # The first frame stands for those that cannot be decoded.
+            begin = 0 if self.num_decoded == 1 else int(starts[number])
+            frame.pts, frame.time_base = begin, self.time_base
+            frame.duration = int(starts[number + 1] if number + 1 < len(starts) else end) - begin
+            self.on_frame(frame, self.display, self.rate)
 
-    def _blame(self, time: int | None) -> None:
-        if self.damaged_at is None and time is not None and self.times:
-            self.damaged_at = float((time - min(self.times)) * self.stream.time_base)
+    def _blame(self, number: int | None) -> None:
+        if self.damaged_at is None and number is not None and number >= 0:
+            self.damaged_at = float(self.timeline.seconds[number])
 
     def facts(self) -> dict[str, Any]:
         """Columns of the row."""
         facts = {}
-        count = self.num_decoded if self.decode_all else len(self.times)
-        if self.times:
-            base, ordered = self.stream.time_base, sorted(self.times)
-            start, end = ordered[0], self.end
-            if end <= ordered[-1] or ordered != self.times:
-                # A last frame without length, or with that of another (lengths are stored in
-                # decoding order), lasts as long as the mean frame.
-                mean = (ordered[-1] - start) / (len(ordered) - 1 or 1) or 1 / (self._rate * base)
-                end = ordered[-1] + mean
-            seconds = float((end - start) * base)
-            marks = [float((time - start) * base) for time in sorted(self.key_times)] + [seconds]
-            spacings = [later - earlier for earlier, later in pairwise(marks)]
+        if self.timeline is not None:
+            timeline = self.timeline
+            seconds = timeline.duration
+            count = self.num_decoded if self.decode_all else len(timeline) - self.first_number
+            marks = [*timeline.key_seconds.tolist(), seconds]
+            spacings = [later - earlier for earlier, later in pairwise(marks)] or [seconds]
             facts.update(
                 seconds=round(seconds, 6),
                 fps=round(count / seconds, 3),
@@ -335,53 +340,65 @@ class _Reading:
                 },
             )
         if self.first is not None:
-            size = self.first.width, self.first.height
-            width, height = size[::-1] if self._turn % 180 else size
-            pix_fmt = self.first.format.name
-            facts.update(width=width, height=height, pix_fmt=pix_fmt, rotation=self._turn)
+            width, height = self.display.size(self.first.width, self.first.height)
+            pix_fmt, rotation = self.first.format.name, self.display.degrees
+            facts.update(width=width, height=height, pix_fmt=pix_fmt, rotation=rotation)
         return facts
 
-    def judge(self, head: bytes, row: dict[str, Any], log: list) -> None:
+    def judge(self, row: dict[str, Any], log: list) -> None:
         """Raise if the file is bad, note what is odd."""
-        missing = self._missing_bytes(head, row['bytes'])
-        declared = self.container.duration and self.container.duration / self.av.time_base
-        begin, end = self.span if self.times else (0.0, 0.0)
+        av = import_av()
+        begin, end = self.span if self.span[1] >= self.span[0] else (0.0, 0.0)
+        declared = self.declared
         # Some count from the first packet, some (Matroska) from zero.
-        present = min(end - begin, end, key=lambda seconds: abs(seconds - (declared or 0)))
+        present = min(end - begin, end, key=lambda seconds: abs(seconds - declared))
         disagree = declared and abs(declared - present) > max(0.5, 0.05 * declared)
-        said = f'the header says {declared or 0:.2f} s, the packets end at {present:.2f} s'
+        said = f'the header says {declared:.2f} s, the packets end at {present:.2f} s'
         messages = [
             message.strip()
             for level, name, message in log
-            if level <= self.av.logging.ERROR
-            and name in (self.decoder.name, self.stream.codec_context.name, self._format)
+            if level <= av.logging.ERROR and name in self.names
         ]
-        if missing:
-            raise VideoReadError(self.path, f'cut off: {missing}; {said}')
-        if any('File ended prematurely' in message for message in messages) or (
-            # Written at the end of muxing: one that is longer tells that something was lost since.
-            disagree and declared > present and 'matroska' in self._format
-        ):
+        if self.missing:
+            raise VideoReadError(self.path, f'cut off: {self.missing} bytes are missing; {said}')
+        if any('File ended prematurely' in message for message in messages):
             raise VideoReadError(self.path, f'cut off: {said}')
         if self.first is None:
-            why = '' if self.key_times else ': there is no key frame'
+            why = ': there is no key frame' if self.timeline is None else ''
             raise VideoReadError(self.path, f'no frame can be decoded{why}')
         if self.decode_all:
             row['checked'] = True
             self._judge_frames(messages)
-        notes = [said] if disagree else []
-        if self.num_leading:
-            notes.append(f'{self.num_leading} frames before the first key frame are left out')
-        if self.decode_all and self.num_decoded != len(self.times):
-            notes.append(f'{len(self.times)} packets give {self.num_decoded} frames')
-        if row['num_frames'] == 1:
-            notes.append('a single frame')
+        notes = [*([said] if disagree and not len(self.timeline.resets) else []), *self._oddities()]
         if notes:
             row['notes'] = '; '.join(notes)
 
-    @property
-    def _format(self) -> str:
-        return self.container.format.name
+    def _oddities(self) -> Iterator[str]:
+        timeline = self.timeline
+        if timeline.num_leading:
+            yield f'{timeline.num_leading} frames before the first key frame are left out'
+        if self.first_number:
+            yield (
+                f'the first {timeline.seconds[self.first_number]:.2f} s cannot be decoded and show '
+                'the first frame that can be'
+            )
+        if len(timeline.resets):
+            times = ', '.join(f'{seconds:.2f}' for seconds in timeline.resets[:5])
+            yield f'time stamps start again at {times} s and are taken to go on'
+        steps = np.diff(timeline.seconds)
+        if len(steps) and steps.max() >= _LONG_STILL:
+            longest = int(steps.argmax())
+            since = timeline.seconds[longest]
+            yield f'no new frame for {steps[longest]:.1f} s from {since:.2f} s on'
+        expected = len(timeline) - self.first_number
+        if self.decode_all and self.num_decoded != expected:
+            yield f'{expected} packets give {self.num_decoded} frames'
+        if self.display.is_mirrored:
+            yield 'shown mirrored'
+        if self.first.interlaced_frame:
+            yield 'interlaced: a frame holds two moments'
+        if expected == 1:
+            yield 'a single frame'
 
     def _judge_frames(self, messages: list[str]) -> None:
         found = [
@@ -397,13 +414,3 @@ class _Reading:
             where = '' if self.damaged_at is None else f', first at {self.damaged_at:.2f} s'
             what = f' ({messages[0][:80]})' if messages else ''
             raise VideoReadError(self.path, f'damaged: {", ".join(found)}{where}{what}')
-
-    def _missing_bytes(self, head: bytes, num_bytes: int) -> str | None:
-        """What the container's own index lists beyond the end of the file."""
-        listed = max((entry.pos + entry.size for entry in self.stream.index_entries), default=0)
-        if head[:4] == b'RIFF':
-            listed = max(listed, int.from_bytes(head[4:8], 'little') + 8)
-        # Matroska's index lists where clusters begin, not frames.
-        if 'matroska' not in self._format and listed > num_bytes:
-            return f'{listed - num_bytes} of {listed} bytes are missing'
-        return None

@@ -96,7 +96,8 @@ def part_within(row: Mapping[str, Any], seconds: float) -> tuple[float, float]:
     start, end = row.get('start') or 0.0, row.get('end')
     end = seconds if end is None else min(end, seconds)
     if not 0 <= start <= end:
-        raise VideoReadError(part_name(row), f'this part is not within its {seconds:.2f} s')
+        said = f'from start={start} to end={row.get("end")} s'
+        raise VideoReadError(part_name(row), f'the part {said} is not within its {seconds:.2f} s')
     return start, end
 
 

@@ -3,11 +3,10 @@
 import contextlib
 import fcntl
 import glob
-import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -54,6 +53,7 @@ def prepare_videos(
     max_pixels: int = MAX_PIXELS,
     copies: str | os.PathLike | None = None,
     encoding: Encoding | None = None,
+    extensions: Sequence[str] = VIDEO_EXTENSIONS,
 ) -> Summary:
     """Inspect all videos of a folder or manifest, re-encode them if asked, and list them.
 
@@ -78,6 +78,8 @@ def prepare_videos(
         copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
             these. Implies ``check``. Defaults to None: nothing is re-encoded.
         encoding: How to encode them. Defaults to ``Encoding()``.
+        extensions: Endings of the files that are taken from a folder, in lower case, as those of
+            :class:`vito_mm.datasets.VideoDataset`. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
         Summary: Counts over the rows of the manifest.
@@ -101,7 +103,7 @@ def prepare_videos(
     if max_pixels < 1:
         raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
     is_folder = os.path.isdir(source)
-    rows = find_videos(source) if is_folder else _read_rows(Path(source))
+    rows = find_videos(source, extensions) if is_folder else _read_rows(Path(source))
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
@@ -424,8 +426,10 @@ class _Job:
                 key = self._listed(row['path'])
                 measured = self._measured(key)
                 kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
-                theirs = _MEASURED - {'fps'} if _goes_by_fps(row['path']) else _MEASURED
-                kept = {name: value for name, value in kept.items() if name not in theirs}
+                rate = kept.get('fps') if _goes_by_fps(row['path']) else None
+                kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                if rate is not None:  # of frames that cannot be read it is all that is known
+                    measured.setdefault('fps', rate)
                 if self.copier is None and 'source' not in row:
                     kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
                 row = {**kept, **measured}
@@ -516,7 +520,7 @@ class _Index:
 
     def _read(self, place: tuple[int, int]) -> dict[str, Any]:
         self._files[place[0]].seek(place[1])
-        return typed(json.loads(self._files[place[0]].readline()))
+        return typed(parse_line(self._files[place[0]].readline()))
 
 
 def run(

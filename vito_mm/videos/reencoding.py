@@ -1,6 +1,7 @@
 """Small copies of videos, cheap to read at random times. Needs PyAV, imported where used."""
 
 import errno
+import math
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,16 +19,14 @@ PRESETS = (
 )
 """Presets of x264, fastest and largest files first."""
 
+_TICKS = 15360
+"""Least time stamps in a second of copies: twice as many as the tolerance of times."""
+_FRAME_DURATION = 1 << 8
+"""AV_CODEC_FLAG_FRAME_DURATION: the length of the last frame is not a guess."""
 _TARGET_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EIO),
 )
-_FILTERS = {
-    0: (),
-    90: (('transpose', 'clock'),),
-    180: (('hflip', None), ('vflip', None)),
-    270: (('transpose', 'cclock'),),
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def reencode_video(
     """Write a small copy of a video and compare it with the source.
 
     The copy is there when it is whole. Frames keep their times, measured from the first one, so
-    that a variable frame rate stays one. The rotation is applied to the pixels.
+    that a variable frame rate stays one. They are turned and scaled to square pixels.
 
     Args:
         source: Video file, or a folder or tar of images; it is checked frame by frame on the way.
@@ -195,7 +194,7 @@ class _Copy:
     def __init__(self, av, file: Path, encoding: Encoding) -> None:
         self.av, self.file, self.encoding = av, file, encoding
         self.container = self.stream = self.graph = self.graph_key = None
-        self.begin = self.last = None
+        self.last = -1
 
     def __enter__(self) -> '_Copy':
         return self
@@ -204,10 +203,10 @@ class _Copy:
         if self.container is not None:
             self.container.close()
 
-    def write(self, frame: Any, turn: int, rate: Fraction) -> None:
-        """Encode a frame, turned clockwise by some degrees; the rate is a hint."""
+    def write(self, frame: Any, display: Any, rate: Fraction) -> None:
+        """Encode a frame as it is shown; the rate is a hint."""
         try:
-            self._write(frame, turn, rate)
+            self._write(frame, display, rate)
         except (OSError, self.av.FFmpegError) as error:
             raise _as_reencoding_error(self.file, error) from error
 
@@ -217,33 +216,31 @@ class _Copy:
         self.container.close()
         self.container = None
 
-    def _write(self, frame, turn: int, rate: Fraction) -> None:
-        if self.begin is None:
-            self.begin, self.last = frame.pts or 0, -1
-        # The encoder wants times that rise; frames without one follow the last.
-        frame.pts = max(self.last + 1, (frame.pts or 0) - self.begin)
-        self.last = frame.pts
-        duration = frame.duration
-        if self.graph_key != (frame.width, frame.height, frame.format.name):
-            self._start_graph(frame, turn)
+    def _write(self, frame, display, rate: Fraction) -> None:
+        # The encoder wants times that rise: of frames at one time, the last one is to be seen.
+        finer = max(1, math.ceil(_TICKS * frame.time_base))
+        pts, duration = frame.pts * finer, frame.duration * finer
+        pts = max(self.last + 1, pts)
+        self.last = pts
+        key = frame.width, frame.height, frame.format.name, display
+        if self.graph_key != key:
+            self._start_graph(frame, display)
+            self.graph_key = key
         self.graph.push(frame)
         shown = self.graph.pull()
-        shown.pts, shown.time_base, shown.duration = frame.pts, frame.time_base, duration
+        shown.pts, shown.time_base, shown.duration = pts, frame.time_base / finer, duration
         shown.pict_type = 0  # let the encoder choose, not the source
         if self.container is None:
             self._open(shown, rate)
         self.container.mux(self.stream.encode(shown))
 
-    def _start_graph(self, frame, turn: int) -> None:
-        """Scale, turn and convert; anew for frames of another size."""
-        self.graph_key = frame.width, frame.height, frame.format.name
+    def _start_graph(self, frame, display) -> None:
+        """Scale to square pixels, turn and convert; again for frames of another size."""
         if self.stream is None:
-            scale = min(1.0, self.encoding.short_side / min(frame.width, frame.height))
+            sides = display.square(frame.width, frame.height)
+            scale = min(1.0, self.encoding.short_side / min(sides))
             # yuv420p needs even sides; rounding must not make one grow.
-            self.size = [
-                max(2, min(round(side * scale / 2), side // 2) * 2)
-                for side in (frame.width, frame.height)
-            ]
+            self.size = [max(2, min(round(side * scale / 2), side // 2) * 2) for side in sides]
         width, height = self.size
         self.graph = graph = self.av.filter.Graph()
         nodes = [
@@ -254,8 +251,9 @@ class _Copy:
                 time_base=frame.time_base,
             ),
             graph.add('scale', f'{width}:{height}:flags=bicubic:out_range=tv'),
-            *(graph.add(name, arguments) for name, arguments in _FILTERS[turn]),
+            *(graph.add(name, arguments) for name, arguments in display.filters()),
             graph.add('format', 'pix_fmts=yuv420p'),
+            graph.add('setsar', '1'),
             graph.add('buffersink'),
         ]
         graph.link_nodes(*nodes).configure()
@@ -269,6 +267,7 @@ class _Copy:
         context.width, context.height, context.pix_fmt = frame.width, frame.height, 'yuv420p'
         context.time_base = Fraction(frame.time_base)
         context.thread_count = 1
+        context.flags |= _FRAME_DURATION
         context.color_range = frame.color_range
         context.colorspace = frame.colorspace
         context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc

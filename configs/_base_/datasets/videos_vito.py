@@ -3,7 +3,8 @@
 ``BYOLAugmentation`` has BYOL's settings (https://arxiv.org/abs/2006.07733, appendix B) as defaults;
 A1 and A2 differ in blur and solarization. ``BYOLCrop`` is the crop of BYOL's code: bicubic, aspect
 ratio log-uniform in [3/4, 4/3], windows clipped to the frame. ``oversize='redraw'`` in it gives
-torchvision's windows: smaller, and often the same middle of a wide frame.
+torchvision's windows: smaller, and often the same middle of a wide frame. Where the arithmetic is
+not BYOL's, and by how much, is said in ``BYOLAugmentation``.
 
 ``pipeline.augment.on_device=True`` leaves all but the crop to the training device.
 """

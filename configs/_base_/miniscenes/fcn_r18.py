@@ -20,4 +20,18 @@ demo_model = dict(
     auxiliary_head=None,
 )
 
-demo_paramwise_cfg = dict(custom_keys=dict(head=dict(lr_mult=5.0)))
+# 200 steps of 8 images. With 120, training ends while classes are still being told apart, and the
+# result is a matter of luck from any weights.
+demo_max_iters = 200
+demo_optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=5.0))),
+)
+demo_param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, begin=0, end=15, by_epoch=False),
+    dict(type='PolyLR', eta_min=0.0, power=0.9, begin=15, end=demo_max_iters, by_epoch=False),
+]
+demo_train_cfg = dict(max_iters=demo_max_iters, val_interval=demo_max_iters)
+demo_default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=demo_max_iters, save_optimizer=False)
+)

@@ -2,12 +2,18 @@
 
 Section 4.1 and appendix of https://arxiv.org/abs/2210.06433. 300 epochs are 93,750 steps, 10 epochs
 of warm-up 3,125. Base learning rate 0.3 x 4096 / 256 = 4.8.
+
+LARS and schedule are those of BYOL's code: momentum over updates without the rate, warm-up from a
+rate of 0. ``optimizer.formula='mmpretrain'`` gives mmpretrain's LARS, whose steps lag behind the
+schedule.
 """
 
 optim_wrapper = dict(
     type='GuardedOptimWrapper',
     dtype='bfloat16',
-    optimizer=dict(type='ForeachLARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3),
+    optimizer=dict(
+        type='ForeachLARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3, formula='byol'
+    ),
     constructor='TrainableParamsConstructor',
     # Biases and norm parameters: no weight decay, no layer-wise rate.
     paramwise_cfg=dict(
@@ -22,8 +28,7 @@ optim_wrapper = dict(
 # In epochs of clips_per_epoch clips, exact for any batch size.
 param_scheduler = [
     dict(
-        type='LinearLR',
-        start_factor=1e-4,
+        type='WarmUpLR',
         begin=0,
         end=10,
         by_epoch=True,

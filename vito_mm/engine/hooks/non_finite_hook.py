@@ -1,5 +1,7 @@
 """What happens when a loss or a gradient is not finite."""
 
+import shlex
+
 import torch
 from mmengine.hooks import Hook
 
@@ -74,7 +76,7 @@ class NonFiniteHook(Hook):
         if self.num_in_row > self.max_in_row:
             saved = runner.message_hub.runtime_info.get('last_ckpt')
             remedy = (
-                f'Go on from {saved} (--resume {saved})'
+                f'Go on from {saved} (--resume {shlex.quote(saved)})'
                 if saved
                 else 'There is no checkpoint yet: start again'
             )

@@ -1,6 +1,5 @@
 """An account of the videos that could not be read."""
 
-import csv
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +7,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from vito_mm.registry import HOOKS
+from vito_mm.reporting.spreadsheet import to_csv
+from vito_mm.videos.errors import printable
 
 
 @HOOKS.register_module()
@@ -15,7 +16,8 @@ class SkippedVideosHook(Hook):
     """Count, log and list the videos that the data set passed over.
 
     Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the
-    run's folder (``skipped_videos_rank1.csv`` and so on for further ranks). The number of draws
+    run's folder (``skipped_videos_rank1.csv`` and so on for further ranks; names that a spreadsheet
+    would take for a formula have an apostrophe before them). The number of draws
     that hit a bad video is logged as ``skipped_videos``. If they are more than a share of all, the
     run stops: it would train on another data set than the one it names.
 
@@ -51,8 +53,7 @@ class SkippedVideosHook(Hook):
                 self.num_skipped += 1
                 if path not in self.reasons:
                     self.reasons[path] = reason
-                    name = path.encode('utf-8', 'backslashreplace').decode()
-                    runner.logger.warning(f'skipped video {name}: {reason}')
+                    runner.logger.warning(f'skipped video {printable(path)}: {reason}')
                     self._append(runner, path, reason)
         if self.num_skipped:
             runner.message_hub.update_scalar('train/skipped_videos', self.num_skipped)
@@ -83,10 +84,7 @@ class SkippedVideosHook(Hook):
         file = self._file(runner)
         is_new = not file.exists()
         with file.open('a', encoding='utf-8', errors='surrogateescape', newline='') as lines:
-            table = csv.writer(lines)
-            if is_new:
-                table.writerow(['path', 'reason'])
-            table.writerow([path, reason])
+            lines.write(to_csv([*([['path', 'reason']] if is_new else []), [path, reason]]))
 
     @staticmethod
     def _file(runner) -> Path:

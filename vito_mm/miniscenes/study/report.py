@@ -1,6 +1,5 @@
 """The report of a study: tables, the orderings of the paper, plots, and what it was made with."""
 
-import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from vito_mm.reporting.markup import (
     to_html,
     to_markdown,
 )
+from vito_mm.reporting.spreadsheet import to_csv
 from vito_mm.reporting.wording import mean_text
 from vito_mm.transfer.report.comparison import is_scored
 from vito_mm.transfer.report.pictures import RANDOM_COLOUR, RUN_COLOURS
@@ -133,13 +133,13 @@ def write_report(study: Study) -> Path:
 
 
 def _csv(scores: Scores) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['column', 'row', 'seed', 'percent'])
-    for column, rows in scores.items():
-        for row, seeds in rows.items():
-            writer.writerows([column, row, seed, value] for seed, value in sorted(seeds.items()))
-    return text.getvalue()
+    lines = [
+        [column, row, seed, value]
+        for column, rows in scores.items()
+        for row, seeds in rows.items()
+        for seed, value in sorted(seeds.items())
+    ]
+    return to_csv([['column', 'row', 'seed', 'percent'], *lines])
 
 
 def _document(

@@ -1,5 +1,6 @@
 """ResNet of the task library, initialised from a checkpoint with a check of every key."""
 
+import copy
 import inspect
 import logging
 import sys
@@ -95,6 +96,14 @@ class VITOResNet:
         # The class is made at run time, so pickle cannot find it by name.
         return _empty, (self.stock,), self.__dict__
 
+    def __deepcopy__(self, memo: dict) -> 'VITOResNet':
+        # Target networks are copies made before the weights come, which nothing initialises.
+        memo[id(self)] = copied = _empty(self.stock)
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
+        if not self._is_filled:
+            _COPIES.setdefault(self, weakref.WeakSet()).add(copied)
+        return copied
+
     def init_weights(self) -> None:
         """Initialise as the stock ResNet does, then load the checkpoint over it, once."""
         is_first = not self.is_init
@@ -104,6 +113,9 @@ class VITOResNet:
         elif is_first:
             match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
             self._holds_checkpoint = self._is_filled = True
+            for copied in _COPIES.pop(self, ()):
+                if not copied._is_filled:
+                    copied.load_state_dict(self.state_dict())
             for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
                 _warn(remark)
 
@@ -181,21 +193,19 @@ def _registries_on_the_stack() -> Iterator[Registry]:
     frame = sys._getframe()
     while frame := frame.f_back:
         package = frame.f_globals.get('__name__', '').partition('.')[0]
-        if package in MMENGINE_MODELS.children:
+        if package in MMENGINE_MODELS.children and package != SCOPE:
             yield MMENGINE_MODELS.children[package]
 
 
 def _with_bases(registry: Registry) -> Iterator[Registry]:
     """A registry, then those of the packages its models derive from, the most used one first."""
     yield registry
+    if registry is MMENGINE_MODELS:
+        return
     registry.import_from_location()
-    bases = Counter(
-        base.__module__.partition('.')[0]
-        for module in registry.module_dict.values()
-        if inspect.isclass(module)
-        for base in module.__mro__
-    )
-    for package, _ in bases.most_common():
+    models = filter(inspect.isclass, registry.module_dict.values())
+    bases = ({base.__module__.partition('.')[0] for base in model.__mro__} for model in models)
+    for package, _ in Counter(chain.from_iterable(bases)).most_common():
         if package in MMENGINE_MODELS.children:
             yield MMENGINE_MODELS.children[package]
 
@@ -231,6 +241,9 @@ def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     return kwargs
 
+
+_COPIES: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
+"""The copies of a backbone that was to be loaded and was not yet."""
 
 _PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
 """The modules that a backbone, or a module around one, was assigned to."""

@@ -90,9 +90,10 @@ class InfoNCEHead(BaseModule):
             ``top1_acc``: share in percent of online projections whose nearest target projection,
             among the own video's and the negatives, is that of their own video; of projections that
             are equally near each gets an equal share. ``similarity_pos``, ``similarity_neg``: mean
-            cosine with the own video and with the negatives. ``embedding_std``: standard deviation
-            of the normalised online projections over the local batch, averaged over dimensions and
-            times sqrt(D): near 1 where they spread over the sphere, near 0 when they collapse.
+            cosine with the own video, and with each clip's negatives. ``embedding_std``: standard
+            deviation of the normalised online projections over the local batch, averaged over
+            dimensions and times sqrt(D): near 1 where they spread over the sphere, near 0 when they
+            collapse.
 
         Raises:
             ValueError: If there are fewer than two views or fewer than two videos in the batch.
@@ -154,7 +155,7 @@ class InfoNCEHead(BaseModule):
         same_file = (files[own, None] == files) & (files != UNKNOWN_FILE)
         masked = same_file & ~F.one_hot(own, num_global).bool()
         cosine = cosine.masked_fill(masked[:, None], float('-inf'))
-        num_negatives = (num_local * (num_global - 1) - masked.sum()).clamp(min=1)
+        num_negatives = (num_global - 1 - masked.sum(dim=1)).clamp(min=1)
 
         losses, correct, positives, negatives = [], [], [], []
         rows = torch.arange(num_local, device=online.device)
@@ -173,8 +174,8 @@ class InfoNCEHead(BaseModule):
                 with torch.no_grad():
                     correct.append(_share_of_nearest(similarities, positive))
                     positives.append(positive.mean())
-                    total = cosine[i, :, j].masked_fill(masked, 0).sum() - positive.sum()
-                    negatives.append(total / num_negatives)
+                    totals = cosine[i, :, j].masked_fill(masked, 0).sum(dim=1) - positive
+                    negatives.append((totals / num_negatives).mean())
 
         loss = torch.stack(losses).sum()
         with torch.no_grad():
@@ -196,7 +197,7 @@ class InfoNCEHead(BaseModule):
 def _share_of_nearest(similarities: Tensor, positive: Tensor) -> Tensor:
     """Mean over rows of the positive's share of the nearest place, which equals divide."""
     is_nearest = positive >= similarities.amax(dim=1) - TIE
-    equals = (similarities >= positive[:, None] - TIE).sum(dim=1)
+    equals = (similarities >= positive[:, None] - TIE).sum(dim=1).clamp(min=1)
     return (is_nearest / equals).mean()
 
 

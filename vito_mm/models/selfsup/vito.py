@@ -179,16 +179,17 @@ class VITO(BaseSelfSupervisor):
                 'default_hooks=dict(target_ema=dict(type="TargetEMAHook"))',
                 stacklevel=2,
             )
-            self._target_is_updated = True
+            self.start_target()
         if isinstance(inputs, DeferredViews):
             ids = self._video_ids(inputs.data_samples, len(inputs.views[0]))
             return self.head(*self._project_micro_batches(inputs), ids)
+        ids = self._video_ids(data_samples, len(inputs[0]))  # first: a GPU waits for the copy
         online_net = self._online_net()
         views = [view.contiguous(memory_format=self.memory_format) for view in inputs]
         online = [online_net(view)[0] for view in views]
         with torch.no_grad():
             target = [self.target_net(view)[0] for view in views]
-        return self.head(online, target, self._video_ids(data_samples, len(views[0])))
+        return self.head(online, target, ids)
 
     def _video_ids(self, data_samples: Sequence[DataSample] | None, num_clips: int) -> Tensor:
         """Ids of the clips' files, shape (num_clips, ), that of an unknown file where none is."""

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.transfer.config_check import RESNETS
+from vito_mm.transfer.config_parts import type_name
 from vito_mm.transfer.quiet import quiet_logger
 
 from .frozen_features import ProbeError
@@ -63,8 +64,8 @@ def read_segmentation_config(
             f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
             f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
         )
-    kind = model.backbone.get('type')
-    if kind not in ('VITOResNet', 'vito_mm.VITOResNet', *RESNETS):
+    kind = type_name(model.backbone)
+    if kind not in ('VITOResNet', *RESNETS):
         raise ProbeError(
             f'the backbone of {file} is {kind!r} and not a ResNet, which is what checkpoints can '
             f'be loaded into. Take a config with a ResNet, such as {_EXAMPLE}'

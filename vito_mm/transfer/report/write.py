@@ -1,7 +1,5 @@
 """The report of a comparison: one CSV line a run, tables in Markdown, one page with pictures."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from vito_mm.reporting.markup import (
     to_html,
     to_markdown,
 )
+from vito_mm.reporting.spreadsheet import to_csv
 from vito_mm.reporting.wording import (
     count_text,
     mean_text,
@@ -77,10 +76,8 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
     metrics = sorted({name for outcome in outcomes for name in outcome.metrics})
     columns = {name: f'sweep.{name}' if name in fixed else name for name in settings}
     logged = {name: f'metric.{name}' if name in [*fixed, *settings] else name for name in metrics}
-    text = io.StringIO()
     header = [*fixed[:2], *columns.values(), *fixed[2:6], *logged.values(), fixed[6]]
-    writer = csv.DictWriter(text, header, restval='', lineterminator='\n')
-    writer.writeheader()
+    rows = [header]
     for outcome in outcomes:
         run = outcome.run
         line = dict(
@@ -94,8 +91,8 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
         )
         line |= {columns[name]: value for name, value in run.settings}
         line |= {logged[name]: value for name, value in outcome.metrics.items()}
-        writer.writerow(line)
-    return text.getvalue()
+        rows.append([line.get(name, '') for name in header])
+    return to_csv(rows)
 
 
 def _document(

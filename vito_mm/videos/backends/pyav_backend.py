@@ -9,9 +9,10 @@ drained and not fed further; only wanted frames are converted. None of it change
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
+from itertools import dropwhile, islice
 from math import inf
 
 import av
@@ -22,13 +23,15 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vito_mm.videos.containers import open_container
+from vito_mm.videos.description import Display, PacketLog, makes_frame, opened
 from vito_mm.videos.errors import VideoReadError
 
 from .request import TOLERANCE, Request
 
 _IN_MEMORY = 2**26
 """Bytes of a file without an index of its frames up to which all its packets are read at once."""
+_EXACT_SEEKS = ('mov', 'matroska')
+"""Containers in which time stamps rise and seeks land before the wanted time."""
 _QUEUE = 64
 """Packets that may wait for the decoder: as many as it takes to know which frame is wanted."""
 _thread = threading.local()
@@ -40,108 +43,80 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
     try:
         with (
-            opened(request) as (container, stream),
+            opened(request.path) as (container, stream),
             closing(_packets(request, container, stream)) as packets,
         ):
-            return _decode(request, stream, packets)
+            times = request.times_within(packets.duration)
+            try:
+                return _frames_at(request, stream, packets, times)
+            except _UndecodableFrame:
+                if isinstance(packets, _ScannedPackets):
+                    raise
+        # Perhaps the file can be decoded from a later key frame on: all of them are looked at.
+        with (
+            opened(request.path) as (container, stream),
+            closing(_ScannedPackets(request, container, stream)) as packets,
+        ):
+            return _frames_at(request, stream, packets, times)
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise VideoReadError(request.path, f'{reason} (FFmpeg)') from None
 
 
-@contextmanager
-def opened(request: Request) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video with one thread.
-
-    Args:
-        request (Request): Names the file.
-
-    Yields:
-        tuple: The container and its first video stream.
-
-    Raises:
-        VideoReadError: If there is no video stream.
-        av.error.FFmpegError: If it cannot be opened.
-    """
-    # Opening a decoder by trial tells what the first packet tells as well, and costs more than all
-    # else together. Only these containers say in their header what FFmpeg needs to know of the
-    # order of frames; the trial is for the others.
-    try:
-        container = open_container(request.path, stream_options=[{'codec_whitelist': 'none'}])
-    except ValueError:  # the container has no streams before it is searched
-        container = open_container(request.path)
-    video = _video_stream(container)
-    if not (
-        video is None
-        or container.format.name.startswith('mov')
-        or video.codec_context.name in ('vp8', 'vp9', 'av1', 'libdav1d')
-    ):
-        container.close()
-        container = open_container(request.path)
-        video = _video_stream(container)
-    with container:
-        if video is None:
-            kinds = sorted({stream.type for stream in container.streams})
-            raise VideoReadError(
-                request.path, f'no video stream, only {", ".join(kinds) or "nothing"}'
-            )
-        video.codec_context.thread_count = 1
-        yield container, video
-
-
-def _video_stream(container: InputContainer) -> VideoStream | None:
-    """First video stream that is not the picture on a record's cover."""
-    for stream in container.streams.video:
-        if not stream.disposition & stream.disposition.attached_pic:
-            return stream
-    return None
-
-
-def _decode(
-    request: Request, stream: VideoStream, packets: '_Packets'
+def _frames_at(
+    request: Request, stream: VideoStream, packets: '_Packets', times: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     reader = _Reader(request, stream, packets)
-    times = request.times_within(packets.duration)
-    time_base = float(stream.time_base)
-    ticks = [packets.first + int((time + TOLERANCE) / time_base) for time in times.tolist()]
-    ordered = sorted(set(ticks))
+    places = [packets.place_of(time) for time in times.tolist()]
+    ordered = sorted(set(places))
     keys = packets.key_frames_before(ordered)
     found: dict[int, tuple[np.ndarray, float]] = {}
-    convert, current = Converter(request), None
-    for i, tick in enumerate(ordered):
+    convert, current, image = Converter(request, stream), None, None
+    for i, place in enumerate(ordered):
         if i == 0 or keys[i] != keys[i - 1]:
-            reader.start(keys[i], tick)
+            reader.start(keys[i], place)
             current = None
         frame = _patient_frame_at(
-            reader, keys[i], tick, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i]
+            reader, keys[i], place, is_last=i + 1 == len(ordered) or keys[i + 1] != keys[i]
         )
         if frame is not current:
             current, image = frame, convert(frame)
-        found[tick] = image, (reader.begin - packets.first) * time_base
-    return [found[tick][0] for tick in ticks], np.array([found[tick][1] for tick in ticks])
+        found[place] = image, packets.seconds_at(reader.begin)
+    return [found[place][0] for place in places], np.array([found[place][1] for place in places])
 
 
 class _UndecodableFrame(VideoReadError):
     """The decoder does not give a frame that the file has."""
 
 
-def _patient_frame_at(reader: '_Reader', key: int | None, tick: int, is_last: bool) -> VideoFrame:
-    """Start earlier if need be: with periodic intra refresh no frame is a key frame by itself."""
-    for earlier in (2, 4):
+def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: bool) -> VideoFrame:
+    """Start earlier if need be: with periodic intra refresh no frame is a key frame by itself.
+
+    Where nothing of the beginning can be decoded, its first frame that can be stands for it.
+    """
+    for earlier in (2, 4, None):
         try:
-            return reader.frame_at(tick, is_last)
+            return reader.frame_at(place, is_last)
         except _UndecodableFrame:
-            if key is None:
-                raise
-            reader.start(key, tick, earlier)
-    return reader.frame_at(tick, is_last)
+            if key is None or earlier is None:
+                frame = reader.first_frame_behind(place)
+                if frame is None:
+                    raise
+                return frame
+            reader.start(key, place, earlier)
+    return None
 
 
 class Converter:
-    """Frames of the decoder as images: upright, in the wanted size and order of channels."""
+    """Frames of the decoder as images: as shown, in the wanted size and order of channels.
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    Args:
+        request (Request): Says size and order.
+        stream (VideoStream): Stream of the frames.
+    """
+
+    def __init__(self, request: Request, stream: VideoStream) -> None:
+        self.request, self.stream = request, stream
         self.format = {'rgb': 'rgb24', 'bgr': 'bgr24'}[request.channel_order]
         # Its tables cost as much as four frames: kept while the size of the videos stays the same.
         if not hasattr(_thread, 'reformatter'):
@@ -149,9 +124,19 @@ class Converter:
         self.reformatter = _thread.reformatter
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        self.request.check_size(frame.width, frame.height)
-        width, height = self.request.scaled_size(frame.width, frame.height)
-        smaller = (width, height) != (frame.width, frame.height)
+        """Convert a frame.
+
+        Args:
+            frame (VideoFrame): Frame as decoded.
+
+        Returns:
+            np.ndarray: uint8, shape (height, width, 3).
+        """
+        display = Display.of(self.stream, frame)
+        size = display.square(frame.width, frame.height)
+        self.request.check_size(*size)
+        width, height = self.request.scaled_size(*size)
+        smaller = (width, height) != size
         image = self.reformatter.reformat(
             frame,
             width,
@@ -160,12 +145,11 @@ class Converter:
             interpolation='AREA' if smaller else 'BILINEAR',
             threads=1,  # threads would not be there any more in data workers that are forked
         ).to_ndarray()
-        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
-        return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+        return display.upright(image)
 
 
 class _Reader:
-    """Frames at increasing times, between one seek and the next.
+    """Frames at increasing places, between one seek and the next.
 
     Args:
         request (Request): What to read.
@@ -176,18 +160,15 @@ class _Reader:
     def __init__(self, request: Request, stream: VideoStream, packets: '_Packets') -> None:
         self.request, self.packets = request, packets
         self.decoder = stream.codec_context
-        self.time_base = float(stream.time_base)
         self.used = False
-        self.counted: Iterator[int] = iter(())
+        self.counted: Iterator[int] | None = None
         self.begin = None
-        """Time stamp of the frame that :meth:`frame_at` returned."""
+        """Place of the frame that was returned last."""
 
-    def start(self, key: int | None, tick: int, earlier: int = 0) -> None:
-        """Go to a key frame from which the frame at a time can be decoded, or to an earlier one."""
+    def start(self, key: int | None, place: int, earlier: int = 0) -> None:
+        """Go to a key frame from which a frame can be decoded, or to an earlier one."""
         for attempt in range(earlier, earlier + 8):
-            if self.used:
-                self.decoder.flush_buffers()
-            self.used = True
+            self._reset()
             self.source = self.packets.read_from(key, attempt)
             self.queue: deque[Packet] = deque()
             self.known: list[int] = []
@@ -195,52 +176,78 @@ class _Reader:
             self.key_frame: Packet | None = None
             self.decoded: dict[int, VideoFrame] = {}
             self.drained = False
+            self.given: Counter[int] = Counter()
             self.begin = self.frame = None
-            self._look_ahead(tick)
+            self._look_ahead(place)
             # Indices give decoding times, and seeks may land behind the wanted frame or between
             # key frames.
             key_frame = self.key_frame
-            if key_frame and (key_frame.pts is None or key_frame.pts <= tick):
+            if key_frame and (key_frame.pts is None or key_frame.pts <= place):
                 break
-        self.counted = iter(self.packets.output_order())
 
-    def frame_at(self, tick: int, is_last: bool) -> VideoFrame:
-        """Decode the frame on screen at a time, not before that of the last call.
+    def _reset(self) -> None:
+        if self.used:
+            self.decoder.flush_buffers()
+        self.used = True
+        self.counted = self.packets.output_order()
+
+    def frame_at(self, place: int, is_last: bool) -> VideoFrame:
+        """Decode the frame on screen at a place, not before that of the last call.
 
         Args:
-            tick (int): Time stamp.
+            place (int): The place.
             is_last (bool): Whether nothing behind it is wanted before the next start.
         """
-        self._look_ahead(tick)
-        wanted = self._latest(tick)
-        del self.known[: max(0, bisect_right(self.known, tick) - 1)]
-        if wanted is None or (self.at_end and self._seconds_behind(wanted, tick) > 1):
+        self._look_ahead(place)
+        wanted = self._latest(place)
+        self.alike = self.known.count(wanted)  # of frames at one time, the last one is seen
+        del self.known[: max(0, bisect_right(self.known, place) - 1)]
+        if wanted is None:
+            raise VideoReadError(self.request.path, 'no frame is shown at the wanted time')
+        if self.at_end and self.packets.is_cut_before(place, wanted):
             raise VideoReadError(
-                self.request.path,
-                'no frame is shown at the wanted time'
-                if wanted is None
-                else f'ends {self._seconds_behind(wanted, tick):.1f} s before its header says: cut '
-                'off, or a wrong duration',
+                self.request.path, 'cut off: the frame at the wanted time is missing'
             )
         if wanted != self.begin:
-            self.frame, self.begin = self._decode(wanted, tick, is_last), wanted
+            self.frame, self.begin = self._decode(wanted, place, is_last), wanted
         return self.frame
 
-    def _seconds_behind(self, pts: int, tick: int) -> float:
-        return (tick - pts - self.packets.longest_frame) * self.time_base
+    def first_frame_behind(self, place: int) -> VideoFrame | None:
+        """First frame of the whole file that can be decoded, if it is shown behind a place."""
+        first = self.packets.first_place
+        if first is None:
+            return None
+        self._reset()
+        self.decoder.skip_frame = 'DEFAULT'
+        for packet in [*self.packets.read_from(None, 0), None]:
+            self.request.check_deadline()
+            try:
+                frames = self.decoder.decode(packet)
+            except av.error.InvalidDataError:
+                continue
+            for frame in frames:
+                number = self._place(frame)
+                if not frame.is_corrupt and number is not None and number >= first:
+                    # What comes next is decoded from its own key frame.
+                    self.frame, self.begin, self.queue, self.drained = frame, number, deque(), True
+                    return frame if number > place else None
+        return None
 
-    def _look_ahead(self, tick: int) -> None:
-        """Read packets until no frame that begins before ``tick`` can follow."""
-        while not self.at_end and self.horizon <= tick:
+    def _place(self, frame: VideoFrame) -> int | None:
+        return frame.pts if self.counted is None else next(self.counted, None)
+
+    def _look_ahead(self, place: int) -> None:
+        """Read packets until no frame that begins before ``place`` can follow."""
+        while not self.at_end and self.horizon <= place:
             self._read_packet()
             if len(self.queue) > _QUEUE and self.packets.has_pts:
-                latest = self._latest(tick)
+                latest = self._latest(place)
                 if latest is not None and self.queue[0].pts < latest:
                     self._send(self.queue.popleft(), latest)
 
-    def _latest(self, tick: int) -> int | None:
-        """Start of the last known frame that begins before a time."""
-        position = bisect_right(self.known, tick)
+    def _latest(self, place: int) -> int | None:
+        """Last known frame that does not begin behind a place."""
+        position = bisect_right(self.known, place)
         return self.known[position - 1] if position else None
 
     def _read_packet(self) -> None:
@@ -254,131 +261,186 @@ class _Reader:
             self.key_frame = packet
         self.horizon = self.packets.note(packet, self.known)
 
-    def _send(self, packet: Packet | None, wanted: int, tick: int | None = None) -> None:
+    def _send(self, packet: Packet | None, wanted: int, place: int | None = None) -> None:
         """Decode a packet, or what is left in the decoder, and keep frames from ``wanted`` on.
 
-        Frames that begin before ``tick`` and are not the wanted one are of no use to anybody but
+        Frames that begin before ``place`` and are not the wanted one are of no use to anybody but
         the frames that refer to them.
         """
         if packet is not None:
-            until = wanted if tick is None else tick
+            until = wanted if place is None else place
             useless = self.packets.has_pts and packet.pts <= until and packet.pts != wanted
             self.decoder.skip_frame = 'NONREF' if useless else 'DEFAULT'
-        for frame in self.decoder.decode(packet):
-            pts = next(self.counted, frame.pts)
-            if pts is not None and pts >= wanted:
-                self.decoded[pts] = frame
+        try:
+            frames = self.decoder.decode(packet)
+        except av.error.InvalidDataError as error:
+            raise _UndecodableFrame(self.request.path, f'{error.strerror} (FFmpeg)') from None
+        for frame in frames:
+            begin = self._place(frame)
+            if begin is not None and begin >= wanted:
+                self.decoded[begin] = frame
+                self.given[begin] += 1
 
-    def _decode(self, wanted: int, tick: int, is_last: bool) -> VideoFrame:
-        self.decoded = {pts: frame for pts, frame in self.decoded.items() if pts >= wanted}
+    def _decode(self, wanted: int, place: int, is_last: bool) -> VideoFrame:
+        self.decoded = {begin: frame for begin, frame in self.decoded.items() if begin >= wanted}
         is_sent = wanted not in [packet.pts for packet in self.queue]
-        while wanted not in self.decoded and not self.drained and len(self.decoded) < 32:
+        while self.given[wanted] < self.alike and not self.drained and len(self.decoded) < 32:
             self.request.check_deadline()
             if not (self.queue or self.at_end):
                 self._read_packet()
             if self.queue and not (is_sent and is_last and self.packets.has_pts):
                 packet = self.queue.popleft()
                 is_sent = is_sent or packet.pts == wanted
-                self._send(packet, wanted, tick)
+                self._send(packet, wanted, place)
             else:
                 self._send(None, wanted)
                 self.drained = True
         frame = self.decoded.pop(wanted, None)
-        if frame is None or frame.is_corrupt:
-            at = (wanted - self.packets.first) * self.time_base
+        is_damaged = frame is not None and frame.is_corrupt and not self.packets.is_splice(wanted)
+        if frame is None or is_damaged:
             raise _UndecodableFrame(
                 self.request.path,
-                f'the frame at {at:.2f} s '
+                f'the frame at {self.packets.seconds_at(wanted):.2f} s '
                 + ('is damaged' if frame else 'cannot be decoded: damage, or no key frame before'),
             )
         return frame
 
 
 class _Packets(ABC):
-    """Packets of a stream from a key frame on. Times are time stamps of the stream."""
+    """Packets of a stream from a key frame on, by places in the order in which frames are shown."""
 
-    first: int
-    """When the first frame is shown."""
     duration: float
     """From the first frame to the end of the last, in seconds."""
-    longest_frame = 0
-    """Of the frames seen so far."""
+    first_place: int | None = None
+    """Place of the first frame, where all frames of the file are known."""
     has_pts = True
-    """Whether packets tell when their frame is shown."""
+    """Whether the ``pts`` of packets is the place of their frames."""
 
     @abstractmethod
-    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
-        """Key frames to start from, for increasing times; None is the start of the file."""
+    def place_of(self, seconds: float) -> int:
+        """Latest place that is not behind a time."""
+
+    @abstractmethod
+    def seconds_at(self, place: int) -> float:
+        """When the frame at a place begins."""
+
+    @abstractmethod
+    def key_frames_before(self, places: list[int]) -> list[int | None]:
+        """Key frames to start from, for increasing places; None is the start of the file."""
 
     @abstractmethod
     def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         """Packets from a key frame on; further attempts start earlier."""
 
+    @abstractmethod
     def note(self, packet: Packet, known: list[int]) -> float:
-        """Enter when a packet is shown into a sorted list; return before when none can follow."""
-        self.longest_frame = max(self.longest_frame, packet.duration or 0)
-        if packet.pts is None:
-            self.has_pts = False
-        elif not packet.is_discard and _is_shown(packet):
-            insort(known, packet.pts)
-        return -inf if packet.dts is None else packet.dts
+        """Enter the place of a packet into a sorted list; return before which none can follow."""
 
-    def output_order(self) -> list[int]:
-        """Times of the decoder's frames, in order, where the frames do not know them."""
-        return []
+    def is_cut_before(self, place: int, last: int) -> bool:
+        """Whether the file ended at its last frame, before a place that its index has."""
+        return False
+
+    def is_splice(self, place: int) -> bool:
+        """Whether a frame is beside a gap in the data that is no damage."""
+        return False
+
+    def output_order(self) -> Iterator[int] | None:
+        """Places of the decoder's frames, in order, where the frames do not know them."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - nothing to do where all is read
         """Stop reading."""
 
 
-def _is_shown(packet: Packet) -> bool:
-    """Whether a packet makes a frame: VP8's alternate references do not (RFC 6386, 9.1)."""
-    return packet.stream.codec_context.name != 'vp8' or bool(memoryview(packet)[0] & 0x10)
-
-
 def _packets(request: Request, container: InputContainer, stream: VideoStream) -> _Packets:
-    request.check_size(stream.codec_context.width, stream.codec_context.height)
     is_long = (container.size or 0) > _IN_MEMORY
-    index = stream.index_entries
-    is_indexed = container.format.name.startswith('mov') and 0 < stream.frames == len(index)
-    if is_indexed and (is_long or _is_regular(index)):
-        return _IndexedPackets(container, stream)
-    if is_long and container.format.name != 'avi':
-        return _SoughtPackets(container, stream)
-    return _PacketsInMemory(request, container, stream)
+    if container.format.name.startswith('mov'):
+        index = stream.index_entries
+        if 0 < stream.frames == len(index) and (is_long or _is_regular(index)):
+            return _IndexedPackets(container, stream)
+    if is_long and container.format.name.startswith(_EXACT_SEEKS):
+        packets = _SoughtPackets(container, stream)
+        if packets.has_pts:
+            return packets
+        packets.close()
+        return _ScannedPackets(request, container, stream, is_used=True)
+    return _ScannedPackets(request, container, stream)
 
 
 def _is_regular(index: Sequence) -> bool:
-    """Whether frames are evenly spaced. If not, an index of decoding times hides the end."""
+    """Whether frames are evenly spaced and none is hidden. If not, it takes all packets to tell."""
     last = len(index) - 1
     step = index[min(1, last)].timestamp - index[0].timestamp
     middle = [index[i].timestamp - index[0].timestamp for i in (last // 2, last)]
-    return middle == [last // 2 * step, last * step]
+    return (
+        middle == [last // 2 * step, last * step]
+        and index[0].is_keyframe
+        and not any(index[i].is_discard for i in (0, *range(max(0, last - _QUEUE), last + 1)))
+    )
 
 
 class _SoughtPackets(_Packets):
-    """A long file without an index of its frames: the header's duration, seeks by time."""
+    """A long file that can be sought exactly: its last frames tell its duration. Places are pts."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
         self.time_base = float(stream.time_base)
         self.demuxer: Generator | None = None
         self.head: list[Packet] = []
-        self.first = inf
+        self.longest_frame = 0
+        self.num_leading = 0
+        lowest = inf
         for packet in self._demux():
+            if not (self.head or packet.is_keyframe):
+                self.num_leading += 1
+                continue
             self.head.append(packet)
             if packet.pts is not None and not packet.is_discard:
-                self.first = min(self.first, packet.pts)
-            if packet.dts is not None and packet.dts >= self.first:
+                lowest = min(lowest, packet.pts)
+            if packet.dts is not None and packet.dts >= lowest:
                 break
-        if self.first == inf:
+        if lowest == inf:
             raise ValueError('the video stream has no frames')
-        seconds = (
-            stream.duration * self.time_base
-            if stream.duration
-            else (container.duration or 0) / av.time_base
-        )
-        self.duration = max(0.0, seconds)
+        self.has_pts = all(packet.pts is not None for packet in self.head)
+        key = self.head[0]
+        # What is shown before the first key frame refers to frames that are not there.
+        self.first = lowest if key.is_discard or key.pts is None else key.pts
+        self.duration = self._measure()
+
+    def _measure(self) -> float:
+        """Seconds from the first frame to the end of the last one."""
+        stream = self.stream
+        seconds = stream.duration and stream.duration * self.time_base
+        seconds = seconds or (self.container.duration or 0) / av.time_base
+        ends: list[tuple[int, int]] = []
+        for back in (0.0, 10.0, 60.0, seconds):
+            place = self.first + int(max(0.0, seconds - back) / self.time_base)
+            with suppress(av.error.FFmpegError):  # beyond the end
+                ends = [
+                    (packet.pts, packet.duration or 0)
+                    for packet in _SoughtPackets.read_from(self, place, 0)
+                    if packet.pts is not None and not packet.is_discard
+                ]
+            if ends:
+                break
+        self.head = []
+        last, length = max(ends)
+        usual = np.median([duration for _, duration in ends])
+        return (last + (length or int(usual)) - self.first) * self.time_base
+
+    def place_of(self, seconds: float) -> int:
+        return self.first + int((seconds + TOLERANCE) / self.time_base)
+
+    def seconds_at(self, place: int) -> float:
+        return (place - self.first) * self.time_base
+
+    def note(self, packet: Packet, known: list[int]) -> float:
+        self.longest_frame = max(self.longest_frame, packet.duration or 0)
+        if packet.pts is None:
+            self.has_pts = False
+        elif not packet.is_discard and makes_frame(packet):
+            insort(known, packet.pts)
+        return -inf if packet.dts is None else packet.dts
 
     def _demux(self) -> Iterator[Packet]:
         self.close()
@@ -389,13 +451,13 @@ class _SoughtPackets(_Packets):
         if self.demuxer is not None:  # one that is left to itself is never freed
             self.demuxer.close()
 
-    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
+    def key_frames_before(self, places: list[int]) -> list[int | None]:
         far = _LONG_WAY / self.time_base
         keys: list[int | None] = []
         last = self.first
-        for tick in ticks:
-            keys.append(tick if tick - last > far else keys[-1] if keys else None)
-            last = tick
+        for place in places:
+            keys.append(place if place - last > far else keys[-1] if keys else None)
+            last = place
         return keys
 
     def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
@@ -410,6 +472,8 @@ class _SoughtPackets(_Packets):
     def _from_start(self) -> Iterator[Packet]:
         if not self.head:
             self.container.seek(int(self.first), stream=self.stream, backward=True)
+            yield from dropwhile(lambda packet: not packet.is_keyframe, self._demux())
+            return
         head, self.head = self.head, []
         yield from head
         yield from self._demux()
@@ -419,14 +483,27 @@ class _IndexedPackets(_SoughtPackets):
     """MP4 and MOV: the header lists every frame, so it is known where key frames are."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        super().__init__(container, stream)
         self.index = stream.index_entries
+        last = self.index[-1]
+        self.is_truncated = last.pos + last.size > container.size
+        super().__init__(container, stream)
         # The index has decoding times. This is by how much key frames are shown later.
-        head = self.head[0]
+        head = self.head[0] if self.head else next(self._from_start())
         self.delay = 0 if None in (head.pts, head.dts) else head.pts - head.dts
 
-    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
-        positions = [self.index.search_timestamp(tick - self.delay) for tick in ticks]
+    def _measure(self) -> float:
+        if not _is_regular(self.index):
+            return super()._measure()
+        before = sum(packet.pts is not None and packet.pts < self.first for packet in self.head)
+        step = self.index[min(1, len(self.index) - 1)].timestamp - self.index[0].timestamp
+        step = step or self.head[0].duration
+        return (len(self.index) - self.num_leading - before) * step * self.time_base
+
+    def is_cut_before(self, place: int, last: int) -> bool:
+        return self.is_truncated and place - last > self.longest_frame
+
+    def key_frames_before(self, places: list[int]) -> list[int | None]:
+        positions = [self.index.search_timestamp(place - self.delay) for place in places]
         return [position if position > 0 else None for position in positions]
 
     def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
@@ -442,50 +519,95 @@ class _IndexedPackets(_SoughtPackets):
         return self._demux()
 
 
-class _PacketsInMemory(_Packets):
-    """A short file without an index of its frames: all of its packets."""
+class _ScannedPackets(_Packets):
+    """All packets of a file, which tell all about it. Places are numbers of frames.
 
-    def __init__(self, request: Request, container: InputContainer, stream: VideoStream) -> None:
-        self.packets: list[Packet] = []
-        self.shown_at: list[int] = []
-        with closing(container.demux(stream)) as demuxer:
-            for packet in demuxer:
+    Those of a short file are kept in memory, a long one is read again.
+
+    Args:
+        request (Request): What is wanted.
+        container (InputContainer): The file, opened.
+        stream (VideoStream): Its video stream.
+        is_used (bool): Whether packets have been read. Defaults to False.
+    """
+
+    first_place = 0
+
+    def __init__(
+        self,
+        request: Request,
+        container: InputContainer,
+        stream: VideoStream,
+        is_used: bool = False,
+    ) -> None:
+        self.path = request.path
+        self.packets: list[Packet] | None = [] if (container.size or 0) <= _IN_MEMORY else None
+        self.again: Generator | None = None
+        log = PacketLog(container, stream)
+        with closing(self._all() if is_used else container.demux(stream)) as packets:
+            for packet in packets:
                 request.check_deadline()
                 if packet.size:
-                    self.packets.append(packet)
-                    self.note(packet, self.shown_at)
-        if not self.shown_at:
-            raise ValueError('the video stream has no frames')
-        # AVI has no such times: FFmpeg takes them from the order of the packets, which B-frames
-        # change. Frames are then counted from the start of the file.
-        self.is_counted = container.format.name == 'avi' and stream.codec_context.has_b_frames > 0
-        self.has_pts = self.has_pts and not self.is_counted
-        self.first = self.shown_at[0]
-        steps = np.diff(self.shown_at)
-        last = self.packets[-1].duration or (int(np.median(steps)) if len(steps) else 0)
-        self.duration = float((self.shown_at[-1] + last - self.first) * stream.time_base)
-        self.keys = [
-            i
-            for i, packet in enumerate(self.packets)
-            if packet.is_keyframe and packet.pts is not None
-        ]
-        self.key_times = [self.packets[i].pts for i in self.keys]
+                    log.add(packet)
+                    if self.packets is not None:
+                        self.packets.append(packet)
+        self.timeline = timeline = log.timeline()
+        self.duration = timeline.duration
+        self.has_pts = not timeline.is_counted
+        self.keys = timeline.key_packets
+        self.key_numbers = timeline.numbers[self.keys]
+        # Before the number of a frame that none can follow: the lowest one behind each packet.
+        numbers = np.where(timeline.numbers < 0, len(timeline), timeline.numbers)
+        self.lowest = np.append(np.minimum.accumulate(numbers[::-1])[::-1][1:], len(timeline))
 
-    def key_frames_before(self, ticks: list[int]) -> list[int | None]:
-        if self.is_counted:
-            return [None] * len(ticks)
-        positions = [bisect_right(self.key_times, tick) - 1 for tick in ticks]
-        return [self.keys[position] if position >= 0 else None for position in positions]
+    def place_of(self, seconds: float) -> int:
+        return max(0, bisect_right(self.timeline.seconds, seconds + TOLERANCE) - 1)
+
+    def seconds_at(self, place: int) -> float:
+        return float(self.timeline.seconds[place])
+
+    def key_frames_before(self, places: list[int]) -> list[int | None]:
+        if self.timeline.is_counted:
+            return [None] * len(places)
+        before = [
+            self.keys[(self.key_numbers >= 0) & (self.key_numbers <= place)] for place in places
+        ]
+        return [int(keys[-1]) if len(keys) else None for keys in before]
 
     def read_from(self, key: int | None, attempt: int) -> Iterator[Packet]:
         # Further attempts start 1, 3, 7, ... key frames earlier.
         position = bisect_right(self.keys, key or 0) - 2**attempt
-        self.start = self.keys[position] if key and position >= 0 else 0
-        return iter(self.packets[self.start :])
+        is_inside = key is not None and position >= 0
+        start = int(self.keys[position]) if is_inside else self.timeline.first_packet
+        self.position = start
+        packets = self.packets[start:] if self.packets is not None else self._read_again(start)
+        return (packet for packet in self.timeline.numbered(packets, start) if packet is not None)
+
+    def _read_again(self, start: int) -> Iterator[Packet]:
+        self.close()
+        self.again = self._all()
+        return islice(self.again, start, None)
+
+    def _all(self) -> Generator[Packet, None, None]:
+        with opened(self.path) as (container, stream), closing(container.demux(stream)) as demuxer:
+            yield from (packet for packet in demuxer if packet.size)
+
+    def close(self) -> None:
+        if self.again is not None:
+            self.again.close()
 
     def note(self, packet: Packet, known: list[int]) -> float:
-        super().note(packet, known)
-        return -inf
+        if self.timeline.is_counted:
+            if not known:
+                known.extend(range(len(self.timeline)))
+            return inf
+        if packet.pts >= 0:
+            insort(known, packet.pts)
+        self.position += 1
+        return float(self.lowest[self.position - 1]) - 0.5
 
-    def output_order(self) -> list[int]:
-        return self.shown_at[self.start :] if self.is_counted else []
+    def is_splice(self, place: int) -> bool:
+        return place in self.timeline.spliced
+
+    def output_order(self) -> Iterator[int] | None:
+        return iter(range(len(self.timeline))) if self.timeline.is_counted else None
