@@ -125,9 +125,9 @@ def two_tracks(path: Path) -> None:
     with av.open(str(path), 'w') as container:
         streams = []
         for width, height in ((32, 24), (64, 48)):
-            stream = container.add_stream('libx264', rate=25, options={'crf': '10'})
+            options = {'crf': '10', 'g': '1' if width == 64 else '250'}  # the best has most bits
+            stream = container.add_stream('libx264', rate=25, options=options)
             stream.width, stream.height = width, height
-            stream.codec_context.bit_rate = 1000 * width
             streams.append(stream)
         for index in range(50):
             for which, stream in enumerate(streams):

@@ -371,7 +371,7 @@ class PacketLog:
         numbers[order] = np.arange(len(order))
         starts = times[order]
         end = starts[-1] + self._last_length(
-            starts, order, packets, durations, starts[0] if origin is None else origin
+            starts, order, durations, starts[0] if origin is None else origin
         )
         return Timeline(
             starts - starts[0],
@@ -464,13 +464,12 @@ class PacketLog:
         rate = self.stream.average_rate or self.stream.guessed_rate or 25
         return round(1 / (rate * self.stream.time_base))
 
-    def _last_length(self, starts, order, packets, durations, origin) -> int:
+    def _last_length(self, starts, order, durations, origin) -> int:
         """Length of the last frame, which no next one tells."""
         length = durations[order[-1]]
         steps = np.diff(starts)
         # MP4 has lengths in the order of decoding: they are those of other frames.
-        is_other = self.format.startswith('mov') and (order != packets).any()
-        if is_other and len(set(durations[packets[-16:]].tolist())) > 1:
+        if self.format.startswith('mov') and len(set(durations[order[-1] :].tolist())) > 1:
             length = origin + (self.stream.duration or 0) - starts[-1]
         return int(length) if length > 0 else self._step(steps)
 

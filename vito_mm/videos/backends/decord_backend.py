@@ -37,6 +37,8 @@ def _read(request: Request, numbers: np.ndarray, shown_at: np.ndarray) -> list[n
         if isinstance(error, VideoReadError):
             raise
         raise VideoReadError(request.path, _reason(error, request.path)) from None
+    if any(frame.shape[2] != 3 for frame in frames):  # upright frames of some widths have four
+        return None
     return [converted(frame, request, 'rgb') for frame in frames]
 
 
