@@ -131,7 +131,7 @@ def run_demo(
     seconds['pre-training'] = _done(started)
 
     started = _step('3/5 kNN classification of frozen features')
-    rows = [('kNN, frozen features', 'top-1', *_knn(data / 'probe', pretrain.checkpoint()))]
+    rows = [('kNN, frozen features', 'top-1', *_knn(data / 'probe', pretrain.checkpoint(), seed))]
     seconds['kNN'] = _done(started)
 
     at_once = 2 if cores > 1 else 1
@@ -223,7 +223,7 @@ def _collect_videos(miniscenes: Path, manifest: Path) -> list[str]:
     return notes
 
 
-def _knn(probe: Path, checkpoint: Path) -> list[float]:
+def _knn(probe: Path, checkpoint: Path, seed: int) -> list[float]:
     """Accuracy in percent from random weights and from the checkpoint."""
     from vito_mm.transfer.probes.knn import checkpoint_knn
 
@@ -231,7 +231,12 @@ def _knn(probe: Path, checkpoint: Path) -> list[float]:
     for init, file in zip(INITS, (None, checkpoint), strict=True):
         values.append(
             checkpoint_knn(
-                file, probe, depth=DEPTH, base_channels=BASE_CHANNELS, image_size=IMAGE_SIZE
+                file,
+                probe,
+                depth=DEPTH,
+                base_channels=BASE_CHANNELS,
+                image_size=IMAGE_SIZE,
+                seed=seed,
             )
         )
         print(f'  {init}: {values[-1]:.1f} %', flush=True)
