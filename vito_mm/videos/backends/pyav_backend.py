@@ -30,6 +30,8 @@ from .request import TOLERANCE, Request
 
 _IN_MEMORY = 2**26
 """Bytes of a file without an index of its frames up to which all its packets are read at once."""
+_FEW = 32
+"""Frames up to which all packets are looked at."""
 _EXACT_SEEKS = ('mov', 'matroska')
 """Containers in which time stamps rise and seeks land before the wanted time."""
 _QUEUE = 64
@@ -368,8 +370,13 @@ def _packets(request: Request, container: InputContainer, stream: VideoStream) -
 
 
 def _is_regular(index: Sequence) -> bool:
-    """Whether frames are evenly spaced and none is hidden. If not, it takes all packets to tell."""
+    """Whether frames are evenly spaced and none is hidden. If not, it takes all packets to tell.
+
+    The index has decoding times, which do not tell when the last few frames are shown.
+    """
     last = len(index) - 1
+    if last < _FEW:
+        return False
     step = index[min(1, last)].timestamp - index[0].timestamp
     middle = [index[i].timestamp - index[0].timestamp for i in (last // 2, last)]
     return (
