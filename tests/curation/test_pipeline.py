@@ -254,6 +254,7 @@ def test_odd_columns_titles_and_rows_end_in_the_same_choice(world, curated, tmp_
     """Columns of the user that are called like ours, in broken videos too; hostile titles."""
     ours = dict.fromkeys([*Probe.makes, *Retrieve.makes, *Classify.makes], 'odd')
     ours = ours | dict(label='cat', class_name=3, cluster='c', sha256=None)
+    ours = ours | dict.fromkeys(('fps', 'seconds', 'num_frames', 'width', 'height'), '7')
     evil = ' <script>alert(1)</script>' + 'z' * 999
     rows = [row | ours | dict(title=row['title'] + evil) for row in world.rows]
     write_file(tmp_path / 'odd.jsonl', [*rows, {}, dict(title='moon')])

@@ -79,7 +79,7 @@ class Projections(Hook):
     def before_train(self, runner) -> None:
         runner.model.head.register_forward_pre_hook(
             lambda head, given: self.given.append(
-                [torch.stack(list(views)).detach().double().numpy() for views in given]
+                [torch.stack(list(views)).detach().double().numpy() for views in given[:2]]
             )
         )
 

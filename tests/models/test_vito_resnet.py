@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 from importlib import import_module
 
 import mmdet.models
@@ -125,12 +126,20 @@ def test_a_prefix_decides_in_every_scope(library, scope):
     assert isinstance(backbone, VITOResNet)
 
 
+@pytest.fixture
+def no_scope(monkeypatch):
+    """Other tests leave the scopes of their runs."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+
+
+@pytest.mark.usefixtures('no_scope')
 @pytest.mark.parametrize('library', STOCK)
 def test_without_a_scope_the_registry_decides(library):
     registry = import_module(f'{library}.registry').MODELS
     assert isinstance(registry.build(dict(type='VITOResNet', depth=18)), STOCK[library])
 
 
+@pytest.mark.usefixtures('no_scope')
 def test_a_notebook_gets_that_of_mmpretrain():
     for scope in (None, 'mmengine', 'vito_mm'):
         with DefaultScope.overwrite_default_scope(scope):
