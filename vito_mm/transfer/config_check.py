@@ -63,7 +63,7 @@ def check_config(
 
     Args:
         config (str | os.PathLike | Config): Config of any OpenMMLab package with a ResNet, of
-            fine-tuning or pre-training; see :func:`read_config` for its names.
+            fine-tuning or pre-training; see ``read_config`` for its names.
         checkpoint (str | os.PathLike, optional): File to check. Defaults to None, which takes the
             one that the config names.
 

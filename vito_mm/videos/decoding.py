@@ -39,7 +39,7 @@ def decode_frames(
     frames for the same times; colours may differ by rounding, and durations by a frame.
 
     Other backends than PyAV decode plain files only, see
-    :func:`vito_mm.videos.description.plain_timeline`; they misplace, squeeze or turn frames of
+    ``vito_mm.videos.description.plain_timeline``; they misplace, squeeze or turn frames of
     others, which are decoded by PyAV whatever the backend.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an

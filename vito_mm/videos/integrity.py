@@ -72,7 +72,7 @@ def inspect_video(
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         on_frame: Called with every decoded frame (``av.VideoFrame``; its ``pts`` and ``duration``
             say when it is shown, from the first frame), how it is shown
-            (:class:`vito_mm.videos.description.Display`), and the mean frame rate that the header
+            (``vito_mm.videos.description.Display``), and the mean frame rate that the header
             tells; turns ``check`` on. Its errors are passed on, other than OSError.
         fps: Frames per second of a folder or tar of images. Defaults to None, 25.
 

@@ -43,7 +43,7 @@ def find_videos(
     """List the video files below a folder.
 
     Args:
-        folder: Folder that is searched, see :func:`.names.files_below`.
+        folder: Folder that is searched, see ``vito_mm.videos.names.files_below``.
         extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
