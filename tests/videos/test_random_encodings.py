@@ -159,13 +159,15 @@ def test_frames_are_those_of_a_decoder_that_starts_at_the_first(tmp_path, monkey
         height, width = pixels[0].shape[:2]
         assert (row['width'], row['height']) == (width, height), message
         monkeypatch.setattr(pyav_backend, '_IN_MEMORY', int(rng.choice([0, in_memory])))
+        # A last frame without length lasts as long as most: of a long file, as most of its last.
+        tolerance = 2e-3 if pyav_backend._IN_MEMORY else 0.1
         for _ in range(6):
             wanted = rng.uniform(0, shown_at[-1] + 0.03, int(rng.integers(1, 6)))
             durations = []
             frames, begins = decode_frames(
                 path, lambda d, wanted=wanted, seen=durations: seen.append(d) or wanted
             )
-            assert durations == [pytest.approx(row['seconds'], abs=2e-3)], message
+            assert durations == [pytest.approx(row['seconds'], abs=tolerance)], message
             expected = np.searchsorted(shown_at, wanted + 1e-4, side='right') - 1
             np.testing.assert_allclose(begins, shown_at[expected], atol=2e-3, err_msg=message)
             for frame, index in zip(frames, expected, strict=True):
