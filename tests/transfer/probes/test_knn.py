@@ -108,7 +108,8 @@ def test_target_network_on_request(checkpoints, target):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_an_unreadable_image_is_named_in_one_line(folder, workers):
     (folder / 'train/light/3.png').write_bytes(b'no image')
-    with pytest.raises(ProbeError, match=r'train/light/3\.png: .*remove') as caught:
+    told = r'train/light/3\.png: not readable as an image\. .*remove'
+    with pytest.raises(ProbeError, match=told) as caught:
         checkpoint_knn(None, folder, depth=18, image_size=32, workers=workers)
     assert '\n' not in str(caught.value)
 
