@@ -72,7 +72,7 @@ def test_the_target_network_looks_elsewhere(tmp_path, monkeypatch):
         ('resnet.pth', 'a.mp4', (), 'has no attention network'),
         ('iter_7.pth', 'gone.mp4', (), 'gone.mp4'),
         ('iter_7.pth', 'empty.mp4', (), 'is empty'),
-        ('iter_7.pth', 'a.mp4', ('--start', 9), 'is not in its 4.00 s'),
+        ('iter_7.pth', 'a.mp4', ('--start', 9), 'is not within its 4.00 s'),
         ('iter_7.pth', 'a.mp4', ('--config', 'gone.py'), 'gone.py'),
     ],
 )
