@@ -9,11 +9,12 @@ mmseg.
 
 import os
 
-# Threads of PyTorch that wait sleep instead of spinning, which takes the cores of a busy machine
-# from those that compute. It is read when torch is loaded: here if that comes later, and in the
-# programs that are started from here. Where a GPU computes nothing is changed.
-if not os.path.exists('/dev/nvidiactl'):
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# Waiting threads of PyTorch spin without end, which takes the cores of a busy machine from those
+# that compute. They spin a moment and then sleep (benchmarks/busy_machine.py: OMP_WAIT_POLICY=
+# PASSIVE, which never spins, costs an idle machine far more). The OpenMP runtime reads this when
+# torch is loaded: here if that comes later, and in programs started from here.
+if 'OMP_WAIT_POLICY' not in os.environ and not os.path.exists('/dev/nvidiactl'):
+    os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
 from .compat import check_environment, install_patches
 from .version import __version__
