@@ -9,7 +9,7 @@ from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'vito_mm'
-MIM_PARTS = ('configs', 'tools', 'model-index.yml')
+MIM_PARTS = ('configs', 'projects', 'tools', 'model-index.yml')
 
 
 class BuildPy(build_py):

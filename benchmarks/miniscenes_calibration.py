@@ -26,7 +26,7 @@ from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
 from vito_mm.miniscenes.stills import render_probe_image
 from vito_mm.miniscenes.things import NO_CLASS
 from vito_mm.miniscenes.videos import render_video, video_label
-from vito_mm.transfer.probes.knn import knn_top1
+from vito_mm.probes.knn import knn_top1
 
 
 @dataclass(frozen=True)

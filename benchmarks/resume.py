@@ -32,7 +32,7 @@ def build(folder: Path, work_dir: Path, batch_size: int, workers: int, changes: 
     """The shipped recipe with ResNet-18, at its own image size."""
     from mmengine.config import Config
 
-    from vito_mm.engine.launch import build_runner
+    from vito_mm.launch import build_runner
 
     cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
     cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'ERROR'

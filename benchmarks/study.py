@@ -14,15 +14,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from vito_mm.miniscenes.study.presets import PRESETS
-from vito_mm.miniscenes.study.report import write_report
-from vito_mm.miniscenes.study.rows import MAIN_ROWS, ROWS
-from vito_mm.miniscenes.study.runs import Study, StudyError, jobs_of_machine, run_study
-from vito_mm.transfer.suite.jobs import JobError
-from vito_mm.transfer.suite.runner import PlanError, SuiteError
-from vito_mm.transfer.tasks import TASKS
-
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from projects.miniscenes_study.presets import PRESETS  # noqa: E402
+from projects.miniscenes_study.report import write_report  # noqa: E402
+from projects.miniscenes_study.rows import MAIN_ROWS, ROWS  # noqa: E402
+from projects.miniscenes_study.runs import Study, StudyError, jobs_of_machine, run_study  # noqa: E402
+from vito_mm.transfer.jobs import JobError  # noqa: E402
+from vito_mm.transfer.runner import PlanError, SuiteError  # noqa: E402
+from vito_mm.transfer.tasks import TASKS  # noqa: E402
 
 
 def main() -> int:

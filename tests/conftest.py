@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.helpers.checkpoints import checkpoints, online, target  # noqa: F401
+
 # Networks of tests have at least 16 channels: with 8 or fewer, torch 2.11's backward pass of a 1x1
 # convolution of stride 2 in channels-last format corrupts memory on CPUs.
 REPO = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vito_mm.datasets.contact_sheet import write_contact_sheet
-from vito_mm.engine.launch import OptionsAction, load_config
+from vito_mm.launch import OptionsAction, load_config
+from vito_mm.visualization.preview_sheet import write_contact_sheet
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ them an error.
 
 import argparse
 
-from vito_mm.transfer import CheckpointError, check_config
-from vito_mm.transfer.config_check import read_config
+from vito_mm.checkpoint import CheckpointError, check_config
+from vito_mm.checkpoint.config_check import read_config
 
 
 def main() -> None:

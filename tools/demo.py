@@ -6,9 +6,13 @@ folder.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from vito_mm.miniscenes.demo import run_demo
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from projects.miniscenes_study.demo import run_demo  # noqa: E402
 
 
 def main() -> None:
@@ -19,7 +23,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of all runs (default: 0)')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     args = parser.parse_args()
-    run_demo(Path(__file__).resolve().parents[1], work_dir=args.work_dir, seed=args.seed)
+    run_demo(ROOT, work_dir=args.work_dir, seed=args.seed)
 
 
 if __name__ == '__main__':

@@ -7,9 +7,9 @@ A name that ends in .safetensors gives that format. Exporting an exported file l
 import argparse
 import json
 
-from vito_mm.transfer import CheckpointError, export_backbone
-from vito_mm.transfer.checkpoint import NETWORKS
-from vito_mm.transfer.export import LAYOUTS
+from vito_mm.checkpoint import CheckpointError, export_backbone
+from vito_mm.checkpoint.export import LAYOUTS
+from vito_mm.checkpoint.matching import NETWORKS
 
 
 def main() -> None:

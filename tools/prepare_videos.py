@@ -8,8 +8,8 @@ import argparse
 
 from vito_mm.videos import VIDEO_EXTENSIONS
 from vito_mm.videos.file_checks import MAX_PIXELS
-from vito_mm.videos.preparation import run
-from vito_mm.videos.reencoding import PRESETS, Encoding
+from vito_mm.videos.prepare.preparation import run
+from vito_mm.videos.prepare.reencoding import PRESETS, Encoding
 
 
 def parse_args() -> argparse.Namespace:

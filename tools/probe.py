@@ -15,11 +15,11 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from vito_mm.atomic import written_aside
-from vito_mm.transfer import CheckpointError
-from vito_mm.transfer.checkpoint import NETWORKS
-from vito_mm.transfer.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
+from vito_mm.checkpoint import CheckpointError
+from vito_mm.checkpoint.matching import NETWORKS
+from vito_mm.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
 from vito_mm.transfer.tasks import RANDOM
+from vito_mm.utils.atomic import written_aside
 
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def probe_knn(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Nearest-neighbour accuracy of each checkpoint."""
-    from vito_mm.transfer.probes.knn import checkpoint_knn
+    from vito_mm.probes.knn import checkpoint_knn
 
     def probe(checkpoint: str | None) -> dict[str, Any]:
         return {'top-1': checkpoint_knn(checkpoint, k=args.k, **image_settings(args))}
@@ -130,7 +130,7 @@ def probe_knn(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def probe_linear(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Accuracy of a linear classifier on each checkpoint's features."""
-    from vito_mm.transfer.probes.linear_classifier import checkpoint_linear
+    from vito_mm.probes.linear_classifier import checkpoint_linear
 
     def probe(checkpoint: str | None) -> dict[str, Any]:
         result = checkpoint_linear(checkpoint, **image_settings(args))
@@ -143,7 +143,7 @@ def probe_linear(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Metrics of a linear segmentation head on each checkpoint's features."""
-    from vito_mm.transfer.probes.segmentation import (
+    from vito_mm.probes.segmentation import (
         check_probe,
         probe_config,
         read_segmentation_config,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vito_mm.transfer import CheckpointError
-from vito_mm.transfer.checkpoint import NETWORKS
+from vito_mm.checkpoint import CheckpointError
+from vito_mm.checkpoint.matching import NETWORKS
 from vito_mm.videos import VideoReadError
 
 if TYPE_CHECKING:
-    from vito_mm.visualization.network import Network
+    from vito_mm.probes.network import Network
 
 BATCH = 32  # frames of a video that are decoded and looked at together
 
@@ -27,7 +27,7 @@ def main() -> None:
     args = parse_arguments()
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     sys.stderr.reconfigure(errors='backslashreplace')
-    from vito_mm.visualization.network import load_network
+    from vito_mm.probes.network import load_network
 
     try:
         network = load_network(args.checkpoint, args.which, args.config)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vito_mm.transfer import CheckpointError
-from vito_mm.transfer.checkpoint import NETWORKS
+from vito_mm.checkpoint import CheckpointError
+from vito_mm.checkpoint.matching import NETWORKS
 
 POOLINGS = dict(
     average='mean of the last feature map', attention="the checkpoint's own attention pooling"
@@ -90,6 +90,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def show(args: argparse.Namespace) -> str:
     """Draw the picture; returns what is in it."""
+    from vito_mm.probes.network import load_network
     from vito_mm.visualization.canvas import write_png
     from vito_mm.visualization.neighbours import (
         choose,
@@ -98,7 +99,6 @@ def show(args: argparse.Namespace) -> str:
         read_frames,
         score,
     )
-    from vito_mm.visualization.network import load_network
 
     network = load_network(
         args.checkpoint, args.which, args.config, needs_attention=args.pooling == 'attention'

@@ -3,7 +3,7 @@
 
 import argparse
 
-from vito_mm.engine.launch import add_common_arguments, build_runner, load_config, set_resume
+from vito_mm.launch import add_common_arguments, build_runner, load_config, set_resume
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from vito_mm.transfer.suite.options import SuiteOptions
-from vito_mm.transfer.suite.runner import JobError, PlanError, SuiteError, report, run_suite
+from vito_mm.transfer.options import SuiteOptions
+from vito_mm.transfer.runner import JobError, PlanError, SuiteError, report, run_suite
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS
 
 

@@ -22,9 +22,9 @@ from .version import __version__
 check_environment()
 install_patches()
 
-from . import datasets, engine, models, transfer  # noqa: E402
+from . import datasets, engine, evaluation, models  # noqa: E402
 from .registry import publish  # noqa: E402
 
 publish()
 
-__all__ = ['__version__', 'datasets', 'engine', 'models', 'transfer']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

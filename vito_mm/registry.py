@@ -38,7 +38,7 @@ DATASETS = Registry(
 )
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['vito_mm.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['vito_mm.engine'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['vito_mm.transfer'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['vito_mm.evaluation'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['vito_mm.models'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

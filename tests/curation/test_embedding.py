@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from tests.curation.colours import make_table, read_frames, write_noise
+from tests.helpers.colours import make_table, read_frames, write_noise
 from tests.models.test_vito import config as vito_config
 from vito_mm.curation.embedding import Embed, embed_images
 from vito_mm.curation.running import Running, run_stage

@@ -8,7 +8,7 @@ from tests.conftest import frame_index
 from vito_mm.curation.frames import View, first_frames, image_view, spread_frames
 from vito_mm.videos import decode_frames
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.prepare.integrity import inspect_video
 
 WHOLE = View(64, 64, squash=True)
 

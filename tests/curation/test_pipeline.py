@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_video
-from tests.curation.world import World, call_tool, tables_of
+from tests.helpers.curation_world import World, call_tool, tables_of
 from tests.tools.test_train import user_environment
 from vito_mm.curation import thumbnails
 from vito_mm.curation.classifier import Classify

@@ -12,8 +12,7 @@ import pytest
 from scipy.fft import dctn
 
 from tests.conftest import write_video
-from tests.curation.scenes import as_json, copy_video, run_on, scene, write_frames, write_scene
-from tests.videos.faulty import (
+from tests.helpers.faulty_videos import (
     UNREADABLE,
     huge_frame,
     no_key_frame_at_the_start,
@@ -22,10 +21,11 @@ from tests.videos.faulty import (
     truncated_data,
     wrong_duration,
 )
+from tests.helpers.scenes import as_json, copy_video, run_on, scene, write_frames, write_scene
 from vito_mm.curation.perceptual_hash import perceptual_hash
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.stage import StageError
-from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.prepare.integrity import inspect_video
 
 FAULTY = UNREADABLE | {
     'truncated_data.mp4': truncated_data,

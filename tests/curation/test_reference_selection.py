@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.curation.colours import make_table, read_frames, write_noise
 from tests.curation.test_embedding import SIZE, resnet18, write_pretraining
+from tests.helpers.colours import make_table, read_frames, write_noise
 from vito_mm.curation.embedding import Embed
 from vito_mm.curation.reference_selection import SelectByEmbedding, choose, nearest
 from vito_mm.curation.running import Running, run_stage

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import REPO
-from tests.curation.toy import AboveMean, Double, make_table
+from tests.helpers.toy_stages import AboveMean, Double, make_table
 from vito_mm.curation.engines import local, ray_data
 from vito_mm.curation.running import Running, import_table, run_stage
 from vito_mm.curation.stage import StageError, clear, only_job, open_stage, read_record
@@ -88,7 +88,7 @@ def test_a_cluster_that_does_not_answer_is_named():
 @pytest.mark.slow
 def test_a_lost_actor_is_started_again(tmp_path, ray_cluster):
     """The process of an actor is killed while it works on a shard, as when its machine dies."""
-    command = [sys.executable, '-m', 'tests.curation.toy', tmp_path, 'double', '0.1', 'ray']
+    command = [sys.executable, '-m', 'tests.helpers.toy_stages', tmp_path, 'double', '0.1', 'ray']
     process = subprocess.Popen(
         [str(word) for word in command],
         cwd=REPO,
@@ -118,7 +118,15 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize('name', ['double', 'above_mean'])
 def test_a_killed_stage_goes_on_to_the_same_table(tmp_path, name):
-    command = [sys.executable, '-m', 'tests.curation.toy', str(tmp_path), name, '0.05', 'local']
+    command = [
+        sys.executable,
+        '-m',
+        'tests.helpers.toy_stages',
+        str(tmp_path),
+        name,
+        '0.05',
+        'local',
+    ]
     process = subprocess.Popen(command, cwd=REPO)
     first = tmp_path / name / 'part-000000.parquet'
     wait_for(first, process)

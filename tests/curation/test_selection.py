@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_video
-from tests.curation.scenes import as_json, copy_video, run_on, write_frames, write_scene
+from tests.helpers.scenes import as_json, copy_video, run_on, write_frames, write_scene
 from vito_mm.curation.duplicates import find_originals, first_equal, near_pairs
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.running import Running, run_stage

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from tests.curation.toy import Double
+from tests.helpers.toy_stages import Double
 from vito_mm.curation.running import Running, import_table, run_stage
 from vito_mm.curation.sources import content_of, rows_of
 from vito_mm.curation.stage import StageError, write_record

@@ -11,14 +11,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from tests.conftest import REPO
-from tests.curation.scenes import run_on, write_scene
+from tests.helpers.scenes import run_on, write_scene
 from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.selection import Select
 from vito_mm.curation.stage import write_record
 from vito_mm.curation.tables import TableError, write_file
 from vito_mm.videos import read_manifest
-from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.prepare.integrity import inspect_video
 
 
 @pytest.fixture

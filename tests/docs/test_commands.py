@@ -17,10 +17,10 @@ from mmengine.config import Config
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
+from tests.helpers.tiny_vito import save, tiny_vito
 from tests.tools.test_train import shell, user_environment
-from tests.visualization.tiny import save, tiny_vito
+from vito_mm.checkpoint import check_config, export_backbone, read_checkpoint
 from vito_mm.miniscenes import make_miniscenes
-from vito_mm.transfer import check_config, export_backbone, read_checkpoint
 
 from .pages import python_blocks, run_elsewhere, runs
 

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import REPO, write_video
 from tests.engine.test_hooks import run, tiny_config
+from tests.helpers import faulty_videos as faulty
 from tests.tools.test_train import CONFIG, shell, tiny_options, user_environment
-from tests.videos import faulty
 from vito_mm.datasets import ClipSampler, VideoDataset
-from vito_mm.engine.restarting_batches import RestartingBatches
+from vito_mm.engine.worker_restart import RestartingBatches
 
 READABLE = {
     'one_frame.mp4': faulty.one_frame,

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
-from vito_mm.engine.launch import build_runner
+from vito_mm.launch import build_runner
 
 FAMILY = sorted(
     path.relative_to(REPO / 'configs')

@@ -10,12 +10,12 @@ import pytest
 from mmengine.hooks import Hook
 
 from tests.conftest import write_video
-from tests.curation.scenes import write_scene
 from tests.engine.test_hooks import run, tiny_config
+from tests.helpers.scenes import write_scene
 from tests.tools.test_train import shell
 from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
 from vito_mm.datasets import VideoDataset
-from vito_mm.engine.launch import build_runner
+from vito_mm.launch import build_runner
 from vito_mm.videos import read_manifest
 
 PARTS = {0: [(0, 1, 'a goldfish'), (1, 2, 'tabby cat'), (2.0, 3, 'tench')], 1: [(0.5, 1.5, 'hen')]}

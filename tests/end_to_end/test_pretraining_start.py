@@ -15,7 +15,7 @@ from torch import nn
 from tests.conftest import REPO, write_video
 from tests.end_to_end.test_config_family import run, shrink
 from tests.tools.test_train import shell, tiny_options
-from vito_mm.transfer import CheckpointError, check_config
+from vito_mm.checkpoint import CheckpointError, check_config
 
 ALGORITHMS = {
     'VITO': 'vito/pretrain_r50.py',

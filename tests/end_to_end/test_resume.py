@@ -15,7 +15,7 @@ import torch
 
 from tests.conftest import REPO
 from tests.tools.test_train import CONFIG, free_port, shell, tiny_options, user_environment
-from vito_mm.engine.launch import latest_checkpoint
+from vito_mm.launch import latest_checkpoint
 
 
 def train(folder: Path, work_dir: Path, *extra: str, max_iters: int = 9, options=()) -> list[str]:

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
-from vito_mm.engine.launch import build_runner
+from vito_mm.launch import build_runner
 
 RECIPE = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
 

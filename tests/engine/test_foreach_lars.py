@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmpretrain.engine.optimizers import LARS
 
-from vito_mm.engine.guarded_optim_wrapper import GuardedOptimWrapper
 from vito_mm.engine.optimizers.foreach_lars import ForeachLARS
+from vito_mm.engine.skip_non_finite_optim_wrapper import GuardedOptimWrapper
 
 SHAPES = [(4, 3, 2, 2), (5, 4), (6,), (3, 3)]
 EXCLUDED = 2

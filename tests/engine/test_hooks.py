@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from tests.conftest import REPO
-from vito_mm.engine.launch import build_runner
+from vito_mm.launch import build_runner
 
 
 def tiny_config(video_folder, work_dir, **options) -> Config:

@@ -21,10 +21,10 @@ from mmengine.visualization import BaseVisBackend
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
 from tests.engine.test_watchfulness import Poison, log_of
-from tests.evaluation.videos import SIZE, centre, write_frames, write_rows, write_videos
+from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
+from tests.helpers.image_folders import write_classes
 from tests.tools.test_train import shell
-from tests.transfer.probes.image_folders import write_classes
-from vito_mm.engine.launch import add_common_arguments, build_runner
+from vito_mm.launch import add_common_arguments, build_runner
 
 DELAYS = (0.2, 0.0, 1.0)
 READING = dict(image_size=SIZE, num_workers=0)

@@ -13,7 +13,7 @@ from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
 from tests.tools.test_train import user_environment
 from vito_mm.engine import GuardedOptimWrapper
-from vito_mm.engine.launch import build_runner
+from vito_mm.launch import build_runner
 
 
 class Poison(Hook):

@@ -18,9 +18,9 @@ from mmengine.runner import load_state_dict
 from torchvision.models import resnet50
 
 import vito_mm  # noqa: F401  registers and publishes
-from tests import third_parties
+from tests.helpers import third_parties
+from vito_mm.checkpoint import CheckpointError
 from vito_mm.models import VITOResNet
-from vito_mm.transfer import CheckpointError
 
 STOCK = {
     'mmseg': mmseg.models.backbones.ResNet,
@@ -56,7 +56,7 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.transfer.checkpoint'):
+    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.checkpoint.matching'):
         monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
     return lines
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO, write_video
-from tests.videos.test_integrity import overwrite, write_moving
+from tests.videos.prepare.test_integrity import overwrite, write_moving
 from vito_mm.videos import read_manifest
-from vito_mm.videos.preparation import prepare_videos
-from vito_mm.videos.reencoding import Encoding
+from vito_mm.videos.prepare.preparation import prepare_videos
+from vito_mm.videos.prepare.reencoding import Encoding
 
 FAST = Encoding(preset='ultrafast')
 

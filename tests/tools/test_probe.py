@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.conftest import REPO
+from tests.helpers.image_folders import write_classes
+from tests.helpers.segmentation_world import write_world
 from tests.tools.test_train import shell
-from tests.transfer.probes.image_folders import write_classes
-from tests.transfer.probes.segmentation_world import write_world
-from vito_mm.transfer.probes.frozen_features import frozen_resnet
+from vito_mm.probes.frozen_features import frozen_resnet
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
 

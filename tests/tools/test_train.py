@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
 from vito_mm.datasets import VideoDataset
-from vito_mm.engine.launch import add_common_arguments, list_stages, load_config
+from vito_mm.launch import add_common_arguments, list_stages, load_config
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 

@@ -9,9 +9,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torchvision.models import resnet50
 
-from vito_mm.transfer import CheckpointError
-
-from .demo_network import demo_checkpoint
+from tests.helpers.demo_network import demo_checkpoint
+from vito_mm.checkpoint import CheckpointError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PAPER = ('seg/vito_ade20k', 'seg/vito_pascal', 'det/vito_coco', 'det/vito_lvis')

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPO, frame_index, write_video
-from tests.videos.layouts import (
+from tests.helpers.video_layouts import (
     LAYOUTS,
     NO_KEY_FRAMES,
     environment_of_torchcodec,

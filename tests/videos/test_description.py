@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import frame_index
-from tests.videos.layouts import LAYOUTS, NO_KEY_FRAMES, frame_times, write_layouts
-from tests.videos.odd import ODD, write_odd
+from tests.helpers.odd_videos import ODD, write_odd
+from tests.helpers.video_layouts import LAYOUTS, NO_KEY_FRAMES, frame_times, write_layouts
 from vito_mm.curation.frames import View, first_frames
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
-from vito_mm.videos.integrity import inspect_video
-from vito_mm.videos.reencoding import Encoding, reencode_video
+from vito_mm.videos.prepare.integrity import inspect_video
+from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
 
 
 @pytest.fixture(scope='module')

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import frame_index, write_video
-from tests.videos import faulty
+from tests.helpers import faulty_videos as faulty
 from vito_mm.videos import VideoReadError, decode_frames
-from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.prepare.integrity import inspect_video
 
 BACKENDS = ('pyav', 'decord', 'opencv')
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from tests.conftest import frame_index, write_video
 from vito_mm.curation.frames import View, first_frames, image_view, spread_frames
-from vito_mm.transfer.probes.frozen_features import labelled_images
+from vito_mm.probes.frozen_features import labelled_images
 from vito_mm.videos import VideoReadError, decode_frames, find_videos, write_manifest
 from vito_mm.videos.images import read_rgb
-from vito_mm.videos.integrity import inspect_video
-from vito_mm.videos.preparation import prepare_videos
+from vito_mm.videos.prepare.integrity import inspect_video
+from vito_mm.videos.prepare.preparation import prepare_videos
 
 COUNT = 30
 VIEW = View(48, 48)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPO, frame_index, write_video
-from tests.videos.hostile import followed, m3u8, mpd, watched, with_data_reference
-from tests.videos.layouts import environment_of_torchcodec
+from tests.helpers.hostile_videos import followed, m3u8, mpd, watched, with_data_reference
+from tests.helpers.video_layouts import environment_of_torchcodec
 from vito_mm.curation.frames import View, first_frames, spread_frames
 from vito_mm.videos import VideoReadError, decode_frames
 from vito_mm.videos.file_checks import MAX_PIXELS, is_mp4_or_matroska
 from vito_mm.videos.images import read_rgb
-from vito_mm.videos.integrity import inspect_video
-from vito_mm.videos.reencoding import Encoding, reencode_video
+from vito_mm.videos.prepare.integrity import inspect_video
+from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
 
 VIEW = View(48, 32)
 
@@ -72,7 +72,14 @@ def test_torchcodec_follows_nothing(tmp_path, video):
     folder = tmp_path / 'files'
     folder.mkdir()
     result = subprocess.run(
-        [sys.executable, '-m', 'tests.videos.hostile', str(folder), str(video), 'torchcodec'],
+        [
+            sys.executable,
+            '-m',
+            'tests.helpers.hostile_videos',
+            str(folder),
+            str(video),
+            'torchcodec',
+        ],
         capture_output=True,
         text=True,
         cwd=REPO,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.conftest import REPO, write_video
-from tests.videos import faulty
-from tests.videos.layouts import environment_of_torchcodec
+from tests.helpers import faulty_videos as faulty
+from tests.helpers.video_layouts import environment_of_torchcodec
 from vito_mm.videos import BACKENDS
 
 READ = """

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_video
-from tests.videos.odd import MATRICES, UNIT
+from tests.helpers.odd_videos import MATRICES, UNIT
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
-from vito_mm.videos.integrity import inspect_video
+from vito_mm.videos.prepare.integrity import inspect_video
 
 CONTAINERS = {
     'libx264': ['mp4', 'mov', 'mkv', 'ts', 'flv'],

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_video
-from tests.visualization.tiny import tiny_vito
+from tests.helpers.tiny_vito import tiny_vito
+from vito_mm.probes.network import network_of
 from vito_mm.visualization.clips import rows_of
 from vito_mm.visualization.neighbours import (
     Frames,
@@ -16,7 +17,6 @@ from vito_mm.visualization.neighbours import (
     read_frames,
     score,
 )
-from vito_mm.visualization.network import network_of
 
 
 def random_frames(videos: list[str], labels: list, seed: int) -> Frames:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vito_mm.probes.curation_networks import Network, choose_device, open_classifier, sha256_of
+from vito_mm.probes.network_sources import find_source
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.manifest import part_name
 from vito_mm.videos.tables import shortened
 
 from .frames import dropped_for, first_frames, part_frames
-from .network_sources import find_source
-from .networks import Network, choose_device, open_classifier, sha256_of
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, TableError
 from .taxonomy import load_taxonomy

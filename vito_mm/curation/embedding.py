@@ -9,13 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.images import IMAGE_EXTENSIONS
-from vito_mm.videos.names import files_below
-
-from .frames import dropped_for, image_view, spread_frames
-from .network_sources import CheckpointedResNet
-from .networks import (
+from vito_mm.probes.curation_networks import (
     Network,
     backbone_source,
     backbone_view,
@@ -23,6 +17,12 @@ from .networks import (
     open_backbone,
     sha256_of,
 )
+from vito_mm.probes.network_sources import CheckpointedResNet
+from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.images import IMAGE_EXTENSIONS
+from vito_mm.videos.names import files_below
+
+from .frames import dropped_for, image_view, spread_frames
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, split
 

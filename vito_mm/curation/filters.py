@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from vito_mm.reporting.wording import near_text
+from vito_mm.utils.text import near_text
 from vito_mm.videos.tables import shortened
 
 from .tables import DROPPED, Row, TableError

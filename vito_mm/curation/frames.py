@@ -77,7 +77,7 @@ def first_frames(
     They are decoded from the start until there are enough, with one thread, and each is scaled and
     cut at once. Frames before the first one that can be decoded, which recordings that start in the
     middle have, are not counted; neither does
-    :func:`vito_mm.videos.integrity.inspect_video` count them.
+    :func:`vito_mm.videos.prepare.integrity.inspect_video` count them.
 
     Args:
         path (str | os.PathLike): Video.

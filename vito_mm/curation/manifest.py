@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vito_mm.reporting.wording import near_text
+from vito_mm.utils.text import near_text
 from vito_mm.videos.manifest import write_manifest
 
 from .stage import finished_record

@@ -6,14 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vito_mm.atomic import written_aside
-from vito_mm.reporting.wording import count_text
-from vito_mm.videos.worker_pool import stopped_by_signals
+from vito_mm.probes.curation_networks import choose_device
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.text import count_text
+from vito_mm.utils.worker_pool import stopped_by_signals
 
 from .classifier import Classify
 from .embedding import Embed
 from .manifest import write_training_manifest
-from .networks import choose_device
 from .probing import Probe
 from .reference_selection import SelectByEmbedding
 from .report import write_report

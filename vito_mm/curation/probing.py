@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vito_mm.videos import VideoReadError, decode_frames, part_within
-from vito_mm.videos.integrity import BAD, import_av, inspect_video
+from vito_mm.videos.prepare.integrity import BAD, import_av, inspect_video
 
 from .frames import middles
 from .perceptual_hash import perceptual_hash
@@ -33,9 +33,9 @@ class Probe(Stage):
 
     Where a row names a part of a video, the length and the hashed frames are those of the part.
 
-    Columns are those of :func:`vito_mm.videos.integrity.inspect_video`, less its path and verdict,
-    and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty where a
-    frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
+    Columns are those of :func:`~vito_mm.videos.prepare.integrity.inspect_video`, less its path and
+    verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty
+    where a frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
     ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table holds
     for folders and tars of images.
 

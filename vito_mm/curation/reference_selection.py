@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from vito_mm.probes.curation_networks import open_backbone, sha256_of
+
 from .embedding import embed_images, find_images, network_identity, unit_length
-from .networks import open_backbone, sha256_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, TableError, read_file, split
 

@@ -6,22 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vito_mm.atomic import written_aside
-from vito_mm.reporting.conditions import conditions
-from vito_mm.reporting.markup import (
-    Block,
-    Code,
-    Heading,
-    Listing,
-    Paragraph,
-    Picture,
-    Table,
-    to_html,
-)
-from vito_mm.reporting.spreadsheet import to_csv
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.hashing import hash64
+from vito_mm.utils.markup import Block, Code, Heading, Listing, Paragraph, Picture, Table, to_html
+from vito_mm.utils.provenance import conditions
+from vito_mm.utils.spreadsheet import to_csv
 from vito_mm.videos.manifest import PART, part_name
 
-from .hashing import hash64
 from .stage import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip, draw_thumbnails

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vito_mm.cores import count_cores
-from vito_mm.videos.preparation_report import Progress
+from vito_mm.utils.cores import count_cores
+from vito_mm.videos.prepare.report import Progress
 
 from .engines import ENGINES, local, ray_data
 from .sources import content_of, rows_of

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vito_mm.utils.hashing import hash64, priority_of
 from vito_mm.videos.manifest import PART, part_name
 
 from .duplicates import find_originals, first_equal
 from .filters import Filter
-from .hashing import hash64, priority_of
 from .stage import Shard, Stage
 from .tables import DROPPED, Row, TableError, read_kept
 from .taxonomy import load_taxonomy

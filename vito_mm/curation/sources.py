@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vito_mm.utils.hashing import hash64
 from vito_mm.videos.manifest import find_videos
 from vito_mm.videos.tables import RowError, plain, shortened
 
-from .hashing import hash64
 from .stage import fingerprint_of, finished_record, read_record
 from .tables import DROPPED, Row, TableError, find_files, read_table
 

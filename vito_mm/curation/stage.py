@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vito_mm.atomic import written_aside
-from vito_mm.videos.worker_pool import WorkerLost, WorkError
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.worker_pool import WorkerLost, WorkError
 
 from .tables import (
     DROPPED,

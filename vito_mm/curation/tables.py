@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vito_mm.atomic import written_aside
+from vito_mm.utils.atomic import written_aside
 from vito_mm.videos.manifest import to_line
 from vito_mm.videos.tables import (
     ENDINGS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vito_mm.reporting.wording import near_text
+from vito_mm.utils.text import near_text
 
 ENDINGS = ('.txt', '.json', '.jsonl', '.csv')
 """What files of classes end in."""

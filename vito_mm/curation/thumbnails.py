@@ -6,8 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vito_mm.utils.worker_pool import run_in_workers
 from vito_mm.videos.decoding import decode_frames
-from vito_mm.videos.worker_pool import run_in_workers
 
 from .frames import middles
 

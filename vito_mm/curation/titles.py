@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import regex
 
+from vito_mm.utils.hashing import hash64, priority_of
+from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
 from vito_mm.videos.manifest import PART, part_name
-from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
 
-from .hashing import hash64, priority_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, read_kept
 from .taxonomy import Taxonomy, load_taxonomy

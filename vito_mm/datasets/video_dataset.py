@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.dataset import BaseDataset, force_full_init
 
 from vito_mm.datasets.clip_sampler import random_state_of
+from vito_mm.datasets.in_flight_file import WorkerJournal
 from vito_mm.datasets.transforms.augment_views import named_stages
-from vito_mm.datasets.worker_journal import WorkerJournal
 from vito_mm.registry import DATASETS
 from vito_mm.videos import (
     VIDEO_EXTENSIONS,

@@ -11,10 +11,10 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
-from vito_mm.engine.launch import without_workers
-from vito_mm.engine.restarting_batches import RestartingBatches
-from vito_mm.engine.unwrap import unwrap
+from vito_mm.engine.worker_restart import RestartingBatches
+from vito_mm.launch import without_workers
 from vito_mm.registry import LOOPS
+from vito_mm.utils.unwrap import unwrap
 
 CLIPS_DRAWN = 'clips_drawn'
 """Name under which the message hub, and so a checkpoint, holds the number of clips drawn."""
@@ -33,7 +33,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
     PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
     and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
     ``ClipSampler``. Data workers that are killed are started again, see
-    :class:`vito_mm.engine.restarting_batches.RestartingBatches`.
+    :class:`vito_mm.engine.worker_restart.RestartingBatches`.
 
     With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
     micro-batch, so the same clips make the same number of epochs.

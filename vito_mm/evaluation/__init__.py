@@ -1,4 +1,7 @@
-"""How good a representation is while it is trained: numbers, pictures, and what they are made of.
+"""Metrics registered with MMEngine."""
 
-The hooks of :mod:`vito_mm.engine.hooks` call it; nothing in here knows a runner.
-"""
+from vito_mm.registry import METRICS, register_lazily
+
+register_lazily(METRICS, 'FasterLVISMetric', 'vito_mm.evaluation.lvis_metric')
+
+__all__: list[str] = []

@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 
-from vito_mm.atomic import written_aside
-from vito_mm.cores import count_cores
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.cores import count_cores
 
 from .parts import PARTS, Counts, finish_part, list_jobs, write_item
 from .presets import get_preset

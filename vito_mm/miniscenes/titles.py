@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vito_mm.atomic import written_aside
+from vito_mm.utils.atomic import written_aside
 from vito_mm.videos.manifest import read_manifest, write_manifest
 
 from .classes import CLASSES

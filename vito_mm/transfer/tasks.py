@@ -128,7 +128,7 @@ class Outcome:
         metrics (dict[str, float]): Everything that the last evaluation logged.
         seconds (float): How long the run took.
         message (str): Why it failed.
-        conditions (dict): What :func:`vito_mm.reporting.conditions.conditions` returned when it
+        conditions (dict): What :func:`vito_mm.utils.provenance.conditions` returned when it
             ended; what was not recorded is not in it.
     """
 

@@ -289,7 +289,7 @@ def inspect_frame_archive(
     max_pixels: int = MAX_PIXELS,
     on_frame: Callable[[Any, Any, Fraction], None] | None = None,
 ) -> None:
-    """Describe images as :func:`vito_mm.videos.integrity.inspect_video` does videos.
+    """Describe images as :func:`vito_mm.videos.prepare.integrity.inspect_video` does videos.
 
     Args:
         archive (FrameArchive): The images.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vito_mm.atomic import written_aside
+from vito_mm.utils.atomic import written_aside
 
 from .errors import VideoReadError
 from .names import files_below

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vito_mm.atomic import written_aside
+from vito_mm.utils.atomic import written_aside
 
 TEXT = 13
 """Usual height of letters in pixels."""

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vito_mm.utils.worker_pool import run_in_workers
 from vito_mm.videos import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -19,7 +20,6 @@ from vito_mm.videos import (
     read_manifest,
 )
 from vito_mm.videos.tables import ENDINGS
-from vito_mm.videos.worker_pool import run_in_workers
 
 _TIME_LIMIT = 60.0
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vito_mm.probes.network import Network
+
 from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
 from .clips import Clip, evenly, read_clip, read_clips
-from .network import Network
 
 _CLIPS_AT_ONCE = 16
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vito_mm.atomic import written_aside
-from vito_mm.videos.integrity import import_av
+from vito_mm.utils.atomic import written_aside
+from vito_mm.videos.prepare.integrity import import_av
 
 from .attention import LIMIT, TOP_AREA, entropy, overlay, scale_bar, top_share
 from .canvas import GREY, TEXT, Canvas, shortened, wrapped

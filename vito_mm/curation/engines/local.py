@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from vito_mm.videos.worker_pool import WorkerLost, WorkError, run_in_workers
+from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
 
 from ..stage import Counts, Shard, Stage, StageError, lacking, write_shard
 from ..tables import Row, read_kept

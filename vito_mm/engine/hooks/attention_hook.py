@@ -9,8 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
 from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
-from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import HOOKS
+from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import place_segment
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class AttentionHook(Hook):
 
     def before_train(self, runner) -> None:
         """Read the clips, so that what is wrong with them is told at once."""
-        from vito_mm.visualization.network import network_of
+        from vito_mm.probes.network import network_of
 
         if network_of(unwrap(runner.model)) is None:
             runner.logger.info('AttentionHook: the model has no attention pooling, nothing to draw')
@@ -116,7 +116,7 @@ class AttentionHook(Hook):
         return self.every_n_train_iters(runner, hook.interval, hook.save_begin)
 
     def _draw(self, runner, iteration: int) -> None:
-        from vito_mm.visualization.network import network_of
+        from vito_mm.probes.network import network_of
         from vito_mm.visualization.strips import draw_strip
 
         if self._drawn_at == iteration:

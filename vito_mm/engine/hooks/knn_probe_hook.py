@@ -6,14 +6,14 @@ import torch
 from mmengine.dist import is_main_process
 from torch.utils.data import Dataset
 
-from vito_mm.engine.unwrap import unwrap
-from vito_mm.evaluation.embedding import NETWORKS, Embedder
-from vito_mm.evaluation.frames import Gathered, collect, told
-from vito_mm.evaluation.labelled import labelled_frames
+from vito_mm.probes.embedding import NETWORKS, Embedder
+from vito_mm.probes.frames import Gathered, collect, told
+from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.knn import knn_top1
+from vito_mm.probes.labelled_images import labelled_frames
+from vito_mm.probes.linear_classifier import linear_accuracy
 from vito_mm.registry import HOOKS
-from vito_mm.transfer.probes.frozen_features import ProbeError
-from vito_mm.transfer.probes.knn import knn_top1
-from vito_mm.transfer.probes.linear_classifier import linear_accuracy
+from vito_mm.utils.unwrap import unwrap
 
 from .probe_hook import ProbeHook
 

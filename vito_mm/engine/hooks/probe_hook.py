@@ -7,9 +7,9 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from vito_mm.engine.unwrap import unwrap
-from vito_mm.evaluation.embedding import undisturbed
-from vito_mm.transfer.probes.frozen_features import ProbeError
+from vito_mm.probes.embedding import undisturbed
+from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.utils.unwrap import unwrap
 
 
 class ProbeHook(Hook):

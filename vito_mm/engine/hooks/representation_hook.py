@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather, is_main_process
 from torch import Tensor, nn
 
-from vito_mm.engine.unwrap import unwrap
-from vito_mm.evaluation.representation import (
+from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.representation import (
     alignment,
     effective_rank,
     quantiles,
@@ -18,7 +18,7 @@ from vito_mm.evaluation.representation import (
     uniformity,
 )
 from vito_mm.registry import HOOKS
-from vito_mm.transfer.probes.frozen_features import ProbeError
+from vito_mm.utils.unwrap import unwrap
 
 from .probe_hook import ProbeHook
 
@@ -39,7 +39,7 @@ class RepresentationHook(ProbeHook):
     Logs of the online network, and with the prefix ``target_`` of the target network,
 
     - ``effective_rank``: dimensions in use, see
-      :func:`vito_mm.evaluation.representation.effective_rank`; all views are rows.
+      :func:`vito_mm.probes.representation.effective_rank`; all views are rows.
     - ``alignment``, ``uniformity``: of https://arxiv.org/abs/2005.10242, between views of the same
       network.
 
@@ -111,7 +111,7 @@ class RepresentationHook(ProbeHook):
                 numbers[f'similarity_{name}_{level}'] = value
         title = f'Similarities, iteration {step}'
         # Imported here: matplotlib is slow to import, and most runs draw nothing.
-        from vito_mm.evaluation.pictures import draw_similarities
+        from vito_mm.visualization.plots import draw_similarities
 
         return numbers, dict(similarities=draw_similarities(positives, negatives, self.bins, title))
 

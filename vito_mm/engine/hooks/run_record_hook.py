@@ -3,10 +3,8 @@
 import json
 import math
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,9 @@ from mmengine.hooks import Hook
 from mmengine.utils.dl_utils import collect_env
 
 import vito_mm
-from vito_mm.atomic import written_aside
 from vito_mm.registry import HOOKS
-
-PACKAGES = (
-    'mmengine',
-    'mmcv',
-    'mmpretrain',
-    'mmsegmentation',
-    'mmdet',
-    'torch',
-    'torchvision',
-    'numpy',
-    'opencv-python',
-    'av',
-    'decord',
-)
-"""Distributions whose versions are recorded."""
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.provenance import git_revision, installed_versions
 
 DATA_FINGERPRINT = 'data_fingerprint'
 """Name under which the message hub, and so a checkpoint, holds the hash of the data."""
@@ -102,36 +86,3 @@ def _describe(dataset: Any) -> Iterator[dict]:
             description |= dict(source=str(source), sha256=dataset.fingerprint())
             description |= dict(files=dataset.count_files())
         yield description
-
-
-def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those distributions that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def git_revision(folder: Path) -> str | None:
-    """Revision of the checkout that the package runs from, None for an installed package."""
-    try:
-        lines = [
-            subprocess.run(
-                ['git', '-C', str(folder), *words],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=20,
-            ).stdout.strip()
-            for words in (
-                ['ls-files', '--error-unmatch', '__init__.py'],  # not some repository around it
-                ['rev-parse', 'HEAD'],
-                ['status', '--porcelain', '-uno', '--', '.'],
-            )
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return lines[1] + (' with uncommitted changes' if lines[2] else '')

@@ -4,8 +4,8 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseAveragedModel
 from torch import nn
 
-from vito_mm.engine.unwrap import unwrap
 from vito_mm.registry import HOOKS
+from vito_mm.utils.unwrap import unwrap
 
 
 @HOOKS.register_module()

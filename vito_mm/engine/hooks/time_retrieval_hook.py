@@ -13,15 +13,15 @@ import torch
 from mmengine.dist import is_main_process
 from torch import Tensor
 
-from vito_mm.atomic import written_aside
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
-from vito_mm.engine.unwrap import unwrap
-from vito_mm.evaluation.embedding import LAYERS, NETWORKS, Embedder
-from vito_mm.evaluation.frames import Moments, collect, gather, place_of, told
-from vito_mm.evaluation.representation import retrieval_top1
+from vito_mm.probes.embedding import LAYERS, NETWORKS, Embedder
+from vito_mm.probes.frames import Moments, collect, gather, place_of, told
+from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.representation import retrieval_top1
 from vito_mm.registry import HOOKS
-from vito_mm.transfer.probes.frozen_features import ProbeError
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError, part_name
 
 from .probe_hook import ProbeHook
@@ -152,7 +152,7 @@ class TimeRetrievalHook(ProbeHook):
     def _draw(self, runner, step: int, values: Sequence[float]) -> np.ndarray:
         """The curve, beside those of before, which a resumed run still knows."""
         # Imported here: matplotlib is slow to import, and most runs draw nothing.
-        from vito_mm.evaluation.pictures import draw_retrieval
+        from vito_mm.visualization.plots import draw_retrieval
 
         name = f'{self.prefix}time_retrieval'
         record = runner.message_hub.runtime_info.get(name)

@@ -18,11 +18,11 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained
+from vito_mm.checkpoint.matching import load_backbone
+from vito_mm.checkpoint.reading import CheckpointError
+from vito_mm.checkpoint.settings import preprocessing_of, settings_remarks
 from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
-from vito_mm.transfer.checkpoint import load_backbone
-from vito_mm.transfer.checkpoint_file import CheckpointError
-from vito_mm.transfer.config_parts import init_cfgs, is_pretrained
-from vito_mm.transfer.settings import preprocessing_of, settings_remarks
 
 
 @MODELS.register_module()
@@ -43,7 +43,7 @@ class VITOResNet:
     by the base config (``pretrained``, ``init_cfg`` of type Pretrained) are dropped with a warning
     when ``checkpoint`` is given. It also warns, when the weights are loaded, of settings with which
     they are wasted or compute something else (frozen parts, ``style='caffe'``, input in another
-    colour order or scale; see :func:`vito_mm.transfer.settings.settings_remarks`), and when they
+    colour order or scale; see :func:`vito_mm.checkpoint.settings.settings_remarks`), and when they
     are replaced afterwards (``load_from``).
 
     Args:

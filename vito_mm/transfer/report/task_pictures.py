@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vito_mm.reporting.markup import Block, Listing, Picture
-from vito_mm.reporting.wording import reason_text
 from vito_mm.transfer.run_folder import (
     dumped_config,
     evaluation_curve,
@@ -11,6 +9,8 @@ from vito_mm.transfer.run_folder import (
     scalars,
     training_curve,
 )
+from vito_mm.utils.markup import Block, Listing, Picture
+from vito_mm.utils.text import reason_text
 
 from .comparison import Comparison, Point
 from .pictures import (

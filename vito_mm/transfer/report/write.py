@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vito_mm.atomic import written_aside
-from vito_mm.reporting.conditions import conditions
-from vito_mm.reporting.markup import (
+from vito_mm.transfer.tasks import TASKS, Outcome
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.markup import (
     Block,
     Cell,
     Code,
@@ -18,15 +18,9 @@ from vito_mm.reporting.markup import (
     to_html,
     to_markdown,
 )
-from vito_mm.reporting.spreadsheet import to_csv
-from vito_mm.reporting.wording import (
-    count_text,
-    mean_text,
-    setting_text,
-    time_text,
-    without_machine,
-)
-from vito_mm.transfer.tasks import TASKS, Outcome
+from vito_mm.utils.provenance import conditions
+from vito_mm.utils.spreadsheet import to_csv
+from vito_mm.utils.text import count_text, mean_text, setting_text, time_text, without_machine
 
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
 from .published import PUBLISHED, SOURCE

@@ -1,0 +1,281 @@
+"""The report of a study: tables, the orderings of the paper, plots, and what it was made with."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vito_mm.transfer.report.comparison import is_scored
+from vito_mm.transfer.report.pictures import RANDOM_COLOUR, RUN_COLOURS
+from vito_mm.transfer.tasks import RANDOM, TASKS
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.markup import (
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+    to_markdown,
+)
+from vito_mm.utils.spreadsheet import to_csv
+from vito_mm.utils.text import mean_text
+
+from .rows import ORDERINGS, ROWS, Ordering
+from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
+
+Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""Percent by column, row and seed."""
+
+_PROBES = dict(knn='kNN', linear='linear')
+_SURE = 2.0
+"""Standard errors from which a difference counts."""
+
+
+def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
+    """All that was measured, by column of the table, row and seed, in percent.
+
+    Args:
+        study (Study): The study.
+
+    Returns:
+        dict: Columns are ``'kNN'``, ``'linear'``, and for each task and way to treat the backbone
+        such as ``'PASCAL VOC, frozen'``.
+    """
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for row, seeds in probes_of(study).items():
+        for seed, probe in seeds.items():
+            for key, name in _PROBES.items():
+                found.setdefault(name, {}).setdefault(row, {})[seed] = probe[key]
+    rows = {row: row for row in ROWS} | {FROZEN_RANDOM: RANDOM}
+    for mode, outcomes in transfers_of(study).items():
+        for task in TASKS.values():
+            for outcome in outcomes:
+                if outcome.run.task.name == task.name and is_scored(outcome):
+                    column = found.setdefault(f'{task.title}, {mode}', {})
+                    row = rows[outcome.run.label]
+                    column.setdefault(row, {})[outcome.run.seed] = outcome.score
+    return found
+
+
+def difference(
+    better: Mapping[int, float], worse: Mapping[int, float]
+) -> tuple[float, float | None] | None:
+    """Mean difference over the seeds that both have, and its standard error.
+
+    Args:
+        better (Mapping[int, float]): Scores by seed.
+        worse (Mapping[int, float]): Scores by seed.
+
+    Returns:
+        tuple, optional: Mean and standard error, which is None below three seeds; None without
+        any seed in common.
+    """
+    gains = [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
+    if not gains:
+        return None
+    # Two seeds that happen to agree would look certain.
+    error = float(np.std(gains, ddof=1)) / math.sqrt(len(gains)) if len(gains) > 2 else None
+    return float(np.mean(gains)), error
+
+
+def verdict(mean: float, error: float | None) -> str:
+    """Whether an ordering shows: ``'yes'``, ``'reversed'`` or ``'open'``.
+
+    Args:
+        mean (float): Mean difference.
+        error (float, optional): Its standard error.
+
+    Returns:
+        str: ``'open'`` within two standard errors, and below three seeds.
+    """
+    if error is None or abs(mean) <= _SURE * error:
+        return 'open'
+    return 'yes' if mean > 0 else 'reversed'
+
+
+def write_report(study: Study) -> Path:
+    """Write ``report.html``, ``report.md``, ``report.csv`` and the plots of what is there.
+
+    Args:
+        study (Study): The study.
+
+    Returns:
+        Path: The page.
+
+    Raises:
+        StudyError: If nothing was run in the folder.
+    """
+    record = record_of(study)
+    scores = scores_of(study)
+    plots = {'probes.png': draw(scores, [*_PROBES.values()])}
+    transferred = [name for name in scores if name not in _PROBES.values()]
+    if transferred:
+        plots['transfer.png'] = draw(scores, transferred)
+    title = 'The study: which part of VITO does what on MiniScenes'
+    blocks = _document(title, study, scores, record, plots)
+    files = {
+        'report.csv': _csv(scores).encode(),
+        'report.md': to_markdown(blocks).encode(),
+        'report.html': to_html(title, blocks).encode(),
+        **plots,
+    }
+    for name, content in files.items():
+        with written_aside(study.work_dir / name) as unfinished:
+            unfinished.write_bytes(content)
+    return study.work_dir / 'report.html'
+
+
+def _csv(scores: Scores) -> str:
+    lines = [
+        [column, row, seed, value]
+        for column, rows in scores.items()
+        for row, seeds in rows.items()
+        for seed, value in sorted(seeds.items())
+    ]
+    return to_csv([['column', 'row', 'seed', 'percent'], *lines])
+
+
+def _document(
+    title: str, study: Study, scores: Scores, record: dict, plots: Mapping[str, bytes]
+) -> list[Block]:
+    rows = [row for row in ROWS if any(row in column for column in scores.values())]
+    blocks: list[Block] = [Heading(title, 1)]
+    blocks.append(
+        Paragraph(
+            'Percent, mean ± sample standard deviation over seeds; each seed is a pre-training of '
+            'its own and a transfer of its own. All rows take the same number of steps, clips and '
+            'views. Probes and tasks are those of MiniScenes: nothing here is a figure on '
+            'photographs.'
+        )
+    )
+    blocks.append(_table(rows, [*_PROBES.values()], scores))
+    modes = [name for name in scores if name not in _PROBES.values()]
+    main = [row for row in rows if any(row in scores[name] for name in modes)]
+    for mode in dict.fromkeys(name.rpartition(', ')[2] for name in modes):
+        columns = [name for name in modes if name.endswith(f', {mode}')]
+        blocks += [Heading(f'Transfer, {mode} backbone', 2), _table(main, columns, scores)]
+    blocks += [
+        Heading('Orderings of the paper', 2),
+        Paragraph(
+            'Mean difference of the same seeds ± its standard error. An ordering shows where it is '
+            'more than two standard errors above zero, is reversed where it is as far below, and '
+            'is open else, as it is below three seeds. With three that is a rough test.'
+        ),
+        _orderings(scores),
+    ]
+    blocks += [Picture(png, _CAPTIONS[name]) for name, png in plots.items()]
+    blocks += _conditions(study, rows, record)
+    return blocks
+
+
+_CAPTIONS = {
+    'probes.png': 'Frozen features on the probe images: each seed, and their mean.',
+    'transfer.png': 'Transfer to the four tasks: each seed, and their mean.',
+}
+
+
+def _table(rows: Sequence[str], columns: Sequence[str], scores: Scores) -> Table:
+    lines = []
+    for row in rows:
+        cells: list[str | Cell] = [ROWS[row].title]
+        for column in columns:
+            values = list(scores.get(column, {}).get(row, {}).values())
+            cells.append(_mean_cell(values) if values else '-')
+        lines.append(cells)
+    return Table(['row', *(name.rpartition(', ')[0] or name for name in columns)], lines)
+
+
+def _mean_cell(values: Sequence[float]) -> Cell:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    mean, spread = mean_text(float(np.mean(values)), deviation)
+    return Cell(f'{mean} ± {spread}' if spread else mean, f'n = {len(values)}')
+
+
+def _orderings(scores: Scores) -> Table:
+    columns = [name for name in scores if any(_gain(o, scores[name]) for o in ORDERINGS)]
+    lines = []
+    for ordering in ORDERINGS:
+        gains = [_gain(ordering, scores[name]) for name in columns]
+        if not any(gains):
+            continue
+        cells: list[str | Cell] = [f'{ordering.better} over {ordering.worse}', ordering.paper]
+        for gain in gains:
+            if gain is None:
+                cells.append('-')
+                continue
+            mean, error = gain
+            spread = '' if error is None else f' ± {error:.1f}'
+            cells.append(Cell(f'{mean:+.1f}{spread}', verdict(mean, error)))
+        lines.append(cells)
+    return Table(['ordering', 'paper', *columns], lines, text=(0, 1))
+
+
+def _gain(ordering: Ordering, column: Mapping) -> tuple[float, float | None] | None:
+    return difference(column.get(ordering.better, {}), column.get(ordering.worse, {}))
+
+
+def _conditions(study: Study, rows: Sequence[str], record: dict) -> list[Block]:
+    versions = ', '.join(f'{name} {number}' for name, number in record['versions'].items())
+    changed = []
+    for row in rows:
+        if row != RANDOM and study.config(row).is_file():
+            changed.append(f'{row}: {ROWS[row].title}; configs/{row}.py')
+    return [
+        Heading('Conditions', 2),
+        Listing(
+            [
+                f'MiniScenes, preset {study.preset.world}; {study.preset.base} as base',
+                f'Machine: {record["machine"]}',
+                f'Versions: {versions}',
+                f'Git revision of vito_mm: {record["git"]}',
+            ]
+        ),
+        Paragraph('The config of each row, whole, to be trained by tools/train.py:'),
+        Listing(changed),
+        Code('\n'.join(record['commands'])),
+    ]
+
+
+def draw(scores: Scores, columns: Sequence[str]) -> bytes:
+    """A panel a column, with a line a row: seeds as dots, their mean as a bar.
+
+    Args:
+        scores (Mapping): What :func:`scores_of` returned.
+        columns (Sequence[str]): Columns to draw.
+
+    Returns:
+        bytes: PNG.
+    """
+    columns = [name for name in columns if scores.get(name)]
+    rows = [row for row in ROWS if any(row in scores[name] for name in columns)]
+    across = min(4, max(1, len(columns)))
+    down = max(1, math.ceil(len(columns) / across))
+    figure = Figure(
+        figsize=(2.6 + 2.4 * across, down * (0.9 + 0.27 * len(rows))), layout='constrained'
+    )
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes, name in zip(panels, columns, strict=False):
+        for place, row in enumerate(rows):
+            values = list(scores[name].get(row, {}).values())
+            if not values:
+                continue
+            colour = RANDOM_COLOUR if row == RANDOM else RUN_COLOURS[1]
+            axes.barh(place, np.mean(values), color=colour, alpha=0.35)
+            axes.plot(values, [place] * len(values), 'o', color=colour, markersize=4)
+        axes.set(title=name.replace(', ', '\n'), xlabel='%')
+        axes.set_yticks(range(len(rows)), rows)
+        axes.grid(axis='x', alpha=0.3)
+    if len(columns):
+        panels[0].invert_yaxis()
+    for axes in panels[len(columns) :]:
+        axes.set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format='png', dpi=110)
+    return file.getvalue()

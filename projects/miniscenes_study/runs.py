@@ -1,0 +1,401 @@
+"""Running the study: pre-training, probes and transfer, each once, whatever interrupts it."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from vito_mm.launch import list_stages
+from vito_mm.miniscenes.make import RECORD, make_miniscenes
+from vito_mm.transfer.jobs import Job, run_jobs, say
+from vito_mm.transfer.options import SuiteOptions
+from vito_mm.transfer.plan import gpu_names
+from vito_mm.transfer.run_folder import last_checkpoint
+from vito_mm.transfer.runner import outcomes_in, run_suite
+from vito_mm.transfer.tasks import RANDOM, TASKS, Outcome
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.cores import count_cores
+from vito_mm.utils.provenance import conditions
+from vito_mm.utils.quiet import quiet_logger
+
+from .presets import StudyPreset
+from .rows import ROWS, SUPERVISED
+
+FROZEN = 'frozen'
+MODES = {
+    'fine-tuned': (),
+    FROZEN: ('model.backbone.frozen_stages=4', 'model.backbone.norm_eval=True'),
+}
+"""How the transfer suite treats the backbone, and the settings that make it do so."""
+
+FROZEN_RANDOM = 'random_weights'
+"""Label of the random weights that stay frozen; the suite's own word for them means no file."""
+
+_CALIBRATION = 32
+"""Batches from which the batch norms of random weights take their statistics."""
+
+
+class StudyError(RuntimeError):
+    """The study cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study in a folder.
+
+    Attributes:
+        repo (Path): Folder with ``configs`` and ``tools``.
+        work_dir (Path): Folder of everything that it writes.
+        data (Path): Folder of MiniScenes.
+        preset (StudyPreset): How large it is.
+        rows (Sequence[str]): Rows that are pre-trained.
+        transfer_rows (Sequence[str]): Rows that are transferred as well.
+        tasks (Sequence[str]): Tasks of the transfer.
+        seeds (int): Seeds 0, 1, ... of each row, of pre-training and of transfer alike.
+        jobs (int): Runs side by side.
+    """
+
+    repo: Path
+    work_dir: Path
+    data: Path
+    preset: StudyPreset
+    rows: Sequence[str] = tuple(ROWS)
+    transfer_rows: Sequence[str] = ()
+    tasks: Sequence[str] = tuple(TASKS)
+    seeds: int = 3
+    jobs: int = 1
+
+    def folder(self, row: str, seed: int) -> Path:
+        """Folder of a pre-training."""
+        return self.work_dir / 'pretrain' / row / f'seed{seed}'
+
+    def config(self, row: str) -> Path:
+        """The whole config of a row, as it is trained."""
+        return self.work_dir / 'configs' / f'{row}.py'
+
+    def checkpoint(self, row: str, seed: int) -> Path | None:
+        """The checkpoint of a finished pre-training, None where there is none yet."""
+        folder = self.folder(row, seed)
+        if row == RANDOM:
+            file = folder / 'random.pth'
+            return file if file.is_file() else None
+        file = last_checkpoint(folder)
+        steps = Config.fromfile(self.config(row)).train_cfg.max_iters
+        return file if file is not None and file.name == f'iter_{steps}.pth' else None
+
+    def all_rows(self) -> list[str]:
+        """Rows that are pre-trained, in the order of the table."""
+        return [row for row in ROWS if row in self.rows or row in self.transfer_rows]
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Rows and seeds."""
+        for seed in range(self.seeds):
+            yield from ((row, seed) for row in self.all_rows())
+
+    def suite(self, mode: str, seed: int) -> Path:
+        """Folder of the transfer of one seed."""
+        return self.work_dir / 'transfer' / mode / f'seed{seed}'
+
+
+def run_study(study: Study, command: str) -> None:
+    """Run what is not there yet.
+
+    Args:
+        study (Study): What to run.
+        command (str): The command line, for the record.
+
+    Raises:
+        StudyError: If the folder belongs to a study with other settings, or a row is unknown.
+        JobError: If a pre-training fails; what has finished stays.
+    """
+    unknown = [row for row in (*study.rows, *study.transfer_rows) if row not in ROWS]
+    if unknown:
+        raise StudyError(f'unknown rows: {", ".join(unknown)}. Choose among {", ".join(ROWS)}')
+    make_miniscenes(study.data, study.preset.world)
+    frames = study.data / 'frames'
+    if SUPERVISED in study.all_rows():
+        write_frames(study.data / 'videos', frames, study.preset.frames)
+    _write_configs(study)
+    _note(study, command)
+    # Seed by seed: a first table is there early, and what comes later narrows it.
+    for seed in range(study.seeds):
+        _pretrain(study, seed)
+        _probe(study, seed)
+        _transfer(study, seed, command)
+
+
+def row_config(study: Study, row: str) -> Config:
+    """The whole config of a row.
+
+    Args:
+        study (Study): The study.
+        row (str): Name of the row; random weights have the base's.
+
+    Returns:
+        Config: With nothing left to inherit.
+    """
+    configs = study.repo / 'configs'
+    preset = study.preset
+    videos = study.data.absolute() / 'videos'
+    if row == SUPERVISED:
+        cfg = Config.fromfile(configs / preset.supervised)
+        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(videos.with_name('frames'))})
+    else:
+        cfg = Config.fromfile(configs / preset.base)
+        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(videos)})
+        cfg.merge_from_dict(ROWS[row].changes(cfg))
+    cfg.merge_from_dict(dict(preset.settings))
+    steps = cfg.train_cfg.max_iters
+    warm_up, decay = cfg.param_scheduler
+    warm_up.end = min(warm_up.end, max(1, steps // 5))
+    decay.update(T_max=steps - warm_up.end, begin=warm_up.end, end=steps)
+    # The last checkpoint is enough: a run takes minutes here, hours on a GPU at most.
+    cfg.default_hooks.checkpoint.update(interval=max(1, steps // 4), max_keep_ckpts=1)
+    list_stages(cfg)
+    return cfg
+
+
+def _write_configs(study: Study) -> None:
+    """One file a row; an earlier study in the folder must have had the same."""
+    folder = study.work_dir / 'configs'
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in (row for row in study.all_rows() if row != RANDOM):
+        file = study.config(row)
+        text = row_config(study, row).pretty_text
+        if file.is_file() and file.read_text() != text:
+            raise StudyError(
+                f'{file} belongs to a study with other settings. Choose another --work-dir, or '
+                f'remove {study.work_dir / "pretrain" / row} and this file'
+            )
+        with written_aside(file) as unfinished:
+            unfinished.write_text(text)
+
+
+def _note(study: Study, command: str) -> None:
+    """Keep the command and the conditions, beside those of earlier calls."""
+    file = study.work_dir / 'study.json'
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    commands = [*known.get('commands', []), command]
+    record = dict(commands=list(dict.fromkeys(commands)), **conditions())
+    with written_aside(file) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1))
+
+
+def _pretrain(study: Study, seed: int) -> None:
+    jobs = []
+    for row in study.all_rows():
+        if study.checkpoint(row, seed) is not None:
+            continue
+        folder = study.folder(row, seed)
+        if row == RANDOM:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_random(study, seed, folder / 'random.pth')
+            continue
+        command = [sys.executable, str(study.repo / 'tools' / 'train.py'), str(study.config(row))]
+        command += ['--work-dir', str(folder), '--resume']
+        command += ['--cfg-options', f'randomness.seed={seed}']
+        jobs.append(Job(f'{row}/seed{seed}', command, folder, kind='pretrain'))
+    if jobs:
+        say(f'Seed {seed}: {len(jobs)} pre-training runs, {study.jobs} at a time')
+        at_once = study.jobs
+        gpus = gpu_names(torch.cuda.device_count())
+        places = [
+            {'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]} if gpus else {} for i in range(at_once)
+        ]
+        run_jobs(jobs, at_once, max(1, count_cores() // at_once), places)
+
+
+def write_random(study: Study, seed: int, file: Path) -> None:
+    """A checkpoint of random weights, whose batch norms know the statistics of the videos.
+
+    A frozen backbone has to take its statistics from somewhere; without, random weights would be
+    judged by activations that grow from block to block.
+
+    Args:
+        study (Study): The study.
+        seed (int): Seed of the weights and of the clips.
+        file (Path): Where to write.
+    """
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import Runner, set_random_seed
+
+    from vito_mm.registry import MODELS
+
+    cfg = row_config(study, RANDOM)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    set_random_seed(seed)
+    scope = DefaultScope.overwrite_default_scope('mmpretrain')
+    with scope, quiet_logger('WARNING'), torch.no_grad():
+        model = MODELS.build(dict(cfg.model, init_cfg=None))
+        model.init_weights()
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+        model.backbone.train()
+        for module in model.backbone.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # a plain mean over the batches
+        for _, batch in zip(range(_CALIBRATION), loader, strict=False):
+            for view in model.data_preprocessor(batch, training=True)['inputs']:
+                model.backbone(view)
+    weights = {f'backbone.{key}': value for key, value in model.backbone.state_dict().items()}
+    with written_aside(file) as unfinished:
+        torch.save(dict(state_dict=weights, meta=dict(seed=seed)), unfinished)
+
+
+def _probe(study: Study, seed: int) -> None:
+    """Frozen features of every checkpoint, on the probe images."""
+    for row in study.all_rows():
+        file = study.folder(row, seed) / 'probe.json'
+        if file.is_file():
+            continue
+        found = probe(study, row, seed)
+        with written_aside(file) as unfinished:
+            unfinished.write_text(json.dumps(found))
+        say(f'  {row}/seed{seed}: ' + ', '.join(f'{k} {v:.1f}' for k, v in found.items()))
+
+
+def probe(study: Study, row: str, seed: int) -> dict[str, float]:
+    """Accuracies of frozen features in percent.
+
+    Args:
+        study (Study): The study.
+        row (str): Row.
+        seed (int): Seed.
+
+    Returns:
+        dict[str, float]: ``knn`` and ``linear``.
+    """
+    from vito_mm.probes.frozen_features import checkpoint_features
+    from vito_mm.probes.knn import knn_top1
+    from vito_mm.probes.linear_classifier import linear_accuracy
+
+    backbone = Config.fromfile(study.repo / 'configs' / study.preset.base).model.backbone
+    found = checkpoint_features(
+        study.checkpoint(row, seed),
+        study.data / 'probe',
+        depth=backbone.depth,
+        base_channels=backbone.get('base_channels', 64),
+        image_size=study.preset.image_size,
+    ).on_device()
+    return dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
+
+
+def _transfer(study: Study, seed: int, command: str) -> None:
+    for mode in MODES if study.transfer_rows else ():
+        options = suite_options(study, mode, seed)
+        if run_suite(options, command, estimate=False):
+            raise StudyError(
+                f'a transfer run did not finish, see above and {options.work_dir}; the same '
+                'command goes on from here'
+            )
+
+
+def suite_options(study: Study, mode: str, seed: int) -> SuiteOptions:
+    """What the transfer suite is asked for one seed.
+
+    Args:
+        study (Study): The study.
+        mode (str): Key of :data:`MODES`.
+        seed (int): Seed of pre-training and of transfer.
+
+    Returns:
+        SuiteOptions: For ``run_suite``.
+    """
+    folders = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
+    return SuiteOptions(
+        study.repo,
+        [_start_of(study, mode, row, seed) for row in study.transfer_rows],
+        tasks=study.tasks,
+        seeds=1,
+        first_seed=seed,
+        protocol='miniscenes',
+        work_dir=study.suite(mode, seed),
+        cfg_options=[*study.preset.transfer, *MODES[mode]],
+        data=[f'{task}={study.data / folders[task]}' for task in study.tasks],
+        jobs=study.jobs,
+    )
+
+
+def _start_of(study: Study, mode: str, row: str, seed: int) -> str:
+    """What a transfer starts from, as the suite takes it.
+
+    Where the backbone is trained, random weights are the library's own: mmseg and mmdet begin with
+    residual branches of zero, from which they learn faster than from those of the pre-training.
+    """
+    if row == RANDOM and mode != FROZEN:
+        return RANDOM
+    return f'{FROZEN_RANDOM if row == RANDOM else row}={study.checkpoint(row, seed)}'
+
+
+def write_frames(videos: Path, out: Path, count: int) -> None:
+    """Frames of labelled videos at equal distances, as an image folder.
+
+    Args:
+        videos (Path): Folder of the videos of MiniScenes.
+        out (Path): Folder that gets one sub-folder a class. One that was made from the same is left
+            alone, another is replaced.
+        count (int): Frames of each video.
+    """
+    import cv2
+
+    from vito_mm.videos import decode_frames, read_manifest
+
+    done = out / 'frames.json'
+    made_from = dict(count=count, videos=json.loads((videos / RECORD).read_text()))
+    if done.is_file() and json.loads(done.read_text()) == made_from:
+        return
+    shutil.rmtree(out, ignore_errors=True)
+    rows = list(read_manifest(videos / 'manifest.jsonl'))
+    for index, row in enumerate(rows):
+        folder = out / row['class_name']
+        folder.mkdir(parents=True, exist_ok=True)
+        times = row['seconds'] * (np.arange(count) + 0.5) / count
+        frames, _ = decode_frames(
+            videos / row['path'], lambda _, times=times: times, channel_order='bgr'
+        )
+        for number, frame in enumerate(frames):
+            cv2.imwrite(str(folder / f'{index:05d}_{number:02d}.png'), frame)
+    with written_aside(done) as unfinished:
+        unfinished.write_text(json.dumps(made_from))
+
+
+def probes_of(study: Study) -> dict[str, dict[int, dict[str, float]]]:
+    """What the probes found, by row and seed."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for row, seed in study.runs():
+        file = study.folder(row, seed) / 'probe.json'
+        if file.is_file():
+            found.setdefault(row, {})[seed] = json.loads(file.read_text())
+    return found
+
+
+def transfers_of(study: Study) -> dict[str, list[Outcome]]:
+    """Outcomes of the transfer suite by mode, of all seeds."""
+    return {
+        mode: [
+            outcome
+            for seed in range(study.seeds)
+            if (study.suite(mode, seed) / 'suite.json').is_file()
+            for outcome in outcomes_in(study.suite(mode, seed))
+        ]
+        for mode in MODES
+    }
+
+
+def record_of(study: Study) -> dict[str, Any]:
+    """Commands and conditions that :func:`run_study` noted."""
+    file = study.work_dir / 'study.json'
+    if not file.is_file():
+        raise StudyError(f'there is no study in {study.work_dir} yet')
+    return json.loads(file.read_text())
+
+
+def jobs_of_machine() -> int:
+    """Runs side by side: as many as there are GPUs, without any as many as there are cores."""
+    return torch.cuda.device_count() or count_cores()

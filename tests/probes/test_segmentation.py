@@ -1,0 +1,156 @@
+"""The linear segmentation probe: what it trains, and that it trains nothing else."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.models.backbones import ResNet
+from mmseg.registry import MODELS
+
+from tests.conftest import REPO
+from tests.helpers.segmentation_world import write_world
+from vito_mm.checkpoint import CheckpointError
+from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.segmentation import (
+    check_probe,
+    probe_config,
+    read_segmentation_config,
+    run_probe,
+)
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp('world'))
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """A training checkpoint of a thin ResNet-18 whose running statistics are not the first ones."""
+    torch.manual_seed(0)
+    backbone = ResNet(depth=18, base_channels=16, stem_channels=16)
+    backbone.init_weights()
+    for name, buffer in backbone.named_buffers():
+        if 'running' in name:
+            buffer.uniform_(0.8, 1.2).sub_(1.0 if 'mean' in name else 0.0)
+    weights = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
+    file = tmp_path_factory.mktemp('checkpoint') / 'iter_9.pth'
+    torch.save({'state_dict': weights, 'meta': {'iter': 9}}, file)
+    return file
+
+
+@pytest.fixture(scope='module')
+def probed(world, checkpoint, tmp_path_factory):
+    """Work dir and metrics of a short probe of two stages."""
+    cfg = read_segmentation_config(world)
+    work_dir = tmp_path_factory.mktemp('run')
+    cfg = probe_config(cfg, checkpoint, work_dir, stages=(3, 4), steps=40, lr=1e-2, batch_size=8)
+    return run_probe(cfg)
+
+
+def test_only_the_head_has_moved(probed, checkpoint):
+    before = torch.load(checkpoint, weights_only=True)['state_dict']
+    after = torch.load(probed.work_dir / 'iter_40.pth', weights_only=True)['state_dict']
+    assert {key for key in after if key.startswith('backbone.')} == set(before)
+    for key, value in before.items():
+        assert torch.equal(value, after[key]), key
+    head = {key: value for key, value in after.items() if key not in before}
+    assert set(head) == {
+        *('decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'),
+        *(f'decode_head.norm.{k}' for k in ('running_mean', 'running_var', 'num_batches_tracked')),
+    }
+    assert head['decode_head.conv_seg.weight'].shape == (3, 64 + 128, 1, 1)
+    assert head['decode_head.conv_seg.weight'].std() > 0.03  # 0.01 at the start
+    assert head['decode_head.norm.num_batches_tracked'] == 40
+    assert head['decode_head.norm.running_var'].std() > 0
+
+
+def test_head_learns_and_the_configs_own_metric_tells(probed):
+    assert probed.metrics.keys() == {'mIoU', 'aAcc', 'mAcc'}
+    assert probed.metrics['mIoU'] > 60  # a guess gives 11 to 20
+
+
+def test_config_in_the_work_dir_is_the_whole_probe(probed):
+    """It can be read by itself, and tools/test.py gets the same metric from it."""
+    from vito_mm.launch import build_runner
+
+    cfg = Config.fromfile(probed.work_dir / 'psp.py')
+    cfg.load_from = str(probed.work_dir / 'iter_40.pth')
+    cfg.work_dir, cfg.experiment_name = str(probed.work_dir / 'again'), 'again'
+    assert build_runner(cfg).test()['mIoU'] == pytest.approx(probed.metrics['mIoU'], abs=0.01)
+
+
+def test_same_seed_same_metrics_and_random_weights_have_their_own(world, tmp_path, checkpoint):
+    base = read_segmentation_config(world)
+
+    def run(file, name, seed=0):
+        cfg = probe_config(base, file, tmp_path / name, steps=3, batch_size=4, seed=seed)
+        return run_probe(cfg).work_dir / 'iter_3.pth'
+
+    files = [run(checkpoint, 'one'), run(checkpoint, 'two'), run(None, 'three')]
+    one, two, random = (torch.load(file, weights_only=True)['state_dict'] for file in files)
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert not torch.equal(one['backbone.conv1.weight'], random['backbone.conv1.weight'])
+    assert one['decode_head.conv_seg.weight'].shape == (3, 128, 1, 1)
+
+
+@pytest.mark.parametrize(
+    'name', ['seg/vito_pascal_stock.py', 'seg/vito_ade20k_stock.py', 'miniscenes/seg_pascal.py']
+)
+def test_shipped_configs_become_frozen_linear_probes(name, tmp_path):
+    cfg = probe_config(Config.fromfile(REPO / 'configs' / name), None, tmp_path, workers=0)
+    model = MODELS.build(cfg.model)
+    model.train()
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
+    model.eval()
+    features = model.extract_feat(torch.rand(1, 3, 64, 64))
+    assert model.decode_head(features).shape[1] == model.num_classes
+    assert cfg.val_dataloader == dict(cfg.val_dataloader, num_workers=0, persistent_workers=False)
+
+
+def test_depth_and_network_can_be_chosen(world, tmp_path):
+    cfg = probe_config(read_segmentation_config(world), None, tmp_path, depth=50, which='target')
+    assert (cfg.model.backbone.depth, cfg.model.backbone.which) == (50, 'target')
+    assert cfg.model.decode_head.in_channels == 8 * 16 * 4
+    with pytest.raises(ProbeError, match=r'--stages must be among 1 to 4, got \[4, 5\]'):
+        probe_config(read_segmentation_config(world), None, tmp_path, stages=(5, 4))
+
+
+def test_a_checkpoint_that_is_not_whole_is_told_before_the_run(world, checkpoint, tmp_path):
+    base = read_segmentation_config(world)
+    check_probe(probe_config(base, checkpoint, tmp_path))
+    with pytest.raises(CheckpointError, match='gone'):
+        check_probe(probe_config(base, tmp_path / 'gone.pth', tmp_path))
+    content = torch.load(checkpoint, weights_only=True)
+    del content['state_dict']['backbone.layer3.0.conv1.weight']
+    torch.save(content, tmp_path / 'partial.pth')
+    with pytest.raises(CheckpointError, match=r'layer3\.0\.conv1\.weight'):
+        check_probe(probe_config(base, tmp_path / 'partial.pth', tmp_path))
+
+
+def test_other_configs_are_refused(tmp_path):
+    with pytest.raises(ProbeError, match='no config file'):
+        read_segmentation_config(tmp_path / 'nowhere.py')
+    for name in ('det/vito_coco_stock.py', 'vito/pretrain_r50.py'):
+        with pytest.raises(ProbeError, match='not a segmentation config'):
+            read_segmentation_config(REPO / 'configs' / name)
+    swin = tmp_path / 'swin.py'
+    swin.write_text(
+        "model = dict(type='EncoderDecoder', backbone=dict(type='SwinTransformer'), "
+        "decode_head=dict(type='UPerHead', num_classes=2))"
+    )
+    with pytest.raises(ProbeError, match="'SwinTransformer' and not a ResNet"):
+        read_segmentation_config(swin)
+
+
+def test_missing_data_are_named_with_the_option_that_helps(world, tmp_path):
+    key = 'val_dataloader.dataset.data_root'
+    with pytest.raises(ProbeError, match=rf'{tmp_path}/gone .*--cfg-options {key}=FOLDER'):
+        read_segmentation_config(world, {key: f'{tmp_path}/gone'})
+    key = 'train_dataloader.dataset.dataset.data_prefix.seg_map_path'
+    with pytest.raises(ProbeError, match=r'maps/nothing \(from train_dataloader\.dataset\.dataset'):
+        read_segmentation_config(world, {key: 'maps/nothing'})

@@ -1,0 +1,65 @@
+"""Figures of the study's report, against a computation by hand."""
+
+import json
+import math
+
+import pytest
+
+from projects.miniscenes_study.presets import PRESETS
+from projects.miniscenes_study.report import difference, verdict, write_report
+from projects.miniscenes_study.runs import Study, StudyError
+from tests.conftest import REPO
+
+
+def make_study(folder, probes: dict) -> Study:
+    for row, values in probes.items():
+        for seed, (knn, linear) in enumerate(values):
+            place = folder / 'pretrain' / row / f'seed{seed}'
+            place.mkdir(parents=True)
+            (place / 'probe.json').write_text(json.dumps(dict(knn=knn, linear=linear)))
+    record = dict(commands=['benchmarks/study.py'], machine='a machine', versions={}, git='abc')
+    (folder / 'study.json').write_text(json.dumps(record))
+    return Study(REPO, folder, folder / 'data', PRESETS['cpu'])
+
+
+def test_differences_are_of_the_same_seeds():
+    better, worse = {0: 60.0, 1: 63.0, 2: 66.0, 3: 99.0}, {0: 50.0, 1: 52.0, 2: 57.0, 7: 0.0}
+    mean, error = difference(better, worse)
+    assert mean == pytest.approx((10 + 11 + 9) / 3)
+    assert error == pytest.approx(1 / math.sqrt(3))  # deviation 1 over three seeds
+    assert verdict(mean, error) == 'yes'
+    assert verdict(-mean, error) == 'reversed'
+    assert verdict(1.1, error) == 'open'
+    assert difference({0: 5.0, 1: 6.0}, {0: 1.0, 1: 2.0}) == (4.0, None)
+    assert verdict(4.0, None) == 'open'
+    assert difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_tables_tell_mean_deviation_and_what_shows(tmp_path):
+    study = make_study(
+        tmp_path,
+        {
+            'random': [(30.0, 40.0), (32.0, 41.0), (31.0, 42.0)],
+            'moclr': [(50.0, 60.0), (54.0, 60.0), (52.0, 60.0)],
+            'vito': [(60.0, 59.0), (63.0, 61.0), (63.0, 60.0)],
+        },
+    )
+    page = write_report(study)
+    text = (tmp_path / 'report.md').read_text()
+    assert '| random weights | 31.0 ± 1.0 (n = 3) | 41.0 ± 1.0 (n = 3) |' in text
+    assert '62.0 ± 1.7 (n = 3)' in text
+    (line,) = [line for line in text.splitlines() if line.startswith('| vito over moclr')]
+    # Gains 10, 9, 11: 10 with a standard error of 0.58. Linear: -1, 1, 0.
+    assert line.endswith('| +10.0 ± 0.6 (yes) | +0.0 ± 0.6 (open) |')
+    assert 'vito over attention1' not in text  # the other row was not run
+    assert page.read_text().count('<img') == 1
+    assert (tmp_path / 'probes.png').read_bytes()[:4] == b'\x89PNG'
+    rows = (tmp_path / 'report.csv').read_text().splitlines()
+    assert len(rows) == 1 + 3 * 3 * 2
+    assert 'kNN,vito,1,63.0' in rows
+
+
+def test_an_empty_folder_has_no_report(tmp_path):
+    study = Study(REPO, tmp_path, tmp_path, PRESETS['cpu'])
+    with pytest.raises(StudyError, match='no study in'):
+        write_report(study)

@@ -1,0 +1,91 @@
+"""The study as a user runs it, at a size that learns nothing."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from projects.miniscenes_study.presets import PRESETS
+from projects.miniscenes_study.runs import Study, write_frames, write_random
+from tests.conftest import REPO
+from tests.tools.test_train import shell
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp('tiny')
+
+
+def run(tmp_path, data, *arguments: str):
+    return shell(
+        *(sys.executable, str(REPO / 'benchmarks/study.py'), '--preset', 'tiny'),
+        *('--work-dir', str(tmp_path), '--data', str(data), *arguments),
+    )
+
+
+def test_rows_are_run_once_and_a_report_is_written(tmp_path, data):
+    small = ('--seeds', '1', '--transfer-rows', '--rows')
+    first = run(tmp_path, data, *small, 'random', 'average1')
+    assert first.returncode == 0, first.stderr[-3000:]
+    checkpoint = tmp_path / 'pretrain' / 'average1' / 'seed0' / 'iter_4.pth'
+    written = checkpoint.stat().st_mtime_ns
+    assert {'random weights', 'frames of video, last stage, average'} <= {
+        line.split(' | ')[0].strip('| ')
+        for line in (tmp_path / 'report.md').read_text().split('\n')
+    }
+
+    again = run(tmp_path, data, *small, 'average1', 'supervised')
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert 'Seed 0: 1 pre-training runs' in again.stdout
+    assert checkpoint.stat().st_mtime_ns == written
+    record = json.loads((tmp_path / 'study.json').read_text())
+    assert len(record['commands']) == 2
+    probe = json.loads((tmp_path / 'pretrain/supervised/seed0/probe.json').read_text())
+    assert set(probe) == {'knn', 'linear'}
+
+    config = tmp_path / 'configs' / 'average1.py'
+    config.write_text(config.read_text().replace('batch_size=4', 'batch_size=5'))
+    other = run(tmp_path, data, *small, 'average1')
+    assert other.returncode == 1
+    assert 'belongs to a study with other settings' in other.stderr
+    assert 'Choose another --work-dir' in other.stderr
+
+    unknown = run(tmp_path, data, *small, 'vitto')
+    assert unknown.returncode == 1
+    assert 'unknown rows: vitto. Choose among random, moclr' in unknown.stderr
+
+
+def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
+    from vito_mm.miniscenes import make_miniscenes
+    from vito_mm.probes.frozen_features import frozen_resnet
+
+    make_miniscenes(data, 'tiny', progress=False)
+    study = Study(REPO, tmp_path, data, PRESETS['tiny'])
+    for seed, name in ((0, 'a'), (0, 'b'), (1, 'c')):
+        write_random(study, seed, tmp_path / f'{name}.pth')
+    a, b, c = (torch.load(tmp_path / f'{name}.pth')['state_dict'] for name in 'abc')
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a['backbone.conv1.weight'], c['backbone.conv1.weight'])
+    # Activations stay of the size of one where they would double from block to block.
+    frames = torch.randn(4, 3, 64, 64)
+    calibrated = frozen_resnet(tmp_path / 'a.pth', 18, base_channels=32)(frames)[-1]
+    raw = frozen_resnet(None, 18, base_channels=32)(frames)[-1]
+    assert 0.3 < calibrated.std() < 3
+    assert raw.std() > 2 * calibrated.std() or raw.std() < calibrated.std() / 2
+
+
+def test_frames_lie_in_the_folder_of_their_class(tmp_path, data):
+    from vito_mm.miniscenes import make_miniscenes
+    from vito_mm.videos import read_manifest
+
+    make_miniscenes(data, 'tiny', progress=False)
+    write_frames(data / 'videos', tmp_path / 'frames', 3)
+    rows = list(read_manifest(data / 'videos' / 'manifest.jsonl'))
+    expected = {
+        f'{row["class_name"]}/{index:05d}_{number:02d}.png'
+        for index, row in enumerate(rows)
+        for number in range(3)
+    }
+    folder = tmp_path / 'frames'
+    assert {str(file.relative_to(folder)) for file in folder.rglob('*.png')} == expected

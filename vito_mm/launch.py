@@ -1,0 +1,271 @@
+"""Start a run from a config: what ``tools/train.py`` and ``tools/test.py`` share."""
+
+import argparse
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner
+from torch import nn
+
+from vito_mm.checkpoint.matching import is_pretraining, load_pretraining
+from vito_mm.utils.unwrap import unwrap
+
+LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
+"""Environment variable by which ``torchrun.sh`` says when it was started, in seconds since 1970."""
+
+_PLACE = re.compile(r'(.*[._])?(root|file|dir|path|folder|checkpoint|from|data)')
+"""Keys of a config whose values are files or folders."""
+
+
+class OptionsAction(DictAction):
+    """MMEngine's ``DictAction``, but files and folders stay as they are typed.
+
+    MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
+    place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
+    ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        places, others, last = {}, [], ''
+        for text in values:
+            key, sign, value = text.partition('=')
+            if not sign:
+                parser.error(
+                    f'{option_string}: {text!r} is no key=value. A value with a blank needs '
+                    f'quotes: "{last} {text}"'
+                )
+            last = text
+            if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
+                places[key] = os.path.expanduser(value.strip('\'"'))
+            else:
+                others.append(text)
+        super().__call__(parser, namespace, others, option_string)
+        getattr(namespace, self.dest).update(places)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that OpenMMLab's ``train.py`` and ``test.py`` have in common.
+
+    Both spellings of the local rank are taken: old PyTorch launchers pass ``--local_rank``, newer
+    ones ``--local-rank``, torchrun sets the environment variable.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to extend.
+    """
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        help='settings that override the config, as key=value, e.g. train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='launcher'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name and apply what they override.
+
+    Args:
+        args (argparse.Namespace): Has ``config`` and what :func:`add_common_arguments` adds.
+
+    Returns:
+        Config: Config with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        SystemExit: If there is no such config file.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise SystemExit(f'there is no config file {args.config!r}')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def fit_to_machine(cfg: Config) -> None:
+    """Let a config written for GPUs run on a machine without one, and say what changes.
+
+    NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, MMEngine's launcher selects a CUDA device,
+    and whether bfloat16 pays depends on the CPU.
+    On a machine with a GPU nothing is changed.
+
+    Args:
+        cfg (Config): Config, changed in place.
+    """
+    if torch.cuda.is_available():
+        return
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    wrapper = optim_wrapper.get('type', '')
+    if wrapper == 'AmpOptimWrapper' or optim_wrapper.get('dtype'):
+        _tell('no GPU: training in float32 instead of mixed precision')
+        if wrapper == 'AmpOptimWrapper':
+            optim_wrapper.type = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale', 'use_fsdp'):
+            optim_wrapper.pop(key, None)
+    if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
+        _tell('no GPU: processes talk over gloo instead of NCCL')
+        torch.distributed.init_process_group('gloo')
+        cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {}).backend = 'gloo'
+
+
+class _Runner(Runner):
+    """MMEngine's runner, for which ``load_from`` in pre-training is strict."""
+
+    def load_or_resume(self) -> None:
+        """Resume and load as MMEngine does, but in pre-training all of ``load_from`` or nothing."""
+        model = unwrap(self.model)
+        if is_pretraining(model) and self._load_from and not (self._resume or self._has_loaded):
+            load_pretraining(model, self._load_from)
+            self._has_loaded = True
+        super().load_or_resume()
+
+
+class _CPURunner(_Runner):
+    """MMEngine's runner where there is no GPU: it names CUDA devices and keeps SyncBN."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not self.distributed or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        # PyTorch has no SyncBatchNorm on CPUs; without a process group MMEngine does the same.
+        _tell('no GPU: SyncBN becomes BN, each process has its own batch statistics')
+        model_wrapper_cfg = dict(
+            model_wrapper_cfg
+            or dict(
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            ),
+            device_ids=None,
+        )
+        return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
+
+
+def list_stages(node: Config | dict | list) -> None:
+    """Make lists of the pipelines whose stages have names.
+
+    MMEngine sorts the keys of the config that it writes beside the log and into checkpoints: named
+    stages would come back from there in another order.
+
+    Args:
+        node (Config | dict | list): A config or a part of it, changed in place.
+    """
+    from vito_mm.datasets.transforms.augment_views import named_stages  # needs more than a launch
+
+    if isinstance(node, list):
+        for part in node:
+            list_stages(part)
+    elif isinstance(node, (Config, dict)):
+        for name in list(node.keys()):
+            if name == 'pipeline' and isinstance(node[name], dict):
+                node[name] = named_stages(node[name])
+            elif name == 'pipelines' and node.get('type') == 'AugmentViews':
+                node[name] = [named_stages(part) for part in named_stages(node[name])]
+            list_stages(node[name])
+
+
+def without_workers(dataloader: Any) -> Any:
+    """Leave out what a data loader may have with data workers only, if it has none.
+
+    Args:
+        dataloader (Any): Settings of a data loader, changed in place; anything else is left alone.
+
+    Returns:
+        Any: The same.
+    """
+    if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0:
+        for name in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
+            dataloader.pop(name, None)
+    return dataloader
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner, for this machine.
+
+    Args:
+        cfg (Config): Config with ``work_dir`` and ``launcher``.
+
+    Returns:
+        Runner: MMEngine's runner, ready for ``train()`` or ``test()``.
+    """
+    fit_to_machine(cfg)
+    list_stages(cfg)
+    for part in ('train', 'val', 'test'):
+        without_workers(cfg.get(f'{part}_dataloader'))
+    runner_type = _Runner if torch.cuda.is_available() else _CPURunner
+    return runner_type.from_cfg(cfg)
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Decide from which checkpoint a run goes on, if from any.
+
+    Processes that torchrun has started again after a failure (``MAX_RESTARTS``) go on from what was
+    saved since the launch, whatever the launch was asked to start from. The time of the launch
+    tells that: torchrun counts restarts on each machine by itself.
+
+    Args:
+        cfg (Config): Config with ``work_dir``, changed in place.
+        resume (str, optional): A checkpoint; 'auto' for the latest whole one in the work dir, or
+            the beginning where there is none; or None for a new run.
+    """
+    work_dir = Path(cfg.work_dir)
+    if resume == 'auto':
+        resume = latest_checkpoint(work_dir)
+        if resume is None:
+            _tell(f'no checkpoint to resume from in {work_dir}: starting at the beginning')
+    launched_at = os.environ.get(LAUNCHED_AT)
+    pointer = work_dir / 'last_checkpoint'
+    if launched_at and pointer.is_file() and pointer.stat().st_mtime > float(launched_at):
+        resume = pointer.read_text().strip()
+    if resume is not None:
+        _tell(f'resuming from {resume}')
+        cfg.resume, cfg.load_from = True, str(resume)
+
+
+def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """Find the latest checkpoint that is whole.
+
+    Args:
+        work_dir: Folder of a run.
+
+    Returns:
+        str | None: The one that ``last_checkpoint`` names, or, if that is missing or cut off, the
+        newest ``.pth`` file that is not; None if there is none.
+    """
+    work_dir = Path(work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    named = [pointer.read_text().strip()] if pointer.is_file() else []
+    newest_first = sorted(work_dir.glob('*.pth'), key=lambda file: -file.stat().st_mtime)
+    for file in (*named, *map(str, newest_first)):
+        # torch.save writes an archive whose directory comes last, so a cut file has none.
+        if Path(file).is_file() and zipfile.is_zipfile(file):
+            return file
+        _tell(f'{file} is missing or cut off, looking for an older checkpoint')
+    return None
+
+
+def _tell(message: str) -> None:
+    if int(os.environ.get('RANK', 0)) == 0:
+        print_log(message, logger='current', level=logging.WARNING)

@@ -1,1 +1,0 @@
-"""The study: variants of the method, pre-trained and compared on MiniScenes."""

@@ -1,0 +1,1 @@
+"""Evaluation of features without fine-tuning: kNN, linear probes, retrieval in time, collapse."""

@@ -1,0 +1,289 @@
+"""Linear segmentation on a frozen backbone, trained and evaluated by mmseg."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from vito_mm.checkpoint.config_check import RESNETS
+from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.utils.quiet import quiet_logger
+
+from .frozen_features import ProbeError
+
+SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
+"""Models of mmseg whose backbone and classes a probe can take over."""
+
+_EXAMPLE = 'configs/seg/vito_pascal_stock.py'
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """What a linear segmentation probe found.
+
+    Attributes:
+        metrics (dict[str, float]): What the config's evaluator gave on its validation data, such as
+            mIoU, aAcc and mAcc in percent.
+        work_dir (Path): Folder with the derived config, the logs and the trained weights.
+    """
+
+    metrics: dict[str, float]
+    work_dir: Path
+
+
+def read_segmentation_config(
+    file: str | os.PathLike, options: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a config that can be probed, and check that its data are there.
+
+    Args:
+        file: Config of mmseg with a ResNet.
+        options (Mapping, optional): Settings that override the config, by dotted key. Defaults to
+            None.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ProbeError: If there is no such file, it is not a config of mmseg's segmentation with a
+            ResNet, or a folder or list of its data sets is missing.
+    """
+    if not Path(file).is_file():
+        raise ProbeError(f'there is no config file {file}')
+    cfg = Config.fromfile(file)
+    if options:
+        cfg.merge_from_dict(dict(options))
+    model = cfg.get('model') or {}
+    if model.get('type') not in SEGMENTORS or not model.get('decode_head'):
+        raise ProbeError(
+            f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
+            f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
+        )
+    kind = type_name(model.backbone)
+    if kind not in ('VITOResNet', *RESNETS):
+        raise ProbeError(
+            f'the backbone of {file} is {kind!r} and not a ResNet, which is what checkpoints can '
+            f'be loaded into. Take a config with a ResNet, such as {_EXAMPLE}'
+        )
+    for part in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(part)
+        if not loader:
+            raise ProbeError(f'{file} has no {part}: a probe trains and evaluates. Add one')
+        for key, path in _data_paths(loader.dataset, f'{part}.dataset'):
+            if not os.path.exists(path):
+                raise ProbeError(
+                    f'the data set of {file} is not there: {path} (from {key}) does not exist in '
+                    f'{os.getcwd()}. Put it there, or name its folder by '
+                    f'--cfg-options {key}.data_root=FOLDER'
+                )
+    return cfg
+
+
+def probe_config(
+    cfg: Config,
+    checkpoint: str | os.PathLike | None,
+    work_dir: str | os.PathLike,
+    stages: Sequence[int] = (4,),
+    steps: int = 2000,
+    lr: float = 1e-2,
+    batch_size: int = 16,
+    workers: int | None = None,
+    depth: int | None = None,
+    which: str = 'online',
+    seed: int = 0,
+) -> Config:
+    """Turn a segmentation config into that of a linear probe.
+
+    The backbone keeps the config's strides and dilations, is a VITOResNet filled from the
+    checkpoint, and is frozen with its batch norm in evaluation mode. The head is a
+    :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck go. AdamW
+    (weight decay 1e-4) with a learning rate that falls to 0 (power 0.9) replaces the schedule, and
+    one evaluation comes at the end. Data and metric stay. Hooks of the config go, and so does what
+    would load other weights over the checkpoint's.
+
+    Args:
+        cfg (Config): What :func:`read_segmentation_config` returned; not changed.
+        checkpoint: Checkpoint file, or None for random weights.
+        work_dir: Folder of the run.
+        stages (Sequence[int]): Residual stages whose features are used, 1 to 4 for ``layer1`` to
+            ``layer4``; several are resized to the first and concatenated. Defaults to (4, ).
+        steps (int): Training steps. Defaults to 2000.
+        lr (float): Learning rate at the start. Defaults to 1e-2.
+        batch_size (int): Images a step. Defaults to 16.
+        workers (int, optional): Data workers. Defaults to None, as in the config.
+        depth (int, optional): Depth of the ResNet. Defaults to None, as in the config.
+        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
+        seed (int): Seed of the run. Defaults to 0.
+
+    Returns:
+        Config: Config that MMEngine's runner takes, and that can be read again from a file.
+
+    Raises:
+        ProbeError: If the backbone has no such stage.
+    """
+    cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
+    head = cfg.model.decode_head
+    backbone = _frozen_backbone(cfg.model.backbone, checkpoint, stages, depth, which)
+    cfg.model = dict(
+        type='EncoderDecoder',
+        data_preprocessor=cfg.model.get('data_preprocessor'),
+        backbone=backbone,
+        decode_head=_linear_head(head[-1] if isinstance(head, list) else head, backbone),
+        train_cfg=dict(),
+        test_cfg=cfg.model.get('test_cfg') or dict(mode='whole'),
+    )
+    # The registering module is named, so that the file in the work dir can be read by itself.
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    ours = ['vito_mm', 'vito_mm.probes.linear_segmentation_head']
+    cfg.custom_imports = dict(
+        imports=imports + [name for name in ours if name not in imports],
+        allow_failed_imports=False,
+    )
+    cfg.train_dataloader.batch_size = batch_size
+    # An epoch's sampler would be restarted, with a pause of two seconds, after each epoch.
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    cfg.train_dataloader.pop('batch_sampler', None)
+    if workers is not None:
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            loader.num_workers, loader.persistent_workers = workers, workers > 0
+            if not workers:
+                loader.pop('prefetch_factor', None)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps)
+    cfg.val_cfg = dict(type='ValLoop')
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr, weight_decay=1e-4)
+    )
+    cfg.param_scheduler = [
+        dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=steps, by_epoch=False)
+    ]
+    cfg.default_hooks = dict(
+        timer=dict(type='IterTimerHook'),
+        logger=dict(type='LoggerHook', interval=max(1, min(50, steps // 10))),
+        param_scheduler=dict(type='ParamSchedulerHook'),
+        checkpoint=dict(
+            type='CheckpointHook', by_epoch=False, interval=steps, save_optimizer=False
+        ),
+        sampler_seed=dict(type='DistSamplerSeedHook'),
+    )
+    cfg.custom_hooks = []
+    cfg.log_processor = dict(by_epoch=False)
+    # MMEngine keeps one visualizer a name, with the folder of the first run of the process.
+    cfg.get('visualizer', {}).pop('name', None)
+    cfg.default_scope, cfg.launcher, cfg.work_dir = 'mmseg', 'none', os.fspath(work_dir)
+    cfg.load_from, cfg.resume, cfg.randomness = None, False, dict(seed=seed)
+    return cfg
+
+
+def check_probe(cfg: Config) -> None:
+    """Load the backbone of a probe as its run will, so that a bad checkpoint is told beforehand.
+
+    Args:
+        cfg (Config): What :func:`probe_config` returned.
+
+    Raises:
+        CheckpointError: If the checkpoint does not cover the backbone.
+    """
+    import mmseg.models  # noqa: F401  registers the losses and layers that configs name
+
+    with DefaultScope.overwrite_default_scope('mmseg'), quiet_logger():
+        MODELS.build(cfg.model.backbone).init_weights()
+
+
+def run_probe(cfg: Config) -> SegmentationResult:
+    """Train and evaluate a linear probe through MMEngine's runner.
+
+    Args:
+        cfg (Config): What :func:`probe_config` returned. It is dumped into its work dir, beside the
+            logs and the trained weights.
+
+    Returns:
+        SegmentationResult: The metrics.
+
+    Raises:
+        CheckpointError: If the checkpoint does not cover the backbone.
+    """
+    from vito_mm.launch import build_runner
+
+    from . import linear_segmentation_head  # noqa: F401  registers the head
+
+    # Experiments of one name share their logged values within a process.
+    cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
+    cfg.experiment_name = f'{Path(cfg.work_dir).name}_{time.time_ns()}'
+    runner = build_runner(cfg)
+    runner.train()
+    metrics = {
+        name.removeprefix('val/'): history.current()
+        for name, history in runner.message_hub.log_scalars.items()
+        if name.startswith('val/') and name not in ('val/time', 'val/data_time')
+    }
+    # The figure that segmentation is compared by comes first, where the evaluator gives it.
+    ordered = dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
+    return SegmentationResult(ordered, Path(runner.work_dir))
+
+
+def _frozen_backbone(
+    backbone: Mapping[str, Any],
+    checkpoint: str | os.PathLike | None,
+    stages: Sequence[int],
+    depth: int | None,
+    which: str,
+) -> dict[str, Any]:
+    """The backbone's config with the checkpoint, frozen to the last stage."""
+    kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
+    num_stages = backbone.get('num_stages', 4)
+    stages = sorted(set(stages))
+    if not stages or not 1 <= stages[0] <= stages[-1] <= num_stages:
+        raise ProbeError(f'--stages must be among 1 to {num_stages}, got {stages}')
+    if depth is not None:
+        kept['depth'] = depth
+    return dict(
+        kept,
+        type='VITOResNet',
+        checkpoint=None if checkpoint is None else os.path.abspath(checkpoint),
+        which=which,
+        frozen_stages=num_stages,
+        norm_eval=True,
+        out_indices=tuple(stage - 1 for stage in stages),
+    )
+
+
+def _linear_head(head: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the head, for the stages that the backbone gives out."""
+    expansion = 1 if backbone['depth'] < 50 else 4
+    channels = [
+        backbone.get('base_channels', 64) * 2**index * expansion
+        for index in backbone['out_indices']
+    ]
+    several = len(channels) > 1
+    return dict(
+        type='vito_mm.LinearSegmentationHead',
+        in_channels=channels if several else channels[0],
+        in_index=list(range(len(channels))) if several else 0,
+        input_transform='resize_concat' if several else None,
+        num_classes=head['num_classes'],
+        out_channels=head['num_classes'],
+        ignore_index=head.get('ignore_index', 255),
+        align_corners=head.get('align_corners', False),
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True),
+    )
+
+
+def _data_paths(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
+    """Files and folders that a data set reads, each with the place in the config that names it."""
+    if dataset.get('dataset'):
+        yield from _data_paths(dataset['dataset'], f'{key}.dataset')
+    for index, part in enumerate(dataset.get('datasets') or []):
+        yield from _data_paths(part, f'{key}.datasets.{index}')
+    if dataset.get('backend_args'):  # not on this machine's disk
+        return
+    root = dataset.get('data_root') or ''
+    parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
+    for path in (root, *(os.path.join(root, part) for part in parts if part)):
+        if path and '://' not in path:
+            yield key, path

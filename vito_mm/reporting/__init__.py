@@ -1,1 +1,0 @@
-"""What all reports share: documents, wording, and the conditions of a run."""

@@ -1,1 +1,0 @@
-"""Evaluation of frozen backbones, in minutes."""

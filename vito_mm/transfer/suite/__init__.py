@@ -1,1 +1,0 @@
-"""Many fine-tuning runs through the stock runners: planned, timed, launched, resumed."""

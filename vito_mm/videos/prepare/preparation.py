@@ -1,0 +1,575 @@
+"""From a tree of videos to a manifest that says what each holds: in parallel, and resumable."""
+
+import contextlib
+import fcntl
+import glob
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.cores import count_cores
+from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
+from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.file_checks import MAX_PIXELS
+from vito_mm.videos.frame_archives import size_and_time
+from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
+from vito_mm.videos.tables import ENDINGS, RowError, mark_length, parse_line, typed
+
+from .integrity import BAD, import_av, inspect_video
+from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
+from .report import Progress, Summary
+
+# Columns that are measured. Others belong to the user and are kept.
+_MEASURED = frozenset(
+    (
+        *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
+        *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'expected_sha256', 'checked'),
+        *('verdict', 'reason', 'notes'),
+    )
+)
+_COPY_COLUMNS = frozenset(
+    ('source', 'source_sha256', 'source_bytes', 'source_mtime_ns', 'encoding')
+)
+
+
+class PreparationStopped(RuntimeError):
+    """The job could not go on; what is done is kept, and the message says how to continue."""
+
+
+def prepare_videos(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    workers: int | None = None,
+    check: bool = False,
+    force: bool = False,
+    time_limit: float | None = 3600.0,
+    max_pixels: int = MAX_PIXELS,
+    copies: str | os.PathLike | None = None,
+    encoding: Encoding | None = None,
+    extensions: Sequence[str] = VIDEO_EXTENSIONS,
+) -> Summary:
+    """Inspect all videos of a folder or manifest, re-encode them if asked, and list them.
+
+    Finished videos are appended to ``<out>.parts/`` at once. A job that was stopped, in whatever
+    way, goes on from there when it is started again. At the end the parts become the manifest,
+    sorted by path. Videos that the manifest has already, with the same size and time of change, are
+    not read again; those that could not be read through (no permission, time limit, a process that
+    died) are.
+
+    Args:
+        source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
+            ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
+            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
+            ``fps`` of folders and tars of images, which goes by it.
+        out: Manifest to write, ending in ``.jsonl``. May be ``source``.
+        workers: Number of processes. Defaults to the number of cores.
+        check: Whether to decode all frames to find damage; hashes that ``out`` has of the files
+            are compared as well. Defaults to False. Hashes in a manifest ``source`` are always.
+        force: Whether to read all videos again. Defaults to False.
+        time_limit: Seconds a video may take, None or 0 for any. Defaults to 3600.
+        max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
+        copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
+            these. Implies ``check``. Defaults to None: nothing is re-encoded.
+        encoding: How to encode them. Defaults to ``Encoding()``.
+        extensions: Endings of the files that are taken from a folder, in lower case, as those of
+            :class:`vito_mm.datasets.VideoDataset`. Defaults to VIDEO_EXTENSIONS.
+
+    Returns:
+        Summary: Counts over the rows of the manifest.
+
+    Raises:
+        ValueError: If an argument is wrong, or a row of a manifest.
+        FileNotFoundError: If there is no such folder or manifest, or no video in it.
+        OSError: If ``out`` cannot be written.
+        ImportError: If PyAV is not installed.
+        PreparationStopped: If no more can be written, e.g. as the disk is full.
+        KeyboardInterrupt: On Ctrl-C; the same call continues.
+    """
+    import_av()
+    source, out = os.path.abspath(source), Path(os.path.abspath(out))
+    if out.suffix != '.jsonl':
+        raise ValueError(f'the manifest to write must end in .jsonl, got {str(out)!r}')
+    if workers is not None and workers < 1:
+        raise ValueError(f'workers must be at least 1, got {workers}')
+    if time_limit is not None and time_limit < 0:
+        raise ValueError(f'time_limit must be 0 (none) or more seconds, got {time_limit}')
+    if max_pixels < 1:
+        raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
+    is_folder = os.path.isdir(source)
+    rows = find_videos(source, extensions) if is_folder else _read_rows(Path(source))
+    copier = None
+    if copies is not None:
+        root = source if is_folder else os.path.dirname(source)
+        copier = _Copier(os.path.abspath(copies), root, encoding or Encoding())
+        copier.check([row['path'] for row in rows], source if is_folder else None)
+    job = _Job(
+        *(out, check, force, max_pixels, copier, is_folder),
+        hashes=not is_folder and source != str(out),
+    )
+    with _locked(job.parts):
+        summary = job.run(rows, workers or count_cores(), time_limit or None)
+    with contextlib.suppress(OSError):  # e.g. another job has started
+        (job.parts / 'lock').unlink()
+        job.parts.rmdir()
+    return summary
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of a manifest, with absolute paths."""
+    if not file.exists():
+        raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
+    if file.suffix.lower() not in ENDINGS:
+        raise ValueError(
+            f'give a folder, or a manifest ending in {", ".join(ENDINGS)}, got {str(file)!r}'
+        )
+    try:
+        rows = list(read_manifest(file, keep_bad=True))
+    except VideoReadError as error:
+        raise ValueError(f'{error.path}: {error.reason}') from None
+    return [{**row, 'path': os.path.abspath(row['path'])} for row in rows]
+
+
+@contextlib.contextmanager
+def _locked(parts: Path) -> Iterator[None]:
+    """Make the folder of parts, and keep a second job with the same output away."""
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        lock = (parts / 'lock').open('w')
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f'cannot write beside the manifest ({error.strerror}); choose another output',
+            str(parts.parent),
+        ) from None
+    with lock:
+        try:
+            # Not flock, which a process that outlives this one would inherit.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'another job writes this manifest ({parts}); wait for it, or choose another output'
+            ) from None
+        yield
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a process needs to know about a video."""
+
+    path: str
+    expected_sha256: str | None = None
+    target: str | None = None
+    fps: float | None = None
+
+
+def _work(
+    task: _Task, check: bool, max_pixels: int, encoding: Encoding | None
+) -> dict[str, Any] | ReencodingError:
+    known = task.expected_sha256, max_pixels
+    if task.target is None:
+        return inspect_video(task.path, check, *known, fps=task.fps)
+    try:
+        return reencode_video(task.path, task.target, encoding, *known, fps=task.fps)
+    except ReencodingError as error:
+        return error
+
+
+@dataclass
+class _Copier:
+    """Where copies go."""
+
+    folder: str
+    root: str
+    encoding: Encoding
+
+    def target(self, path: str) -> str:
+        """The copy of a video: same relative path, and ``.mp4`` added where it is missing.
+
+        It is added as well where it would hide another ending: a.avi.mp4 is the copy of a.avi.
+        """
+        inside = os.path.relpath(path, self.root)
+        if inside.startswith('..'):
+            inside = path.lstrip('/')
+        stem, ending = os.path.splitext(inside)
+        if ending != '.mp4' or stem.lower().endswith(VIDEO_EXTENSIONS):
+            inside += '.mp4'
+        return os.path.join(self.folder, inside)
+
+    def check(self, paths: Iterable[str], source_folder: str | None) -> None:
+        """Raise if a copy could take the place of a source or of another copy."""
+        real = os.path.realpath(self.folder) + os.sep
+        if source_folder and real.startswith(os.path.realpath(source_folder) + os.sep):
+            raise ValueError(
+                f'{self.folder!r} is {source_folder!r} or inside it, where copies would be taken '
+                'for sources the next time; choose a folder for copies beside it'
+            )
+        targets: dict[str, str] = {}
+        parents: dict[str, str] = {}
+        for path in paths:
+            parent = os.path.dirname(path)
+            if parent not in parents:
+                parents[parent] = os.path.realpath(parent) + os.sep
+            if parents[parent].startswith(real):
+                raise ValueError(
+                    f'the source {path!r} is inside the folder for copies {self.folder!r} and '
+                    'could be overwritten; choose another folder'
+                )
+            target = self.target(path)
+            if targets.setdefault(target, path) != path:
+                raise ValueError(
+                    f'{targets[target]!r} and {path!r} would both become {target!r}; rename one'
+                )
+
+
+@dataclass
+class _Job:
+    """Videos to rows, rows to parts, parts to the manifest."""
+
+    out: Path
+    check: bool
+    force: bool
+    max_pixels: int
+    copier: _Copier | None
+    from_folder: bool
+    """Whether the manifest alone says which parts of a video are rows."""
+    hashes: bool
+    """Whether hashes in the input hold."""
+
+    known: '_Index' = field(init=False)  # rows of the manifest as it is
+    done: '_Index' = field(init=False)  # rows of the parts
+
+    def __post_init__(self) -> None:
+        self.parts = self.out.with_name(f'{self.out.name}.parts')
+        self.in_flight = set()
+
+    def run(self, rows: list[dict[str, Any]], workers: int, time_limit: float | None) -> Summary:
+        """Do what is not done yet and write the manifest."""
+        with contextlib.ExitStack() as files:
+            key = 'path' if self.copier is None else 'source'
+            self.known = files.enter_context(_Index(key))
+            self.done = files.enter_context(_Index(key))
+            for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
+                leftover.unlink(missing_ok=True)  # of a merge that was killed
+            if self.out.exists():
+                self.known.add(self.out, torn=False)
+            # With force, only what a job with force did counts.
+            pattern = 'forced-*.jsonl' if self.force else '*.jsonl'
+            shards = sorted(self.parts.glob(pattern))
+            for shard in shards:
+                self.done.add(shard, torn=True)
+            if self.from_folder:
+                rows = [part for row in rows for part in self._parts(row)]
+            self._inspect(rows, workers, time_limit)
+            summary = self._merge(rows)
+            for shard in self.parts.glob('*.jsonl'):
+                shard.unlink()
+        return summary
+
+    def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows that the manifest has of a video in the place of one."""
+        known = self.known.parts(self._listed(row['path'])).values()
+        wanted = [{name: part[name] for name in ('start', 'end') if name in part} for part in known]
+        return [{**part, **row} for part in wanted] or [row]
+
+    def _inspect(self, rows, workers: int, time_limit: float | None) -> None:
+        number = len(list(self.parts.iterdir()))
+        shard = self.parts / f'{"forced-" if self.force else ""}{number:05d}.jsonl'
+        encoding = self.copier and self.copier.encoding
+        work = partial(_work, check=self.check, max_pixels=self.max_pixels, encoding=encoding)
+        progress = Progress(len(rows))
+        results = run_in_workers(work, self._tasks(rows, progress), workers, time_limit)
+        try:
+            # Signals end the job between two rows, and a worker's death is not the job's.
+            with progress, contextlib.closing(results), shard.open('wb') as lines:
+                for task, result in results:
+                    self.in_flight.discard(task)
+                    if isinstance(result, WorkerLost):
+                        self._clean(task)
+                    row = self._to_row(task, result)
+                    lines.write(to_line(row))
+                    lines.flush()
+                    progress.advance(bad=row['verdict'] == BAD)
+        except OSError as error:
+            raise PreparationStopped(
+                f'cannot write {self.parts}: {error.strerror}. Make room and run the same command '
+                'again: it goes on from here'
+            ) from error
+        finally:
+            for task in self.in_flight:
+                self._clean(task)
+        self.done.add(shard, torn=True)
+
+    def _clean(self, task: _Task) -> None:
+        """Remove what a process that was ended may have left."""
+        if task.target is not None:
+            with contextlib.suppress(OSError):
+                unfinished_copy(task.target).unlink()
+
+    def _tasks(self, rows, progress: 'Progress') -> Iterator[_Task]:
+        """Videos that are not done, each once."""
+        seen = set()
+        for row in rows:
+            path = row['path']
+            if path in seen:
+                progress.advance(skipped=True)
+                continue
+            seen.add(path)
+            key = self._listed(path)
+            fps = row.get('fps') if _goes_by_fps(path) else None
+            if self._is_done(key, path, fps):
+                progress.advance(skipped=True)
+                continue
+            expected = row.get('sha256') if self.hashes else None
+            if expected is None and self.check and (known := self.known.get(key)):
+                expected = known.get('expected_sha256') or self._source_facts(known)['sha256']
+            target = self.copier and self.copier.target(path)
+            task = _Task(path, expected, target, row.get('fps'))
+            self.in_flight.add(task)
+            yield task
+
+    def _is_done(self, key: str, path: str, fps: float | None) -> bool:
+        try:
+            now = size_and_time(path)
+        except OSError:
+            now = None, None
+        if (row := self.done.get(key)) and self._is_current(row, now, fps):
+            return True
+        self.done.drop(key)
+        row = None if self.force else self.known.get(key)
+        if row is None or not self._is_current(row, now, fps):
+            return False
+        # Not read through, or of other bytes than once: perhaps this time.
+        through = self._source_facts(row)['sha256'] is not None
+        return through and not (self.check and 'expected_sha256' in row)
+
+    def _source_facts(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a row has of the video that was looked at, which is not always what it lists."""
+        prefix = 'source_' if self.copier is not None and 'source_bytes' in row else ''
+        return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
+
+    def _is_current(
+        self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
+    ) -> bool:
+        """Whether a row is of the file as it is, and was made as this job would make it."""
+        facts = self._source_facts(row)
+        if (facts['bytes'], facts['mtime_ns']) != now:
+            return False
+        # Of a copy the rate is measured, in thousandths.
+        if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):
+            return False
+        if self.copier is None:
+            return row.get('verdict') == BAD or not self.check or bool(row.get('checked'))
+        if row.get('encoding') != str(self.copier.encoding):
+            return False
+        if row['verdict'] == BAD:
+            return True
+        try:
+            copy = os.stat(self.out.parent / row['path'])
+        except OSError:
+            return False
+        return (copy.st_size, copy.st_mtime_ns) == (row['bytes'], row['mtime_ns'])
+
+    def _to_row(self, task: _Task, result: Any) -> dict[str, Any]:
+        """Row of a task, whatever became of it."""
+        if isinstance(result, WorkError):
+            result = self._bad(task, f'cannot be understood: {result}')
+        elif isinstance(result, ReencodingError):
+            if result.lasting:
+                raise PreparationStopped(
+                    f'{result}. Put that right and run the same command again: it goes on from here'
+                )
+            result = self._bad(task, f'cannot be re-encoded: {result.reason}')
+        elif isinstance(result, WorkerLost):
+            if result.late:
+                reason = f'over the time limit: {result}'
+            else:
+                reason = f'ends the process that reads it: {result}, twice'
+            result = self._bad(task, reason)
+        for name in ('path', 'source'):
+            if name in result:
+                result[name] = self._listed(result[name])
+        return result
+
+    def _bad(self, task: _Task, reason: str) -> dict[str, Any]:
+        """Row of a video that could not be read through."""
+        row: dict[str, Any] = {'path': task.path}
+        with contextlib.suppress(OSError):
+            row['bytes'], row['mtime_ns'] = size_and_time(task.path)
+        row.update(verdict=BAD, reason=' '.join(reason.split()))
+        if self.copier is not None:
+            row.update(source=task.path, encoding=str(self.copier.encoding))
+        return row
+
+    def _listed(self, path: str) -> str:
+        """A path as the manifest has it."""
+        folder = str(self.out.parent).rstrip(os.sep) + os.sep
+        return path.removeprefix(folder)
+
+    def _merge(self, rows: list[dict[str, Any]]) -> Summary:
+        """Write the manifest, one line at a time."""
+        summary = Summary()
+        order = []
+        for number, row in enumerate(rows):
+            key = self._listed(row['path'])
+            order.append((key if self.copier is None else self._measured(key)['path'], number))
+        order.sort()
+        with written_aside(self.out) as unfinished, unfinished.open('wb') as lines:
+            for _, number in order:
+                row = rows[number]
+                key = self._listed(row['path'])
+                measured = self._measured(key)
+                kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
+                rate = kept.get('fps') if _goes_by_fps(row['path']) else None
+                kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                if rate is not None:  # of frames that cannot be read it is all that is known
+                    measured.setdefault('fps', rate)
+                if self.copier is None and 'source' not in row:
+                    kept = {name: kept[name] for name in kept if name not in _COPY_COLUMNS}
+                row = {**kept, **measured}
+                summary.add(row)
+                lines.write(to_line(row))
+        return summary
+
+    def _measured(self, key: str) -> dict[str, Any]:
+        row = self.done.get(key) or self.known.get(key)
+        names = _MEASURED | {'path'} | (_COPY_COLUMNS if self.copier else set())
+        return {name: value for name, value in row.items() if name in names}
+
+
+def _goes_by_fps(path: str) -> bool:
+    """Whether the frame rate of the manifest is that of the video, which has none itself."""
+    return path.lower().endswith('.tar') or os.path.isdir(path)
+
+
+class _Index:
+    """Where in which file the row of a video is: a million rows need not fit into memory.
+
+    Args:
+        key (str): Column that names the video, ``path`` where a row does not have it.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._files: list[Any] = []
+        # Of each video its place, or a list of places.
+        self._places: dict[str, tuple[int, int] | list[tuple[int, int]]] = {}
+        self._last_parts: tuple[str, dict[str, dict[str, Any]]] = '', {}
+
+    def __enter__(self) -> '_Index':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for file in self._files:
+            file.close()
+
+    def add(self, path: Path, torn: bool) -> None:
+        """Add the rows of a file; later ones replace earlier ones.
+
+        Args:
+            path (Path): JSON lines.
+            torn (bool): Whether the last line may be cut off by a kill.
+        """
+        file = path.open('rb')
+        self._files.append(file)
+        place = mark_length(file.read(4), path)
+        file.seek(place)
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    row = typed(parse_line(line))
+                    key = row.get(self._key, row.get('path'))
+                    if not isinstance(key, str):
+                        raise RowError('no "path" in this row')
+                    found = len(self._files) - 1, place
+                    others = self._places.setdefault(key, found)
+                    if isinstance(others, list):
+                        others.append(found)
+                    elif others is not found:
+                        self._places[key] = [others, found]
+                except RowError as error:
+                    if not torn:
+                        raise ValueError(f'{path}, line {number}: {error}') from None
+            place += len(line)
+
+    def drop(self, key: str) -> None:
+        """Forget the row of a video."""
+        self._places.pop(key, None)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Last row of a video, None if there is none."""
+        places = self._all(key)
+        return self._read(places[-1]) if places else None
+
+    def parts(self, key: str) -> dict[str, dict[str, Any]]:
+        """Rows of a video by :func:`part_name`, the last of several for the same part."""
+        if self._last_parts[0] != key:  # rows of a video come one after the other
+            rows = map(self._read, self._all(key))
+            self._last_parts = key, {part_name({**row, 'path': key}): row for row in rows}
+        return self._last_parts[1]
+
+    def _all(self, key: str) -> list[tuple[int, int]]:
+        places = self._places.get(key, [])
+        return places if isinstance(places, list) else [places]
+
+    def _read(self, place: tuple[int, int]) -> dict[str, Any]:
+        self._files[place[0]].seek(place[1])
+        return typed(parse_line(self._files[place[0]].readline()))
+
+
+def run(
+    source: str,
+    out: str,
+    reencode: str | None,
+    short_side: int,
+    gop: int,
+    crf: int,
+    preset: str,
+    fastdecode: bool,
+    no_b_frames: bool,
+    **options,
+) -> int:
+    """Do what the command line asks for, and print the summary or what is wrong, in one line.
+
+    Args:
+        source: Folder or manifest.
+        out: Manifest to write.
+        reencode: Folder for copies, if any.
+        short_side: See :class:`Encoding`, as ``gop``, ``crf`` and ``preset``.
+        gop: See above.
+        crf: See above.
+        preset: See above.
+        fastdecode: ``fast_decode`` of it.
+        no_b_frames: The opposite of ``b_frames`` of it.
+        **options: Further arguments of :func:`prepare_videos`.
+
+    Returns:
+        int: Status of the command: 0 if the job was finished, bad videos or not; 1 if it had to
+        stop; 2 if an argument is wrong; 130 after Ctrl-C or SIGTERM.
+    """
+    with stopped_by_signals():
+        try:
+            encoding = Encoding(short_side, gop, crf, preset, fastdecode, not no_b_frames)
+            summary = prepare_videos(source, out, copies=reencode, encoding=encoding, **options)
+        except KeyboardInterrupt:
+            print(
+                'stopped; what is done is kept. Run the same command again to go on',
+                file=sys.stderr,
+            )
+            return 130
+        except (PreparationStopped, ValueError, OSError, ImportError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1 if isinstance(error, PreparationStopped) else 2
+    print(summary)
+    if hint := summary.hint():
+        print(hint)
+    if summary.num_bad:
+        print(f'{summary.num_bad} videos are bad: rows with "verdict": "{BAD}" in {out}')
+    print(f'manifest {out}')
+    return 0

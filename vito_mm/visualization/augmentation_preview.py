@@ -1,0 +1,390 @@
+"""What a run will see: its first clips, how each came about, and how far apart its views are."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.registry import init_default_scope
+from mmpretrain.datasets import RandomResizedCrop
+
+from vito_mm.datasets.clip_sampler import ClipSampler, Draw
+from vito_mm.datasets.transforms.augment_views import AugmentViews
+from vito_mm.datasets.transforms.byol_augmentation import ViewAugmentation
+from vito_mm.datasets.transforms.decode_frames import DecodeFrames
+from vito_mm.datasets.transforms.sample_frames import SampleFrames
+from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
+from vito_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
+from vito_mm.videos import IMAGE_EXTENSIONS, part_within, place_segment
+
+
+@dataclass
+class View:
+    """One view of a clip and where it comes from.
+
+    Args:
+        name (str): Which augmentation: 'A1', 'A2', ..., in the order of ``AugmentViews``.
+        time (float): Drawn moment, in seconds from the start of the video.
+        frame_time (float): When the frame on screen at that moment begins, in seconds.
+        frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
+        box (tuple, optional): Left, top, width and height of the crop in pixels of ``frame``; None
+            if the pipeline has no ``BYOLCrop`` or ``RandomResizedCrop``.
+        image (np.ndarray): View that the network gets, not yet normalised: RGB, float32 within
+            [0, 255].
+        augmentation (ViewAugmentation, optional): What was drawn; None if the pipeline has no
+            ``BYOLAugmentation``.
+        steps (list[str]): Names of the transforms of the view.
+    """
+
+    name: str
+    time: float
+    frame_time: float
+    frame: np.ndarray
+    box: tuple[int, int, int, int] | None
+    image: np.ndarray
+    augmentation: ViewAugmentation | None
+    steps: list[str]
+
+
+@dataclass
+class Clip:
+    """One sample of a run.
+
+    Args:
+        draw (Draw): Index of the sample, with the number of the draw.
+        path (str): File of the video.
+        label (int, optional): Label of the manifest.
+        duration (float): Duration of the video in seconds; 0 for an image.
+        part (tuple[float, float]): Start and end, in seconds, of what the row of the manifest takes
+            of the video; usually all of it.
+        segment (tuple[float, float]): Start and end of the clip segment in seconds.
+        views (list[View]): The views.
+        skipped (list[tuple[str, str]]): Videos for which this one stands in, with the reasons.
+    """
+
+    draw: Draw
+    path: str
+    label: int | None
+    duration: float
+    part: tuple[float, float]
+    segment: tuple[float, float]
+    views: list[View]
+    skipped: list[tuple[str, str]]
+
+
+@dataclass
+class Distances:
+    """How far apart in time a sampler takes the views of a clip.
+
+    Args:
+        sampler (SampleFrames): The sampler.
+        values (np.ndarray): Absolute time differences of all pairs of views, in seconds.
+        num_clips (int): Clips of videos.
+        num_images (int): Clips of single images, which have no time and are not in ``values``.
+    """
+
+    sampler: SampleFrames
+    values: np.ndarray
+    num_clips: int
+    num_images: int
+
+
+def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
+    """Build the stream of clips of a run and the data set that it draws from.
+
+    Args:
+        cfg (Config): Config of the run.
+        seed (int, optional): Seed of the run. Defaults to None, which means ``randomness.seed`` of
+            the config.
+
+    Returns:
+        ClipSampler: The stream; ``dataset`` is what it draws from.
+
+    Raises:
+        ValueError: If the config does not train on videos, or has no seed.
+        FileNotFoundError: If there are no videos.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    loader = cfg.get('train_dataloader') or {}
+    kinds = list(_types_of(loader.get('dataset')))
+    if not any(_is_video_dataset(kind) for kind in kinds):
+        found = ', '.join(map(str, kinds)) or 'nothing'
+        raise ValueError(f'the config has no VideoDataset to train on, but {found}')
+    if seed is None:
+        seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is None:
+        raise ValueError('the config has no randomness.seed: give the seed of the run')
+    dataset = DATASETS.build(loader['dataset'])
+    for videos in video_datasets(dataset):
+        for kind in (SampleFrames, DecodeFrames, AugmentViews):
+            if not any(isinstance(stage, kind) for stage in videos.pipeline.transforms):
+                raise ValueError(f'the pipeline of the config has no {kind.__name__}')
+    sampler = DATA_SAMPLERS.build(dict(loader.sampler), default_args=dict(dataset=dataset))
+    if not isinstance(sampler, ClipSampler):
+        raise ValueError(f'the config draws by {type(sampler).__name__}, not by ClipSampler')
+    sampler.seed = seed
+    return sampler
+
+
+def draw_distances(sampler: ClipSampler, num_clips: int = 20_000) -> list[Distances]:
+    """Draw the moments of the first clips of a run, without decoding any.
+
+    Args:
+        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
+        num_clips (int): Number of draws. Defaults to 20,000.
+
+    Returns:
+        list[Distances]: One for each setting of ``SampleFrames``. The differences are those of
+        videos that are as long as the segment; in shorter ones they shrink with the video.
+    """
+    datasets = list(video_datasets(sampler.dataset))
+    pipelines = [videos.pipeline.transforms for videos in datasets]
+    for videos, stages in zip(datasets, pipelines, strict=True):
+        last = next(i for i, stage in enumerate(stages) if isinstance(stage, SampleFrames))
+        videos.pipeline.transforms = [*stages[: last + 1], _with_stage(stages[last])]
+    found: dict[str, tuple[SampleFrames, list, list]] = {}
+    try:
+        for draw in islice(sampler, num_clips):
+            stage, results = sampler.dataset[draw]
+            _, offsets, images = found.setdefault(repr(stage), (stage, [], []))
+            is_image = results['video_path'].lower().endswith(IMAGE_EXTENSIONS)
+            (images if is_image else offsets).append(results['segment_offsets'])
+    finally:
+        for videos, stages in zip(datasets, pipelines, strict=True):
+            videos.pipeline.transforms = stages
+    return [
+        Distances(stage, _pairwise(np.array(offsets)), len(offsets), len(images))
+        for stage, offsets, images in found.values()
+    ]
+
+
+def _with_stage(stage: SampleFrames) -> Callable:
+    return lambda results: (stage, results)
+
+
+def _pairwise(offsets: np.ndarray) -> np.ndarray:
+    """Absolute differences of all pairs of columns."""
+    if not len(offsets):
+        return np.zeros(0)
+    pairs = combinations(range(offsets.shape[1]), 2)
+    return np.concatenate([np.abs(offsets[:, one] - offsets[:, two]) for one, two in pairs])
+
+
+def draw_clips(cfg: Config, sampler: ClipSampler, num_clips: int = 6) -> list[Clip]:
+    """Make the first clips of a run, and note how each came about.
+
+    The views are those of the data set's items: observers between the stages of its pipelines look
+    on, and draw no random number that is not given back. They stay in the data set.
+
+    Args:
+        cfg (Config): Config of the run; says what happens to views before the network.
+        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
+        num_clips (int): Number of clips. Defaults to 6.
+
+    Returns:
+        list[Clip]: The clips.
+
+    Raises:
+        ValueError: If the items have no ``inputs``, as ``PackInputs`` makes them.
+        RuntimeError: If no video can be read; lists the first reasons.
+    """
+    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    settings = dict(type='SelfSupDataPreprocessor') | dict(settings)
+    # Not normalised, and in the order of channels in which pictures are shown.
+    preprocessor = MODELS.build(settings | dict(mean=None, std=None, to_rgb=True))
+    observer = _Observer(sampler.dataset)
+    clips = []
+    for draw in islice(sampler, num_clips):
+        item = sampler.dataset[draw]
+        if not isinstance(item, Mapping) or 'inputs' not in item:
+            raise ValueError('the pipeline does not end with PackInputs')
+        with torch.no_grad():
+            images = preprocessor(default_collate([item]), training=True)['inputs']
+        images = [image[0].permute(1, 2, 0).numpy() for image in images]
+        clips.append(observer.clip(draw, images))
+    return clips
+
+
+class _Observer:
+    """Looks on while a data set makes an item."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.results: dict = {}
+        self.views: list[dict] = []
+        for videos in video_datasets(dataset):
+            stages = [self._begin]
+            for stage in videos.pipeline.transforms:
+                stages.append(stage)
+                if isinstance(stage, AugmentViews):
+                    stages.append(self._note_results)
+                    for number, pipeline in enumerate(stage.pipelines, start=1):
+                        pipeline.transforms = self._observed(f'A{number}', pipeline.transforms)
+            videos.pipeline.transforms = stages
+
+    def _begin(self, results: dict) -> dict:
+        self.views = []  # also of a video that turned out to be bad
+        return results
+
+    def _note_results(self, results: dict) -> dict:
+        self.results = dict(results)
+        return results
+
+    def _observed(self, name: str, steps: list[Callable]) -> list[Callable]:
+        names = [type(step).__name__ for step in steps]
+
+        def begin(results: dict) -> dict:
+            view = dict(name=name, frame=results['img'].copy(), box=None, steps=names)
+            self.views.append(view)
+            return results
+
+        def end(results: dict) -> dict:
+            self.views[-1]['augmentation'] = results.get('augmentation')
+            return results
+
+        return [begin, *map(self._observed_step, steps), end]
+
+    def _observed_step(self, step: Callable) -> Callable:
+        if not isinstance(step, RandomResizedCrop):
+            return step
+
+        def crop(results: dict) -> dict:
+            state = np.random.get_state()
+            top, left, height, width = step.rand_crop_params(results['img'])
+            np.random.set_state(state)  # so that the step draws the same again
+            self.views[-1].update(frame=results['img'].copy(), box=(left, top, width, height))
+            return step(results)
+
+        return crop
+
+    def clip(self, draw: Draw, images: list[np.ndarray]) -> Clip:
+        """What was seen of the last item."""
+        seen = self.results
+        duration = seen['duration']
+        part = part_within(seen, duration)
+        offsets = np.array([*seen['segment_offsets'], 0.0, seen['segment']])
+        *times, start, end = part[0] + place_segment(
+            offsets, seen['segment'], seen['segment_start'], part[1] - part[0]
+        )
+        views = [
+            View(
+                time=float(time),
+                frame_time=float(frame_time),
+                image=image,
+                **view | dict(frame=view['frame'][..., ::-1]),
+            )
+            for time, frame_time, image, view in zip(
+                times, seen['frame_times'], images, self.views, strict=True
+            )
+        ]
+        return Clip(
+            draw=draw,
+            path=seen['video_path'],
+            label=seen.get('gt_label'),
+            duration=duration,
+            part=part,
+            segment=(float(start), float(end)),
+            views=views,
+            skipped=list(dict(seen['skipped_videos']).items()),  # one may be drawn twice
+        )
+
+
+def _types_of(settings: Any) -> Iterator[Any]:
+    """Types of a data set and of those that it wraps, before any is built."""
+    if isinstance(settings, Mapping):
+        inner = settings.get('datasets') or [settings.get('dataset')]
+        yield settings.get('type')
+        for other in inner:
+            yield from _types_of(other)
+
+
+def _is_video_dataset(kind: Any) -> bool:
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, VideoDataset)
+
+
+def summarise(clips: list[Clip], distances: list[Distances]) -> str:
+    """Tell clips, skipped videos and time differences in a few lines.
+
+    Args:
+        clips (list[Clip]): From :func:`draw_clips`.
+        distances (list[Distances]): From :func:`draw_distances`.
+
+    Returns:
+        str: The lines.
+    """
+    lines = [f'{len(clips)} clips of {len({clip.path for clip in clips})} files']
+    skipped = dict(pair for clip in clips for pair in clip.skipped)
+    if skipped:
+        lines.append(f'{len(skipped)} videos that cannot be read, replaced by others:')
+        lines += [f'  {path}: {reason}' for path, reason in skipped.items()]
+    times = [[[view.time for view in clip.views]] for clip in clips if clip.duration]
+    if times:
+        shown = np.concatenate([_pairwise(np.array(of_clip)) for of_clip in times])
+        lines.append(
+            f'|dt| of the shown clips: median {np.median(shown):.3f} s, mean {shown.mean():.3f} s'
+        )
+    for found in distances:
+        lines += [repr(found.sampler), *(f'  {line}' for line in describe(found))]
+    return '\n'.join(lines)
+
+
+def describe(found: Distances) -> list[str]:
+    """Tell time differences in a few lines.
+
+    Args:
+        found (Distances): From :func:`draw_distances`.
+
+    Returns:
+        list[str]: The lines.
+    """
+    lines = []
+    if found.num_clips:
+        low, high = mode_of(found)
+        lines.append(
+            f'|dt| of {len(found.values):,} pairs of views in {found.num_clips:,} clips: '
+            f'mode {low:.2f} to {high:.2f} s, median {np.median(found.values):.3f} s, '
+            f'mean {found.values.mean():.3f} s'
+        )
+        if found.sampler.method == 'marginal':
+            lines.append(
+                f'in theory: mode 0, median {found.sampler.segment * (1 - 0.5**0.5):.3f} s, '
+                f'mean {found.sampler.segment / 3:.3f} s'
+            )
+        lines.append('in videos shorter than the segment it shrinks with them')
+    if found.num_images:
+        lines.append(f'{found.num_images:,} clips of single images, which have no time')
+    return lines
+
+
+_BINS = 25
+
+
+def mode_of(found: Distances) -> tuple[float, float]:
+    """Find the most frequent time difference.
+
+    Args:
+        found (Distances): From :func:`draw_distances`, of at least one video.
+
+    Returns:
+        tuple[float, float]: Lower and upper edge, in seconds, of the fullest bin of the histogram:
+        a 25th of the segment.
+    """
+    counts, edges = histogram_of(found)
+    fullest = int(counts.argmax())
+    return float(edges[fullest]), float(edges[fullest + 1])
+
+
+def histogram_of(found: Distances) -> tuple[np.ndarray, np.ndarray]:
+    """Count time differences in 25 bins over the segment.
+
+    Args:
+        found (Distances): From :func:`draw_distances`.
+
+    Returns:
+        tuple: Counts, and the edges of the bins in seconds.
+    """
+    return np.histogram(found.values, bins=_BINS, range=(0, found.sampler.segment))
