@@ -85,7 +85,7 @@ class Picture:
 Block = Heading | Paragraph | Listing | Code | Table | Picture
 
 
-def write_report(
+def write_document(
     folder: Path,
     title: str,
     blocks: Sequence[Block],

@@ -118,6 +118,8 @@ def _plot(axis: Any, steps: Sequence, values: Sequence, colour: str, **style: fl
     group = -(-len(steps) // POINTS_PER_CURVE)
     starts = np.arange(0, len(steps), group)
     counts = np.diff([*starts, len(steps)])
-    steps, values = (np.add.reduceat(np.asarray(x, float), starts) / counts for x in (steps, values))
+    steps, values = (
+        np.add.reduceat(np.asarray(x, float), starts) / counts for x in (steps, values)
+    )
     marker = 'o' if len(steps) < 15 else None
     axis.plot(steps, values, color=colour, marker=marker, markersize=3, **style)

@@ -6,9 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from vito_mm.transfer.tasks import TASKS, Outcome
-from vito_mm.utils import report
 from vito_mm.utils.provenance import FACTS, conditions, fact_text
-from vito_mm.utils.report import Block, Cell, Code, Heading, Listing, Paragraph, Table, to_csv
+from vito_mm.utils.report import (
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+    to_csv,
+    write_document,
+)
 from vito_mm.utils.text import (
     count_text,
     first_few,
@@ -51,7 +60,7 @@ def write_report(
         *_troubles(outcomes),
         *_conditions(outcomes, comparisons, protocol, commands),
     ]
-    return report.write_report(folder, title, blocks, others={'report.csv': _csv(outcomes)})
+    return write_document(folder, title, blocks, others={'report.csv': _csv(outcomes)})
 
 
 def _csv(outcomes: Sequence[Outcome]) -> str:
