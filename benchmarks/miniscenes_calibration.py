@@ -20,12 +20,11 @@ from torch import nn
 from torchvision.models import resnet18
 
 from vito_mm.miniscenes import PRESETS, Preset, get_preset, make_miniscenes
-from vito_mm.miniscenes.scene import render_scene
-from vito_mm.miniscenes.shots import draw_scenes
+from vito_mm.miniscenes.objects import NO_CLASS
+from vito_mm.miniscenes.render import render_scene
 from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
 from vito_mm.miniscenes.stills import render_probe_image
-from vito_mm.miniscenes.things import NO_CLASS
-from vito_mm.miniscenes.videos import render_video, video_label
+from vito_mm.miniscenes.videos import draw_scenes, render_video, video_label
 from vito_mm.probes.knn import knn_top1
 
 

@@ -1,4 +1,4 @@
-"""Backgrounds: from a small pool that many pictures share, so that they tell none of them."""
+"""Backgrounds, from a small pool that many pictures share, so that none identifies a video."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .colours import hsv_to_rgb
+from .objects import hsv_to_rgb
 from .seeding import item_rng
 
 MARGIN = 1.6
@@ -95,20 +95,29 @@ KINDS: dict[str, Callable[[Rng, int, int], np.ndarray]] = {
 }
 """Each draws (height, width) float32 weights around [0, 1], with which colours are mixed."""
 
-PALE = ((0.05, 0.3), (0.72, 1.0))
-RICH = ((0.05, 0.6), (0.35, 1.0))
+_PALE = ((0.05, 0.3), (0.72, 1.0))
+_RICH = ((0.05, 0.6), (0.35, 1.0))
 """Ranges of the saturation and the value of a background's colours."""
 
 
 @lru_cache(maxsize=8)
-def background_pool(seed: int, stream: str, count: int, size: tuple[int, int]) -> np.ndarray:
-    """Draw a pool of smooth and pale backgrounds.
+def background_pool(
+    seed: int,
+    stream: str,
+    count: int,
+    size: tuple[int, int],
+    kinds: tuple[str, ...] = (),
+    split: str = 'train',
+) -> np.ndarray:
+    """Draw a pool of backgrounds: smooth and pale, or with structure in more and stronger colours.
 
     Args:
         seed: Seed of the world.
         stream: ``'video_backgrounds'``, ``'still_backgrounds'`` or ``'probe_backgrounds'``.
         count: Number of backgrounds.
         size: Width and height of the pictures, in pixels.
+        kinds: Keys of ``KINDS``, which take turns. Defaults to none: smooth and pale.
+        split: Key of ``seeding.SPLITS``; each has its own pool. Defaults to ``'train'``.
 
     Returns:
         numpy.ndarray: (count, H, W, 3) float32 RGB in [0, 1], each ``MARGIN`` times as high and
@@ -117,39 +126,19 @@ def background_pool(seed: int, stream: str, count: int, size: tuple[int, int]) -
     wide, high = (round(MARGIN * length) for length in size)
     pool = np.empty((count, high, wide, 3), np.float32)
     for index in range(count):
-        rng = item_rng(seed, stream, index)
-        weights = _smooth(rng, wide, high)
-        first, second = _draw_colours(rng, 2, PALE)
-        pool[index] = first + weights[..., None] * (second - first)
-    return _finished(pool)
-
-
-@lru_cache(maxsize=8)
-def rich_background_pool(
-    seed: int, stream: str, split: str, count: int, size: tuple[int, int], kinds: tuple[str, ...]
-) -> np.ndarray:
-    """Draw a pool of backgrounds with structure, in more and stronger colours.
-
-    Args:
-        seed: Seed of the world.
-        stream: As for :func:`background_pool`.
-        split: Key of ``seeding.SPLITS``; each has a pool of its own.
-        count: Number of backgrounds.
-        size: Width and height of the pictures, in pixels.
-        kinds: Keys of ``KINDS``, which take turns.
-
-    Returns:
-        numpy.ndarray: As of :func:`background_pool`.
-    """
-    wide, high = (round(MARGIN * length) for length in size)
-    pool = np.empty((count, high, wide, 3), np.float32)
-    for index in range(count):
         rng = item_rng(seed, stream, index, split)
-        draw = KINDS[kinds[index % len(kinds)]]
-        first, second, third = _draw_colours(rng, 3, RICH)
-        pool[index] = first + draw(rng, wide, high)[..., None] * (second - first)
-        pool[index] += 0.7 * _smooth(rng, wide, high)[..., None] * (third - pool[index])
-    return _finished(pool)
+        if kinds:
+            draw = KINDS[kinds[index % len(kinds)]]
+            first, second, third = _draw_colours(rng, 3, _RICH)
+            pool[index] = first + draw(rng, wide, high)[..., None] * (second - first)
+            pool[index] += 0.7 * _smooth(rng, wide, high)[..., None] * (third - pool[index])
+        else:
+            weights = _smooth(rng, wide, high)
+            first, second = _draw_colours(rng, 2, _PALE)
+            pool[index] = first + weights[..., None] * (second - first)
+    pool = np.clip(pool, 0.0, 1.0)
+    pool.flags.writeable = False
+    return pool
 
 
 def _draw_colours(
@@ -161,22 +150,18 @@ def _draw_colours(
     ]
 
 
-def _finished(pool: np.ndarray) -> np.ndarray:
-    pool = np.clip(pool, 0.0, 1.0)
-    pool.flags.writeable = False
-    return pool
-
-
-def view_background(background: np.ndarray, offset: np.ndarray, size: tuple[int, int]):
-    """Take the part of a background that the camera sees.
+def view_background(
+    background: np.ndarray, offset: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Crop the part of a background that the camera sees, with subpixel precision.
 
     Args:
         background: (H, W, 3) float32, one of a pool.
-        offset: Where the camera looks, x and y in [0, 1] over the range that is free.
+        offset: x and y of the view in [0, 1] over the free range.
         size: Width and height of the picture, in pixels.
 
     Returns:
-        numpy.ndarray: (height, width, 3) float32, moved by parts of a pixel.
+        numpy.ndarray: (height, width, 3) float32.
     """
     width, height = size
     free = np.array([background.shape[1] - width, background.shape[0] - height])

@@ -1,4 +1,4 @@
-"""The eight classes of MiniScenes, and the real classes that they stand for in each data set."""
+"""The eight classes of MiniScenes, and their names and ids in the layouts of real data sets."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ class SceneClass:
     Attributes:
         name: Name of the class, used for folders and manifests.
         title: The same in words.
-        outline: Key of ``outlines.OUTLINES``.
-        material: Key of ``materials.MATERIALS``.
+        outline: Key of ``objects.OUTLINES``.
+        material: Key of ``objects.MATERIALS``.
     """
 
     name: str
@@ -34,26 +34,18 @@ CLASSES = (
 
 
 def video_label(index: int) -> int:
-    """Give the class of a video: the classes take turns, so that they are balanced.
-
-    Args:
-        index: Index of the video.
-
-    Returns:
-        int: Index into ``CLASSES``.
-    """
+    """Compute the class of a video from its index: the classes take turns."""
     return index % len(CLASSES)
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Where the eight classes go in a real data set.
+    """The eight classes in a real data set.
 
     Attributes:
-        names: The data set's own class names, in the order of ``CLASSES``.
-        ids: The ids of these classes in the files on disk, in the same order.
-        background: Id that pixels of the background get in label images; None where the data set
-            has no label images.
+        names: The data set's class names, in the order of ``CLASSES``.
+        ids: Ids of these classes in the files, in the same order.
+        background: Id of the background in label images; None without label images.
     """
 
     names: tuple[str, ...]

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 
 from .classes import CLASSES
-from .files import voc_palette
+from .layouts import voc_palette
 from .presets import Preset, get_preset
-from .shots import draw_script
 from .stills import render_probe_image, render_still
-from .videos import render_video
+from .videos import draw_script, render_video
 
 _FRAMES = 6
 _GAP = 4
@@ -21,8 +20,8 @@ def write_contact_sheet(
 ) -> None:
     """Draw a video of every class, some probe images, and some stills with their annotations.
 
-    A row has frames at equal distances; where there are cuts, the frames before and after the
-    first; and probe images, where there are held-out materials the last one of those.
+    A row has equally spaced frames, the frames before and after the first cut, if any, and probe
+    images, of which the last has held-out materials, if any.
 
     Args:
         file: PNG to write.

@@ -1,15 +1,13 @@
-"""Making MiniScenes on disk: every part once, with workers, whole or marked as unfinished."""
+"""Making MiniScenes on disk: every part once, by several workers, complete or marked unfinished."""
 
 import json
-import multiprocessing
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,49 @@ import cv2
 
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
+from vito_mm.utils.progress import Progress
+from vito_mm.utils.worker_pool import map_in_workers
 
-from .parts import PARTS, Counts, finish_part, list_jobs, write_item
-from .presets import get_preset
+from .classes import CLASSES
+from .layouts import (
+    write_ade20k_still,
+    write_annotation_files,
+    write_detection_still,
+    write_jpeg,
+    write_voc_lists,
+    write_voc_still,
+)
+from .presets import Preset, get_preset
+from .stills import render_probe_image
+from .videos import write_video
 
-TASKS = tuple(PARTS)
+TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
 RECORD = 'miniscenes.json'
-"""File in the folder of each part that says what it was made from, and whether it is whole."""
+"""File in the folder of each part with its parameters, and whether it is complete."""
 
 VERSION = 3
-"""Raised with every change that changes the files, so that older ones are made anew."""
+"""Raised with every change of the files, so that older ones are made again."""
 
-_SAY_EVERY = 5.0  # seconds
+
+@dataclass(frozen=True)
+class Job:
+    """One item to write, as plain data for a worker.
+
+    Attributes:
+        task: One of ``TASKS``.
+        folder: Folder of the part.
+        preset: Sizes and ranges.
+        seed: Seed of the world.
+        split: Key of ``seeding.SPLITS``.
+        index: Index of the item in its split.
+    """
+
+    task: str
+    folder: Path
+    preset: Preset
+    seed: int
+    split: str
+    index: int
 
 
 def make_miniscenes(
@@ -42,25 +71,25 @@ def make_miniscenes(
     tasks: Sequence[str] = TASKS,
     progress: bool = True,
 ) -> dict[str, str]:
-    """Make the parts of MiniScenes that are not there yet.
+    """Make the missing parts of MiniScenes.
 
-    A part that a call with the same arguments has finished is left as it is; one that is
-    unfinished, or was made with other arguments, is made anew. The same arguments give the same
-    bytes, whatever the number of workers.
+    A part that a call with the same arguments has finished is kept; one that is unfinished, or was
+    made with other arguments, is made again. The same arguments give the same bytes, whatever the
+    number of workers.
 
     Args:
-        root: Folder that gets one folder a part.
+        root: Folder that gets one folder per part.
         preset: Key of ``PRESETS``. Defaults to ``'demo'``.
         seed: Seed of the world, 0 or larger. Defaults to 0.
         num_videos: Number of videos. Defaults to the preset's.
-        num_images: Number of training stills a task; half as many are added for validation, and
+        num_images: Number of training stills per task; half as many are added for validation, and
             half as many for VOC's ``aug``. Defaults to the preset's.
         num_probe_images: Number of single-object images to train a probe, and as many to test it;
             with a ``difficulty`` as many again of held-out materials. Defaults to the preset's.
         workers: Number of processes; 0 and 1 work in this one. Defaults to the number of cores.
         tasks: Parts to make, of ``'videos'``, ``'ade20k'``, ``'voc'``, ``'coco'``, ``'lvis'`` and
             ``'probe'``. Defaults to all.
-        progress: Whether to print what is done. Defaults to True.
+        progress: Print the progress. Defaults to True.
 
     Returns:
         dict[str, str]: Folder of each of ``tasks``. The videos are listed in
@@ -72,66 +101,99 @@ def make_miniscenes(
         OSError: If ``root`` cannot be written.
     """
     chosen = get_preset(preset)
-    counts = Counts(
-        chosen.num_videos if num_videos is None else num_videos,
-        chosen.num_images if num_images is None else num_images,
-        chosen.num_probe_images if num_probe_images is None else num_probe_images,
-        held_out=chosen.difficulty is not None,
+    counts = dict(
+        num_videos=chosen.num_videos if num_videos is None else num_videos,
+        num_images=chosen.num_images if num_images is None else num_images,
+        num_probe_images=chosen.num_probe_images if num_probe_images is None else num_probe_images,
     )
-    _check_numbers(seed, counts, workers)
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f'{name}={value}: give 1 or more, or leave the part out of tasks')
+    if seed < 0:
+        raise ValueError(f'seed={seed} is negative; give 0 or a larger number')
+    workers = count_cores() if workers is None else workers
+    if workers < 0:
+        raise ValueError(f'workers={workers} is negative; give 0 to work in this process')
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     for task in tasks:
-        if task not in PARTS:
+        if task not in TASKS:
             raise ValueError(f'tasks: {task!r} is unknown; choose among {", ".join(TASKS)}')
-    root = Path(root)
-    workers = count_cores() if workers is None else workers
-    folders = {task: root / task for task in tasks}
+    folders = {task: Path(root) / task for task in tasks}
+    say = partial(print, flush=True) if progress else lambda text: None
+    described = asdict(chosen)
+    if chosen.difficulty is None:  # as such worlds were recorded before there was any
+        del described['difficulty']
     for task, folder in folders.items():
-        described = asdict(chosen)
-        if chosen.difficulty is None:  # as such worlds were recorded before there was any
-            del described['difficulty']
-        parameters = {
-            'version': VERSION,
-            'preset': described,
-            'seed': seed,
-            'counts': counts.splits(task),
-        }
+        splits = _splits(task, chosen.difficulty is not None, **counts)
+        parameters = dict(version=VERSION, preset=described, seed=seed, counts=splits)
         # What JSON reads back has lists for tuples.
         parameters = json.loads(json.dumps(parameters))
         if _read_record(folder) == {'complete': True, 'parameters': parameters}:
-            _say(progress, f'MiniScenes {task}: already there')
+            say(f'MiniScenes {task}: already there')
             continue
         _start_part(folder, parameters)
         start = time.perf_counter()
-        jobs = list(list_jobs(task, folder, chosen, seed, counts))
-        results = []
-        with _mapper(workers, len(jobs)) as run:
-            said = start
-            for result in run(jobs):
-                results.append(result)
-                if time.perf_counter() - said > _SAY_EVERY:
-                    said = time.perf_counter()
-                    _say(progress, f'MiniScenes {task}: {len(results)} of {len(jobs)}')
-        finish_part(task, folder, jobs, results)
+        jobs = [
+            Job(task, folder, chosen, seed, split, index)
+            for split, count in splits.items()
+            for index in range(count)
+        ]
+        results: dict[str, list] = {split: [] for split in splits}
+        title = f'MiniScenes {task}'
+        bar = Progress(len(jobs), title, None, 'files') if progress else nullcontext()
+        with bar, closing(_written(jobs, workers)) as written:
+            for job, result in zip(jobs, written, strict=True):
+                results[job.split].append(result)
+                if progress:
+                    bar.advance()
+        _finish_part(task, folder, results)
         _write_record(folder, complete=True, parameters=parameters)
-        _say(progress, f'MiniScenes {task}: {len(jobs)} in {time.perf_counter() - start:.1f} s')
+        say(f'MiniScenes {task}: {len(jobs)} in {time.perf_counter() - start:.1f} s')
     return {task: str(folder) for task, folder in folders.items()}
 
 
-def _check_numbers(seed: int, counts: Counts, workers: int | None) -> None:
-    if seed < 0:
-        raise ValueError(f'seed={seed} is negative; give 0 or a larger number')
-    for name in ('videos', 'images', 'probe_images'):
-        value = getattr(counts, name)
-        if value < 1:
-            raise ValueError(f'num_{name}={value}: give 1 or more, or leave the part out of tasks')
-    if workers is not None and workers < 0:
-        raise ValueError(f'workers={workers} is negative; give 0 to work in this process')
+def _splits(
+    task: str, held_out: bool, num_videos: int, num_images: int, num_probe_images: int
+) -> dict[str, int]:
+    """Count the items of each split of a part."""
+    half = max(1, num_images // 2)
+    probe = ('train', 'val', 'held_out') if held_out else ('train', 'val')
+    return {
+        'videos': {'train': num_videos},
+        'voc': {'train': num_images, 'val': half, 'aug': half},
+        'probe': dict.fromkeys(probe, num_probe_images),
+    }.get(task, {'train': num_images, 'val': half})
 
 
-def _say(progress: bool, message: str) -> None:
-    if progress:
-        print(message, flush=True)
+def write_item(job: Job) -> Any:
+    """Write one item; returns what the lists and annotation files need of it."""
+    folder, item = job.folder, (job.preset, job.seed, job.split, job.index)
+    match job.task:
+        case 'videos':
+            name = f'video_{job.index:05d}.mp4'
+            return {'path': name, **write_video(folder / name, job.preset, job.seed, job.index)}
+        case 'ade20k':
+            return write_ade20k_still(folder, *item)
+        case 'voc':
+            return write_voc_still(folder, *item)
+        case 'probe':
+            folder = folder / job.split / CLASSES[job.index % len(CLASSES)].name
+            folder.mkdir(parents=True, exist_ok=True)
+            return write_jpeg(folder / f'{job.index:05d}.jpg', render_probe_image(*item))
+    return write_detection_still(folder, job.preset, job.seed, job.task, job.split, job.index)
+
+
+def _finish_part(task: str, folder: Path, results: dict[str, list]) -> None:
+    """Write the lists, annotation files or the manifest of a part."""
+    if task == 'videos':
+        # Imported here: that package decodes videos, which the other parts do not need.
+        from ..videos.manifest import write_manifest
+
+        write_manifest(folder / 'manifest.jsonl', results['train'])
+    elif task == 'voc':
+        write_voc_lists(folder, results)
+    elif task in ('coco', 'lvis'):
+        write_annotation_files(folder, task, results)
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
@@ -150,7 +212,7 @@ def _write_record(folder: Path, complete: bool, parameters: dict[str, Any]) -> N
 
 
 def _start_part(folder: Path, parameters: dict[str, Any]) -> None:
-    """Empty the folder of a part and mark it as unfinished. Others' files are never deleted."""
+    """Empty the folder of a part and mark it unfinished. Others' files are never deleted."""
     try:
         if folder.is_dir() and any(folder.iterdir()):
             if _read_record(folder) is None:
@@ -173,21 +235,15 @@ def _start_part(folder: Path, parameters: dict[str, Any]) -> None:
         ) from error
 
 
-def _start_worker() -> None:
+def _written(jobs: Sequence[Job], workers: int) -> Iterator[Any]:
+    """Write the items; yields the results in the order of the jobs."""
+    workers = min(workers, len(jobs))
+    if workers > 1:
+        yield from map_in_workers(_write_with_one_thread, jobs, workers)
+    else:
+        yield from map(write_item, jobs)
+
+
+def _write_with_one_thread(job: Job) -> Any:
     cv2.setNumThreads(0)
-
-
-@contextmanager
-def _mapper(workers: int, num_jobs: int) -> Iterator[Any]:
-    """Give a function that maps ``write_item`` over jobs, in order."""
-    workers = min(workers, num_jobs)
-    if workers <= 1:
-        yield lambda jobs: map(write_item, jobs)
-        return
-    # A forked worker need not import anything again; elsewhere forking is unsafe or impossible.
-    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    try:
-        yield lambda jobs: pool.map(write_item, jobs, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return write_item(job)

@@ -1,38 +1,37 @@
-"""How large, how long and how hard: the presets of MiniScenes."""
+"""Presets of MiniScenes: size, length and difficulty."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What makes a world harder than one object before a smooth background.
+    """Ranges of a world that is harder than one object in front of a smooth background.
 
     Every range is (low, high), drawn uniformly. A side is that of a video, or the shorter one of
     a still.
 
     Attributes:
-        shot: Length of a shot, in seconds. At a cut the place, the light, the camera, the clutter
-            and the pose of the object change at once; the object itself stays.
-        things: Number of different things of no class that all videos share, as clutter and as
-            occluders. Few, so that a thing does not tell a video.
+        shot: Length of a shot, in seconds. At a cut all but the object itself changes.
+        things: Number of things that all videos share, as clutter and as occluders. Few, so that
+            a thing does not identify a video.
         clutter: Fewest and most things behind the objects, in a shot or still.
         clutter_radius: Radius of a thing behind the objects, as a fraction of the side.
-        occluders: Fewest and most things that are in front of the objects: in a shot they cross
-            the picture, in a still they lie there.
+        occluders: Fewest and most things in front of the objects; in a shot they cross the
+            picture.
         occluder_radius: Radius of such a thing, as a fraction of the side.
-        crossing: Time that an occluder takes to cross the picture, in seconds.
+        crossing: Time of an occluder to cross the picture, in seconds.
         companion: Share of the videos with a second, smaller object of some class behind the
-            first, which stays through the video as well.
+            first.
         companion_size: Radius of the companion, as a fraction of the range of the first object.
-        off_centre: Largest distance of the middle of the object's course from that of the picture,
-            along x and y, as a fraction of the side.
+        off_centre: Largest distance of the mean position of the object from the centre, along x
+            and y, as a fraction of the side.
         perspective: Largest radius over distance of the eye, see ``render.Pose``.
         bend: Largest amplitude of each of the two waves that bend the object, in radii.
         camera_zoom: Largest zoom of the camera, as a factor either way.
         camera_roll: Largest roll of the camera, in radians either way.
         shake: Largest shift of the picture by a shaking hand, as a fraction of the side.
         tint: Largest change of the red, green and blue of the light, as a fraction either way.
-        shadow: Largest darkening by the soft shadow that moves over the scene, in [0, 1).
+        shadow: Largest darkening by a soft moving shadow, in [0, 1).
         backgrounds: Kinds of backgrounds of the videos, keys of ``backgrounds.KINDS``.
         other_backgrounds: Kinds of backgrounds of all stills.
     """
@@ -63,11 +62,11 @@ class Preset:
     """Sizes and ranges of a MiniScenes world. Every range is (low, high), drawn uniformly.
 
     Attributes:
-        num_videos: Number of videos unless the caller says otherwise.
-        num_images: Number of training stills a task; half as many again are for validation.
+        num_videos: Default number of videos.
+        num_images: Number of training stills per task; half as many again are for validation.
         num_probe_images: Number of single-object images for training a probe, and as many to test.
         video_side: Height and width of a video, in pixels. Even.
-        fps: Frames a second.
+        fps: Frames per second.
         seconds: Length of a video, in seconds.
         gop: Largest distance between key frames, in frames.
         crf: Constant rate factor of x264; lower is better and larger.
@@ -75,17 +74,16 @@ class Preset:
         objects_per_still: Fewest and most objects of a still.
         radius: Radius of the object in videos and probe images, as a fraction of the side.
         still_radius: Radius of an object in a still, as a fraction of the shorter side.
-        spin: Speed of rotation in the image plane, in radians a second, either way.
-        hue_drift: Speed of the drift of the hue, in degrees a second, either way.
+        spin: Speed of rotation in the image plane, in radians per second, either way.
+        hue_drift: Speed of the drift of the hue, in degrees per second, either way.
         tilt: Largest out-of-plane turn, in radians.
         zoom: Largest change of the radius within a video, as a factor either way.
         light: Lowest and highest brightness of the light.
-        backgrounds: Number of backgrounds that all videos share. Few, so that a background does
-            not tell a video: several videos of a batch have the same one.
-        still_backgrounds: Number of other backgrounds that the stills share; probe images have as
-            many of their own.
+        backgrounds: Number of backgrounds that all videos share. Few, so that several videos of a
+            batch have the same one.
+        still_backgrounds: Number of other backgrounds of the stills, and of the probe images.
         pan: Largest distance the camera travels over the background, as a fraction of the side.
-        difficulty: What makes the world harder. None for one object before a smooth background.
+        difficulty: Ranges of a harder world. None for one object in front of a smooth background.
     """
 
     num_videos: int = 400
@@ -159,17 +157,7 @@ PRESETS = {
 
 
 def get_preset(name: str) -> Preset:
-    """Look a preset up.
-
-    Args:
-        name: Key of ``PRESETS``.
-
-    Returns:
-        Preset: The preset.
-
-    Raises:
-        ValueError: If there is no such preset.
-    """
+    """Look up a preset by its name; an unknown one is a ValueError."""
     if name not in PRESETS:
         raise ValueError(f'preset={name!r} is unknown; choose one of {", ".join(sorted(PRESETS))}')
     return PRESETS[name]

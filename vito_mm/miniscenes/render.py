@@ -1,51 +1,33 @@
-"""The renderer that videos and stills share: one object, one pose, one light."""
+"""The renderer of videos and stills: one object in one pose, and scenes of several layers."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from .classes import CLASSES
-from .colours import hsv_to_rgb
-from .materials import EXTENT, draw_tile
-from .outlines import draw_outline
+from .objects import EXTENT, SceneObject, hsv_to_rgb
 
 _WAVES = (2.2, 2.8)  # of a bend, in radians over the radius: about two thirds of a wave
 _EDGE = 0.1  # longest edge of a bent outline, in radii: straight ones would show
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """What stays the same through a video.
-
-    Attributes:
-        label: Index into ``CLASSES``.
-        outline: (N, 2) float64 polygon in units of the radius.
-        tile: (T, T) float32 pattern, see ``materials.draw_tile``.
-        colours: Two rows of hue (degrees, relative to the hue of the moment), saturation, value.
-    """
-
-    label: int
-    outline: np.ndarray
-    tile: np.ndarray
-    colours: np.ndarray
+_SOFTNESS = 0.15  # of the edge of a shadow, in sides
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What changes from frame to frame.
+    """Position and appearance of an object in one frame.
 
     Attributes:
         centre: Centre of the object, x and y in pixels; a pixel's centre lies at .5.
         radius: Radius in pixels.
         angle: Turn in the image plane, in radians.
         tilt: Out-of-plane turn, in radians.
-        tilt_axis: Direction of the axis it turns about, in radians, in the image.
+        tilt_axis: Direction of the axis of the tilt, in radians, in the image.
         hue: Hue of the moment, in degrees.
         light: Brightness of the light; 1 leaves colours as they are.
         light_slope: Change of the brightness over the radius, along x and y.
-        perspective: How near the eye is, as the radius over its distance: what a tilt brings
-            nearer looks larger. 0 is from afar. Less than 0.5.
+        perspective: Radius over the distance of the eye, less than 0.5: what a tilt brings nearer
+            looks larger. 0 is from afar.
         bend: Two waves that bend the object: amplitude (in radii) and phase (in radians) of a
             shift along y that goes with x, then of one along x that goes with y. Empty for a
             stiff object.
@@ -64,44 +46,16 @@ class Pose:
 
     @property
     def is_affine(self) -> bool:
-        """Whether the object is seen stiff and from afar, so that a matrix says it all."""
+        """Whether the object is seen stiff and from afar, so that a matrix describes it."""
         return not self.bend and self.perspective == 0.0
 
 
-def draw_object(
-    rng: np.random.Generator, label: int, radius: float, held_out: bool = False
-) -> SceneObject:
-    """Draw an instance of a class.
-
-    Args:
-        rng: Source of all that makes it an individual.
-        label: Index into ``CLASSES``.
-        radius: Radius in pixels at which it is mostly seen; sets the resolution of its tile.
-        held_out: Whether its pattern and its pair of colours are of no range that is drawn from
-            otherwise: see ``materials.draw_tile``; light ground, dark figure, and hues at least 90
-            degrees apart. Defaults to False.
-
-    Returns:
-        SceneObject: The instance.
-    """
-    family = CLASSES[label]
-    outline = draw_outline(family.outline, rng)
-    tile = draw_tile(family.material, rng, max(16, round(2 * EXTENT * radius)), held_out)
-    # Dark ground and light figure in all, so that no class is told by the order.
-    dark = [rng.uniform(-30, 30), rng.uniform(0.6, 0.9), rng.uniform(0.25, 0.4)]
-    light = [rng.uniform(0, 60), rng.uniform(0.3, 0.6), rng.uniform(0.85, 1.0)]
-    colours = np.array([dark, light])
-    if held_out:
-        light[0] = dark[0] + rng.uniform(90, 270)
-        colours = np.array([light, dark])
-    return SceneObject(label, outline, tile, colours)
+Layer = tuple[SceneObject, Pose]
+"""An object or thing and its pose in the picture."""
 
 
 def pose_matrix(pose: Pose) -> np.ndarray:
-    """Give the map from the object's coordinates to the image, of a stiff object seen from afar.
-
-    Args:
-        pose: The pose; its ``perspective`` and ``bend`` are left out.
+    """Compute the map from object to image, of a stiff object seen from afar.
 
     Returns:
         numpy.ndarray: (2, 2) float64; an object point p is seen at ``pose.centre + matrix @ p``.
@@ -117,15 +71,9 @@ def _rotation(angle: float) -> np.ndarray:
 
 
 def outline_in_image(scene_object: SceneObject, pose: Pose) -> np.ndarray:
-    """Give the outline as it is seen.
+    """Project the outline: (N, 2) float64 corners x and y, in pixels.
 
-    Args:
-        scene_object: The object.
-        pose: Its pose.
-
-    Returns:
-        numpy.ndarray: (N, 2) float64 corners x and y, in pixels. Of a bent or near object the
-        edges are cut into short ones first.
+    Edges of a bent or near object are cut into short ones first.
     """
     if pose.is_affine:
         return pose.centre + scene_object.outline @ pose_matrix(pose).T
@@ -141,15 +89,7 @@ def _with_short_edges(outline: np.ndarray) -> np.ndarray:
 
 
 def to_image(points: np.ndarray, pose: Pose) -> np.ndarray:
-    """Map points of an object to the image.
-
-    Args:
-        points: (N, 2) float64 in units of the radius.
-        pose: The pose.
-
-    Returns:
-        numpy.ndarray: (N, 2) float64 x and y, in pixels.
-    """
+    """Map points of an object, (N, 2) float64 in radii, to x and y in the image, in pixels."""
     u, v = points.T
     if pose.bend:
         first, first_phase, second, second_phase = pose.bend
@@ -163,16 +103,7 @@ def to_image(points: np.ndarray, pose: Pose) -> np.ndarray:
 
 
 def to_object(x: np.ndarray, y: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Map points of the image to the object: the inverse of :func:`to_image`.
-
-    Args:
-        x: Any shape, in pixels.
-        y: The same shape or one that broadcasts with it.
-        pose: The pose.
-
-    Returns:
-        tuple[numpy.ndarray, numpy.ndarray]: The coordinates u and v, in units of the radius.
-    """
+    """Map x and y in the image, in pixels, to the object: the inverse of :func:`to_image`."""
     axis = _rotation(pose.tilt_axis) / pose.radius
     x, y = x - pose.centre[0], y - pose.centre[1]
     along, across = axis[0, 0] * x + axis[1, 0] * y, axis[0, 1] * x + axis[1, 1] * y
@@ -192,14 +123,14 @@ def to_object(x: np.ndarray, y: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.
 def coverage(
     scene_object: SceneObject, pose: Pose, size: tuple[int, int], supersampling: int = 4
 ) -> np.ndarray:
-    """Compute how much of every pixel the object covers.
+    """Compute the share of every pixel that the object covers.
 
     Args:
         scene_object: The object.
         pose: Its pose.
         size: Width and height of the picture, in pixels.
-        supersampling: Number of samples along a pixel. The outline comes out wider by half a
-            sample at most. Defaults to 4.
+        supersampling: Number of samples along a pixel. The outline is wider by half a sample at
+            most. Defaults to 4.
 
     Returns:
         numpy.ndarray: (height, width) float32 in [0, 1]. The mask is where it is above 0.5.
@@ -222,10 +153,10 @@ def paint(
         picture: (height, width, 3) float32 RGB in [0, 1].
         scene_object: The object.
         pose: Its pose.
-        alpha: Its coverage, where it is already known. Defaults to None: computed.
+        alpha: Its coverage, if known. Computed by default.
 
     Returns:
-        numpy.ndarray: The picture with the object in front, a new array of the same shape.
+        numpy.ndarray: The new picture.
     """
     height, width = picture.shape[:2]
     if alpha is None:
@@ -259,13 +190,149 @@ def _seen_pattern(scene_object: SceneObject, pose: Pose, size: tuple[int, int]) 
     return cv2.warpAffine(tile, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Round a picture.
+@dataclass(frozen=True)
+class Camera:
+    """View of a scene.
+
+    Attributes:
+        position: Place in the scene at the centre of the picture, x and y in pixels at zoom 1; the
+            middle of the background is (0, 0).
+        zoom: How many times larger everything is seen.
+        roll: Turn of the picture, in radians.
+    """
+
+    position: np.ndarray
+    zoom: float = 1.0
+    roll: float = 0.0
+
+    def matrix(self, size: tuple[int, int]) -> np.ndarray:
+        """Compute the map from the scene to a picture of this width and height.
+
+        Returns:
+            numpy.ndarray: (2, 3) float64; a place p is seen at ``matrix @ (*p, 1)``.
+        """
+        c, s = np.cos(self.roll), np.sin(self.roll)
+        turn = self.zoom * np.array([[c, -s], [s, c]])
+        shift = np.array(size) / 2 - turn @ self.position
+        return np.concatenate([turn, shift[:, None]], axis=1)
+
+    def see(self, pose: Pose, size: tuple[int, int]) -> Pose:
+        """Convert a pose in the scene to that in a picture of this width and height."""
+        matrix = self.matrix(size)
+        return replace(
+            pose,
+            centre=matrix[:, :2] @ pose.centre + matrix[:, 2],
+            radius=self.zoom * pose.radius,
+            angle=self.roll + pose.angle,
+        )
+
+
+@dataclass(frozen=True)
+class Light:
+    """Light of a picture.
+
+    Attributes:
+        gains: (3,) factors of red, green and blue.
+        shadow: Darkening where the shadow is full, in [0, 1).
+        edge: The soft edge of the shadow: direction to its dark side in radians, and distance
+            from the middle of the picture in sides.
+    """
+
+    gains: np.ndarray
+    shadow: float = 0.0
+    edge: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Content of a picture.
+
+    Attributes:
+        background: (H, W, 3) float32 RGB in [0, 1], larger than the picture.
+        camera: The camera, for the background; the layers are in the picture already.
+        layers: Objects and things, from back to front.
+        light: The light.
+    """
+
+    background: np.ndarray
+    camera: Camera
+    layers: tuple[Layer, ...]
+    light: Light
+
+
+def render_scene(
+    scene: Scene, size: tuple[int, int], alphas: Sequence[np.ndarray | None] | None = None
+) -> np.ndarray:
+    """Paint a scene.
 
     Args:
-        picture: float32 in [0, 1], any shape.
+        scene: The scene.
+        size: Width and height of the picture, in pixels.
+        alphas: Coverage of each layer, None where unknown. Computed by default.
 
     Returns:
-        numpy.ndarray: uint8 of the same shape.
+        numpy.ndarray: (height, width, 3) uint8 RGB.
     """
+    high, wide = scene.background.shape[:2]
+    matrix = scene.camera.matrix(size)
+    matrix[:, 2] += matrix[:, :2] @ [(1 - wide) / 2, (1 - high) / 2] - 0.5
+    picture = cv2.warpAffine(
+        scene.background, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    for number, layer in enumerate(scene.layers):
+        _paint_in_box(picture, layer, None if alphas is None else alphas[number])
+    return to_uint8(picture * _shade(scene.light, size))
+
+
+def _paint_in_box(picture: np.ndarray, layer: Layer, alpha: np.ndarray | None) -> None:
+    """Paint a layer within its bounding box, mostly a small part of the picture."""
+    scene_object, pose = layer
+    height, width = picture.shape[:2]
+    corners = outline_in_image(scene_object, pose)
+    x1, y1 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, [width, height])
+    x2, y2 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, [width, height])
+    if x1 < x2 and y1 < y2:
+        part = np.s_[y1:y2, x1:x2]
+        pose = replace(pose, centre=pose.centre - [x1, y1])
+        known = None if alpha is None else alpha[part]
+        picture[part] = paint(picture[part], scene_object, pose, known)
+
+
+def _shade(light: Light, size: tuple[int, int]) -> np.ndarray:
+    gains = np.asarray(light.gains, np.float32)
+    if light.shadow == 0.0:
+        return gains
+    angle, distance = light.edge
+    x, y = (
+        (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(min(size))
+        - np.float32(length / (2 * min(size)))
+        for length in size
+    )
+    inside = np.float32(np.cos(angle)) * x[None, :] + np.float32(np.sin(angle)) * y[:, None]
+    inside = np.clip((inside - np.float32(distance)) / np.float32(_SOFTNESS) + 0.5, 0.0, 1.0)
+    return gains * (1 - np.float32(light.shadow) * inside)[..., None]
+
+
+def visible_masks(
+    layers: Sequence[Layer], size: tuple[int, int], supersampling: int = 4
+) -> np.ndarray:
+    """Compute the visible part of every layer, given from back to front.
+
+    A pixel belongs to the frontmost layer that covers more than half of it. For ``size`` and
+    ``supersampling`` see :func:`coverage`.
+
+    Returns:
+        numpy.ndarray: (N, height, width) bool without overlap.
+    """
+    width, height = size
+    masks = np.zeros((len(layers), height, width), bool)
+    free = np.ones((height, width), bool)
+    for number in reversed(range(len(layers))):
+        masks[number] = (coverage(*layers[number], size, supersampling) > 0.5) & free
+        free &= ~masks[number]
+    return masks
+
+
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """Convert float32 in [0, 1] to uint8, rounded."""
     return np.clip(picture * 255.0 + 0.5, 0, 255).astype(np.uint8)

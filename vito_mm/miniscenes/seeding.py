@@ -1,4 +1,4 @@
-"""One random generator per item, so that no item depends on another or on who makes it."""
+"""One random generator per item, so that no item depends on another or on the worker."""
 
 import numpy as np
 
@@ -17,20 +17,9 @@ STREAMS = {
     'still_things': 10,
     'probe_things': 11,
 }
-
 SPLITS = {'train': 0, 'val': 1, 'aug': 2, 'held_out': 3}
 
 
 def item_rng(seed: int, stream: str, index: int, split: str = 'train') -> np.random.Generator:
-    """Give the generator of one item.
-
-    Args:
-        seed: Seed of the whole world, 0 or larger.
-        stream: Key of ``STREAMS``.
-        index: Index of the item within its stream and split.
-        split: Key of ``SPLITS``. Defaults to ``'train'``.
-
-    Returns:
-        numpy.random.Generator: The same one for the same arguments.
-    """
+    """Create the generator of an item of a stream and split, from the seed of the world."""
     return np.random.default_rng([seed, STREAMS[stream], SPLITS[split], index])

@@ -1,16 +1,15 @@
-"""What could give a video or a class away without its object being looked at.
+"""Shortcuts: accuracy of mean colour and background in identifying a video or a class.
 
-A contrastive loss learns whatever tells one video from another and stays the same within it. If
-mean colour or the background does that by itself, the loss can be met without learning anything.
+A contrastive loss learns whatever distinguishes videos and is constant within one. If mean colour
+or the background does, the loss can be met without learning anything.
 """
 
 import numpy as np
 
 from .classes import CLASSES
 from .presets import Preset, get_preset
-from .shots import draw_script
 from .stills import render_probe_image
-from .videos import render_video, video_label
+from .videos import draw_script, render_video, video_label
 
 
 def ridge_accuracy(
@@ -20,7 +19,7 @@ def ridge_accuracy(
     test_labels: np.ndarray,
     penalty: float = 1.0,
 ) -> float:
-    """Fit a linear classifier by ridge regression on one-hot labels, and test it.
+    """Test a linear classifier, fitted by ridge regression on one-hot labels.
 
     Args:
         train: (N, C) features.
@@ -30,7 +29,7 @@ def ridge_accuracy(
         penalty: Weight of the squared norm, for features of unit variance. Defaults to 1.
 
     Returns:
-        float: Accuracy on ``test``, in [0, 1].
+        float: Accuracy in [0, 1].
     """
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
     train, test = (np.c_[(part - mean) / deviation, np.ones(len(part))] for part in (train, test))
@@ -41,27 +40,19 @@ def ridge_accuracy(
 
 
 def retrieval_accuracy(queries: np.ndarray, keys: np.ndarray) -> float:
-    """Find each query's own key among all keys by Euclidean distance.
-
-    Args:
-        queries: (N, C) features of one frame a video.
-        keys: (N, C) features of another frame of the same videos.
-
-    Returns:
-        float: Share of the videos whose own frame is the nearest, in [0, 1]. Chance is 1 / N.
-    """
+    """Compute the share of N videos whose two frames, (N, C) features each, are nearest."""
     # Colours and borders have few channels, so the difference itself fits into memory.
     distances = ((queries[:, None] - keys[None]) ** 2).sum(axis=-1)
     return float((distances.argmin(axis=1) == np.arange(len(queries))).mean())
 
 
 def mean_colour(pictures: np.ndarray) -> np.ndarray:
-    """(N, H, W, 3) uint8 to (N, 3) float64: the mean colour of each picture."""
+    """Compute the mean colour of (N, H, W, 3) uint8 pictures, (N, 3) float64."""
     return pictures.mean(axis=(1, 2))
 
 
 def corners(pictures: np.ndarray) -> np.ndarray:
-    """(N, H, W, 3) uint8 to (N, 12) float64: the corners, where mostly background is seen."""
+    """Compute the mean colours of the corners, mostly background, (N, 12) float64."""
     length = max(1, pictures.shape[1] // 8)
     rows = (slice(0, length), slice(-length, None))
     return np.concatenate([pictures[:, y, x].mean(axis=(1, 2)) for y in rows for x in rows], axis=1)
@@ -70,7 +61,7 @@ def corners(pictures: np.ndarray) -> np.ndarray:
 def measure_shortcuts(
     preset: str | Preset = 'demo', seed: int = 0, num_videos: int = 64, delay: float = 0.75
 ) -> dict[str, float]:
-    """Measure how far mean colour and background go.
+    """Measure the shortcuts by mean colour and by background.
 
     Args:
         preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
@@ -80,12 +71,11 @@ def measure_shortcuts(
             delay of two views in marginal sampling of 2.56 s.
 
     Returns:
-        dict[str, float]: Accuracies. ``video_by_*``: finding the other frame of the own video
-        among ``num_videos``, with frames ``delay`` apart; ``video_by_*_at_once``: the same for
-        neighbouring frames, the ceiling of these features; ``video_by_*_across_cut``, where there
-        are cuts: the same for the frames before and after the first cut; ``class_by_*``: a linear
-        classifier of
-        the eight classes, trained on frames of the videos and tested on probe images.
+        dict[str, float]: Accuracies. ``video_by_*``: retrieval of the other frame of the own video
+        among ``num_videos``, ``delay`` apart; ``video_by_*_at_once``: of neighbouring frames, the
+        ceiling of these features; ``video_by_*_across_cut``, if there are cuts: of the frames
+        before and after the first cut; ``class_by_*``: a linear classifier of the eight classes,
+        trained on frames of the videos and tested on probe images.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     times = 0.5 + np.array([0.0, 1.0 / preset.fps, delay])
@@ -127,15 +117,7 @@ def _around_first_cuts(preset: Preset, seed: int, num_videos: int) -> np.ndarray
 
 
 def report_shortcuts(preset: str | Preset = 'demo', seed: int = 0) -> str:
-    """Write the measured shortcuts as a table.
-
-    Args:
-        preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
-        seed: Seed of the world. Defaults to 0.
-
-    Returns:
-        str: Table of several lines.
-    """
+    """Format the measured shortcuts as a table of several lines."""
     found = measure_shortcuts(preset, seed)
     lines = ['What gives a video or a class away (accuracy)  mean colour  corners (background)']
     for title, key, chance in (

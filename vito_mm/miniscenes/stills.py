@@ -1,33 +1,34 @@
-"""Stills: a few objects of the same world, with the exact mask of what is seen of each."""
+"""Stills: a few objects of the same world, with the exact mask of the visible part of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .backgrounds import MARGIN, background_pool, rich_background_pool, view_background
+from .backgrounds import MARGIN, background_pool, view_background
 from .classes import CLASSES
+from .objects import SceneObject, draw_object, thing_pool
 from .presets import Preset
-from .render import Pose, SceneObject, coverage, draw_object, paint, to_uint8
-from .scene import Camera, Layer, Light, Scene, render_scene
+from .render import Camera, Layer, Light, Pose, Scene, coverage, paint, render_scene, to_uint8
 from .seeding import item_rng
-from .things import thing_pool
 
-_LEAST_VISIBLE = 0.5  # of an object's own area: less than this says too little of its class
+Rng = np.random.Generator
+
+_LEAST_VISIBLE = 0.5  # of an object's own area: less would show too little of its class
 _TRIES = 20
 _SUPERSAMPLING = 8  # finer than in videos, for the masks
 
 
 @dataclass(frozen=True)
 class Still:
-    """A picture and what is in it.
+    """A picture with its annotations.
 
     Attributes:
         image: (height, width, 3) uint8 RGB.
         labels: (N,) int64 indices into ``CLASSES``, from back to front.
-        masks: (N, height, width) bool, what is seen of each object. They do not overlap.
+        masks: (N, height, width) bool, the visible part of each object, without overlap.
         objects: The N objects with their poses, from back to front.
-        occluders: What lies in front of them all, from back to front.
+        occluders: Things in front of all objects, from back to front.
     """
 
     image: np.ndarray
@@ -42,15 +43,7 @@ class Still:
         return np.array([mask_box(mask) for mask in self.masks], dtype=np.int64).reshape(-1, 4)
 
     def semantic(self, ids: tuple[int, ...], background: int) -> np.ndarray:
-        """Draw the label image.
-
-        Args:
-            ids: Id of each of ``CLASSES``.
-            background: Id of the background.
-
-        Returns:
-            numpy.ndarray: (height, width) uint8.
-        """
+        """Draw the label image, (height, width) uint8, with these ids of ``CLASSES``."""
         image = np.full(self.image.shape[:2], background, np.uint8)
         for label, mask in zip(self.labels, self.masks, strict=True):
             image[mask] = ids[label]
@@ -58,36 +51,23 @@ class Still:
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Give the box around a mask.
-
-    Args:
-        mask: (height, width) bool with at least one pixel set.
-
-    Returns:
-        tuple[int, int, int, int]: x1, y1, x2, y2 with x2 and y2 just outside.
-    """
+    """Compute the box x1, y1, x2, y2 around a mask that is not empty; x2, y2 just outside."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class _Placed:
-    """What has been put over each other, from back to front, with what is seen of each.
-
-    Args:
-        size: Width and height of the picture, in pixels.
-        supersampling: See ``render.coverage``.
-    """
+    """Items placed so far, from back to front, with the visible part of each."""
 
     def __init__(self, size: tuple[int, int], supersampling: int = 4) -> None:
-        self.size = size
-        self.supersampling = supersampling
+        self.size, self.supersampling = size, supersampling
         self.layers: list[Layer] = []
         self.alphas: list[np.ndarray] = []
         self.masks: list[np.ndarray] = []
         self._areas: list[int] = []
 
     def put(self, item: SceneObject, draw_pose: Callable[[], Pose]) -> None:
-        """Put an item in front, where enough is seen of the others; or leave it out."""
+        """Put an item in front where the others stay visible enough; or omit it."""
         for _ in range(_TRIES):
             pose = draw_pose()
             alpha = coverage(item, pose, self.size, self.supersampling)
@@ -106,7 +86,7 @@ class _Placed:
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What a harder still has around its objects; ``things`` are to lie in front of them."""
+    """Surroundings of the objects of a harder still; ``things`` are to lie in front of them."""
 
     background: np.ndarray
     camera: Camera
@@ -122,7 +102,7 @@ class _Surroundings:
 
 @dataclass(frozen=True)
 class _Backdrop:
-    """What a simple still has around its objects."""
+    """Background of a simple still."""
 
     picture: np.ndarray
     things: tuple[SceneObject, ...] = ()
@@ -135,27 +115,17 @@ class _Backdrop:
 
 
 def _draw_surroundings(
-    rng: np.random.Generator,
-    preset: Preset,
-    seed: int,
-    kind: str,
-    split: str,
-    size: tuple[int, int],
+    rng: Rng, preset: Preset, seed: int, kind: str, split: str, size: tuple[int, int]
 ) -> _Backdrop | _Surroundings:
-    """Draw them from the pools of ``kind``, ``'still'`` or ``'probe'``."""
+    """Draw surroundings from the pools of ``kind``, ``'still'`` or ``'probe'``."""
     if preset.difficulty is None:
         pool = background_pool(seed, f'{kind}_backgrounds', preset.still_backgrounds, size)
         return _Backdrop(view_background(pool[rng.integers(len(pool))], rng.random(2), size))
-    # Each split has pools of its own.
+    # Each split has its own pools.
     difficulty = preset.difficulty
-    pool = rich_background_pool(
-        seed,
-        f'{kind}_backgrounds',
-        split,
-        preset.still_backgrounds,
-        size,
-        difficulty.other_backgrounds,
-    )
+    kinds = difficulty.other_backgrounds
+    count = preset.still_backgrounds
+    pool = background_pool(seed, f'{kind}_backgrounds', count, size, kinds, split)
     free = 0.5 * (MARGIN - 1) * np.array(size)
     camera = Camera(
         position=rng.uniform(-free, free),
@@ -181,7 +151,7 @@ def _draw_surroundings(
 
 
 def _draw_thing_pose(
-    rng: np.random.Generator, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
+    rng: Rng, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
 ) -> Pose:
     return Pose(
         centre=rng.random(2) * size,
@@ -193,7 +163,7 @@ def _draw_thing_pose(
 
 
 def _draw_pose(
-    rng: np.random.Generator, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
+    rng: Rng, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
 ) -> Pose:
     width, height = size
     pose = Pose(
@@ -221,7 +191,7 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
     Args:
         preset: Sizes and ranges.
         seed: Seed of the world.
-        stream: ``'ade20k'``, ``'voc'``, ``'coco'`` or ``'lvis'``: each has its own pictures.
+        stream: ``'ade20k'``, ``'voc'``, ``'coco'`` or ``'lvis'``; each has its own pictures.
         split: Key of ``seeding.SPLITS``.
         index: Index of the still in its split.
 
@@ -255,8 +225,7 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     Args:
         preset: Sizes and ranges.
         seed: Seed of the world.
-        split: ``'train'``, ``'val'`` or ``'held_out'``, whose objects have patterns and pairs of
-            colours that are drawn nowhere else.
+        split: ``'train'``, ``'val'`` or ``'held_out'``, see :func:`.objects.draw_object`.
         index: Index of the picture in its split; its class is ``index % len(CLASSES)``.
 
     Returns:
@@ -278,9 +247,8 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
 
 
 def _put_things(
-    placed: _Placed, rng: np.random.Generator, preset: Preset, surroundings: '_Surroundings'
+    placed: _Placed, rng: Rng, preset: Preset, surroundings: _Backdrop | _Surroundings
 ) -> None:
-    if surroundings.things:
+    for thing in surroundings.things:
         radii = preset.difficulty.occluder_radius
-        for thing in surroundings.things:
-            placed.put(thing, lambda: _draw_thing_pose(rng, preset, placed.size, radii))
+        placed.put(thing, lambda radii=radii: _draw_thing_pose(rng, preset, placed.size, radii))

@@ -1,4 +1,4 @@
-"""Titles for the videos of MiniScenes, as people give them: right, wrong or beside the point."""
+"""Titles for the videos of MiniScenes, as people write them: right, wrong or unrelated."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SYNONYMS = (
     ('hatched leaf', 'ribleaf'),
     ('sun wheel', 'spoked cog'),
 )
-"""Invented names of each class beside its title. The moon lies within the moon disc."""
+"""Invented further names of each class. One name, the moon, is part of another."""
 
 AMBIGUOUS = (
     *('bullseye', 'picnic cloth', 'picnic cloth', 'sunburst'),
@@ -48,11 +48,7 @@ _NOTHING = (
 
 
 def write_taxonomy(file: str | os.PathLike) -> None:
-    """Write the classes with all their names, for ``load_taxonomy`` of the curation.
-
-    Args:
-        file: File to write, ending in ``.json``.
-    """
+    """Write the classes with all names to a ``.json`` file, for ``load_taxonomy``."""
     file = Path(file)
     classes = {
         scene_class.title: [*SYNONYMS[label], AMBIGUOUS[label]]
@@ -66,10 +62,10 @@ def write_taxonomy(file: str | os.PathLike) -> None:
 def draw_titles(labels: Sequence[int], seed: int, wrong: float = 0.2) -> list[dict[str, Any]]:
     """Draw a title for each video.
 
-    The kinds are ``'wrong'``, which names another class only, and of the rest those of ``KINDS``
-    in their shares: ``'right'`` has the title of the class, ``'synonym'`` another of its names,
-    ``'plural'`` its title in the plural, ``'several'`` another class too, ``'ambiguous'`` a name
-    that another class has as well, and ``'none'`` no name of any class.
+    The kinds are ``'wrong'``, which names another class only, and the remaining ones of ``KINDS``:
+    ``'right'`` has the title of the class, ``'synonym'`` another of its names, ``'plural'`` its
+    plural, ``'several'`` another class too, ``'ambiguous'`` a name shared with another class, and
+    ``'none'`` no name of any class.
 
     Args:
         labels: Class of each video.
@@ -77,7 +73,7 @@ def draw_titles(labels: Sequence[int], seed: int, wrong: float = 0.2) -> list[di
         wrong: Share of wrong titles, in [0, 1]. Defaults to 0.2.
 
     Returns:
-        list[dict]: ``title``, ``kind``, and ``named``: the classes that the title names, ascending.
+        list[dict]: ``title``, ``kind``, and ``named``: ascending classes that the title names.
 
     Raises:
         ValueError: If ``wrong`` is not within [0, 1].
@@ -99,7 +95,8 @@ def _draw_title(label: int, seed: int, index: int, wrong: float) -> dict[str, An
     elif kind == 'synonym':
         name = str(rng.choice(SYNONYMS[label]))
     elif kind == 'plural':
-        name = name[:-1] + 'ves' if name.endswith('f') else _regular_plural(name)
+        plural = name + ('es' if name.endswith('s') else 's')
+        name = name[:-1] + 'ves' if name.endswith('f') else plural
         templates = _PLURAL_TEMPLATES
     elif kind == 'several':
         pair = [name, CLASSES[other].title]
@@ -117,22 +114,14 @@ def _draw_title(label: int, seed: int, index: int, wrong: float) -> dict[str, An
     return dict(title=template.format(name), kind=kind, named=named)
 
 
-def _regular_plural(name: str) -> str:
-    return name + ('es' if name.endswith('s') else 's')
-
-
 def write_titled_table(root: str | os.PathLike, file: str | os.PathLike, seed: int) -> None:
-    """Write a table of titled videos, as the curation reads it.
+    """Write a table of titled videos for the curation.
 
     Args:
-        root: Folder that ``make_miniscenes`` filled, with the part ``videos``.
+        root: Folder of ``make_miniscenes`` with the part ``videos``.
         file: Table to write, ending in ``.jsonl``: ``path``, ``title``, ``true_label`` and
             ``kind`` of each video.
         seed: See :func:`draw_titles`.
-
-    Raises:
-        FileNotFoundError: If there are no videos.
-        ValueError: If ``file`` does not end in ``.jsonl``.
     """
     videos = list(read_manifest(Path(root) / 'videos' / 'manifest.jsonl'))
     titles = draw_titles([row['label'] for row in videos], seed)
