@@ -30,7 +30,6 @@ from vito_mm.utils.markup import (
 )
 from vito_mm.videos import read_manifest
 from vito_mm.visualization.canvas import png_of
-from vito_mm.visualization.clips import evenly, read_clip
 from vito_mm.visualization.strips import draw_strip
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def draw_attention(checkpoint: Path, manifest: Path, num_clips: int = 4) -> byte
     rows = read_manifest(manifest)
     real = [row for row in rows if 'label' not in row][:1]
     scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
-    clips = [read_clip(row, 128, evenly(3)) for row in scenes + real]
+    clips = [frames.spread(row, 3, frames.evaluation_view(128)).distinct() for row in scenes + real]
     masks = [network.masks(clip.frames) for clip in clips]
     title = 'Attention after pre-training, online network, 128 px'
     return png_of(draw_strip(clips, masks, title))

@@ -165,7 +165,7 @@ def _draw_view(
     if view.box:
         scale = frame.shape[1] / cols
         left, top, *size = (round(scale * length) for length in view.box)
-        for line_colour, line in (('black', 3), (colour, 2)):
+        for line_colour, line in (('black', 5), (colour, 3)):
             canvas.box(x + left, y + top, *size, line_colour, line)
         _, _, width, crop_height = view.box
         share = width * crop_height / (cols * rows)
@@ -210,7 +210,8 @@ def _describe(view: PreviewView) -> list[str]:
 
 
 def _lines(words: Sequence[str]) -> list[str]:
-    return wrapped(', '.join(words), _VIEW[0] + _PAIR_GAP - 4, _SMALL)
+    unbroken = ', '.join(word.replace(' ', '~') for word in words)  # a name with its value
+    return [line.replace('~', ' ') for line in wrapped(unbroken, _VIEW[0] + 20, _SMALL)]
 
 
 def _draw_differences(width: int, found: TimeDifferences) -> np.ndarray:
