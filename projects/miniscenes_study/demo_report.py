@@ -28,7 +28,7 @@ from vito_mm.utils.markup import (
     to_html,
     to_markdown,
 )
-from vito_mm.videos import read_manifest
+from vito_mm.videos import frames, read_manifest
 from vito_mm.visualization.canvas import png_of
 from vito_mm.visualization.strips import draw_strip
 
