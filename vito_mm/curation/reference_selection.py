@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 
+from vito_mm.probes import neighbours
 from vito_mm.probes.curation_networks import open_backbone, sha256_of
 
 from .embedding import embed_images, find_images, network_identity, unit_length
@@ -15,9 +17,6 @@ from .tables import DROPPED, Row, TableError, read_file, split
 
 _ROWS = 1024
 """Videos that are compared at a time."""
-
-_REFERENCES = 8192
-"""Reference images that they are compared with at a time."""
 
 _CLUSTERED = 100_000
 """Reference images that clusters are made of, at most: evenly taken from all."""
@@ -154,7 +153,7 @@ class SelectByEmbedding(Stage):
         for shard in shards:
             starts[shard.number] = count
             for embeddings, there in self._embeddings(shard, reference.shape[1]):
-                cluster, similarity = nearest(embeddings, centres, reference)
+                cluster, similarity = compare(embeddings, centres, reference)
                 clusters.append(np.where(there, cluster, -1).astype(np.int32))
                 similarities.append(similarity.astype(np.float32))
                 count += len(there)
@@ -223,7 +222,7 @@ def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarr
     return unit_length(found.cluster_centers_)
 
 
-def nearest(
+def compare(
     embeddings: np.ndarray, centres: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest centre, and the similarity to the most similar reference image.
@@ -241,11 +240,8 @@ def nearest(
     """
     embeddings = embeddings.astype(np.float64)
     cluster = (embeddings @ centres.astype(np.float64).T).round(9).argmax(1)
-    similarity = np.full(len(embeddings), -np.inf)
-    for start in range(0, len(reference), _REFERENCES):
-        some = reference[start : start + _REFERENCES].astype(np.float64)
-        np.maximum(similarity, (embeddings @ some.T).max(1), out=similarity)
-    return cluster, similarity.round(6)
+    similarity, _ = neighbours.nearest(*map(torch.from_numpy, (embeddings, reference)), 1)
+    return cluster, similarity[:, 0].numpy().round(6)
 
 
 def choose(cluster: np.ndarray, similarity: np.ndarray, keep: int) -> np.ndarray:
