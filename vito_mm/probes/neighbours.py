@@ -49,7 +49,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     blocks = [_merged(parts, k) for parts in zip(*found, strict=True)]
     if not blocks:
         shape = len(queries), min(k, len(gallery))
-        return queries.new_empty(shape), torch.empty(shape, dtype=torch.int64)
+        return queries.new_empty(shape), queries.new_empty(shape, dtype=torch.int64)
     return tuple(map(torch.cat, zip(*blocks, strict=True)))
 
 
