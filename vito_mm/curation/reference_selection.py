@@ -1,4 +1,4 @@
-"""Videos that look like reference images, evenly over what there is to see in those."""
+"""Videos that look like reference images, evenly over the clusters of those."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _CLUSTERED = 100_000
 
 @dataclass
 class _Choice:
-    """What was found for the rows of a table, in order: 12 bytes a row.
+    """Results for the rows of a table, in order: 12 bytes per row.
 
     Attributes:
         starts (dict[int, int]): Where the rows of each shard begin.
@@ -41,7 +41,7 @@ class _Choice:
 
 @dataclass
 class SelectByEmbedding(Stage):
-    """Keeps the videos that are most similar to reference images, the same number from each kind.
+    """Keep the videos that are most similar to reference images, the same number from each kind.
 
     The embeddings of the reference are clustered by k-means. A video belongs to the cluster whose
     centre is nearest, and its similarity is the highest cosine with any reference image. Clusters
@@ -201,15 +201,11 @@ class SelectByEmbedding(Stage):
 
 
 def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Cluster unit vectors by k-means.
-
-    Args:
-        reference (np.ndarray): Unit vectors, shape (N, D).
-        clusters (int): Number of clusters, N at most are made.
-        seed (int): Seed of the first centres.
+    """Cluster unit vectors, shape (N, D), by k-means.
 
     Returns:
-        np.ndarray: Centres as unit vectors, shape (K, D). The same with any number of cores.
+        np.ndarray: At most N centres as unit vectors, shape (K, D), the same with any number of
+        cores.
 
     Raises:
         ImportError: If scikit-learn is not installed.
