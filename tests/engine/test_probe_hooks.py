@@ -19,7 +19,7 @@ from mmengine.visualization import BaseVisBackend
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
-from tests.engine.test_watchfulness import Poison, log_of
+from tests.engine.test_monitoring import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
 from tests.tools.test_train import shell
