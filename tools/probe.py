@@ -17,7 +17,7 @@ from typing import Any
 
 from vito_mm.checkpoint import CheckpointError
 from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
+from vito_mm.probes.image_folders import ProbeError, frozen_resnet, train_and_val
 from vito_mm.transfer.tasks import RANDOM
 from vito_mm.utils.atomic import written_aside
 

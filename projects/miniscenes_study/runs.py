@@ -271,7 +271,7 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     Returns:
         dict[str, float]: ``knn`` and ``linear``.
     """
-    from vito_mm.probes.frozen_features import checkpoint_features
+    from vito_mm.probes.image_folders import checkpoint_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.linear_classifier import linear_accuracy
 

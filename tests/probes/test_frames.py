@@ -12,7 +12,7 @@ from tests.conftest import frame_index
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
 from vito_mm.probes.frames import ImageFiles, VideoFrames, collect, summarised
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.labelled_images import labelled_frames
 
 
@@ -38,7 +38,7 @@ def test_moments_of_a_video_file_within_its_part(make_video):
 
 
 def test_stills_are_resized_and_cut_as_the_frozen_probes_do(tmp_path):
-    from vito_mm.probes.frozen_features import _evaluation_view
+    from vito_mm.probes.image_folders import _evaluation_view
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'a.png')

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.helpers.image_folders import write_classes
 from vito_mm.checkpoint import CheckpointError
 from vito_mm.probes import knn
-from vito_mm.probes.frozen_features import (
+from vito_mm.probes.image_folders import (
     ProbeError,
     frozen_resnet,
     labelled_images,

@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from tests.conftest import REPO
 from tests.helpers.segmentation_world import write_world
 from vito_mm.checkpoint import CheckpointError
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.segmentation import (
     check_probe,
     probe_config,

@@ -58,7 +58,7 @@ def test_rows_are_run_once_and_a_report_is_written(tmp_path, data):
 
 def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     from vito_mm.miniscenes import make_miniscenes
-    from vito_mm.probes.frozen_features import frozen_resnet
+    from vito_mm.probes.image_folders import frozen_resnet
 
     make_miniscenes(data, 'tiny', progress=False)
     study = Study(REPO, tmp_path, data, PRESETS['tiny'])

@@ -13,7 +13,7 @@ from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
 from tests.helpers.segmentation_world import write_world
 from tests.tools.test_train import shell
-from vito_mm.probes.frozen_features import frozen_resnet
+from vito_mm.probes.image_folders import frozen_resnet
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
 

@@ -309,7 +309,7 @@ class CheckpointedResNet(Source):
         raise ValueError(f'{self.name} has no classifier')
 
     def backbone(self, checkpoint: str, which: str) -> nn.Module:
-        from vito_mm.probes.frozen_features import frozen_resnet
+        from vito_mm.probes.image_folders import frozen_resnet
 
         match = match_file(checkpoint, which=which)
         if match.depths[0] is None:

@@ -14,7 +14,7 @@ from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.utils.quiet import quiet_logger
 
-from .frozen_features import ProbeError
+from .image_folders import ProbeError
 
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
