@@ -111,10 +111,10 @@ class Notebook(BaseVisBackend):
 
 
 def features64(model, frames) -> np.ndarray:
-    """Average-pooled features of BGR frames, in float64."""
+    """Average-pooled features of RGB frames, in float64."""
     backbone = copy.deepcopy(model.backbone).double()
     backbone.eval()
-    rgb = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float64)
+    rgb = np.stack(frames).transpose(0, 3, 1, 2).astype(np.float64)
     mean, std = (
         np.array(values).reshape(3, 1, 1)
         for values in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
@@ -163,14 +163,15 @@ def test_all_numbers_are_logged_at_their_iterations_and_are_right(manifest, tmp_
     parts = []
     for part, labels in ((images.train, images.train_labels), (images.val, images.val_labels)):
         files = [f'{row["video_path"]}/008.png' for row in part.rows]  # at 1.6 of 3.2 s
-        parts += features64(runner.model, [centre(file) for file in files]), labels.numpy()
+        frames = [centre(file)[..., ::-1] for file in files]
+        parts += features64(runner.model, frames), labels.numpy()
     line = lines_with(tmp_path / 'run', 'knn_top1')[5]
     assert line['knn_top1'] == pytest.approx(nearest_neighbours_top1(*parts, k=3))
     assert 0 <= line['linear_top1'] <= 100
 
     frames = torch.cat([frames for _, frames in hook_of(runner, 'TimeRetrievalHook').batches])
-    assert frames.shape == (15, 3, 3, SIZE, SIZE)
-    found = features64(runner.model, frames.flatten(0, 1).permute(0, 2, 3, 1).numpy())
+    assert frames.shape == (15, 3, SIZE, SIZE, 3)
+    found = features64(runner.model, frames.flatten(0, 1).numpy())
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     found = found.reshape(15, 3, -1)
     line = lines_with(tmp_path / 'run', 'retrieval@1s')[5]

@@ -134,16 +134,24 @@ class Encoder:
         Raises:
             ValueError: If there is no such layer, or the network does not take frames of this size.
         """
+        return torch.cat(self._run(frames, batch_size, lambda images: self.compute(images, layer)))
+
+    def compute(self, images: Tensor, layer: str | int) -> Tensor:
+        """Compute features of a layer from preprocessed images, in the network's current mode.
+
+        Args:
+            images (Tensor): The network's input, shape (N, 3, H, W).
+            layer (str | int): See above.
+
+        Returns:
+            Tensor: See :meth:`__call__`.
+        """
         if layer == 'neck' and self.neck is None:
             raise ValueError("layer='neck': the network has none; take 'pooled'")
         compute = dict(pooled=self._pooled, neck=self._necked, last=self._last).get(layer)
         if compute is None:
-            module = self._module(layer)
-
-            def compute(images: Tensor) -> Tensor:
-                return self._output_of(module, images)
-
-        return torch.cat([found.float() for found in self._run(frames, batch_size, compute)])
+            return self._output_of(self._module(layer), images).float()
+        return compute(images).float()
 
     def scales(self) -> dict[str, int]:
         """Scales that are pooled by attention.
@@ -187,7 +195,9 @@ class Encoder:
             frames = torch.from_numpy(np.ascontiguousarray(frames))
         parts = nn.ModuleList(part for part in (self.backbone, self.neck) if part is not None)
         # A GPU would otherwise round to TF32, and choose its algorithm by a race.
-        precision = torch.backends.cudnn.flags(True, False, True, False)
+        precision = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
         found = []
         with torch.no_grad(), undisturbed(parts), precision if self.exact else nullcontext():
             for batch in frames.split(batch_size):
@@ -279,11 +289,11 @@ class Encoder:
                 break
         else:
             output = output[:, int(hasattr(self.backbone, 'class_token')) :]  # torchvision's
-        height, width = images.shape[2:]
-        tokens = output.shape[1]
-        rows = round((tokens * height / width) ** 0.5)
-        rows, columns = grid or (rows, tokens // rows)
-        return output.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        tokens, (height, width) = output.shape[1], images.shape[2:]
+        rows = [n for n in range(1, tokens + 1) if tokens % n == 0]
+        nearest = min(rows, key=lambda n: abs(n - (tokens * height / width) ** 0.5))
+        grid = grid or (nearest, tokens // nearest)
+        return output.unflatten(1, grid).permute(0, 3, 1, 2)
 
 
 class _Reached(Exception):

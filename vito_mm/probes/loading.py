@@ -28,6 +28,7 @@ def load_encoder(
     which: str = 'online',
     network: str | Mapping[str, Any] | None = None,
     *,
+    keep: bool = True,
     classifier: bool = False,
     needs_attention: bool = False,
     view: View | None = None,
@@ -48,6 +49,7 @@ def load_encoder(
             executed, or the config of a backbone. Defaults to None: the config that MMEngine stores
             in the checkpoint, of which nothing is executed and only registered parts are built; or
             the ResNet of any depth and width that the shapes of the weights tell.
+        keep (bool): False replaces the weights of the file by random ones. Defaults to True.
         classifier (bool): Keep the classifier of ``network``: features are logits. Defaults to
             False.
         needs_attention (bool): Refuse a file without attention pooling. Defaults to False.
@@ -81,6 +83,9 @@ def load_encoder(
             source = find_source(network) if is_name else ConfigSource('', dict(backbone=network))
             backbone, match = source.load(checkpoint, which, classifier)
         neck = None if match is None else _neck(checkpoint, match, backbone, source)
+        if not keep:
+            torch.manual_seed(seed)
+            backbone.init_weights()
     if needs_attention and neck is None:
         raise CheckpointError(_no_attention(checkpoint, match, source))
     if output_stride is not None:
