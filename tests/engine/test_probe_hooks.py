@@ -232,7 +232,7 @@ class States(Hook):
         )
 
 
-def test_a_run_ends_bit_by_bit_where_it_would_without_probes(manifest, tmp_path):
+def test_a_run_with_probes_ends_bit_exact_as_without(manifest, tmp_path):
     outcomes = []
     # Drop path draws random numbers; one frozen stage stays in evaluation mode.
     options = {'model.backbone.drop_path_rate': 0.5, 'model.backbone.frozen_stages': 1}
@@ -294,7 +294,7 @@ def test_two_ranks_find_the_numbers_of_one(manifest, tmp_path):
         one, two = (lines_with(tmp_path / folder, name)[step] for folder in ('one', 'two'))
         assert two == pytest.approx(one, rel=1e-3, abs=2e-3)
     for folder in ('one', 'two'):
-        assert 'left out 1 unreadable' in log_of(tmp_path / folder)
+        assert 'skipped 1 unreadable' in log_of(tmp_path / folder)
 
 
 def test_micro_batches_are_described_as_one_batch(manifest, tmp_path):
@@ -338,7 +338,7 @@ def test_heads_of_mmpretrain_are_listened_to_as_well(manifest, tmp_path, monkeyp
     check_projections(line, *(torch.stack(pair).detach().double().numpy() for pair in views))
 
 
-def test_videos_that_are_short_or_broken_are_left_out_and_counted(manifest, tmp_path):
+def test_videos_that_are_short_or_broken_are_skipped_and_counted(manifest, tmp_path):
     write_frames(tmp_path / 'short', 4, seed=0)
     (tmp_path / 'page.mp4').write_text('<html>404</html>')
     rows = [
@@ -350,7 +350,7 @@ def test_videos_that_are_short_or_broken_are_left_out_and_counted(manifest, tmp_
     hooks = dict(time=probes(manifest)['time'] | dict(data=str(listed), layer='neck', prefix='my_'))
     run(config(manifest, tmp_path / 'run', hooks, **{'train_cfg.max_iters': 1}))
     log = log_of(tmp_path / 'run')
-    assert 'TimeRetrievalHook leaves out 1 too short and 1 unreadable (' in log
+    assert 'TimeRetrievalHook skips 1 too short and 1 unreadable (' in log
     assert f'TimeRetrievalHook: 3 videos of {listed}' in log  # a video counts once
     line = lines_with(tmp_path / 'run', 'my_retrieval@1s')[1]
     assert min(abs(line['my_retrieval@1s'] - share) for share in (0, 100 / 3, 200 / 3, 100)) < 1e-9

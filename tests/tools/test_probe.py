@@ -75,6 +75,24 @@ def test_the_same_weights_give_the_same_row(folder, tmp_path, probe):
     assert rows[0]['top-1'] == rows[1]['top-1']
 
 
+def test_any_network_can_be_named(folder, tmp_path, probe):
+    import timm
+
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=2)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    options = ('--data', folder, '--image-size', 224, '--batch-size', 4, '--workers', 0)
+    name = ('--backbone', 'timm:vit_tiny_patch16_224')
+    rows = rows_of(probe('knn', 'random', tmp_path / 'vit.pth', *options, *name, '--k', 1))
+    assert all(0 <= float(row['top-1']) <= 100 for row in rows)
+
+
+def test_random_weights_are_those_of_the_files_network(folder, tmp_path, probe):
+    thin = load_encoder(None, network=resnet(18, 16)).backbone.state_dict()
+    torch.save(thin, tmp_path / 'thin.pth')
+    options = ('--data', folder, '--image-size', 32, '--workers', 0)
+    assert len(rows_of(probe('knn', 'random', tmp_path / 'thin.pth', *options))) == 2
+
+
 def test_segmentation_of_two_networks(tmp_path, probe):
     config = write_world(tmp_path / 'world')
     out = probe(
