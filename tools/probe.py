@@ -15,6 +15,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from _arguments import NETWORKS, add_options, cores, natural, positive
+
 RANDOM = 'random'
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
@@ -40,8 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
     add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
-    networks = ('online', 'target')
-    add('--which', choices=networks, default='online', help='network of the file (%(default)s)')
+    add('--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)')
     add(
         '--backbone',
         metavar='NAME',
@@ -67,8 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add('--image-size', type=positive, default=224, help='side in pixels (%(default)s)')
     add('--batch-size', type=positive, default=128, help='images at a time (%(default)s)')
-    cores = min(8, len(os.sched_getaffinity(0)))
-    add('--workers', type=natural, default=cores, help='processes that read (%(default)s)')
+    add('--workers', type=natural, default=cores(), help='processes that read (%(default)s)')
 
     parser = argparse.ArgumentParser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True)
@@ -94,7 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     add('--batch-size', type=positive, default=16, help='images per step (%(default)s)')
     add('--workers', type=natural, help="data workers (the config's)")
     add('--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)')
-    add('--cfg-options', nargs='+', help='settings that override the config, as key=value')
+    add_options(segment)
     return parser.parse_args()
 
 
@@ -106,7 +106,7 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.linear_classifier import linear_accuracy
 
     labelled_frames(args.data, args.image_size)
-    for checkpoint in set(args.checkpoints):  # fail before the first probe and not after it
+    for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe and not after it
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:
@@ -142,14 +142,10 @@ def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train a linear segmentation head on each checkpoint's features."""
-    from mmengine.config import DictAction
-
+    from vito_mm.launch import parse_options
     from vito_mm.probes import segmentation
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    words = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    args.cfg_options = parser.parse_args(words).cfg_options
+    args.cfg_options = parse_options(args.cfg_options or ())
     base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
     work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
     names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'depth', 'which', 'seed', 'backbone')
@@ -228,20 +224,6 @@ def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(args.out) as file:
         file.write_text(json.dumps(content, indent=2, allow_nan=False, default=os.fspath) + '\n')
-
-
-def positive(text: str) -> int:
-    """Read an integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
-
-
-def natural(text: str) -> int:
-    """Read an integer from 0 on."""
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f'must be 0 or more, got {text}')
-    return value
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from _arguments import NETWORKS
 
 if TYPE_CHECKING:
     from vito_mm.probes.encoder import Encoder
@@ -57,10 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--end', type=float, help='part of the video, in seconds')
     parser.add_argument('--size', type=int, default=224, help='side in pixels (%(default)s)')
     parser.add_argument(
-        '--which',
-        choices=('online', 'target'),
-        default='online',
-        help='network of the file (%(default)s)',
+        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
     )
     parser.add_argument('--config', help='config of the run, if the file does not tell enough')
     args = parser.parse_args()

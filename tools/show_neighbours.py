@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _arguments import NETWORKS, cores, positive
+
 POOLINGS = dict(
     average='mean of the last feature map', attention="the checkpoint's own attention pooling"
 )
@@ -16,6 +18,7 @@ POOLINGS = dict(
 def main() -> None:
     """Parse the command line, write the picture and say what is in it."""
     args = parse_arguments()
+
     from vito_mm.checkpoint import CheckpointError
 
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
@@ -74,10 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
     parser.add_argument(
-        '--which',
-        choices=('online', 'target'),
-        default='online',
-        help='network of the file (%(default)s)',
+        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
     )
     parser.add_argument('--config', help='config of the run, if the file does not tell enough')
     parser.add_argument('--seed', type=int, default=0, help='seed of the choices (%(default)s)')
@@ -160,18 +160,6 @@ def videos(
         rows += found
         labels += [None] * len(found) if no_labels else labels_of(found, folder)
     return rows, labels
-
-
-def cores() -> int:
-    """Processors that this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
 
 
 if __name__ == '__main__':
