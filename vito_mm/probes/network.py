@@ -12,16 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from vito_mm.checkpoint import PREPROCESSING, BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
-from vito_mm.checkpoint.matching import BackboneMatch, match_file, require_complete
-from vito_mm.checkpoint.reading import (
-    PREPROCESSING,
-    CheckpointError,
-    meta_of,
-    read_checkpoint,
-    state_dict_of,
-)
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
 from vito_mm.probes.embedding import undisturbed
 from vito_mm.utils.quiet import quiet_logger
@@ -174,8 +167,8 @@ def load_network(
             or it has no attention where that is needed.
         FileNotFoundError: If there is no such config.
     """
-    content = read_checkpoint(checkpoint)
-    weights = state_dict_of(content, checkpoint)
+    checkpoint = Checkpoint.read(checkpoint)
+    content, weights = checkpoint.content, checkpoint.state_dict
     model = _model_config(content, config)
     with quiet_logger('WARNING'), DefaultScope.overwrite_default_scope('mmpretrain'):
         backbone, problem = _backbone_of_config(model)
@@ -192,7 +185,7 @@ def load_network(
         if part is not None:
             part.eval()  # not chained: train() of OpenMMLab's backbones returns None
             part.requires_grad_(False).to(device)
-    return Network(backbone, neck, _normaliser(_preprocessing(content, model), device))
+    return Network(backbone, neck, _normaliser(_preprocessing(checkpoint, model), device))
 
 
 def _model_config(content: Mapping[str, Any], config: str | os.PathLike | None) -> dict[str, Any]:
@@ -262,7 +255,7 @@ def _backbone_of_shapes(checkpoint: str | os.PathLike, which: str, problem: str)
 
     remedy = f'{problem}; name the config of the run (--config)' if problem else ''
     try:
-        match = match_file(checkpoint, which=which)
+        match = checkpoint.match(which=which)
     except CheckpointError as error:
         raise CheckpointError(f'{error}\n{remedy}'.rstrip()) from None
     if not (match.complete and has_plain_width(match.weights)):
@@ -286,8 +279,8 @@ def _load_backbone(backbone: nn.Module, checkpoint: str | os.PathLike, which: st
         for key, value in backbone.state_dict().items()
         if value.is_floating_point() or key.endswith('num_batches_tracked')
     }
-    match = match_file(checkpoint, expected, which)
-    require_complete(match, checkpoint)
+    match = checkpoint.match(expected, which)
+    match.require_complete()
     backbone.load_state_dict(match.weights, strict=False)
     return match
 
@@ -366,9 +359,9 @@ def _no_attention(
     )
 
 
-def _preprocessing(content: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, Any]:
+def _preprocessing(checkpoint: Checkpoint, model: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the network was trained on, see :data:`PREPROCESSING`."""
-    if stored := meta_of(content).get('preprocessing'):
+    if stored := checkpoint.meta.get('preprocessing'):
         return stored
     part = model.get('data_preprocessor')
     if isinstance(part, Mapping) and part.get('mean') and part.get('std'):
