@@ -15,12 +15,9 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
-from vito_mm.transfer.tasks import RANDOM
-from vito_mm.utils.atomic import written_aside
+from _arguments import NETWORKS, add_options, cores, natural, positive
 
+RANDOM = 'random'  # vito_mm.transfer.tasks.RANDOM
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -28,6 +25,10 @@ FORMATS = {'L2': 'g', 'seconds': '.0f'}
 def main() -> None:
     """Parse the command line, probe each checkpoint, and print the table."""
     args = parse_arguments()
+
+    from vito_mm.checkpoint import CheckpointError
+    from vito_mm.probes.frozen_features import ProbeError
+
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
@@ -39,8 +40,6 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction  # which loads torch: behind vito_mm
-
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
     common.add_argument(
@@ -107,12 +106,7 @@ def parse_arguments() -> argparse.Namespace:
     segment.add_argument(
         '--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)'
     )
-    segment.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings that override the config, as key=value',
-    )
+    add_options(segment)
     segment.set_defaults(probe=probe_segment)
     return parser.parse_args()
 
@@ -143,6 +137,7 @@ def probe_linear(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Metrics of a linear segmentation head on each checkpoint's features."""
+    from vito_mm.launch import parse_options
     from vito_mm.probes.segmentation import (
         check_probe,
         probe_config,
@@ -150,7 +145,7 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
         run_probe,
     )
 
-    base = read_segmentation_config(args.config, args.cfg_options)
+    base = read_segmentation_config(args.config, parse_options(args.cfg_options or ()))
     work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
     names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'depth', 'which', 'seed')
     settings = {name: getattr(args, name) for name in names}
@@ -182,6 +177,8 @@ def probe_each(
 
 def check_images(args: argparse.Namespace) -> None:
     """Fail before the first probe and not after it."""
+    from vito_mm.probes.frozen_features import frozen_resnet, train_and_val
+
     train_and_val(args.data)
     for checkpoint in args.checkpoints:
         if checkpoint != RANDOM:
@@ -192,6 +189,8 @@ def check_images(args: argparse.Namespace) -> None:
 @contextmanager
 def depth_told(depth: int) -> Iterator[None]:
     """Add the likeliest reason to the message of a checkpoint that does not fit."""
+    from vito_mm.checkpoint import CheckpointError
+
     try:
         yield
     except CheckpointError as error:
@@ -246,6 +245,8 @@ def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None
     """Write results and settings, all of it or nothing."""
     import torch
 
+    from vito_mm.utils.atomic import written_aside
+
     settings = {k: v for k, v in vars(args).items() if k not in ('probe', 'checkpoints', 'out')}
     settings = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in settings.items()}
     rows = [{k: None if is_nan(v) else v for k, v in row.items()} for row in rows]
@@ -259,25 +260,6 @@ def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None
 def is_nan(value: Any) -> bool:
     """Whether a value is a number that JSON does not know."""
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def cores() -> int:
-    """Processors that this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
-
-
-def natural(text: str) -> int:
-    """An integer from 0 on."""
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f'must be 0 or more, got {text}')
-    return value
 
 
 if __name__ == '__main__':

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.videos import VideoReadError
+from _arguments import NETWORKS
 
 if TYPE_CHECKING:
     from vito_mm.probes.network import Network
@@ -27,7 +24,10 @@ def main() -> None:
     args = parse_arguments()
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     sys.stderr.reconfigure(errors='backslashreplace')
+
+    from vito_mm.checkpoint import CheckpointError
     from vito_mm.probes.network import load_network
+    from vito_mm.videos import VideoReadError
 
     try:
         network = load_network(args.checkpoint, args.which, args.config)

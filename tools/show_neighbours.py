@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
+from _arguments import NETWORKS, cores, positive
 
 POOLINGS = dict(
     average='mean of the last feature map', attention="the checkpoint's own attention pooling"
@@ -19,6 +18,9 @@ POOLINGS = dict(
 def main() -> None:
     """Parse the command line, write the picture and say what is in it."""
     args = parse_arguments()
+
+    from vito_mm.checkpoint import CheckpointError
+
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     sys.stderr.reconfigure(errors='backslashreplace')
     try:
@@ -157,18 +159,6 @@ def videos(
         rows += found
         labels += [None] * len(found) if no_labels else labels_of(found, folder)
     return rows, labels
-
-
-def cores() -> int:
-    """Processors that this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 """Probes in real runs: right numbers at the right iterations, and no trace in the run."""
 
-import argparse
 import copy
 import json
 import math
@@ -24,7 +23,7 @@ from tests.engine.test_watchfulness import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
 from tests.tools.test_train import shell
-from vito_mm.launch import add_common_arguments, build_runner
+from vito_mm.launch import build_runner, parse_options
 
 DELAYS = (0.2, 0.0, 1.0)
 READING = dict(image_size=SIZE, num_workers=0)
@@ -433,10 +432,8 @@ def test_commands_of_the_page_switch_one_probe_on(manifest, tmp_path):
     commands = re.findall(r'^    tools/.* --cfg-options (.*)$', page, re.MULTILINE)
     write_classes(tmp_path / 'images', ['dark', 'light'])
     for number, options in enumerate(commands):
-        parser = argparse.ArgumentParser()
-        add_common_arguments(parser)
         words = options.replace('/data/images', str(tmp_path / 'images')).split()
-        changes = parser.parse_args(['--cfg-options', *words]).cfg_options
+        changes = parse_options(words)
         cfg = config(manifest, tmp_path / f'run{number}', {})
         cfg.merge_from_dict(changes)
         assert [hook_of(build_runner(cfg), name) for name in re.findall(r'type=(\w+)', options)]

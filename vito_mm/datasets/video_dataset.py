@@ -235,7 +235,7 @@ def _id_of(path: str) -> int:
 
 
 def _first_exists(manifest: Manifest) -> bool:
-    """Whether the first of the rows that can be read names a file that is there."""
+    """True if the first of the rows that can be read names a file that is there."""
     for index in range(min(16, len(manifest))):
         try:
             return os.path.exists(manifest[index]['path'])

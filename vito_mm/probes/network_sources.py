@@ -15,11 +15,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import parts_of, type_name
 from vito_mm.checkpoint.layouts import is_plain
-from vito_mm.curation.frames import View
+from vito_mm.checkpoint.matching import BackboneMatch, load_backbone, match_file
+from vito_mm.checkpoint.reading import (
+    PREPROCESSING,
+    CheckpointError,
+    meta_of,
+    read_checkpoint,
+    state_dict_of,
+)
 from vito_mm.utils.text import near_text
+from vito_mm.videos.frames import View
 
 
 @dataclass(frozen=True)
@@ -289,7 +296,7 @@ class CheckpointedResNet(Source):
     """A file with a ResNet of pre-training, see :func:`vito_mm.transfer.load_backbone`."""
 
     def normalisation(self) -> Normalisation:
-        said = Checkpoint.read(self.name).preprocessing
+        said = meta_of(read_checkpoint(self.name)).get('preprocessing') or PREPROCESSING
         return Normalisation(tuple(said['mean']), tuple(said['std']), said['channel_order'])
 
     def view(self) -> View:
@@ -304,7 +311,7 @@ class CheckpointedResNet(Source):
     def backbone(self, checkpoint: str, which: str) -> nn.Module:
         from vito_mm.probes.frozen_features import frozen_resnet
 
-        match = Checkpoint.read(checkpoint).match(which=which)
+        match = match_file(checkpoint, which=which)
         if match.depths[0] is None:
             raise CheckpointError(
                 f'{checkpoint} holds no whole ResNet-18, 34, 50, 101 or 152 under '
@@ -352,7 +359,7 @@ def read_weights(checkpoint: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If it holds none.
     """
-    weights = Checkpoint.read(checkpoint).model_state_dict
+    weights = state_dict_of(read_checkpoint(checkpoint), checkpoint, with_averaged=False)
     if all(key.startswith('module.') for key in weights):
         weights = {key.removeprefix('module.'): value for key, value in weights.items()}
     return weights
@@ -373,7 +380,7 @@ def load_exactly(
         nn.Module: The network.
 
     Raises:
-        CheckpointError: If they do not fit; lists missing, unexpected and shape_mismatch keys.
+        CheckpointError: If they do not fit; lists missing, unexpected and misshaped keys.
     """
     match = BackboneMatch('', 'online')
     try:
@@ -383,7 +390,7 @@ def load_exactly(
         own = module.state_dict()
         match.missing = [key for key in own if key not in weights]
         match.unexpected = [key for key in weights if key not in own]
-        match.shape_mismatch = [
+        match.misshaped = [
             f'{key} {tuple(weights[key].shape)} -> {tuple(value.shape)}'
             for key, value in own.items()
             if key in weights and weights[key].shape != value.shape

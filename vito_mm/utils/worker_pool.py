@@ -86,7 +86,7 @@ def stopped_by_signals(
 
 
 def _is_handled(kind: type[BaseException] | tuple[()]) -> bool:
-    """Whether a ``finally`` or ``except`` is under way because of such an error."""
+    """True if a ``finally`` or ``except`` is under way because of such an error."""
     error = sys.exception()
     while error is not None and not isinstance(error, kind):
         error = error.__context__

@@ -148,13 +148,7 @@ def _frames_of(folder: str) -> list[str]:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Facts by which changes of a video are noticed.
-
-    Args:
-        path (str): A file, or a folder of images.
-
-    Returns:
-        tuple[int, int]: Bytes, and the time of the last change in nanoseconds.
+    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images.
 
     Raises:
         OSError: If there is no such file.
@@ -167,13 +161,7 @@ def size_and_time(path: str) -> tuple[int, int]:
 
 
 def sha256_of(path: str) -> str:
-    """Hash of a file, or of the names and contents of a folder of images.
-
-    Args:
-        path (str): File or folder.
-
-    Returns:
-        str: SHA-256 in hexadecimal digits.
+    """SHA-256 of a file, or of the names and contents of a folder of images, in hexadecimal digits.
 
     Raises:
         VideoReadError: If an image of a folder cannot be read.
@@ -207,7 +195,7 @@ def frame_archive(
 
     Returns:
         FrameArchive, optional: Folder, uncompressed tar or still image, to be closed; None for a
-        video that FFmpeg reads, as which animated GIF and PNG count.
+        video that FFmpeg reads, including animated GIF and PNG.
 
     Raises:
         VideoReadError: If there is no image in it, it is damaged, a member of the archive refers
@@ -260,15 +248,10 @@ def _positive(path: str, fps: float) -> float:
 def read_frame_archive(
     request: Request, archive: FrameArchive
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read frames at given times.
-
-    Args:
-        request (Request): What is wanted.
-        archive (FrameArchive): Where to read it from.
+    """Read the frames that a request asks for.
 
     Returns:
-        tuple: Frames and the times at which they begin, see
-        :func:`vito_mm.videos.decode_frames`.
+        tuple: Frames and the times at which they begin, see :func:`vito_mm.videos.decode_frames`.
 
     Raises:
         VideoReadError: If one that is wanted cannot be read.
@@ -294,7 +277,7 @@ def inspect_frame_archive(
     Args:
         archive (FrameArchive): The images.
         row (dict): Columns are added to it.
-        check (bool): Whether to decode all images rather than the first. Defaults to False.
+        check (bool): Decode all images rather than the first. Defaults to False.
         max_pixels (int): Largest believable number of pixels. Defaults to MAX_PIXELS.
         on_frame (Callable, optional): See there.
 

@@ -232,7 +232,7 @@ def _lines_of(buffer: Any, begin: int) -> np.ndarray:
 
 
 def _worth_keeping(buffer: Any, spans: np.ndarray, mark: re.Pattern | None) -> np.ndarray:
-    """Whether each line is not blank and has no such mark, shape (n, )."""
+    """True if each line is not blank and has no such mark, shape (n, )."""
     starts, ends = spans.T
     keep = ends > starts
     for line in np.flatnonzero(keep & (ends - starts < len('{"path":""}'))):

@@ -313,4 +313,4 @@ def test_recordings_may_start_between_key_frames(tmp_path: Path):
     recording.write_bytes(data[len(data) // 4 // 188 * 188 :])
     row = inspect_video(recording, check=True)
     assert (row['verdict'], row['num_frames']) == ('ok', 25)
-    assert row['notes'].endswith('frames before the first key frame are left out')
+    assert row['notes'].endswith('frames before the first key frame are skipped')
