@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import frame_index
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
-from vito_mm.probes.frames import Moments, Stills, collect, told
+from vito_mm.probes.frames import ImageFiles, VideoFrames, collect, summarised
 from vito_mm.probes.frozen_features import ProbeError
 from vito_mm.probes.labelled_images import labelled_frames
 
@@ -20,7 +20,7 @@ def test_moments_are_the_frames_on_screen(tmp_path):
     """3.2 s in 16 frames; offsets of 1 s leave room of 2.2 s for the first frame."""
     folder = write_frames(tmp_path / 'a', 16, seed=0)
     rows = [dict(video_path=str(folder), fps=5), dict(video_path=str(folder), fps=5, start=1.0)]
-    moments = Moments(rows, [0.0, 0.4, 1.0], [0.5, 1.0], SIZE)
+    moments = VideoFrames(rows, [0.0, 0.4, 1.0], [0.5, 1.0], SIZE)
     for row, expected in enumerate([(5, 7, 10), (11, 13, 15)]):
         index, frames = moments[row]
         assert index == row
@@ -32,7 +32,7 @@ def test_moments_are_the_frames_on_screen(tmp_path):
 def test_moments_of_a_video_file_within_its_part(make_video):
     path = str(make_video(num_frames=100, fps=25))
     rows = [dict(video_path=path), dict(video_path=path, start=1.0, end=2.0)]
-    moments = Moments(rows, [0.0], [0.5, 0.5], 48)
+    moments = VideoFrames(rows, [0.0], [0.5, 0.5], 48)
     found = [frame_index(moments[row][1][0].permute(1, 2, 0).numpy()) for row in (0, 1)]
     assert found == [50, 37]
 
@@ -42,7 +42,7 @@ def test_stills_are_resized_and_cut_as_the_frozen_probes_do(tmp_path):
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'a.png')
-    _, frames = Stills([tmp_path / 'a.png'], 24)[0]
+    _, frames = ImageFiles([tmp_path / 'a.png'], 24)[0]
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     rgb = frames[0].flip(0) / 255
     normalised = (rgb - mean.view(3, 1, 1)) / std.view(3, 1, 1)
@@ -50,14 +50,14 @@ def test_stills_are_resized_and_cut_as_the_frozen_probes_do(tmp_path):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_what_cannot_be_read_is_left_out_and_told(tmp_path, workers):
+def test_what_cannot_be_read_is_skipped_and_summarised(tmp_path, workers):
     good, short = (write_frames(tmp_path / name, n, 0) for name, n in (('a', 16), ('b', 5)))
     (tmp_path / 'page.mp4').write_text('<html>404</html>')
     paths = [good, tmp_path / 'gone', short, tmp_path / 'page.mp4', good]
     rows = [dict(video_path=str(path), fps=5) for path in paths]
     state = torch.get_rng_state()
     found = collect(
-        Moments(rows, [0.0, 2.0], [0.0] * 5, SIZE),
+        VideoFrames(rows, [0.0, 2.0], [0.0] * 5, SIZE),
         lambda indices, frames: frames.float().mean((2, 3, 4)),
         batch_size=2,
         num_workers=workers,
@@ -66,13 +66,13 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path, workers):
     assert found.indices.tolist() == [0, 4]
     assert found.features.shape == (2, 2)
     assert torch.equal(found.features[0], found.features[1])
-    assert [item.too_short for item in found.left_out] == [False, True, False]
-    text = told(found.left_out)
+    assert [item.too_short for item in found.skipped] == [False, True, False]
+    text = summarised(found.skipped)
     assert text.startswith('1 too short and 2 unreadable (')
     assert f'{short}: 1.00 s, 2 s are wanted' in text
 
 
-class Deadly(Stills):
+class Deadly(ImageFiles):
     """Ends the process that reads, as a crashing decoder does."""
 
     def read(self, index: int):

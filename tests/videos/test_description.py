@@ -9,9 +9,9 @@ import pytest
 from tests.conftest import frame_index
 from tests.helpers.odd_videos import ODD, write_odd
 from tests.helpers.video_layouts import LAYOUTS, NO_KEY_FRAMES, frame_times, write_layouts
-from vito_mm.curation.frames import View, first_frames
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
+from vito_mm.videos.frames import View, first
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
 
@@ -94,7 +94,7 @@ def test_a_copy_has_the_same_frames_at_the_same_times(files, name, tmp_path):
 @pytest.mark.parametrize('name', ODD)
 def test_curation_sees_the_same_first_frames(files, name):
     odd = ODD[name]
-    frames = first_frames(files[name], 5, View(48, 48, squash=True))
+    frames = first(dict(path=files[name]), 5, View(48, 48, squash=True))
     assert odd.found(frames) == odd.indices[:5].tolist()
 
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import frame_index, write_video
-from vito_mm.curation.frames import View, first_frames, image_view, spread_frames
 from vito_mm.probes.frozen_features import labelled_images
 from vito_mm.videos import VideoReadError, decode_frames, find_videos, write_manifest
+from vito_mm.videos.frames import View, first, spread
 from vito_mm.videos.images import read_rgb
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.preparation import prepare_videos
@@ -119,9 +119,9 @@ def test_all_readers_agree_on_frames_kept_as_images(tmp_path, make, fps):
     told = {name: row.get(name) for name in ('verdict', 'fps', 'num_frames', 'width', 'height')}
     assert told == dict(verdict='ok', fps=rate, num_frames=COUNT, width=64, height=48)
     assert row['seconds'] == pytest.approx(COUNT / rate)
-    assert [frame_index(f) for f in first_frames(path, 12, VIEW)] == list(range(12))
-    assert len(first_frames(path, 99, VIEW)) == COUNT
-    assert [frame_index(f) for f in spread_frames(path, 3, VIEW, {'fps': fps})] == [5, 15, 25]
+    assert [frame_index(f) for f in first(dict(path=path), 12, VIEW)] == list(range(12))
+    assert len(first(dict(path=path), 99, VIEW)) == COUNT
+    assert [frame_index(f) for f in spread(dict(path=path, fps=fps), 3, VIEW).frames] == [5, 15, 25]
 
 
 def test_the_order_of_names_is_that_of_their_numbers(tmp_path):
@@ -296,7 +296,7 @@ def test_an_animated_webp_is_an_error_that_says_so(tmp_path, name):
         seen(path)
     assert 'an animated image' in inspect_video(path)['reason']
     with pytest.raises(VideoReadError, match='an animated image'):
-        image_view(path, VIEW)
+        spread(dict(path=path), 1, VIEW).frames[0]
     with pytest.raises(VideoReadError, match='an animated image'):
         read_rgb(path)
 
@@ -312,7 +312,7 @@ def test_a_still_image_is_one_by_any_name(tmp_path, name, ending):
     row = inspect_video(path)
     assert (row['verdict'], row['num_frames'], row['seconds']) == ('ok', 1, 0.0)
     assert np.array_equal(np.asarray(read_rgb(path)), frames[0])
-    assert frame_index(image_view(path, VIEW)) == 42
+    assert frame_index(spread(dict(path=path), 1, VIEW).frames[0]) == 42
 
 
 def test_a_video_with_the_name_of_an_image_is_one(tmp_path):

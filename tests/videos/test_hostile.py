@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import REPO, frame_index, write_video
 from tests.helpers.hostile_videos import followed, m3u8, mpd, watched, with_data_reference
 from tests.helpers.video_layouts import environment_of_torchcodec
-from vito_mm.curation.frames import View, first_frames, spread_frames
-from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos import VideoReadError, decode_frames, frames
 from vito_mm.videos.file_checks import MAX_PIXELS, is_mp4_or_matroska
+from vito_mm.videos.frames import View
 from vito_mm.videos.images import read_rgb
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
@@ -47,8 +47,8 @@ READERS = {
     'opencv': lambda path: decode_frames(path, first, 'opencv'),
     'inspect': inspected,
     'reencode': reencoded,
-    'first frames': lambda path: first_frames(path, 1, VIEW),
-    'spread frames': lambda path: spread_frames(path, 1, VIEW),
+    'first frames': lambda path: frames.first(dict(path=path), 1, VIEW),
+    'spread frames': lambda path: frames.spread(dict(path=path), 1, VIEW).frames,
 }
 
 

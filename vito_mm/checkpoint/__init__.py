@@ -1,5 +1,6 @@
 """The checkpoint format: reading, strict matching of keys, config checks and export."""
 
+from .checkpoint import Checkpoint
 from .config_check import ConfigCheck, check_config
 from .export import export_backbone
 from .layouts import resnet_keys
@@ -8,6 +9,7 @@ from .reading import CheckpointError, read_checkpoint, state_dict_of
 
 __all__ = [
     'BackboneMatch',
+    'Checkpoint',
     'CheckpointError',
     'ConfigCheck',
     'check_config',

@@ -16,6 +16,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .checkpoint import Checkpoint
 from .layouts import (
     NAMINGS,
     RESNET_BLOCKS,
@@ -25,7 +26,7 @@ from .layouts import (
     resnet_keys,
     stage_of,
 )
-from .reading import CheckpointError, is_target, meta_of, read_checkpoint, state_dict_of
+from .reading import CheckpointError, is_target
 
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
@@ -91,7 +92,7 @@ class BackboneMatch:
             text += f', {self.naming} names'
         return text + (f', step {self.meta["step"]}' if 'step' in self.meta else '')
 
-    def coverage(self, checkpoint: str | os.PathLike) -> str:
+    def coverage(self, checkpoint: str | os.PathLike | Checkpoint) -> str:
         """How many keys come from where."""
         return f'{len(self.weights)}/{self.total} backbone keys from {checkpoint} ({self.origin()})'
 
@@ -173,7 +174,7 @@ def find_backbone(
 
 def load_backbone(
     model: nn.Module,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Checkpoint,
     which: str = 'online',
     allow_partial: bool = False,
 ) -> BackboneMatch:
@@ -204,7 +205,8 @@ def load_backbone(
             f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
             'to_empty(device=...) first'
         )
-    match = match_file(checkpoint, expected, which)
+    checkpoint = Checkpoint.read(checkpoint)
+    match = checkpoint.match(expected, which)
     if not allow_partial:
         require_complete(match, checkpoint)
     name = type(model).__name__
@@ -218,7 +220,7 @@ def load_backbone(
     return match
 
 
-def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike) -> None:
+def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoint) -> None:
     """Load a checkpoint into a model of pre-training, all of it or with an error.
 
     A file that holds anything of the model but its backbone (neck, projector, target network) is
@@ -233,11 +235,8 @@ def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike) -> None:
     Raises:
         CheckpointError: If the file cannot be read, or holds only a part of what it should.
     """
-    content = read_checkpoint(checkpoint)
-    weights = {
-        key.removeprefix('module.'): value
-        for key, value in state_dict_of(content, checkpoint).items()
-    }
+    checkpoint = Checkpoint.read(checkpoint)
+    weights = {key.removeprefix('module.'): value for key, value in checkpoint.state_dict.items()}
     expected = model.state_dict()
     if not any(key in weights for key in expected if not key.startswith('backbone.')):
         load_backbone(model.backbone, checkpoint)
@@ -271,7 +270,7 @@ def is_pretraining(model: nn.Module) -> bool:
     return any(base.__name__ == 'BaseSelfSupervisor' for base in type(model).__mro__)
 
 
-def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike) -> None:
+def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike | Checkpoint) -> None:
     """Refuse a checkpoint that does not hold exactly the backbone.
 
     Args:
@@ -289,7 +288,7 @@ def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike) -> Non
 
 
 def match_file(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Checkpoint,
     expected: Mapping[str, Tensor] | None = None,
     which: str = 'online',
 ) -> BackboneMatch:
@@ -307,27 +306,24 @@ def match_file(
     Raises:
         CheckpointError: If the file cannot be read or holds nothing of this network.
     """
-    content = read_checkpoint(checkpoint)
-    meta = meta_of(content)
-    exported = meta.get('which')
+    checkpoint = Checkpoint.read(checkpoint)
+    exported = checkpoint.meta.get('which')
     try:
         if exported is not None and which == 'target' and exported != 'target':
             raise CheckpointError(
                 f'It was exported from the {exported} network; use which="online".'
             )
-        match = find_backbone(
-            state_dict_of(content, checkpoint), expected, 'online' if exported else which
-        )
+        match = find_backbone(checkpoint.state_dict, expected, 'online' if exported else which)
     except CheckpointError as error:
         raise CheckpointError(f'There is no such backbone in {checkpoint}. {error}') from None
     match.which = exported or match.which
-    match.meta = meta
+    match.meta = checkpoint.meta
     _check_values(match.weights, checkpoint)
     return match
 
 
 def match_at(
-    checkpoint: str | os.PathLike, expected: Mapping[str, Tensor], prefix: str
+    checkpoint: str | os.PathLike | Checkpoint, expected: Mapping[str, Tensor], prefix: str
 ) -> BackboneMatch:
     """How what stands under one prefix in a file covers a backbone.
 
@@ -342,16 +338,15 @@ def match_at(
     Raises:
         CheckpointError: If the file cannot be read or its values are no weights.
     """
-    content = read_checkpoint(checkpoint)
+    checkpoint = Checkpoint.read(checkpoint)
     which = 'target' if is_target(prefix) else 'online'
-    weights = state_dict_of(content, checkpoint, with_averaged=False)
-    match = _match(weights, expected, prefix, which)
-    match.meta = meta_of(content)
+    match = _match(checkpoint.model_state_dict, expected, prefix, which)
+    match.meta = checkpoint.meta
     _check_values(match.weights, checkpoint)
     return match
 
 
-def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike) -> None:
+def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike | Checkpoint) -> None:
     """Refuse numbers that cannot be weights."""
     parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
     kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]
@@ -429,7 +424,7 @@ def _match(
     return match
 
 
-def _report(match: BackboneMatch, checkpoint: str | os.PathLike) -> str:
+def _report(match: BackboneMatch, checkpoint: str | os.PathLike | Checkpoint) -> str:
     return f'{match.coverage(checkpoint)}\n{match.describe()}\n{_remedy(match)}'
 
 

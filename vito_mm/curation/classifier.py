@@ -8,11 +8,11 @@ import numpy as np
 
 from vito_mm.probes.curation_networks import Network, choose_device, open_classifier, sha256_of
 from vito_mm.probes.network_sources import find_source
+from vito_mm.videos import frames
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.manifest import part_name
 from vito_mm.videos.tables import shortened
 
-from .frames import dropped_for, first_frames, part_frames
+from .probing import dropped_for
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, TableError
 from .taxonomy import load_taxonomy
@@ -109,9 +109,7 @@ class Classify(Stage):
         """Decode the first frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         view = find_source(self.classifier).view()
         try:
-            if part_name(row) != row['path']:
-                return part_frames(row, self.frames, view)
-            return first_frames(row['path'], self.frames, view, row.get('fps'))
+            return frames.first(row, self.frames, view)
         except VideoReadError as error:
             return error
 

@@ -18,11 +18,12 @@ from vito_mm.probes.curation_networks import (
     sha256_of,
 )
 from vito_mm.probes.network_sources import CheckpointedResNet
+from vito_mm.videos import frames
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.images import IMAGE_EXTENSIONS
 from vito_mm.videos.names import files_below
 
-from .frames import dropped_for, image_view, spread_frames
+from .probing import dropped_for
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, split
 
@@ -86,7 +87,7 @@ class Embed(Stage):
     def prepare(self, row: Row) -> np.ndarray | VideoReadError:
         """Decode some frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         try:
-            return spread_frames(row['path'], self.frames, backbone_view(self.size), row)
+            return frames.spread(row, self.frames, backbone_view(self.size)).frames
         except VideoReadError as error:
             return error
 
@@ -136,7 +137,7 @@ def embed_images(
     network = open_backbone(backbone, checkpoint, which, size, choose_device(device))
 
     def read(file: Path) -> np.ndarray:
-        return image_view(file, network.view)
+        return frames.spread(dict(path=file), 1, network.view).frames[0]
 
     parts = []
     with ThreadPoolExecutor(threads) as pool:

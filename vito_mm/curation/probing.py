@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vito_mm.videos import VideoReadError, decode_frames, part_within
+from vito_mm.videos.frames import evenly
 from vito_mm.videos.prepare.integrity import BAD, import_av, inspect_video
 
-from .frames import middles
 from .perceptual_hash import perceptual_hash
 from .stage import Shard, Stage
 from .tables import DROPPED, Row
@@ -35,9 +35,9 @@ class Probe(Stage):
 
     Columns are those of :func:`~vito_mm.videos.prepare.integrity.inspect_video`, less its path and
     verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty
-    where a frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video whose
-    ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table holds
-    for folders and tars of images.
+    where a frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video
+    whose ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table
+    holds for folders and tars of images.
 
     Attributes:
         min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
@@ -87,9 +87,7 @@ class Probe(Stage):
         try:
             return {**facts, 'hashes': self._hashes(row, facts['seconds'])}
         except VideoReadError as error:
-            # Reasons have numbers, and what comes before the colon is counted.
-            reason = ' '.join(error.reason.split())
-            return {**facts, DROPPED: f'a frame cannot be decoded: {reason}'}
+            return {**facts, DROPPED: dropped_for(error)}
 
     def finish(self, row: Row, prepared: dict[str, Any]) -> Row:
         """See :meth:`.stage.Stage.finish`."""
@@ -99,8 +97,16 @@ class Probe(Stage):
         if not self.hashes:
             return []
         # Not of the length that the header tells, by which decoders go in large Matroska files.
-        times = middles(row, self.hashes, seconds)
+        times = evenly(self.hashes)(*part_within(row, seconds))
         frames, _ = decode_frames(
             row['path'], lambda _: times, short_side=_SHORT_SIDE, fps=row.get('fps')
         )
         return [perceptual_hash(frame) for frame in frames]
+
+
+def dropped_for(error: VideoReadError) -> str:
+    """Reason for dropping a video that cannot be decoded, on one line.
+
+    What comes before the colon is counted, and has no numbers.
+    """
+    return f'a frame cannot be decoded: {" ".join(error.reason.split())}'

@@ -8,8 +8,8 @@ import numpy as np
 
 from vito_mm.utils.worker_pool import run_in_workers
 from vito_mm.videos.decoding import decode_frames
-
-from .frames import middles
+from vito_mm.videos.frames import evenly
+from vito_mm.videos.manifest import part_within
 
 _HEIGHT, _WIDTH, _GAP = 72, 96, 4
 _TIME_LIMIT = 20.0
@@ -54,7 +54,7 @@ def _crossed() -> np.ndarray:
 def _thumbnail(row: Mapping[str, Any]) -> np.ndarray:
     frames, _ = decode_frames(
         row['path'],
-        lambda seconds: middles(row, 1, seconds),
+        lambda seconds: evenly(1)(*part_within(row, seconds)),
         channel_order='bgr',
         short_side=_WIDTH,
         time_limit=_TIME_LIMIT,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vito_mm.checkpoint.reading import CheckpointError
-from vito_mm.curation.frames import View
 from vito_mm.curation.stage import StageError
 from vito_mm.utils.quiet import quiet_logger
+from vito_mm.videos.frames import View
 
 from .network_sources import CheckpointedResNet, Normalisation, Source, find_source
 

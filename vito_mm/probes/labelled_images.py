@@ -17,7 +17,7 @@ from vito_mm.utils.hashing import priority_of
 from vito_mm.videos import VideoReadError
 from vito_mm.videos.tables import ENDINGS
 
-from .frames import Moments, Stills
+from .frames import ImageFiles, VideoFrames
 
 VAL_SHARE = 0.2
 """Share of the videos of a class that are classified; the others are learnt from."""
@@ -28,7 +28,8 @@ class LabelledFrames:
     """Images with labels, in two parts.
 
     Attributes:
-        train (Dataset): Images to learn from, :class:`.frames.Stills` or :class:`.frames.Moments`.
+        train (Dataset): Images to learn from, :class:`.frames.ImageFiles` or
+            :class:`.frames.VideoFrames`.
         train_labels (Tensor): Index of the class of each, shape (N, ), int64.
         val (Dataset): Images to classify.
         val_labels (Tensor): Shape (M, ).
@@ -71,7 +72,7 @@ def labelled_frames(
     train, val = train_and_val(data)
     for images in (train, val):
         chosen = _at_most(max_images, len(images.files), seed)
-        parts += Stills([images.files[i] for i in chosen], image_size), images.labels[chosen]
+        parts += ImageFiles([images.files[i] for i in chosen], image_size), images.labels[chosen]
     return LabelledFrames(*parts, train.classes)
 
 
@@ -107,7 +108,7 @@ def _of_videos(manifest: str, image_size: int, max_images: int | None, seed: int
             )
         part = [part[i] for i in _at_most(max_images, len(part), seed)]
         labels = torch.tensor([numbers[row['gt_label']] for row in part])
-        parts += Moments(part, [0.0], [0.5] * len(part), image_size), labels
+        parts += VideoFrames(part, [0.0], [0.5] * len(part), image_size), labels
     return LabelledFrames(*parts, tuple(classes))
 
 

@@ -25,8 +25,8 @@ from vito_mm.checkpoint.reading import (
     read_checkpoint,
     state_dict_of,
 )
-from vito_mm.curation.frames import View
 from vito_mm.utils.text import near_text
+from vito_mm.videos.frames import View
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from torch.utils.data import Dataset
 
 from vito_mm.probes.embedding import NETWORKS, Embedder
-from vito_mm.probes.frames import Gathered, collect, told
+from vito_mm.probes.frames import Gathered, collect, summarised
 from vito_mm.probes.frozen_features import ProbeError
 from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.labelled_images import labelled_frames
@@ -24,7 +24,7 @@ class KNNProbeHook(ProbeHook):
 
     The figure of ``tools/probe.py knn`` (https://arxiv.org/abs/1805.01978, section 3.4) on
     average-pooled features, without a checkpoint on disk. The ranks share the images, and the
-    result does not depend on their number. Images that cannot be read are left out and told.
+    result does not depend on their number. Images that cannot be read are skipped and counted.
 
     Logs ``knn_top1``, and with ``linear`` ``linear_top1``, in percent.
 
@@ -125,8 +125,8 @@ class KNNProbeHook(ProbeHook):
             self.batch_size,
             self.num_workers,
         )
-        if found.left_out:
-            runner.logger.warning(f'{self.data}: left out {told(found.left_out)}')
+        if found.skipped:
+            runner.logger.warning(f'{self.data}: skipped {summarised(found.skipped)}')
         if not len(found.indices):
             raise ProbeError(f'none of {len(images)} images of {self.data} can be read')
         if not torch.isfinite(found.features).all():

@@ -16,7 +16,7 @@ from torch import Tensor
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
 from vito_mm.probes.embedding import LAYERS, NETWORKS, Embedder
-from vito_mm.probes.frames import Moments, collect, gather, place_of, told
+from vito_mm.probes.frames import VideoFrames, collect, gather, place_of, summarised
 from vito_mm.probes.frozen_features import ProbeError
 from vito_mm.probes.representation import retrieval_top1
 from vito_mm.registry import HOOKS
@@ -38,7 +38,7 @@ class TimeRetrievalHook(ProbeHook):
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
     ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
-    the longest delay or cannot be read are left out, counted and told.
+    the longest delay or cannot be read are skipped and counted.
 
     Logs ``retrieval@0.8s`` etc., percent, one a delay, and draws the curve: as the picture
     ``time_retrieval``, and in the file ``time_retrieval.png`` beside the log, which holds the
@@ -109,7 +109,7 @@ class TimeRetrievalHook(ProbeHook):
         rows = list(_draw(self._datasets(runner), self.num_videos, self.seed))
         offsets = sorted({0.0, *self.delays})
         places = [place_of(row['video_path'], self.seed) for row in rows]
-        moments = Moments(rows, offsets, places, self.image_size)
+        videos = VideoFrames(rows, offsets, places, self.image_size)
         videos_at_once = max(1, self.batch_size // len(offsets))
         self.batches: list[tuple[list[int], Tensor]] = []
 
@@ -117,9 +117,9 @@ class TimeRetrievalHook(ProbeHook):
             self.batches.append((indices, frames))
             return torch.empty(len(indices), 0)  # frames stay on the rank that read them
 
-        counted = collect(moments, keep, videos_at_once, self.num_workers)
-        if counted.left_out:
-            runner.logger.warning(f'{type(self).__name__} leaves out {told(counted.left_out)}')
+        counted = collect(videos, keep, videos_at_once, self.num_workers)
+        if counted.skipped:
+            runner.logger.warning(f'{type(self).__name__} skips {summarised(counted.skipped)}')
         if len(counted.indices) < 2:
             longest = f'the longest delay, {self.delays[-1]:g} s'
             raise ProbeError(

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import frame_index
-from vito_mm.curation.frames import View, first_frames, image_view, spread_frames
 from vito_mm.videos import decode_frames
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.frames import View, first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 
 WHOLE = View(64, 64, squash=True)
@@ -16,30 +16,30 @@ WHOLE = View(64, 64, squash=True)
 @pytest.mark.parametrize('name', ['a.mp4', 'a.mkv', 'a.ts', 'a.avi'])
 def test_the_first_frames_are_those_that_are_shown_first(make_video, name):
     path = make_video(name, num_frames=120, size=(96, 64), codec='libx264')
-    frames = first_frames(path, 100, WHOLE)
+    frames = first(dict(path=path), 100, WHOLE)
     assert frames.shape == (100, 64, 64, 3)
     assert frames.dtype == np.uint8
     assert [frame_index(frame) for frame in frames] == list(range(100))
-    assert [frame_index(frame) for frame in first_frames(path, 1, WHOLE)] == [0]
+    assert [frame_index(frame) for frame in first(dict(path=path), 1, WHOLE)] == [0]
 
 
 def test_frames_are_counted_and_not_seconds(make_video):
     """Frames that are shown for 20 to 80 ms, as screen recordings and phones have them."""
     times = np.cumsum(np.random.default_rng(0).integers(20, 80, 120)) / 1000
     path = make_video(times=times, num_frames=120, size=(96, 64))
-    found = [frame_index(frame) for frame in first_frames(path, 100, WHOLE)]
+    found = [frame_index(frame) for frame in first(dict(path=path), 100, WHOLE)]
     assert found == list(range(100))
 
 
 def test_a_short_video_gives_the_frames_that_it_has(make_video):
-    frames = first_frames(make_video(num_frames=7), 100, WHOLE)
+    frames = first(dict(path=make_video(num_frames=7)), 100, WHOLE)
     assert [frame_index(frame) for frame in frames] == list(range(7))
 
 
 @pytest.mark.parametrize('rotation', [0, 90, 180])
 def test_frames_are_those_of_decode_frames_cut_in_the_middle(make_video, rotation):
     path = make_video(num_frames=12, size=(96, 64), rotation=rotation, texture=3)
-    found = first_frames(path, 12, View(48, 32))
+    found = first(dict(path=path), 12, View(48, 32))
     whole, _ = decode_frames(path, lambda seconds: np.arange(12) / 25, short_side=48)
     height, width = whole[0].shape[:2]
     assert (height > width) == (rotation == 90)
@@ -52,21 +52,23 @@ def test_small_frames_are_enlarged(make_video):
     path = make_video(num_frames=2, size=(64, 48), texture=1, pix_fmt='yuv444p')
     frame = decode_frames(path, lambda seconds: np.zeros(1))[0][0]
     enlarged = cv2.resize(frame, (128, 96), interpolation=cv2.INTER_LINEAR).astype(int)
-    found = first_frames(path, 1, View(96, 80))[0]
+    found = first(dict(path=path), 1, View(96, 80))[0]
     assert np.abs(enlarged[8:88, 24:104] - found).mean() < 0.5
 
 
 def test_spread_frames_lie_in_the_middle_of_equal_parts(make_video):
-    frames = spread_frames(make_video(num_frames=100), 4, WHOLE)
+    frames = spread(dict(path=make_video(num_frames=100)), 4, WHOLE).frames
     assert [frame_index(frame) for frame in frames] == [12, 37, 62, 87]
-    one = spread_frames(make_video('one.mp4', num_frames=1), 4, WHOLE)
+    one = spread(dict(path=make_video('one.mp4', num_frames=1)), 4, WHOLE).frames
     assert [frame_index(frame) for frame in one] == [0, 0, 0, 0]
 
 
 def test_an_image_is_cut_as_a_frame_is(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / 'ä.png'), image[:, :, ::-1])
-    np.testing.assert_array_equal(image_view(tmp_path / 'ä.png', View(60, 40)), image[10:50, 25:65])
+    np.testing.assert_array_equal(
+        spread(dict(path=tmp_path / 'ä.png'), 1, View(60, 40)).frames[0], image[10:50, 25:65]
+    )
 
 
 def test_recordings_that_start_in_the_middle_begin_at_a_key_frame(make_video):
@@ -76,17 +78,17 @@ def test_recordings_that_start_in_the_middle_begin_at_a_key_frame(make_video):
         path.write_bytes(content[188 * part :])
         about = inspect_video(path, check=True)
         if about['verdict'] == 'ok':
-            found = [frame_index(frame) for frame in first_frames(path, 100, WHOLE)]
+            found = [frame_index(frame) for frame in first(dict(path=path), 100, WHOLE)]
             assert found == list(range(60 - about['num_frames'], 60))
         else:  # no key frame is left
             with pytest.raises(VideoReadError):
-                first_frames(path, 100, WHOLE)
+                first(dict(path=path), 100, WHOLE)
 
 
 def test_what_is_wrong_with_a_video_is_said(make_video, tmp_path):
     def reason(path):
         with pytest.raises(VideoReadError) as caught:
-            first_frames(path, 100, WHOLE)
+            first(dict(path=path), 100, WHOLE)
         assert caught.value.path == str(path)
         return caught.value.reason
 
@@ -105,12 +107,12 @@ def test_what_is_wrong_with_a_video_is_said(make_video, tmp_path):
 def test_a_name_that_is_not_utf8_is_read_and_named(make_video, tmp_path):
     odd = str(tmp_path / 'caf\udce9.mp4')
     make_video(num_frames=3).rename(odd)
-    assert len(first_frames(odd, 100, WHOLE)) == 3
-    assert len(spread_frames(odd, 2, WHOLE)) == 2
+    assert len(first(dict(path=odd), 100, WHOLE)) == 3
+    assert len(spread(dict(path=odd), 2, WHOLE).frames) == 2
 
 
 def test_senseless_sizes_are_refused(make_video):
     with pytest.raises(ValueError, match=r'224 pixels cannot be cut .* 200 pixels'):
         View(200, 224)
     with pytest.raises(ValueError, match='1 or more'):
-        first_frames(make_video(num_frames=2), 0, WHOLE)
+        first(dict(path=make_video(num_frames=2)), 0, WHOLE)

@@ -1,0 +1,267 @@
+"""Frames of videos as networks get them: read at chosen times, evenly spread, or the first ones.
+
+A video is given as a row of a manifest: ``path`` (or ``video_path``, as in
+:class:`vito_mm.datasets.VideoDataset`), and ``start`` and ``end`` of a part and ``fps`` of a folder
+or tar of images where they are known. Images are videos of one frame.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .backends import load_backend
+from .backends.request import Request
+from .decoding import decode_request, opened_file
+from .errors import VideoReadError
+from .frame_archives import read_frame_archive
+from .manifest import part_within
+
+TIME_LIMIT = 60.0
+"""Seconds after which training, probes and pictures give up a video."""
+
+Row = Mapping[str, Any]
+Times = Callable[[float, float], np.ndarray]
+"""Takes start and end of a part of a video in seconds; returns times in seconds, shape (n, )."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a frame that a network gets: a square in the middle.
+
+    Attributes:
+        resize (int): Short side in pixels that frames are scaled to, up or down.
+        crop (int): Side of the square in pixels.
+        squash (bool): Scale both sides to ``resize`` instead. Defaults to False.
+        bicubic (bool): Scale and cut decoded frames as torchvision's ``Resize`` (bicubic,
+            antialiased) and ``CenterCrop`` do with images, instead of scaling by area while frames
+            are decoded, which is faster. Defaults to False.
+
+    Raises:
+        ValueError: If the square does not fit into the scaled frame.
+    """
+
+    resize: int
+    crop: int
+    squash: bool = False
+    bicubic: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise ValueError(
+                f'a square of {self.crop} pixels cannot be cut from frames whose short side is '
+                f'{self.resize} pixels'
+            )
+
+    def __call__(self, frame: np.ndarray | Image.Image) -> np.ndarray:
+        """Cut the square from a frame.
+
+        Args:
+            frame (np.ndarray | Image.Image): RGB, uint8, shape (height, width, 3); already scaled,
+                unless the view is ``bicubic``.
+
+        Returns:
+            np.ndarray: Shape (crop, crop, 3).
+        """
+        if self.bicubic:
+            return self._bicubic(frame)
+        top, left = ((side - self.crop) // 2 for side in frame.shape[:2])
+        return frame[top : top + self.crop, left : left + self.crop]
+
+    def _bicubic(self, frame: np.ndarray | Image.Image) -> np.ndarray:
+        image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
+        short = min(image.size)
+        if short != self.resize:
+            size = [int(self.resize * side / short) for side in image.size]
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        left, top = (round((side - self.crop) / 2) for side in image.size)
+        return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))
+
+
+def evaluation_view(size: int) -> View:
+    """The view of all evaluations: short side resized, square cut from the middle.
+
+    Args:
+        size (int): Side of the square in pixels.
+
+    Returns:
+        View: Bicubic, as in torchvision's evaluation of ResNets.
+    """
+    return View(size, size, bicubic=True)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one video.
+
+    Attributes:
+        path (str): The video.
+        frames (np.ndarray): RGB, uint8, shape (n, size, size, 3).
+        times (np.ndarray): Seconds at which they begin, shape (n, ). Zeros for an image.
+        seconds (float): Duration of the video, 0 for an image.
+    """
+
+    path: str
+    frames: np.ndarray
+    times: np.ndarray
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return os.path.basename(self.path.rstrip('/'))
+
+    def distinct(self) -> 'Clip':
+        """Each frame once, in order of time."""
+        times, first = np.unique(self.times, return_index=True)
+        return Clip(self.path, self.frames[first], times, self.seconds)
+
+
+def read(row: Row, times: Times, view: View, time_limit: float | None = None) -> Clip:
+    """Read the frames on screen at some times.
+
+    Args:
+        row (Mapping): The video or its part.
+        times (Callable): Takes start and end of the part in seconds; returns the wanted times in
+            seconds from the start of the video, shape (n, ), in any order.
+        view (View): How frames are scaled and cut.
+        time_limit (float, optional): Seconds after which decoding is given up. Defaults to None.
+
+    Returns:
+        Clip: One frame for each time.
+
+    Raises:
+        VideoReadError: If a frame cannot be decoded, or there is no such part.
+        ImportError: If PyAV is not installed.
+    """
+    duration = 0.0
+
+    def times_of(seconds: float) -> np.ndarray:
+        nonlocal duration
+        duration = seconds
+        return times(*part_within(row, seconds))
+
+    path = _path_of(row)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    request = _Request(path, times_of, 'rgb', None, deadline, view)
+    frames, begins = decode_request(request, fps=row.get('fps'))
+    return Clip(path, _cut(view, frames), begins, duration)
+
+
+def evenly(count: int) -> Times:
+    """Times in the middle of equal parts.
+
+    Args:
+        count (int): Number of parts.
+
+    Returns:
+        Callable: See :func:`read`.
+    """
+    return lambda start, end: start + (np.arange(count) + 0.5) / count * (end - start)
+
+
+def spread(row: Row, count: int, view: View, time_limit: float | None = None) -> Clip:
+    """Read frames that are evenly spread: those in the middle of equal parts.
+
+    Args:
+        row (Mapping): The video or its part.
+        count (int): Number of frames; those of very short videos repeat.
+        view (View): How frames are scaled and cut.
+        time_limit (float, optional): See :func:`read`.
+
+    Returns:
+        Clip: The frames.
+
+    Raises:
+        VideoReadError: See :func:`read`.
+    """
+    return read(row, evenly(count), view, time_limit)
+
+
+def first(row: Row, count: int, view: View) -> np.ndarray:
+    """Read the first frames of a video, in the order in which they are shown.
+
+    They are decoded from the start until there are enough, with one thread, and each is scaled and
+    cut at once. Frames before the first one that can be decoded, which recordings that start in the
+    middle have, are not counted; neither does
+    :func:`vito_mm.videos.prepare.integrity.inspect_video` count them. Of a part, there is one frame
+    for each interval of the mean frame rate (``fps`` of the row, or 25).
+
+    Args:
+        row (Mapping): The video or its part.
+        count (int): Number of frames.
+        view (View): How frames are scaled and cut.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (n, crop, crop, 3), where n is ``count`` or, of a shorter
+        video, the number of its frames.
+
+    Raises:
+        VideoReadError: If there is no frame, or one of them cannot be decoded.
+        ImportError: If PyAV is not installed.
+    """
+    if count < 1:
+        raise ValueError(f'{count} frames are asked for: give 1 or more')
+    path = _path_of(row)
+    if row.get('start') or row.get('end') is not None:
+        fps = row.get('fps') or 25.0
+
+        def times(start: float, end: float) -> np.ndarray:
+            wanted = np.clip(round((end - start) * fps), 1, count)
+            return start + (np.arange(wanted) + 0.5) / fps
+
+        return read(row, times, view).frames
+    with opened_file(path, row.get('fps')) as source:
+        if source.images is not None:
+            times = np.arange(min(count, len(source.images.names))) / source.images.fps
+            request = _Request(source.images.path, lambda _: times, 'rgb', None, None, view)
+            return _cut(view, read_frame_archive(request, source.images)[0])
+        backend = load_backend('pyav')
+        from .description import frames_in_order, missing_bytes, opened
+
+        request = _Request(source.name, np.zeros, 'rgb', None, None, view)
+        frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
+        found = 0
+        try:
+            with opened(source.name) as (container, stream):
+                convert = backend.Converter(request, stream)
+                for frame in frames_in_order(source.name, container, stream):
+                    frames[found] = view(convert(frame))
+                    found += 1
+                    if found == count:
+                        return frames
+                if missing := missing_bytes(source.name, container, stream):
+                    raise VideoReadError(source.name, f'cut off: {missing} bytes are missing')
+                if not found:
+                    raise VideoReadError(source.name, 'no frame can be decoded')
+        except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
+            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+            raise VideoReadError(source.name, f'{reason} (FFmpeg)') from None
+    return frames[:found]
+
+
+@dataclass
+class _Request(Request):
+    """Frames scaled as a view asks for, up as well as down."""
+
+    view: View | None = None
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.view.bicubic:
+            return width, height
+        if self.view.squash:
+            return self.view.resize, self.view.resize
+        scale = self.view.resize / min(width, height)
+        return round(width * scale), round(height * scale)
+
+
+def _path_of(row: Row) -> str:
+    return os.fspath(row['video_path'] if 'video_path' in row else row['path'])
+
+
+def _cut(view: View, frames: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack([view(frame) for frame in frames])
