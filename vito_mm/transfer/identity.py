@@ -1,4 +1,4 @@
-"""Identity of a run: its resolved config without what changes no result, such as where data lies."""
+"""Identity of a run: its resolved config without what changes no result, as where data lies."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -44,9 +44,7 @@ def identity_of(cfg: Config) -> dict:
 
 def difference(there: Config, identity: Mapping) -> str:
     """Name the first keys in which a config differs from an identity, with both values."""
-    old, new = (
-        {key: value for key, value in leaves(node)} for node in (identity_of(there), identity)
-    )
+    old, new = (dict(leaves(node)) for node in (identity_of(there), identity))
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     shown = ', '.join(f'{key} {old.get(key)} -> {new.get(key)}' for key in keys[:3])
     return (shown or 'another config') + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')

@@ -4,7 +4,6 @@ MMEngine leaves its logs, config and checkpoints in the folder. The suite adds `
 at every start, and ``result.json``, written once, when the run has finished or failed.
 """
 
-import json
 import math
 import os
 import shlex
@@ -16,9 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vito_mm.transfer.options import SuiteOptions, setting_words
-from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, scalars
+from vito_mm.transfer.run_folder import (
+    dumped_config,
+    last_checkpoint,
+    read_json,
+    scalars,
+    write_json,
+)
 from vito_mm.transfer.tasks import RANDOM, TASKS, Task
-from vito_mm.utils.atomic import written_aside
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -209,6 +213,10 @@ class Run:
         worth_keeping = self.is_finished or any(self.work_dir.glob('*.pth'))
         return worth_keeping and self.started().get('fingerprint') != self.fingerprint
 
+    def saved_bytes(self) -> int:
+        """Size of the checkpoints that it has on the disk."""
+        return sum(file.stat().st_size for file in self.work_dir.glob('*.pth'))
+
     def note_start(self, options: SuiteOptions, command: Sequence[str]) -> None:
         """Write ``run.json`` and ``command.sh``, the command as a user would type it."""
         seconds = self.seconds()
@@ -308,18 +316,3 @@ def runs_in(work_dir: Path, first: Sequence[Run] = ()) -> list[Run]:
         if folder not in runs and (run := Run.from_record(record, folder)):
             runs[folder] = run
     return list(runs.values())
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    with written_aside(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, default=str) + '\n')
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None if the file is missing or holds something else."""
-    try:
-        content = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, json.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) else None

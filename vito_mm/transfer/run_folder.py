@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from vito_mm.utils.atomic import written_aside
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -77,6 +79,21 @@ def dumped_config(work_dir: Path) -> 'Config':
     if not files:
         raise FileNotFoundError(f'{work_dir} holds no config: the run ended before it wrote one')
     return Config.fromfile(max(files, key=lambda file: file.stat().st_mtime))
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    with written_aside(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, default=str) + '\n')
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if the file is missing or holds something else."""
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, json.JSONDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _parsed(file: Path) -> list[dict]:

@@ -15,7 +15,8 @@ import torch
 from tests.transfer.report.test_pictures import data, decode, detector, segmenter  # noqa: F401
 from vito_mm.transfer.report.published import PUBLISHED
 from vito_mm.transfer.report.write import write_report
-from vito_mm.transfer.tasks import TASKS, Outcome, Run
+from vito_mm.transfer.run import Outcome, Run
+from vito_mm.transfer.tasks import TASKS
 from vito_mm.utils.markup import Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
 
 COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'
