@@ -14,12 +14,12 @@ from mmengine.config import Config
 
 from vito_mm.launch import list_stages
 from vito_mm.miniscenes.make import RECORD, make_miniscenes
-from vito_mm.transfer.jobs import Job, run_jobs, say
+from vito_mm.transfer.jobs import Job, gpu_names, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.plan import gpu_names
+from vito_mm.transfer.run import Outcome
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.runner import outcomes_in, run_suite
-from vito_mm.transfer.tasks import RANDOM, TASKS, Outcome
+from vito_mm.transfer.tasks import RANDOM, TASKS
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.provenance import conditions
