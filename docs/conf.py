@@ -57,6 +57,10 @@ html_copy_source = False
 html_math_renderer = 'mathml'
 
 
+CROP = 'vito_mm.datasets.transforms.byol_crop'
+"""Has a method that mmcv's `cache_randomness` wraps, which napoleon cannot look at."""
+
+
 def write_rooms(folder: Path) -> None:
     """Write the pages of the reference: the modules of each package, and those next to them."""
     rooms: dict[str, list[str]] = {}
@@ -65,8 +69,11 @@ def write_rooms(folder: Path) -> None:
         room = '.'.join(parts[:2]) if module.ispkg or len(parts) > 2 else 'vito_mm'
         if not module.name.endswith('_backend'):  # those of decoders that need not be installed
             lines = rooms.setdefault(room, [f'# {room}', '', '```{eval-rst}'])
-            lines += [f'.. automodule:: {module.name}']
-            lines += ['   :no-members:', ''] if module.ispkg else ['']
+            lines.append(f'.. automodule:: {module.name}')
+            lines += ['   :no-members:', ''] if module.ispkg or module.name == CROP else ['']
+            lines += [f'.. autoclass:: {CROP}.BYOLCrop', '   :no-members:', ''] * (
+                module.name == CROP
+            )
     folder.mkdir(exist_ok=True)
     for room, lines in rooms.items():
         (folder / f'{room}.md').write_text('\n'.join([*lines, '```', '']))
