@@ -346,7 +346,9 @@ def match_at(
     return match
 
 
-def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike | Checkpoint) -> None:
+def _check_values(
+    weights: Mapping[str, Tensor], checkpoint: str | os.PathLike | Checkpoint
+) -> None:
     """Refuse numbers that cannot be weights."""
     parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
     kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from vito_mm.probes.curation_networks import open_backbone, sha256_of
-
 from .embedding import embed_images, find_images, network_identity, unit_length
+from .networks import open_backbone, sha256_of, width_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, TableError, read_file, split
 
@@ -130,7 +129,7 @@ class SelectByEmbedding(Stage):
             )
         find_images(self.reference)
         network = self.backbone, self.checkpoint, self.which, self.size
-        open_backbone(*network, 'cpu').width()
+        width_of(open_backbone(*network, 'cpu'))
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """Compare all videos with the reference and choose, see :meth:`.stage.Stage.survey`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vito_mm.datasets import VideoDataset
-from vito_mm.probes.frozen_features import ProbeError, train_and_val
+from vito_mm.probes.image_folders import ProbeError, train_and_val
 from vito_mm.utils.hashing import priority_of
 from vito_mm.videos import VideoReadError
 from vito_mm.videos.tables import ENDINGS

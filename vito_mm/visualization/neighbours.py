@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vito_mm.probes.network import Network
+from vito_mm.probes.encoder import Encoder
 
 from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
 from .clips import Clip, evenly, read_clip, read_clips
@@ -96,23 +96,23 @@ def choose(labels: Sequence[str | None], count: int, seed: int) -> list[int]:
 
 
 def read_frames(
-    network: Network,
+    encoder: Encoder,
     rows: Sequence[Mapping[str, Any]],
     labels: Sequence[str | None],
     size: int,
     frames_a_video: int = 1,
-    pooling: str = 'average',
+    layer: str = 'pooled',
     workers: int = 1,
 ) -> tuple[Frames, list[str]]:
     """Decode frames spread over videos and compute their features.
 
     Args:
-        network (Network): Computes the features.
+        encoder (Encoder): Computes the features.
         rows (Sequence[Mapping]): Rows of a manifest.
         labels (Sequence[str | None]): Class of each row.
         size (int): Side in pixels of the square in the middle that the network gets.
         frames_a_video (int): Those in the middle of as many equal parts. Defaults to 1.
-        pooling (str): See :meth:`.network.Network.features`. Defaults to 'average'.
+        layer (str): See :class:`vito_mm.probes.encoder.Encoder`. Defaults to 'pooled'.
         workers (int): Processes that decode. Defaults to 1.
 
     Returns:
@@ -125,7 +125,8 @@ def read_frames(
     def compute() -> None:
         if not waiting:
             return
-        vectors = network.features(np.concatenate([c.frames for c in waiting.values()]), pooling)
+        frames = np.concatenate([clip.frames for clip in waiting.values()])
+        vectors = encoder(frames, layer, batch_size=32).cpu().numpy()
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ends = np.cumsum([len(clip.frames) for clip in waiting.values()])[:-1]
         for (index, clip), part in zip(waiting.items(), np.split(vectors, ends), strict=True):
