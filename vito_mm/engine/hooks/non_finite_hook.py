@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite."""
+"""Reports of skipped optimizer steps, and an end after too many."""
 
 import shlex
 
