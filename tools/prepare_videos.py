@@ -8,7 +8,7 @@ import argparse
 
 from vito_mm.videos import VIDEO_EXTENSIONS
 from vito_mm.videos.file_checks import MAX_PIXELS
-from vito_mm.videos.prepare.preparation import run
+from vito_mm.videos.prepare.command import run
 from vito_mm.videos.prepare.reencoding import PRESETS, Encoding
 
 

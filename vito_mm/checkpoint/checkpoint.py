@@ -1,6 +1,5 @@
 """A checkpoint file, read once and passed to all that need it."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Union
 from weakref import WeakValueDictionary
 
 from torch import Tensor
+
+from vito_mm.utils.hashing import sha256_of_file
 
 from .reading import PREPROCESSING, meta_of, read_checkpoint, state_dict_of
 
@@ -96,8 +97,7 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file, hexadecimal."""
-        with open(self.path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of_file(self.path)
 
     def match(
         self, expected: Mapping[str, Tensor] | None = None, which: str = 'online'

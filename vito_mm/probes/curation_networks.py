@@ -1,6 +1,5 @@
 """Networks with weights, opened once in a process, that give numbers for frames."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from vito_mm.checkpoint.reading import CheckpointError
 from vito_mm.curation.stage import StageError
+from vito_mm.utils.hashing import sha256_of_file
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
@@ -201,8 +201,7 @@ def sha256_of(file: str | os.PathLike) -> str:
 
 @cache
 def _sha256(file: str, size: int, changed: int) -> str:
-    with open(file, 'rb') as content:
-        return hashlib.file_digest(content, 'sha256').hexdigest()
+    return sha256_of_file(file)
 
 
 def choose_device(device: str | None) -> str:

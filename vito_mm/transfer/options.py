@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import DictAction
 
 from vito_mm.transfer.tasks import RANDOM, TASKS
+from vito_mm.utils.hashing import sha256_of_file
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
@@ -177,8 +178,7 @@ def content_hash(file: Path | None) -> str:
     """
     if file is None:
         return RANDOM
-    with file.open('rb') as opened:
-        return hashlib.file_digest(opened, 'sha256').hexdigest()
+    return sha256_of_file(file)
 
 
 def folder_name(text: str) -> str:
