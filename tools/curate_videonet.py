@@ -13,16 +13,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vito_mm.curation.pipeline import (
-    BY_EMBEDDING,
-    BY_TITLE,
-    STAGES,
-    Curation,
-    make_stages,
-    run,
-)
-from vito_mm.curation.running import ENGINES, FORMATS, Running
+if TYPE_CHECKING:
+    from vito_mm.curation.pipeline import Curation
+
+# Those of vito_mm.curation, which takes seconds to import.
+BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
+BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
+STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING[:-1]]))
+ENGINES = ('local', 'ray')
+FORMATS = ('parquet', 'jsonl')
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,6 +114,9 @@ def main(words: Sequence[str] | None = None) -> int:
         int: See :func:`vito_mm.curation.pipeline.run`.
     """
     args = parse_args(words)
+
+    from vito_mm.curation.pipeline import run
+
     try:
         return run(
             _curation(args),
@@ -124,7 +128,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _curation(args: argparse.Namespace) -> Curation:
+def _curation(args: argparse.Namespace) -> 'Curation':
+    from vito_mm.curation.pipeline import Curation, make_stages
+    from vito_mm.curation.running import Running
+
     stages = make_stages(
         args.by_embedding,
         taxonomy=args.taxonomy,

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vito_mm.probes.network import load_network
+from vito_mm.probes.loading import load_encoder
 from vito_mm.transfer.jobs import Job
 from vito_mm.transfer.report.pictures import (
     RUN_COLOURS,
@@ -28,9 +28,8 @@ from vito_mm.utils.markup import (
     to_html,
     to_markdown,
 )
-from vito_mm.videos import read_manifest
+from vito_mm.videos import frames, read_manifest
 from vito_mm.visualization.canvas import png_of
-from vito_mm.visualization.clips import evenly, read_clip
 from vito_mm.visualization.strips import draw_strip
 
 if TYPE_CHECKING:
@@ -150,11 +149,11 @@ def draw_runs(runs: dict[str, Job], package: str) -> bytes:
 
 def draw_attention(checkpoint: Path, manifest: Path, num_clips: int = 4) -> bytes:
     """Where the two scales look, on frames of some MiniScenes videos and of a real clip."""
-    network = load_network(checkpoint)
+    encoder = load_encoder(checkpoint, needs_attention=True)
     rows = read_manifest(manifest)
     real = [row for row in rows if 'label' not in row][:1]
     scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
-    clips = [read_clip(row, 128, evenly(3)) for row in scenes + real]
-    masks = [network.masks(clip.frames) for clip in clips]
+    clips = [frames.spread(row, 3, frames.evaluation_view(128)).distinct() for row in scenes + real]
+    masks = [encoder.masks(clip.frames) for clip in clips]
     title = 'Attention after pre-training, online network, 128 px'
     return png_of(draw_strip(clips, masks, title))

@@ -271,18 +271,15 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     Returns:
         dict[str, float]: ``knn`` and ``linear``.
     """
-    from vito_mm.probes.frozen_features import checkpoint_features
+    from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.linear_classifier import linear_accuracy
+    from vito_mm.probes.loading import load_encoder, resnet
 
     backbone = Config.fromfile(study.repo / 'configs' / study.preset.base).model.backbone
-    found = checkpoint_features(
-        study.checkpoint(row, seed),
-        study.data / 'probe',
-        depth=backbone.depth,
-        base_channels=backbone.get('base_channels', 64),
-        image_size=study.preset.image_size,
-    ).on_device()
+    network = resnet(backbone.depth, backbone.get('base_channels', 64))
+    encoder = load_encoder(study.checkpoint(row, seed), network=network)
+    found = labelled_features(encoder, study.data / 'probe', study.preset.image_size)
     return dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
 
 

@@ -315,12 +315,12 @@ def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
 
 def test_a_video_that_ends_the_process_is_a_crossed_frame_of_the_report(tmp_path, monkeypatch):
     paths = [str(write_video(tmp_path / f'{i}.mp4', num_frames=5)) for i in range(2)]
-    decode = thumbnails.decode_frames
+    spread = thumbnails.frames.spread
 
-    def deadly(path, *args, **kwargs):
-        return os._exit(3) if path == paths[0] else decode(path, *args, **kwargs)
+    def deadly(row, *args):
+        return os._exit(3) if row['path'] == paths[0] else spread(row, *args)
 
-    monkeypatch.setattr(thumbnails, 'decode_frames', deadly)
+    monkeypatch.setattr(thumbnails.frames, 'spread', deadly)
     names = [*paths, str(tmp_path / 'none.mp4')]
     found = thumbnails.draw_thumbnails({name: dict(path=name) for name in names})
     assert np.array_equal(found[paths[0]], found[str(tmp_path / 'none.mp4')])

@@ -77,7 +77,10 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
             {'optim_wrapper.accumulative_counts': 4, 'default_hooks.checkpoint.interval': 6},
             r'checkpoint\.interval=6 is no multiple',
         ),
-        ({'optim_wrapper.type': 'OptimWrapper'}, r'optim_wrapper\.type="GuardedOptimWrapper"'),
+        (
+            {'optim_wrapper.type': 'OptimWrapper'},
+            r'optim_wrapper\.type="SkipNonFiniteOptimWrapper"',
+        ),
         ({'model.head.temperature': 0}, 'temperature must be positive'),
         (
             {'model.neck.in_channels': (64, 64), 'model.projector.in_channels': 128},

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from _arguments import add_common_arguments
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
 from vito_mm.datasets import VideoDataset
-from vito_mm.launch import add_common_arguments, list_stages, load_config
+from vito_mm.launch import list_stages, load_config, parse_options
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 
@@ -199,9 +200,10 @@ def test_folders_and_files_are_taken_as_they_are_typed(name, tmp_path, monkeypat
     options = [f'train_dataloader.dataset.data_root={name}', 'model.neck.in_channels=64,128']
     options += ['load_from=None', 'train_dataloader.dataset.ann_file=', 'custom_hooks.0.data=5']
     args = parser.parse_args([str(CONFIG), '--cfg-options', *options])
-    assert args.cfg_options['model.neck.in_channels'] == [64, 128]
-    assert args.cfg_options['custom_hooks.0.data'] == '5'
-    del args.cfg_options['custom_hooks.0.data']
+    values = parse_options(args.cfg_options)
+    assert values['model.neck.in_channels'] == [64, 128]
+    assert values['custom_hooks.0.data'] == '5'
+    args.cfg_options.remove('custom_hooks.0.data=5')
     cfg = load_config(args)
     assert cfg.load_from is None
     dataset = cfg.train_dataloader.dataset

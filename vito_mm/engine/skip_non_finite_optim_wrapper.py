@@ -16,8 +16,10 @@ DTYPES = {'bfloat16': torch.bfloat16}
 """Known values of ``dtype``."""
 
 
-@OPTIM_WRAPPERS.register_module()
-class GuardedOptimWrapper(OptimWrapper):
+@OPTIM_WRAPPERS.register_module(
+    name=['SkipNonFiniteOptimWrapper', 'GuardedOptimWrapper']  # the second: configs of 0.1.0
+)
+class SkipNonFiniteOptimWrapper(OptimWrapper):
     """MMEngine's wrapper that leaves out steps whose loss or gradient is not finite.
 
     All ranks decide alike. What follows from skipped steps is up to

@@ -125,13 +125,15 @@ def main() -> None:
     """Time the run of a config."""
     import tempfile
 
-    from vito_mm.launch import add_common_arguments, build_runner, load_config
+    from vito_mm.launch import build_runner, load_config
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('--result', type=Path, required=True)
     parser.add_argument('--started', type=float, default=time.time())
-    add_common_arguments(parser)
+    parser.add_argument('--cfg-options', nargs='+')
+    parser.add_argument('--launcher', default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         args.work_dir = folder

@@ -7,7 +7,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from vito_mm.registry import HOOKS
-from vito_mm.utils.spreadsheet import to_csv
+from vito_mm.utils.report import to_csv
 from vito_mm.videos.errors import printable
 
 
