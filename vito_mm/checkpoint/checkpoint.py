@@ -1,5 +1,6 @@
 """A checkpoint file, read once and passed to all that need it."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
