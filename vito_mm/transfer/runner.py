@@ -1,6 +1,5 @@
 """Execution of a transfer suite: many fine-tuning runs through the stock runners."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import Plan, PlanError, describe, make_plan
 from vito_mm.transfer.run import Outcome, Run, runs_in
 from vito_mm.transfer.run_folder import last_checkpoint, read_json, write_json
+from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.provenance import conditions
 from vito_mm.utils.text import count_text, time_text
 from vito_mm.utils.worker_pool import stopped_by_signals
@@ -321,18 +321,14 @@ def _reason(output: str) -> str:
 @contextmanager
 def _only_suite(work_dir: Path) -> Iterator[None]:
     """Hold the lock of the folder; it ends with the process, however that ends."""
-    with (work_dir / 'suite.lock').open('a+') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise SuiteError(
-                f'another suite works in {work_dir} (process {lock.read().strip()}). Wait for it, '
-                'or choose another --work-dir'
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+
+    def busy(process: str) -> SuiteError:
+        return SuiteError(
+            f'another suite works in {work_dir} (process {process}). Wait for it, or choose '
+            'another --work-dir'
+        )
+
+    with file_lock(work_dir / 'suite.lock', busy):
         yield
 
 
