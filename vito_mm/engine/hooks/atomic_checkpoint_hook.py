@@ -85,7 +85,11 @@ class AtomicCheckpointHook(CheckpointHook):
             previous = previous or _read_text(Path(runner.work_dir) / 'last_checkpoint')
             raise RuntimeError(
                 f'cannot save the checkpoint {file}: {error}. '
-                + (f'The last complete one is {previous}: ' if previous else 'There is none before. ')
+                + (
+                    f'The last complete one is {previous}: '
+                    if previous
+                    else 'There is none before. '
+                )
                 + 'make room and go on with --resume'
             ) from error
         if is_main_process():
