@@ -22,6 +22,7 @@ def main() -> None:
     args = parser.parse_args()
 
     sys.path.insert(0, str(ROOT))
+    import vito_mm  # noqa: F401  before torch, for which it sets how threads spin
     from projects.miniscenes_study.demo import run_demo
 
     run_demo(ROOT, work_dir=args.work_dir, seed=args.seed)

@@ -3,7 +3,7 @@
 import argparse
 
 PRESETS = ('demo', 'study', 'study_small', 'tiny')
-TASKS = ('ade20k', 'voc', 'coco', 'lvis', 'probe')
+TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
 
 
 def parse_args() -> argparse.Namespace:

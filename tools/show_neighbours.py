@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw the nearest neighbours of frames: what the network of a checkpoint takes for alike."""
+"""Draw the nearest neighbours of frames: what the network of a checkpoint considers similar."""
 
 import argparse
 import os
@@ -92,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def show(args: argparse.Namespace) -> str:
     """Draw the picture; returns what is in it."""
-    from vito_mm.probes.network import load_network
+    from vito_mm.probes.loading import load_encoder
     from vito_mm.visualization.canvas import write_png
     from vito_mm.visualization.neighbours import (
         choose,
@@ -102,15 +102,16 @@ def show(args: argparse.Namespace) -> str:
         score,
     )
 
-    network = load_network(
-        args.checkpoint, args.which, args.config, needs_attention=args.pooling == 'attention'
+    layer = dict(average='pooled', attention='neck')[args.pooling]
+    encoder = load_encoder(
+        args.checkpoint, args.which, args.config, needs_attention=layer == 'neck'
     )
 
     def read(rows: Sequence, labels: Sequence, count: int, frames: int, option: str) -> Any:
         chosen = choose(labels, count, args.seed)
         found, errors = read_frames(
-            *(network, [rows[i] for i in chosen], [labels[i] for i in chosen]),
-            *(args.size, frames, args.pooling, args.workers),
+            *(encoder, [rows[i] for i in chosen], [labels[i] for i in chosen]),
+            *(args.size, frames, layer, args.workers),
         )
         for error in errors:
             print(f'{option}: {error}', file=sys.stderr)

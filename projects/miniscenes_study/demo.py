@@ -173,20 +173,14 @@ def _collect_videos(miniscenes: Path, manifest: Path) -> list[str]:
 
 def _knn(probe: Path, checkpoint: Path, seed: int) -> list[float]:
     """Accuracy in percent from random weights and from the checkpoint."""
-    from vito_mm.probes.knn import checkpoint_knn
+    from vito_mm.probes.features import labelled_features
+    from vito_mm.probes.knn import knn_top1
+    from vito_mm.probes.loading import load_encoder, resnet
 
     values = []
     for init, file in zip(INITS, (None, checkpoint), strict=True):
-        values.append(
-            checkpoint_knn(
-                file,
-                probe,
-                depth=DEPTH,
-                base_channels=BASE_CHANNELS,
-                image_size=IMAGE_SIZE,
-                seed=seed,
-            )
-        )
+        encoder = load_encoder(file, network=resnet(DEPTH, BASE_CHANNELS), seed=seed)
+        values.append(knn_top1(*labelled_features(encoder, probe, IMAGE_SIZE)))
         print(f'  {init}: {values[-1]:.1f} %', flush=True)
     return values
 

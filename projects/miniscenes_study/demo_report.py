@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vito_mm.probes.network import load_network
+from vito_mm.probes.loading import load_encoder
 from vito_mm.transfer.jobs import Job
 from vito_mm.transfer.run_folder import dumped_config, training_curve
 from vito_mm.transfer.tasks import TASKS, Task
@@ -17,9 +17,8 @@ from vito_mm.utils.report import (
     Table,
     write_document,
 )
-from vito_mm.videos import read_manifest
+from vito_mm.videos import frames, read_manifest
 from vito_mm.visualization.canvas import png_of
-from vito_mm.visualization.clips import evenly, read_clip
 from vito_mm.visualization.curves import RUN_COLOURS, Curve, draw_curves, run_colours
 from vito_mm.visualization.predictions import SCORE_SHOWN, draw_predictions, load_samples, predict
 from vito_mm.visualization.strips import draw_strip
@@ -130,11 +129,11 @@ def draw_runs(runs: Mapping[str, Job], task: Task) -> bytes:
 
 def draw_attention(checkpoint: Path, manifest: Path, num_clips: int = 4) -> bytes:
     """Draw the attention of both scales on frames of MiniScenes videos and of a real clip."""
-    network = load_network(checkpoint)
+    encoder = load_encoder(checkpoint, needs_attention=True)
     rows = read_manifest(manifest)
     real = [row for row in rows if 'label' not in row][:1]
     scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
-    clips = [read_clip(row, 128, evenly(3)) for row in scenes + real]
-    masks = [network.masks(clip.frames) for clip in clips]
+    clips = [frames.spread(row, 3, frames.evaluation_view(128)).distinct() for row in scenes + real]
+    masks = [encoder.masks(clip.frames) for clip in clips]
     title = 'Attention after pre-training, online network, 128 px'
     return png_of(draw_strip(clips, masks, title))

@@ -14,12 +14,12 @@ from mmengine.config import Config
 
 from vito_mm.launch import list_stages
 from vito_mm.miniscenes.make import RECORD, make_miniscenes
-from vito_mm.transfer.jobs import Job, run_jobs, say
+from vito_mm.transfer.jobs import Job, gpu_names, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.plan import gpu_names
+from vito_mm.transfer.run import Outcome
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.runner import outcomes_in, run_suite
-from vito_mm.transfer.tasks import RANDOM, TASKS, Outcome
+from vito_mm.transfer.tasks import RANDOM, TASKS
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.provenance import conditions
@@ -270,18 +270,15 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     Returns:
         dict[str, float]: ``knn`` and ``linear``.
     """
-    from vito_mm.probes.frozen_features import checkpoint_features
+    from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.linear_classifier import linear_accuracy
+    from vito_mm.probes.loading import load_encoder, resnet
 
     backbone = Config.fromfile(study.repo / 'configs' / study.preset.base).model.backbone
-    found = checkpoint_features(
-        study.checkpoint(row, seed),
-        study.data / 'probe',
-        depth=backbone.depth,
-        base_channels=backbone.get('base_channels', 64),
-        image_size=study.preset.image_size,
-    ).on_device()
+    network = resnet(backbone.depth, backbone.get('base_channels', 64))
+    encoder = load_encoder(study.checkpoint(row, seed), network=network)
+    found = labelled_features(encoder, study.data / 'probe', study.preset.image_size)
     return dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
 
 

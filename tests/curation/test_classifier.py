@@ -154,7 +154,7 @@ def test_weights_of_libraries_give_their_own_scores(tmp_path, library):
 
 
 def test_weights_of_torchvision_bring_their_own_size(tmp_path):
-    from vito_mm.probes.network_sources import find_source
+    from vito_mm.probes.sources import find_source
 
     assert find_source('torchvision:resnet50').view().resize == 256
     assert find_source('torchvision:resnet50.IMAGENET1K_V2').view().resize == 232

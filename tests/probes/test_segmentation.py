@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from tests.conftest import REPO
 from tests.helpers.segmentation_world import write_world
 from vito_mm.checkpoint import CheckpointError
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.segmentation import (
     check_probe,
     probe_config,
@@ -143,7 +143,7 @@ def test_other_configs_are_refused(tmp_path):
         "model = dict(type='EncoderDecoder', backbone=dict(type='SwinTransformer'), "
         "decode_head=dict(type='UPerHead', num_classes=2))"
     )
-    with pytest.raises(ProbeError, match="'SwinTransformer' and not a ResNet"):
+    with pytest.raises(ProbeError, match=r"'SwinTransformer' and not a ResNet: .*--backbone"):
         read_segmentation_config(swin)
 
 
@@ -154,3 +154,31 @@ def test_missing_data_are_named_with_the_option_that_helps(world, tmp_path):
     key = 'train_dataloader.dataset.dataset.data_prefix.seg_map_path'
     with pytest.raises(ProbeError, match=r'maps/nothing \(from train_dataloader\.dataset\.dataset'):
         read_segmentation_config(world, {key: 'maps/nothing'})
+
+
+def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
+    """With the normalisation of its weights, and frozen."""
+    part = dict(
+        type='VisionTransformer',
+        arch=dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48),
+        img_size=64,
+    )
+    (tmp_path / 'vit.py').write_text(
+        f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
+    )
+    name = str(tmp_path / 'vit.py')
+    base = read_segmentation_config(world, backbone=name)
+    cfg = probe_config(
+        base, None, tmp_path / 'run', stages=(1, 3), steps=3, batch_size=4, backbone=name
+    )
+    assert cfg.model.data_preprocessor.mean == [1, 2, 3]
+    assert not cfg.model.data_preprocessor.bgr_to_rgb
+    assert cfg.model.decode_head.in_channels == [24, 24]
+    check_probe(cfg)
+    before = MODELS.build(cfg.model.backbone).state_dict()
+    result = run_probe(cfg)
+    assert 0 <= result.metrics['mIoU'] <= 100
+    after = torch.load(result.work_dir / 'iter_3.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
+    with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):
+        probe_config(base, None, tmp_path / 'run', stages=(4,), backbone=name)

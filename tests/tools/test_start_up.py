@@ -55,7 +55,8 @@ sys.path.insert(0, os.path.dirname(tool))
 for line in ['--help', '--no-such-option', ' '.join(words)]:
     sys.argv = [tool, *line.split()]
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        out = io.TextIOWrapper(io.BytesIO())
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             runpy.run_path(tool, run_name='__main__')
     except SystemExit as error:
         print(error.code)

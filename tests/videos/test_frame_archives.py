@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import frame_index, write_video
-from vito_mm.probes.frozen_features import labelled_images
+from vito_mm.probes.image_folders import labelled_images
 from vito_mm.videos import VideoReadError, decode_frames, find_videos, write_manifest
 from vito_mm.videos.frames import View, first, spread
 from vito_mm.videos.images import read_rgb

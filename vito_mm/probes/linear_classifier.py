@@ -1,17 +1,13 @@
 """Linear classification of frozen features."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
-
-from .frozen_features import checkpoint_features
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths of the L2 penalty that are tried, strong ones first."""
@@ -194,28 +190,6 @@ def linear_accuracy(
         chosen,
         accuracies,
     )
-
-
-def checkpoint_linear(
-    checkpoint: str | os.PathLike | None, folder: str | os.PathLike, seed: int = 0, **settings: Any
-) -> LinearResult:
-    """Accuracy of a linear classifier on the frozen features of a ResNet checkpoint.
-
-    Args:
-        checkpoint: See :func:`.frozen_features.checkpoint_features`.
-        folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
-        seed (int): Seed of random weights and of the held-out images. Defaults to 0.
-        **settings: Further arguments of :func:`.frozen_features.checkpoint_features`.
-
-    Returns:
-        LinearResult: Accuracies and the L2 strength.
-
-    Raises:
-        CheckpointError: If the checkpoint does not cover the ResNet.
-        ProbeError: If the folder has no such images or one cannot be read.
-    """
-    found = checkpoint_features(checkpoint, folder, seed=seed, **settings)
-    return linear_accuracy(*found.on_device(), seed=seed)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

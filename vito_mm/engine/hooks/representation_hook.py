@@ -1,4 +1,4 @@
-"""Whether projections collapse, and how good they are, from the batch in training."""
+"""Collapse and quality of projections, from the batch in training."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather, is_main_process
 from torch import Tensor, nn
 
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.representation import (
     alignment,
     effective_rank,

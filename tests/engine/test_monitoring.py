@@ -8,11 +8,12 @@ import sys
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.registry import OPTIM_WRAPPERS
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
 from tests.tools.test_train import user_environment
-from vito_mm.engine import GuardedOptimWrapper
+from vito_mm.engine import SkipNonFiniteOptimWrapper
 from vito_mm.launch import build_runner
 
 
@@ -133,11 +134,11 @@ def test_a_bad_micro_batch_spoils_its_whole_step(textured_folder, tmp_path):
 
 TWO_RANKS = """
 import os, torch, torch.distributed as dist
-from vito_mm.engine import GuardedOptimWrapper
+from vito_mm.engine import SkipNonFiniteOptimWrapper
 dist.init_process_group('gloo')
 layer = torch.nn.Linear(2, 1)
 torch.nn.init.ones_(layer.weight)
-wrapper = GuardedOptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
+wrapper = SkipNonFiniteOptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
 lines = []
 for step in range(3):
     # Not wrapped, so that only one rank sees the bad number.
@@ -169,15 +170,21 @@ def test_all_ranks_skip_a_step_that_one_of_them_cannot_make(tmp_path):
         assert f'rank {rank} weight 0.8' in lines
 
 
+def test_configs_of_0_1_0_find_the_wrapper_by_its_name_then():
+    assert OPTIM_WRAPPERS.get('GuardedOptimWrapper') is SkipNonFiniteOptimWrapper
+
+
 def test_an_unknown_dtype_is_named():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(ValueError, match=r'optim_wrapper\.dtype .*float8'):
-        GuardedOptimWrapper(optimizer, dtype='float8')
+        SkipNonFiniteOptimWrapper(optimizer, dtype='float8')
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights():
     layer = torch.nn.Linear(4, 4)
-    wrapper = GuardedOptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1), dtype='bfloat16')
+    wrapper = SkipNonFiniteOptimWrapper(
+        torch.optim.SGD(layer.parameters(), lr=0.1), dtype='bfloat16'
+    )
     with wrapper.optim_context(layer):
         out = layer(torch.rand(2, 4))
     assert out.dtype == torch.bfloat16
