@@ -1,7 +1,6 @@
 """What the README and the docs tell a user to type."""
 
 import json
-import math
 import re
 import runpy
 import shlex
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
@@ -190,43 +188,6 @@ def test_commands_of_miniscenes(commands, checkout, monkeypatch, capsys):
         checkout / 'data/held_out/val'
     ).resolve() == checkout / 'data/study_small/probe/held_out'
     assert '| random' in capsys.readouterr().out
-
-
-# Reproduce the paper
-
-
-@runs('docs/reproduce.md', matching=r'python tools/reproduction_cost\.py', count=1)
-def test_the_tables_of_the_page_are_what_the_script_prints(commands, monkeypatch, capsys):
-    call(monkeypatch, commands[0].text)
-    tables = re.findall(r'(?:^\|.*\n)+', capsys.readouterr().out, re.M)
-    assert len(tables) == 4
-    page = (REPO / 'docs/reproduce.md').read_text()
-    places = [page.find(table) for table in tables]
-    assert -1 not in places, tables[places.index(-1)]
-    assert places == sorted(places)
-
-
-def test_the_rates_of_the_script_are_measured_ones():
-    """Its defaults stand in docs/results.md, and its schedules in the configs."""
-    cost = runpy.run_path(str(REPO / 'tools/reproduction_cost.py'))
-    results = (REPO / 'docs/results.md').read_text()
-    defaults = cost['parse_args']([])
-    measured = [*defaults.clips_per_second, defaults.probe, defaults.classify]
-    measured += [number for row in cost['LAYOUTS'].values() for number in row]
-    for number in measured:
-        assert re.search(rf'(?<![\d.,]){number:g}(?![\d.,]\d)', results), number
-    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
-    assert cfg.train_cfg.max_epochs == defaults.epochs
-    assert cfg.train_cfg.clips_per_epoch == cost['CLIPS_PER_EPOCH']
-    assert cfg.auto_scale_lr.base_batch_size == defaults.batch
-    for task, config in (('PASCAL VOC 2012 aug', 'pascal'), ('ADE20K', 'ade20k')):
-        images, epochs, batch = cost['TASKS'][task]
-        steps = Config.fromfile(REPO / f'configs/seg/vito_{config}.py').train_cfg.max_iters
-        assert steps == math.ceil(images * epochs / batch)
-    for task in ('COCO 2017', 'LVIS v1'):
-        cfg = Config.fromfile(REPO / f'configs/det/vito_{task[:4].lower()}.py')
-        assert cfg.train_cfg.max_epochs == cost['TASKS'][task][1]
-        assert cfg.auto_scale_lr.base_batch_size == cost['TASKS'][task][2]
 
 
 def test_every_config_of_the_ablations_is_on_the_page():

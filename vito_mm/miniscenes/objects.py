@@ -1,7 +1,7 @@
 """Objects of the eight classes, and things of no class, as polygons with a pattern.
 
 Things clutter a scene and pass in front of its objects. Their outlines and patterns differ from
-those of all classes. They come from small pools that many pictures share, as backgrounds do, so that
+those of all classes. Many pictures share them from small pools, as they share backgrounds, so that
 no thing identifies a video.
 """
 

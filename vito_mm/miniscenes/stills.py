@@ -162,9 +162,7 @@ def _draw_thing_pose(
     )
 
 
-def _draw_pose(
-    rng: Rng, preset: Preset, size: tuple[int, int], radii: tuple[float, float]
-) -> Pose:
+def _draw_pose(rng: Rng, preset: Preset, size: tuple[int, int], radii: tuple[float, float]) -> Pose:
     width, height = size
     pose = Pose(
         centre=np.array([rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height]),

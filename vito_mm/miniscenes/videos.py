@@ -224,9 +224,7 @@ def _draw_shot(
         yield Scene(background, camera, (*behind, *shown, *before), lights[frame])
 
 
-def _two_waves(
-    rng: Rng, times: np.ndarray, periods: tuple[float, float]
-) -> np.ndarray:
+def _two_waves(rng: Rng, times: np.ndarray, periods: tuple[float, float]) -> np.ndarray:
     return np.stack([wave(rng, times, periods) for _ in range(2)], axis=1)
 
 
@@ -250,9 +248,7 @@ def _drift(rng: Rng, preset: Preset, times: np.ndarray, side: int) -> list[Pose]
     ]
 
 
-def _cross(
-    rng: Rng, preset: Preset, times: np.ndarray, length: float, side: int
-) -> list[Pose]:
+def _cross(rng: Rng, preset: Preset, times: np.ndarray, length: float, side: int) -> list[Pose]:
     """Draw the poses of an occluder that crosses the picture."""
     radius = side * rng.uniform(*preset.difficulty.occluder_radius)
     takes = rng.uniform(*preset.difficulty.crossing)
@@ -275,9 +271,7 @@ def _cross(
     ]
 
 
-def _surface(
-    rng: Rng, preset: Preset, times: np.ndarray
-) -> list[tuple[float, float]]:
+def _surface(rng: Rng, preset: Preset, times: np.ndarray) -> list[tuple[float, float]]:
     """Draw hue and light of a thing, which change as those of an object do."""
     hue = rng.uniform(0, 360) + rng.choice([-1.0, 1.0]) * rng.uniform(*preset.hue_drift) * times
     low, high = preset.light
@@ -285,9 +279,7 @@ def _surface(
     return list(zip(hue, light, strict=True))
 
 
-def _follow(
-    rng: Rng, preset: Preset, times: np.ndarray, side: int, companion: bool
-) -> list[Pose]:
+def _follow(rng: Rng, preset: Preset, times: np.ndarray, side: int, companion: bool) -> list[Pose]:
     """Draw the poses of an object in the picture."""
     difficulty = preset.difficulty
     poses = draw_poses(rng, preset, times, side)
@@ -324,9 +316,7 @@ def wave(rng: Rng, times: np.ndarray, periods: tuple[float, float]) -> np.ndarra
     return np.sin(2 * np.pi * (times / rng.uniform(*periods) + rng.random()))
 
 
-def draw_poses(
-    rng: Rng, preset: Preset, times: np.ndarray, side: int
-) -> list[Pose]:
+def draw_poses(rng: Rng, preset: Preset, times: np.ndarray, side: int) -> list[Pose]:
     """Draw the poses of an object at times in seconds, for pictures of ``side`` pixels."""
     signs = rng.choice([-1.0, 1.0], 2)
     angle = rng.uniform(0, 2 * np.pi) + signs[0] * rng.uniform(*preset.spin) * times
