@@ -2,36 +2,59 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vito_mm.miniscenes import CLASSES, make, make_miniscenes, parts
+from tests.conftest import REPO
+from vito_mm.miniscenes import CLASSES, make, make_miniscenes
 from vito_mm.videos.manifest import read_manifest
 
 SMALL = dict(
-    preset='tiny', num_videos=3, num_images=4, num_probe_images=9, workers=1, progress=False
+    preset='tiny', num_videos=3, num_images=2, num_probe_images=9, workers=1, progress=False
 )
 FAST_TASKS = ('videos', 'ade20k', 'voc', 'coco', 'probe')
 
 
 def read_all(root):
     root = Path(root)
-    return {
-        str(file.relative_to(root)): file.read_bytes()
-        for file in sorted(root.rglob('*'))
-        if file.is_file()
-    }
+    return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob('*') if f.is_file()}
 
 
-def test_same_bytes_whatever_the_number_of_workers(tmp_path):
-    make_miniscenes(tmp_path / 'a', seed=5, tasks=FAST_TASKS, **SMALL)
-    make_miniscenes(tmp_path / 'b', seed=5, tasks=FAST_TASKS, **{**SMALL, 'workers': 2})
-    first, second = read_all(tmp_path / 'a'), read_all(tmp_path / 'b')
-    assert len(first) > 40
+@pytest.mark.parametrize(
+    ('arguments', 'pictures'),
+    [
+        (dict(num_images=4), 3 + 3 * 6 + 2 + 18),
+        (dict(preset='study_small', num_videos=2, num_probe_images=3), 2 + 3 * 3 + 1 + 9),
+    ],
+)
+def test_same_bytes_whatever_the_number_of_workers(tmp_path, arguments, pictures):
+    for workers in (1, 2):
+        settings = {**SMALL, **arguments, 'workers': workers}
+        make_miniscenes(tmp_path / str(workers), seed=5, tasks=FAST_TASKS, **settings)
+    first, second = read_all(tmp_path / '1'), read_all(tmp_path / '2')
+    assert sum(name.endswith(('.jpg', '.mp4')) for name in first) == pictures
     assert first == second
+
+
+def test_simple_worlds_are_recorded_as_they_were_so_that_none_is_made_again(tmp_path):
+    arguments = dict(tasks=['probe'], num_probe_images=1, workers=1, progress=False)
+    make_miniscenes(tmp_path / 'simple', preset='tiny', **arguments)
+    make_miniscenes(tmp_path / 'hard', preset='study_small', **arguments)
+    simple, hard = (
+        json.loads((tmp_path / name / 'probe/miniscenes.json').read_text())['parameters']
+        for name in ('simple', 'hard')
+    )
+    assert simple['version'] == 3
+    assert 'difficulty' not in simple['preset']
+    assert simple['counts'] == {'train': 1, 'val': 1}
+    assert hard['preset']['difficulty']['shot'] == [2.0, 4.0]
+    assert hard['counts'] == {'train': 1, 'val': 1, 'held_out': 1}
+    files = sorted(name for name in read_all(tmp_path / 'hard') if name.endswith('.jpg'))
+    assert files == [f'probe/{split}/striped_disc/00000.jpg' for split in sorted(hard['counts'])]
 
 
 def test_another_seed_gives_other_items(tmp_path):
@@ -39,7 +62,7 @@ def test_another_seed_gives_other_items(tmp_path):
     make_miniscenes(tmp_path / 'b', seed=6, tasks=['videos', 'coco'], **SMALL)
     first, second = read_all(tmp_path / 'a'), read_all(tmp_path / 'b')
     pictures = [name for name in first if name.endswith(('.mp4', '.jpg'))]
-    assert len(pictures) == 3 + 6
+    assert len(pictures) == 3 + 3
     assert all(first[name] != second[name] for name in pictures)
 
 
@@ -54,7 +77,7 @@ def test_more_items_leave_the_first_ones_as_they_are(tmp_path):
 def test_splits_and_tasks_have_their_own_pictures(tmp_path):
     make_miniscenes(tmp_path, tasks=['ade20k', 'voc', 'coco', 'probe'], **SMALL)
     pictures = [data for name, data in read_all(tmp_path).items() if name.endswith('.jpg')]
-    assert len(pictures) == 6 + 8 + 6 + 18
+    assert len(pictures) == 3 + 4 + 3 + 18
     assert len(set(pictures)) == len(pictures)
 
 
@@ -74,10 +97,12 @@ def test_other_arguments_make_the_part_anew(tmp_path):
 
 
 def test_an_interrupted_part_is_completed(tmp_path, monkeypatch):
+    write_item = make.write_item
+
     def fail(job):
         if job.index == 2:
             raise KeyboardInterrupt
-        return parts.write_item(job)
+        return write_item(job)
 
     with monkeypatch.context() as patch:
         patch.setattr(make, 'write_item', fail)
@@ -174,23 +199,17 @@ def test_importing_leaves_the_task_libraries_alone():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=REPO,
     )
     assert done.stdout.strip() == '[]'
 
 
-def test_tool_makes_reports_and_draws(tmp_path):
-    repository = Path(__file__).parents[2]
+def test_tool_makes_reports_and_draws(tmp_path, monkeypatch, capsys):
     sheet = tmp_path / 'sheet.png'
-    done = subprocess.run(
-        [
-            sys.executable, str(repository / 'tools' / 'make_miniscenes.py'), str(tmp_path / 'a'),
-            '--preset', 'tiny', '--tasks', 'probe', '--num-probe-images', '8', '--report',
-            '--contact-sheet', str(sheet),
-        ],
-        capture_output=True, text=True, check=True,
-        env={**os.environ, 'PYTHONPATH': str(repository)},
-    )  # fmt: skip
-    assert 'mean colour' in done.stdout
+    words = [str(tmp_path / 'a'), '--preset', 'tiny', '--tasks', 'probe', '--num-probe-images', '8']
+    words += ['--report', '--contact-sheet', str(sheet)]
+    monkeypatch.setattr(sys, 'argv', ['make_miniscenes.py', *words])
+    runpy.run_path(str(REPO / 'tools' / 'make_miniscenes.py'), run_name='__main__')
+    assert 'mean colour' in capsys.readouterr().out
     assert sheet.stat().st_size > 10_000
     assert len(list((tmp_path / 'a/probe/train').iterdir())) == 8
