@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO, write_video
-from tests.videos.prepare.test_integrity import overwrite, write_moving
+from tests.helpers.faulty_videos import overwrite, write_moving
 from vito_mm.videos import read_manifest
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
