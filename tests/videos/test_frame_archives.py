@@ -95,7 +95,9 @@ def seen(path: Path, fps: float | None = None) -> tuple[list[int], float]:
         lengths.append(seconds)
         return (np.arange(COUNT) + 0.5) * seconds / COUNT
 
-    frames, _ = decode_frames(path, middles, fps=fps)
+    frames, begins = decode_frames(path, middles, fps=fps)
+    np.testing.assert_allclose(begins, np.arange(COUNT) / COUNT * lengths[0], atol=1e-3)
+    assert decode_frames(path, lambda seconds: np.array([99.0]), fps=fps)[1] == begins[-1]
     return [frame_index(frame) for frame in frames], lengths[0]
 
 
@@ -103,7 +105,7 @@ def seen(path: Path, fps: float | None = None) -> tuple[list[int], float]:
 @pytest.mark.parametrize(
     'make',
     [
-        lambda folder: write_folder(folder / 'video'),
+        lambda folder: write_folder(folder / 'video ü'),
         lambda folder: write_folder(folder / 'video', '.png'),
         lambda folder: write_tar(folder / 'v.tar'),
         lambda folder: write_tar(folder / 'v.tar', '.png', '', format=tarfile.PAX_FORMAT),
