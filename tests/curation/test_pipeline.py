@@ -301,15 +301,15 @@ def test_what_would_fail_late_or_do_harm_is_refused_first(
 
 def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
     code = (
-        'import fcntl; lock = open("lock", "w"); fcntl.lockf(lock, fcntl.LOCK_EX)\n'
-        'print("in", flush=True); input()'
+        'from pathlib import Path; from vito_mm.utils.file_lock import file_lock\n'
+        'with file_lock(Path("lock"), ValueError): print("in", flush=True); input()'
     )
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, **pipes) as process:
         assert process.stdout.readline() == 'in\n'
         assert world.curate_here(tmp_path) == 1
         process.stdin.close()
-    assert f'another job writes {tmp_path}' in error_of(capsys)
+    assert f'another job writes {tmp_path} (process {process.pid})' in error_of(capsys)
     assert [file.name for file in tmp_path.iterdir()] == ['lock']
 
 

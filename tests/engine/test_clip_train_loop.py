@@ -107,7 +107,7 @@ def test_another_batch_than_the_rate_is_for_is_told(video_folder, tmp_path):
     cfg = tiny_config(video_folder, tmp_path / 'run')
     started(cfg)
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert 'is for 32 clips an optimizer step, this run has 4' in log.read_text()
+    assert 'is for 32 clips per optimizer step, this run has 4' in log.read_text()
 
 
 def test_random_layers_draw_the_same_after_a_restart(textured_folder, tmp_path):

@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
+from vito_mm.utils.hashing import sha256_of_file
+
 from .errors import CheckpointError
 from .matching import BackboneMatch, find_backbone, match_prefix, require_weights
 from .networks import WRAPPERS, flat_weights, is_target
@@ -124,8 +126,7 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file, hexadecimal."""
-        with open(self.path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of_file(self.path)
 
     def match(
         self, expected: Mapping[str, Tensor] | None = None, which: str = 'online'
