@@ -22,13 +22,13 @@ def main() -> None:
     args = parser.parse_args()
 
     from vito_mm.launch import load_config
-    from vito_mm.visualization.preview_sheet import write_contact_sheet
+    from vito_mm.visualization.preview_picture import write_preview
 
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     cfg = load_config(args)
     out = args.out or str(Path(cfg.work_dir) / 'views.png')
     try:
-        print(write_contact_sheet(cfg, out, args.num_clips, args.seed))
+        print(write_preview(cfg, out, args.num_clips, args.seed))
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'{args.config}: {error}') from None
     print(f'written to {out}')

@@ -41,14 +41,14 @@ def main() -> None:
         ) from None
     match = check.match
     verdict = 'complete' if match.complete else 'NOT complete, but allow_partial=True'
-    print(f'{verdict}: {check.place} gets {match.coverage(check.checkpoint)}')
+    print(f'{verdict}: {check.place} gets {match.coverage()}')
     if not match.complete:
         print(match.describe())
     if check.note:
         print(f'Note: {check.note}')
-    for remark in check.remarks:
-        print(f'WARNING: {remark}')
-    if args.strict and check.remarks:
+    for warning in check.warnings:
+        print(f'WARNING: {warning}')
+    if args.strict and check.warnings:
         raise SystemExit(1)
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     """Prepare the videos and say what they are like."""
     args = parse_args()
 
-    from vito_mm.videos.prepare.preparation import run
+    from vito_mm.videos.prepare.command import run
 
     raise SystemExit(run(**vars(args)))
 

@@ -74,11 +74,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def strip(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Draw frames of the videos with their masks; returns what is in it."""
+    from vito_mm.videos import frames
     from vito_mm.visualization.canvas import write_png
-    from vito_mm.visualization.clips import evenly, read_clip
     from vito_mm.visualization.strips import draw_strip
 
-    clips = [read_clip(row(args, path), args.size, evenly(args.frames)) for path in args.videos]
+    view = frames.evaluation_view(args.size)
+    clips = [frames.spread(row(args, path), args.frames, view).distinct() for path in args.videos]
     masks = [encoder.masks(clip.frames) for clip in clips]
     write_png(draw_strip(clips, masks, title(args)), args.out)
     return f'frames: {sum(len(clip.frames) for clip in clips)}, videos: {len(clips)}'
@@ -86,17 +87,17 @@ def strip(args: argparse.Namespace, encoder: 'Encoder') -> str:
 
 def video(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Write the video with its masks; returns what is in it."""
-    from vito_mm.visualization.clips import read_clip
+    from vito_mm.videos import frames
     from vito_mm.visualization.strips import draw_side_by_side, write_video
 
-    path = args.videos[0]
+    path, view = args.videos[0], frames.evaluation_view(args.size)
     span = []
 
     def note_span(start: float, end: float) -> np.ndarray:
         span.extend((start, end))
         return np.array([start])
 
-    read_clip(row(args, path), args.size, note_span)
+    frames.read(row(args, path), note_span, view)
     start, end = span
     times = start + np.arange(max(1, int(np.ceil((end - start) * args.fps - 1e-6)))) / args.fps
     print(f'frames: {len(times)}, {args.fps:g} a second', flush=True)
@@ -105,7 +106,7 @@ def video(args: argparse.Namespace, encoder: 'Encoder') -> str:
     def pictures() -> Iterator[np.ndarray]:
         for first in range(0, len(times), BATCH):
             wanted = times[first : first + BATCH]
-            clip = read_clip(row(args, path), args.size, lambda *_, wanted=wanted: wanted)
+            clip = frames.read(row(args, path), lambda *_, wanted=wanted: wanted, view).distinct()
             masks = encoder.masks(clip.frames)
             # A frame may be on screen at several of the times.
             shown = np.searchsorted(clip.times, wanted + 1e-4, side='right') - 1

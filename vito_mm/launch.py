@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
-from vito_mm.checkpoint.matching import is_pretraining, load_pretraining
+from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
 from vito_mm.utils.unwrap import unwrap
 
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'

@@ -42,7 +42,7 @@ def test_complete(tmp_path):
     check = check_config(PASCAL, demo_checkpoint(tmp_path / 'demo.pth'))
     assert check.match.complete
     assert (check.place, len(check.match.weights)) == ('model.backbone', 120)
-    assert check.remarks == []
+    assert check.warnings == []
     assert 'name this file by --cfg-options model.backbone.checkpoint=' in check.note
 
 
@@ -61,7 +61,7 @@ def test_the_file_that_the_config_names(write, checkpoints):
     config = write(_small(MMSEG, f"type='VITOResNet', checkpoint={checkpoints['moco']!r}"))
     check = check_config(config)
     assert check.checkpoint == checkpoints['moco']
-    assert any('model.pretrained=' in remark for remark in check.remarks)
+    assert any('model.pretrained=' in remark for remark in check.warnings)
     with pytest.raises(CheckpointError, match='names no checkpoint'):
         check_config(write(_small(MMSEG, 'type="VITOResNet"')))
 
@@ -81,7 +81,7 @@ def test_caffe_settings_of_a_stock_detector(write, checkpoints):
         write(_small(MMDET, f"type='VITOResNet', checkpoint={checkpoints['training']!r}"))
     )
     assert check.match.complete
-    text = '\n'.join(check.remarks)
+    text = '\n'.join(check.warnings)
     assert 'frozen_stages=1, norm_eval=True, norm_cfg.requires_grad=False' in text
     assert 'channels arrive as BGR and the weights were trained on RGB' in text
     assert 'std=[1, 1, 1] instead of [58.395, 57.12, 57.375], which makes inputs 58 times' in text
@@ -147,7 +147,7 @@ def test_a_stock_resnet_that_names_another_file(write, checkpoints):
     assert check.match.complete
     assert (
         'model.backbone is ResNet and starts from open-mmlab://resnet50_v1c, not from'
-        in check.remarks[-1]
+        in check.warnings[-1]
     )
 
 
@@ -170,7 +170,7 @@ def test_pretrained_means_another_thing_in_each_library(checkpoints):
     model = dict(type='EncoderDecoder', backbone=backbone, decode_head=head)
     model['pretrained'] = checkpoints['torchvision']
     check = check_config(Config(dict(default_scope='mmseg', model=model)))
-    assert (check.checkpoint, check.remarks) == (checkpoints['torchvision'], [])
+    assert (check.checkpoint, check.warnings) == (checkpoints['torchvision'], [])
     model['pretrained'] = checkpoints['training']
     with pytest.raises(CheckpointError, match="give prefix='backbone"):
         check_config(Config(dict(default_scope='mmseg', model=model)))
@@ -208,7 +208,7 @@ def test_other_numbers_of_channels(mean, std, told, checkpoints):
     preprocessor = dict(mean=mean, std=std, to_rgb=True)
     model = dict(type='ImageClassifier', backbone=backbone, data_preprocessor=preprocessor)
     check = check_config(Config(dict(default_scope='mmpretrain', model=model)))
-    assert any('data preprocessor' in remark for remark in check.remarks) == told
+    assert any('data preprocessor' in remark for remark in check.warnings) == told
 
 
 def test_the_preprocessor_that_is_called_is_judged(checkpoints):
@@ -234,7 +234,7 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
             semi_train_cfg=dict(),
         )
         check = check_config(Config(dict(default_scope='mmdet', model=model)))
-        assert any('BGR' in remark for remark in check.remarks) == told
+        assert any('BGR' in remark for remark in check.warnings) == told
 
 
 def test_a_backbone_within_another_model(write, checkpoints):
@@ -244,7 +244,7 @@ def test_a_backbone_within_another_model(write, checkpoints):
     text = f'_base_ = {base!r}\nmodel = dict(detector=dict(backbone={change}))\n'
     check = check_config(write(text))
     assert (check.place, check.match.complete) == ('model.detector.backbone', True)
-    assert any('BGR' in remark for remark in check.remarks)
+    assert any('BGR' in remark for remark in check.warnings)
 
 
 def test_configs_without_a_resnet(write, checkpoints):
@@ -318,7 +318,7 @@ def test_pre_training_configs(checkpoints, tmp_path):
     assert 'starts from random weights' in check_config(config, checkpoint).remarks[-1]
     config.model.backbone.update(type='VITOResNet', checkpoint=checkpoint)
     check = check_config(config)
-    assert (check.match.complete, check.remarks, check.note) == (True, [], '')
+    assert (check.match.complete, check.warnings, check.note) == (True, [], '')
     backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
     neck = dict(type='NonLinearNeck', in_channels=512, hid_channels=16, out_channels=16)
     head = dict(type='LatentPredictHead', predictor=dict(neck, in_channels=16))

@@ -16,9 +16,8 @@ from torchvision.models import resnet18, resnext50_32x4d, wide_resnet50_2
 
 from tests.conftest import REPO
 from tests.helpers.features import Detectron2ResNet18, assert_same_features, stages
-from vito_mm.checkpoint import CheckpointError, export_backbone, load_backbone, read_checkpoint
+from vito_mm.checkpoint import Checkpoint, CheckpointError, export_backbone, load_backbone
 from vito_mm.checkpoint.export import LAYOUTS
-from vito_mm.checkpoint.reading import meta_of
 
 ENDINGS = ('pth', 'safetensors')
 
@@ -77,7 +76,7 @@ def test_timm(ending, checkpoints, online, tmp_path):
 def test_detectron2(ending, checkpoints, online, tmp_path):
     file = tmp_path / f'vito.{ending}'
     export_backbone(checkpoints['training'], file, layout='detectron2')
-    content = read_checkpoint(file)
+    content = Checkpoint.read(file).content
     if ending == 'pth':  # what DetectionCheckpointer asks of a file to match names by their ends
         assert content['__author__']
         assert content['matching_heuristics'] is True
@@ -116,7 +115,7 @@ def test_safetensors_metadata_is_text(checkpoints, tmp_path):
     with safe_open(file, 'pt') as opened:
         metadata = opened.metadata()
     assert metadata['format'] == 'pt'
-    assert json.loads(metadata['vito_mm']) == exported['meta'] == meta_of(read_checkpoint(file))
+    assert json.loads(metadata['vito_mm']) == exported['meta'] == Checkpoint.read(file).meta
 
 
 def test_onto_itself_and_wrong_network(checkpoints, tmp_path):
@@ -131,7 +130,7 @@ def test_onto_itself_and_wrong_network(checkpoints, tmp_path):
 def test_half_a_resnet_is_refused(tmp_path):
     file = tmp_path / 'half.pth'
     torch.save({k: v for k, v in resnet18().state_dict().items() if 'layer4' not in k}, file)
-    with pytest.raises(CheckpointError, match=r'no whole ResNet[\s\S]*missing: layer4'):
+    with pytest.raises(CheckpointError, match=r'no complete ResNet[\s\S]*missing: layer4'):
         export_backbone(file, tmp_path / 'out.pth')
 
 

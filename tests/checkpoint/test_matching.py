@@ -78,7 +78,7 @@ def test_a_whole_backbone_beside_a_bigger_one(online, tmp_path):
 
 def test_detectron2s_own_defaults_are_told(checkpoints):
     match = load_backbone(MMDetResNet(18), checkpoints['detectron2'])
-    assert 'BGR input and a std of 1' in match.remarks()[0]
+    assert 'BGR input and a std of 1' in match.warnings()[0]
 
 
 def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
@@ -86,8 +86,8 @@ def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
     both = {f'{name}.{k}': v for name in ('left', 'right') for k, v in weights.items()}
     torch.save(both, tmp_path / 'both.pth')
     match = load_backbone(MMDetResNet(18), tmp_path / 'both.pth')
-    assert (match.prefix, match.rivals) == ('left.', ['right.'])
-    assert "'right.' holds such a backbone too" in match.remarks()[0]
+    assert (match.prefix, match.alternative_prefixes) == ('left.', ['right.'])
+    assert "'right.' holds such a backbone too" in match.warnings()[0]
 
 
 def test_no_target_network(checkpoints):
@@ -100,7 +100,7 @@ def test_no_target_network(checkpoints):
 def test_log_line(checkpoints, monkeypatch):
     lines = []
     monkeypatch.setattr(
-        'vito_mm.checkpoint.matching.print_log', lambda message, *args: lines.append(message)
+        'vito_mm.checkpoint.loading.print_log', lambda message, *args: lines.append(message)
     )
     load_backbone(MMDetResNet(18), checkpoints['training'])
     assert lines == [
@@ -241,7 +241,7 @@ def test_one_missing_key(checkpoints, tmp_path):
 def test_other_depth(checkpoints):
     with pytest.raises(CheckpointError, match=r'holds a ResNet-18 and .* a ResNet-34'):
         load_backbone(MMDetResNet(34), checkpoints['training'])
-    with pytest.raises(CheckpointError, match=r'misshaped: '):
+    with pytest.raises(CheckpointError, match=r'shape mismatch: '):
         load_backbone(MMDetResNet(50), checkpoints['training'])
 
 

@@ -26,7 +26,7 @@ from torchvision.models import resnet18
 
 from tests.helpers.checkpoints import in_detectron2
 from tests.helpers.features import assert_same_features
-from vito_mm.checkpoint import CheckpointError, load_backbone, read_checkpoint, state_dict_of
+from vito_mm.checkpoint import Checkpoint, CheckpointError, load_backbone
 
 
 def under(prefix, weights):
@@ -120,8 +120,7 @@ def test_mmengines_ema_hook_saves_the_averaged_weights_in_the_place_of_the_other
     for which, model in (('online', runner.model), ('target', hook.ema_model.module)):
         found, wanted = filled(tmp_path / 'epoch_2.pth', which), model.backbone
         assert all(torch.equal(v, wanted.state_dict()[k]) for k, v in found.state_dict().items())
-    content = read_checkpoint(tmp_path / 'epoch_2.pth')
-    plain = state_dict_of(content, with_averaged=False)
+    plain = Checkpoint.read(tmp_path / 'epoch_2.pth').model_state_dict
     averaged = hook.ema_model.module.state_dict()
     assert plain.keys() == averaged.keys()
     assert all(torch.equal(value, averaged[key]) for key, value in plain.items())

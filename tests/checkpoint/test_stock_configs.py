@@ -81,7 +81,7 @@ def test_every_stock_config_takes_the_checkpoint(
             cfg.model.pop('teacher_ckpt', None)  # downloaded when the model is built
             check = check_config(cfg)
             remarks.update(
-                remark.split(',')[0].split(' of the base')[0] for remark in check.remarks
+                remark.split(',')[0].split(' of the base')[0] for remark in check.warnings
             )
             lost = first_difference(config, weights[depth])
             if lost is not None:

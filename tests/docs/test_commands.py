@@ -18,7 +18,7 @@ from torchvision.models import resnet18, resnet50
 from tests.conftest import REPO, write_video
 from tests.helpers.processes import shell, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
-from vito_mm.checkpoint import check_config, export_backbone, read_checkpoint
+from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
 
 from .pages import python_blocks, runs
@@ -104,7 +104,7 @@ def test_commands_of_the_hand_over(commands, trained, monkeypatch):
 def test_commands_of_the_readme_about_a_checkpoint(commands, trained, checkout, monkeypatch):
     for command in commands:
         assert not call(monkeypatch, command.text.replace('CHECKPOINT', f'{trained}/vito.pth'))
-    assert read_checkpoint(checkout / 'backbone.pth')['meta']['step'] == 7
+    assert Checkpoint.read(checkout / 'backbone.pth').meta['step'] == 7
 
 
 @pytest.mark.parametrize('number', range(3), ids=['custom_imports', 'scoped name', 'init_cfg'])
@@ -114,7 +114,7 @@ def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(WAYS[number].text.replace('/ckpt/', f'{trained}/'))
     check = check_config(config)
-    assert (len(check.match.weights), check.remarks) == (318, [])
+    assert (len(check.match.weights), check.warnings) == (318, [])
     code = (
         'import sys, torch\n'
         'from mmengine.config import Config\n'

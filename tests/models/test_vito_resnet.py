@@ -56,7 +56,7 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.checkpoint.matching'):
+    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.checkpoint.loading'):
         monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
     return lines
 
@@ -325,7 +325,7 @@ def test_a_stage_that_the_model_does_not_have_is_told(checkpoint, log):
     backbone = _build('mmdet', checkpoint=checkpoint, **three)
     backbone.init_weights()
     assert 'loaded 90/90' in log[0]
-    assert 'stage 4 of the checkpoint is not used' in log[1]
+    assert 'stage 4 of the checkpoint is skipped' in log[1]
 
 
 def test_group_norm_cannot_take_batch_norm(checkpoint):

@@ -30,7 +30,7 @@ def layouts(tmp_path_factory) -> dict:
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 def test_frames_are_those_on_screen_at_the_times(layouts, layout, backend):
     if layout == NO_KEY_FRAMES and backend == 'decord':
         pytest.skip('decord gives later frames here, which its docstring says')
@@ -61,14 +61,14 @@ def test_backends_agree_on_pixels(layouts, layout):
         return decode_frames(layouts[layout], lambda d: np.array([0.1, 1.7]), backend, **kwargs)[0]
 
     frames = decode('pyav')
-    for backend in ('decord', 'opencv'):
+    for backend in ('decord',):
         for ours, theirs in zip(frames, decode(backend), strict=True):
             assert np.abs(ours.astype(int) - theirs).max() <= 3
     for ours, theirs in zip(frames, decode('pyav', channel_order='bgr'), strict=True):
         assert np.abs(ours[..., ::-1].astype(int) - theirs).max() <= 3
 
 
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 def test_decoding_goes_on_after_a_fork(tmp_path, backend):
     """Data workers are forks of a process that may have decoded: what it left must not be used."""
     path = write_video(tmp_path / 'x.mp4', num_frames=30, size=(320, 240))
@@ -90,7 +90,7 @@ def test_decoding_goes_on_after_a_fork(tmp_path, backend):
     assert (result.returncode, result.stdout) == (0, '2\n'), result.stderr
 
 
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 def test_short_side(tmp_path, backend):
     """Smaller frames of the same content; never larger ones."""
     path = write_video(tmp_path / 'x.mp4', num_frames=20, size=(192, 144), rotation=90)
@@ -169,7 +169,7 @@ def test_bad_archives_of_images_are_named(tmp_path):
 
 
 def test_unknown_settings_are_named(make_video):
-    with pytest.raises(ValueError, match=r"'vlc', known are pyav, decord, torchcodec, opencv"):
+    with pytest.raises(ValueError, match=r"'vlc', known are pyav, decord, torchcodec"):
         decode_frames(make_video(), lambda duration: np.zeros(1), backend='vlc')
     with pytest.raises(ValueError, match="'rgb' or 'bgr'"):
         decode_frames(make_video(), lambda duration: np.zeros(1), channel_order='grb')

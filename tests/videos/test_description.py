@@ -49,7 +49,7 @@ def check(name: str, path: Path, backend: str, tolerance: float = 2e-3) -> None:
     assert {frame.shape[1::-1] for frame in frames} == {odd.size}
 
 
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 @pytest.mark.parametrize('name', ODD)
 def test_every_decoder_gives_the_frames_on_screen(files, name, backend):
     check(name, files[name], backend)
@@ -107,8 +107,8 @@ def test_layouts_are_described_alike(layouts, layout, tmp_path):
     copy = reencode_video(path, tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
     turned = LAYOUTS[layout][1].get('rotation', 0) // 90
     for file, backends in (
-        (path, ('pyav', 'decord', 'opencv')),
-        (tmp_path / 'x.mp4', ('pyav', 'decord', 'opencv')),
+        (path, ('pyav', 'decord')),
+        (tmp_path / 'x.mp4', ('pyav', 'decord')),
     ):
         for backend in backends:
             frames, begins, duration = decoded(file, [0.0, 1e6, *times[40:60]], backend)
@@ -147,7 +147,7 @@ def test_range_and_matrix_of_colours(tmp_path, ending, matrix, full):
     expected = 255 * np.array([r, (light - red * r - blue * b) / (1 - red - blue), b])
     reencode_video(path, tmp_path / 'copy.mp4', Encoding(crf=0))
     for file in (path, tmp_path / 'copy.mp4'):
-        for backend in ('pyav', 'decord', 'opencv'):
+        for backend in ('pyav', 'decord'):
             frames, _, _ = decoded(file, [0.2], backend)
             found = frames[0].reshape(-1, 3).mean(axis=0)
             tolerance = 3 if file == path else 6  # two roundings more
@@ -155,7 +155,7 @@ def test_range_and_matrix_of_colours(tmp_path, ending, matrix, full):
 
 
 def test_layouts_without_key_frames_are_not_given_to_others(layouts):
-    from vito_mm.videos.description import plain_timeline
+    from vito_mm.videos.backends.plain import plain_timeline
 
     codecs = ('h264', 'vp8', 'vp9', 'hevc', 'mpeg4')
     assert plain_timeline(str(layouts[NO_KEY_FRAMES]), codecs) is None

@@ -15,7 +15,7 @@ from tests.helpers import faulty_videos as faulty
 from vito_mm.videos import VideoReadError, decode_frames
 from vito_mm.videos.prepare.integrity import inspect_video
 
-BACKENDS = ('pyav', 'decord', 'opencv')
+BACKENDS = ('pyav', 'decord')
 
 
 def at(*times: float):

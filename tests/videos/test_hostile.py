@@ -44,7 +44,6 @@ def reencoded(path: Path) -> None:
 READERS = {
     'pyav': lambda path: decode_frames(path, first, 'pyav'),
     'decord': lambda path: decode_frames(path, first, 'decord'),
-    'opencv': lambda path: decode_frames(path, first, 'opencv'),
     'inspect': inspected,
     'reencode': reencoded,
     'first frames': lambda path: frames.first(dict(path=path), 1, VIEW),
@@ -117,7 +116,7 @@ def test_only_plain_mp4_and_matroska_reach_the_other_decoders(video):
     assert not is_mp4_or_matroska(m3u8('x').encode())
 
 
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 def test_no_name_is_taken_for_a_protocol_or_a_pattern(tmp_path, monkeypatch, video, backend):
     """FFmpeg joins files for ``concat:``, and reads 0.png, 1.png ... for ``%d.png``."""
     monkeypatch.chdir(tmp_path)

@@ -51,7 +51,7 @@ def test_the_clips_are_those_of_the_users_videos_and_bad_ones_are_told(
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert 'AttentionHook: cannot read video' in log.read_text()
     (hook,) = (hook for hook in runner.hooks if type(hook).__name__ == 'AttentionHook')
-    assert [clip.title for clip in hook.clips] == [f'{i}.mp4' for i in range(1, 8)]
+    assert [clip.name for clip in hook.clips] == [f'{i}.mp4' for i in range(1, 8)]
 
 
 def test_a_model_without_attention_is_trained_without_pictures(video_folder, tmp_path):

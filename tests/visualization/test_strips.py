@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from vito_mm.videos import decode_frames
+from vito_mm.videos.frames import Clip
 from vito_mm.visualization.attention import overlay
 from vito_mm.visualization.canvas import printable, shortened, text_width, wrapped
-from vito_mm.visualization.clips import Clip
 from vito_mm.visualization.strips import draw_side_by_side, draw_strip, write_video
 
 RNG = np.random.default_rng(0)

@@ -1,6 +1,5 @@
 """Networks of stages, opened once per process, whose numbers are always the same on a machine."""
 
-import hashlib
 import os
 from functools import cache
 
@@ -10,6 +9,7 @@ from vito_mm.checkpoint import CheckpointError
 from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.loading import load_encoder
 from vito_mm.probes.sources import find_source
+from vito_mm.utils.hashing import sha256_of_file
 from vito_mm.videos.frames import View
 
 from .stage import StageError
@@ -123,8 +123,7 @@ def sha256_of(file: str | os.PathLike) -> str:
 
 @cache
 def _sha256(file: str, size: int, changed: int) -> str:
-    with open(file, 'rb') as content:
-        return hashlib.file_digest(content, 'sha256').hexdigest()
+    return sha256_of_file(file)
 
 
 def _digest(name: str, checkpoint: str | None) -> str:

@@ -1,7 +1,6 @@
 """A step of the curation: a table in, a table out, resumable."""
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 from collections import Counter
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.file_lock import file_lock
+from vito_mm.utils.hashing import sha256_of_file
 from vito_mm.utils.worker_pool import WorkerLost, WorkError
 
 from .tables import (
@@ -273,8 +274,7 @@ def fingerprint_of(table: Path) -> str:
     else:
         facts = []
         for file in find_files(table):
-            with file.open('rb') as content:
-                facts.append(hashlib.file_digest(content, 'sha256').hexdigest())
+            facts.append(sha256_of_file(file))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -384,14 +384,14 @@ def only_job(folder: Path) -> Iterator[None]:
         StageError: If another job writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / 'lock').open('w') as lock:
-        try:
-            # Not flock, which a process that outlives this one would inherit.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                f'another job writes {folder}; wait for it, or choose another folder'
-            ) from None
+
+    def busy(process: str) -> StageError:
+        return StageError(
+            f'another job writes {folder} (process {process}); wait for it, or choose another '
+            'folder'
+        )
+
+    with file_lock(folder / 'lock', busy):
         yield
 
 

@@ -11,7 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
-from vito_mm.engine.worker_restart import RestartingBatches
+from vito_mm.engine.worker_restart import WorkerRestart
 from vito_mm.launch import without_workers
 from vito_mm.registry import LOOPS
 from vito_mm.utils.unwrap import unwrap
@@ -28,12 +28,12 @@ class ClipTrainLoop(IterBasedTrainLoop):
     data set. Schedulers with ``convert_to_iter_based=True`` are given in such epochs and come out
     exact for any batch size: 300 epochs at batch 4096 are 93,750 iterations.
 
-    Different from MMEngine's loop, a resumed run tells the sampler which draw is next instead of
+    Different from MMEngine's loop, a resumed run gives the sampler the next draw instead of
     decoding all batches that were trained on, and each iteration seeds Python's, NumPy's and
     PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
     and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
     ``ClipSampler``. Data workers that are killed are started again, see
-    :class:`vito_mm.engine.worker_restart.RestartingBatches`.
+    :class:`vito_mm.engine.worker_restart.WorkerRestart`.
 
     With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
     micro-batch, so the same clips make the same number of epochs.
@@ -136,8 +136,8 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         elif base and base != batch:
             self.runner.logger.warning(
-                f'the learning rate of this config is for {base} clips per optimizer step, this run '
-                f'has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '
+                f'the learning rate of this config is for {base} clips per optimizer step, this '
+                f'run has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '
                 'auto_scale_lr.base_batch_size says so if the rate is meant as it is'
             )
 
@@ -155,7 +155,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        batches = RestartingBatches(self.dataloader, self.clips_per_iter)
+        batches = WorkerRestart(self.dataloader, self.clips_per_iter)
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 runner.model.train()

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ROWS = 1024  # test images whose cosines with all training images are in memory at a time
+from .neighbours import nearest
+
+_ROWS = 1024  # test images whose votes are in memory at a time
 
 
 def knn_top1(
@@ -34,9 +36,11 @@ def knn_top1(
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     train = F.normalize(train_features, dim=1)
     correct = 0
-    for rows, labels in zip(test_features.split(_ROWS), test_labels.split(_ROWS), strict=True):
-        cosine, nearest = (F.normalize(rows, dim=1) @ train.T).topk(min(k, len(train)), dim=1)
-        votes = cosine.new_zeros(len(rows), num_classes)
-        votes.scatter_add_(1, train_labels[nearest], (cosine / temperature).exp())
+    found = nearest(F.normalize(test_features, dim=1), train, k)
+    for cosine, indices, labels in zip(
+        *(part.split(_ROWS) for part in (*found, test_labels)), strict=True
+    ):
+        votes = cosine.new_zeros(len(labels), num_classes)
+        votes.scatter_add_(1, train_labels[indices], (cosine / temperature).exp())
         correct += int((votes.argmax(dim=1) == labels).sum())
     return 100 * correct / len(test_labels)

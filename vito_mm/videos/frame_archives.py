@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from vito_mm.utils.hashing import sha256_of_file
+
 from .backends.request import Request, frames_on_screen
 from .errors import VideoReadError
 from .file_checks import MAX_PIXELS, check_file
@@ -168,8 +170,7 @@ def sha256_of(path: str) -> str:
         OSError: If a file cannot be read.
     """
     if not os.path.isdir(path):
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of_file(path)
     folder, digest = _Folder(path), hashlib.sha256()
     for index, name in enumerate(folder.names):
         digest.update(os.fsencode(name) + b'\0' + hashlib.sha256(folder.read(index)).digest())

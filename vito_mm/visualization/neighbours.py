@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from vito_mm.probes import neighbours as search
 from vito_mm.probes.encoder import Encoder
+from vito_mm.videos import frames as reader
+from vito_mm.videos.frames import Clip
 
 from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
-from .clips import Clip, evenly, read_clip, read_clips
+from .clips import read_clips
 
 _CLIPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of videos and images as a network sees them.
+    """Frames of videos and images, and their features.
 
     Attributes:
         rows (list[Mapping]): For each frame its video, a row of a manifest.
@@ -36,7 +40,7 @@ class Frames:
         return len(self.rows)
 
     def videos(self) -> np.ndarray:
-        """Which frames are of the same file: a name of it for each, shape (n, )."""
+        """Real path of each frame's file, shape (n, )."""
         return np.array([os.path.realpath(row['path']) for row in self.rows], object)
 
 
@@ -55,16 +59,7 @@ class Neighbour(NamedTuple):
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]], folder: str | None) -> list[str | None]:
-    """Classes of videos.
-
-    Args:
-        rows (Sequence[Mapping]): Rows of a manifest.
-        folder (str, optional): Folder that they were found in, None if they are from a manifest.
-
-    Returns:
-        list[str | None]: ``class_name`` or ``label`` of a row, else the name of the sub-folder of
-        ``folder`` that it lies in.
-    """
+    """Classes: ``class_name`` or ``label`` of a row, else its sub-folder of ``folder``, if any."""
     found: list[str | None] = []
     for row in rows:
         label = row.get('class_name', row.get('label'))
@@ -76,16 +71,7 @@ def labels_of(rows: Sequence[Mapping[str, Any]], folder: str | None) -> list[str
 
 
 def choose(labels: Sequence[str | None], count: int, seed: int) -> list[int]:
-    """Choose videos at random, of all classes alike as far as there are enough.
-
-    Args:
-        labels (Sequence[str | None]): Class of each.
-        count (int): How many to choose at most.
-        seed (int): Decides the choice.
-
-    Returns:
-        list[int]: Indices, rising.
-    """
+    """Choose at most so many videos at random, equally many per class; ascending indices."""
     order = np.random.default_rng(seed).permutation(len(labels)).tolist()
     seen: Counter[str | None] = Counter()
     turn = {}
@@ -110,13 +96,13 @@ def read_frames(
         encoder (Encoder): Computes the features.
         rows (Sequence[Mapping]): Rows of a manifest.
         labels (Sequence[str | None]): Class of each row.
-        size (int): Side in pixels of the square in the middle that the network gets.
-        frames_a_video (int): Those in the middle of as many equal parts. Defaults to 1.
+        size (int): Side in pixels of :func:`vito_mm.videos.frames.evaluation_view`.
+        frames_a_video (int): Frames of each, evenly spread. Defaults to 1.
         layer (str): See :class:`vito_mm.probes.encoder.Encoder`. Defaults to 'pooled'.
         workers (int): Processes that decode. Defaults to 1.
 
     Returns:
-        tuple: The frames, and what was wrong with videos that cannot be read and are left out.
+        tuple: The frames, and the errors of videos that cannot be read.
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     errors: list[str] = []
@@ -133,8 +119,10 @@ def read_frames(
             found[index] = clip.times, part
         waiting.clear()
 
+    view = reader.evaluation_view(size)
+
     def read(row: Mapping[str, Any]) -> Clip:
-        return read_clip(row, size, evenly(frames_a_video))
+        return reader.spread(row, frames_a_video, view, reader.TIME_LIMIT).distinct()
 
     for index, result in read_clips(rows, range(len(rows)), read, workers):
         if isinstance(result, str):
@@ -157,47 +145,42 @@ def read_frames(
 def nearest(
     queries: Frames, gallery: Frames, k: int, same_video: bool = False
 ) -> list[list[Neighbour]]:
-    """The nearest frames of other videos by cosine, of each video its nearest one.
+    """Find the nearest frames of other videos by cosine, of each video its nearest one.
 
     Args:
-        queries (Frames): What is looked for.
-        gallery (Frames): Where.
+        queries (Frames): Frames to find neighbours of.
+        gallery (Frames): Frames to search.
         k (int): Neighbours of each query, fewer if there are not so many videos.
         same_video (bool): Whether frames of the query's own video count, which are near by
             themselves. Defaults to False.
 
     Returns:
-        list[list[Neighbour]]: For each query, nearest first. Whether one is right is told where
-        the class of the query is one of the gallery's.
+        list[list[Neighbour]]: For each query, nearest first. ``is_right`` is known where the class
+        of the query is one of the gallery's.
     """
     known = set(gallery.labels) - {None}
     videos = gallery.videos()
+    # So many that they are of more than k videos.
+    enough = (k + 1) * max(Counter(videos).values(), default=0)
+    features = (torch.from_numpy(frames.features) for frames in (queries, gallery))
+    cosines, indices = search.nearest(*features, enough)
     found = []
-    for video, label, cosines in zip(
-        queries.videos(), queries.labels, queries.features @ gallery.features.T, strict=True
+    for video, label, *near in zip(
+        queries.videos(), queries.labels, cosines.tolist(), indices.tolist(), strict=True
     ):
         taken = set() if same_video else {video}
-        neighbours: list[Neighbour] = []
-        for index in np.argsort(-cosines, kind='stable').tolist():
-            if len(neighbours) == k:
-                break
-            if videos[index] in taken:
-                continue
-            taken.add(videos[index])
-            is_right = gallery.labels[index] == label if label in known else None
-            neighbours.append(Neighbour(index, float(cosines[index]), is_right))
-        found.append(neighbours)
+        of_query: list[Neighbour] = []
+        for cosine, index in zip(*near, strict=True):
+            if videos[index] not in taken and len(of_query) < k:
+                taken.add(videos[index])
+                is_right = gallery.labels[index] == label if label in known else None
+                of_query.append(Neighbour(index, cosine, is_right))
+        found.append(of_query)
     return found
 
 
 class Score(NamedTuple):
-    """How many neighbours are right.
-
-    Attributes:
-        share (float): Of the neighbours whose query has a class, within [0, 1].
-        chance (float): What videos drawn at random would give.
-        count (int): Number of these neighbours.
-    """
+    """Share of right neighbours within [0, 1], that of random videos, and number of neighbours."""
 
     share: float
     chance: float
@@ -207,17 +190,7 @@ class Score(NamedTuple):
 def score(
     queries: Frames, gallery: Frames, found: Sequence[Sequence[Neighbour]], same_video: bool = False
 ) -> Score | None:
-    """Share of the neighbours that are of the query's class.
-
-    Args:
-        queries (Frames): What was looked for.
-        gallery (Frames): Where.
-        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
-        same_video (bool): As given to :func:`nearest`. Defaults to False.
-
-    Returns:
-        Score: None if no query has a class that the gallery has.
-    """
+    """Score what :func:`nearest` found; None if no query has a class that the gallery has."""
     classes = dict(zip(gallery.videos(), gallery.labels, strict=True))
     right, chances = [], []
     for video, label, neighbours in zip(queries.videos(), queries.labels, found, strict=True):
@@ -240,11 +213,11 @@ def draw_neighbours(
     """Draw a row for each query: the query, then its neighbours, nearest first.
 
     Args:
-        queries (Frames): What was looked for.
-        gallery (Frames): Where.
-        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
-        title (str): What the picture shows.
-        summary (str): What is to be said of it.
+        queries (Frames): See :func:`nearest`.
+        gallery (Frames): Likewise.
+        found (Sequence[Sequence[Neighbour]]): Its result.
+        title (str): Title.
+        summary (str): Text below the title.
 
     Returns:
         np.ndarray: RGB, uint8, shape (height, width, 3).
@@ -291,7 +264,7 @@ def _draw_frame(
 ) -> None:
     """A frame with its border and two lines; a query has none to be compared with."""
     row, time = frames.rows[index], frames.times[index]
-    clip = read_clip(row, _SIDE, lambda start, end: np.array([time]))
+    clip = reader.read(row, lambda *_: np.array([time]), reader.evaluation_view(_SIDE))
     canvas.paste(clip.frames[0], x, y)
     words, colour = [frames.labels[index] or ''], 'black'
     if neighbour is not None:
@@ -302,5 +275,5 @@ def _draw_frame(
     text = shortened(' '.join(words), _SIDE, _SMALL, bold=True)
     canvas.text(x, y, text, _SMALL, 'black' if colour == _UNKNOWN else colour, bold=True)
     when = f', {time:.2f} s' if clip.seconds else ''
-    name = shortened(os.path.splitext(clip.title)[0], _SIDE - text_width(when, _SMALL), _SMALL)
+    name = shortened(os.path.splitext(clip.name)[0], _SIDE - text_width(when, _SMALL), _SMALL)
     canvas.text(x, y + _LINE - 2, name + when, _SMALL, GREY)

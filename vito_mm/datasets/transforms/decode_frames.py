@@ -30,8 +30,8 @@ class DecodeFrames(BaseTransform):
     - frame_times (np.ndarray): When these frames begin, in seconds, shape (num_views, ).
 
     Args:
-        backend (str): Decoder of video files: ``'pyav'``, ``'decord'``, ``'torchcodec'`` or
-            ``'opencv'``. All give the same frames. Defaults to 'pyav', the fastest.
+        backend (str): Decoder of video files: ``'pyav'``, ``'decord'`` or ``'torchcodec'``. All
+            give the same frames. Defaults to 'pyav', the fastest.
         short_side (int, optional): Short side in pixels to which larger frames are scaled down
             while they are converted. Defaults to None, which means the video's own size.
         time_limit (float, optional): Seconds after which a video is given up. None means never.

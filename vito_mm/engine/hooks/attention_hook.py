@@ -12,10 +12,10 @@ from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
 from vito_mm.probes.encoder import Encoder
 from vito_mm.registry import HOOKS
 from vito_mm.utils.unwrap import unwrap
-from vito_mm.videos import place_segment
+from vito_mm.videos import frames, place_segment
 
 if TYPE_CHECKING:
-    from vito_mm.visualization.clips import Clip
+    from vito_mm.videos.frames import Clip
 
 NAME = 'attention_iter'
 """What visualizers call the picture: ``attention_iter_1000.png`` is that of iteration 1000."""
@@ -143,17 +143,16 @@ class AttentionHook(Hook):
         return clips
 
     def _read(self, row: Mapping[str, Any]) -> 'Clip':
-        from vito_mm.visualization.clips import evenly, read_clip
-
         # The same in every run, whatever other videos there are.
         name = os.path.basename(row['path'])
         place = np.random.default_rng((self.seed, *os.fsencode(name))).uniform()
-        offsets = evenly(self.num_views)(0, self.segment)
-        return read_clip(
-            row,
-            self.size,
-            lambda start, end: start + place_segment(offsets, self.segment, place, end - start),
-        )
+        offsets = frames.evenly(self.num_views)(0, self.segment)
+
+        def times(start: float, end: float) -> np.ndarray:
+            return start + place_segment(offsets, self.segment, place, end - start)
+
+        view = frames.evaluation_view(self.size)
+        return frames.read(row, times, view, frames.TIME_LIMIT).distinct()
 
     @staticmethod
     def _trained_on(runner) -> 'Sequence[Mapping[str, Any]]':
