@@ -44,9 +44,9 @@ def preprocessor_around(backbone: nn.Module, model: nn.Module) -> nn.Module | No
     """
     for around in model.modules():  # outer ones first
         preprocessor = getattr(around, 'data_preprocessor', None)
-        if preprocessor is not None and preprocessing_of(preprocessor) is not None:
-            if any(part is backbone for part in around.modules()):
-                return preprocessor
+        known = preprocessor is not None and preprocessing_of(preprocessor) is not None
+        if known and any(part is backbone for part in around.modules()):
+            return preprocessor
     return None
 
 

@@ -1,4 +1,4 @@
-"""What MMEngine does not have around the training loop."""
+"""Training loop, optimizer wrapper, optimizers and hooks that MMEngine does not have."""
 
 from .clip_train_loop import ClipTrainLoop
 from .hooks import *  # noqa: F403

@@ -68,7 +68,12 @@ class ClipTrainLoop(IterBasedTrainLoop):
         if clips_per_epoch < 1:
             raise ValueError(f'train_cfg.clips_per_epoch must be positive, got {clips_per_epoch}')
         BaseLoop.__init__(self, runner, without_workers(dataloader))
-        self._accumulative_counts = _get(runner.optim_wrapper, 'accumulative_counts', 1)
+        wrapper = runner.optim_wrapper  # not always built yet
+        self._accumulative_counts = (
+            wrapper.get('accumulative_counts', 1)
+            if isinstance(wrapper, dict)
+            else wrapper._accumulative_counts
+        )
         self.clips_per_iter = self.dataloader.batch_size * get_world_size()
         self._check_batch()
         if max_iters is None:
@@ -137,11 +142,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
 
     def run(self) -> torch.nn.Module:
-        """Train to the end.
-
-        Returns:
-            nn.Module: The model.
-        """
+        """Train to the end; returns the model."""
         runner, hub = self.runner, self.runner.message_hub
         sampler = self.dataloader.sampler
         sampler.seed = runner.seed  # that of the checkpoint, if the run is resumed
@@ -177,11 +178,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         return runner.model
 
     def run_iter(self, data_batch: dict) -> None:
-        """Train on one batch.
-
-        Args:
-            data_batch (dict): What the data loader yields.
-        """
+        """Train on one batch of the data loader."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
@@ -199,10 +196,3 @@ class ClipTrainLoop(IterBasedTrainLoop):
         random.seed(python)
         np.random.seed(numpy)
         torch.manual_seed(pytorch)
-
-
-def _get(config_or_wrapper: Any, name: str, default: int) -> int:
-    """A setting of the optimizer wrapper, built or not."""
-    if isinstance(config_or_wrapper, dict):
-        return config_or_wrapper.get(name, default)
-    return getattr(config_or_wrapper, f'_{name}', default)

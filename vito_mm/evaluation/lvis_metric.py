@@ -12,7 +12,7 @@ from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from pycocotools import mask as mask_utils
 
-from .annotations import LISTS, Annotations, Uses, problems
+from vito_mm.evaluation.annotations import Uses, problems
 
 MAX_DETECTIONS = 300
 """Detections of one image that count, over all categories (LVIS rules)."""
@@ -72,10 +72,8 @@ class FasterLVISMetric(LVISMetric):
             raise ValueError(f"metric must be 'bbox', 'segm' or both, got {sorted(unknown)}")
         if unknown := set(metric_items or ()) - set(ITEMS):
             raise ValueError(f'metric_items must be among {ITEMS}, got {sorted(unknown)}')
-        content = self._lvis_api.dataset
-        entries = ((name, entry) for name in LISTS for entry in content[name])
         uses = Uses(metric='lvis', masks='segm' in self.metrics)
-        if faults := list(problems(Annotations.of(entries), uses)):
+        if faults := problems(self._lvis_api.dataset, uses):
             raise ValueError(f'{ann_file} cannot be measured by: {"; ".join(faults)}')
 
     def compute_metrics(self, results: list) -> dict[str, float]:

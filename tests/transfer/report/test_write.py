@@ -20,7 +20,8 @@ from tests.helpers.answering_models import (  # noqa: F401
 )
 from vito_mm.transfer.report.published import PUBLISHED
 from vito_mm.transfer.report.write import write_report
-from vito_mm.transfer.tasks import TASKS, Outcome, Run
+from vito_mm.transfer.run import Outcome, Run
+from vito_mm.transfer.tasks import TASKS
 from vito_mm.utils.report import Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
 
 COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vito_mm.transfer.tasks import TASKS, Outcome
+from vito_mm.transfer.run import Outcome
+from vito_mm.transfer.tasks import TASKS
 from vito_mm.utils.provenance import FACTS, conditions, fact_text
 from vito_mm.utils.report import (
     Block,
