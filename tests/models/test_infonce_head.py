@@ -1,16 +1,13 @@
 """The loss, against brute force in float64 and across processes."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.helpers.processes import run_ranks
 from vito_mm.models import InfoNCEHead
 
 TAU = 0.1
@@ -246,15 +243,7 @@ def test_two_ranks_are_one_rank_on_the_joined_batch(tmp_path, negatives, files):
         dict(net=net.state_dict(), views=views, target=target, negatives=negatives, ids=ids),
         tmp_path / 'in.pth',
     )
-    (tmp_path / 'worker.py').write_text(WORKER)
-    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'}
-    subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-        + [str(tmp_path / name) for name in ('worker.py', 'in.pth', 'out.pth')],
-        check=True,
-        env=env,
-        timeout=120,
-    )
+    run_ranks(WORKER, tmp_path, 2, tmp_path / 'in.pth', tmp_path / 'out.pth')
     joined = torch.load(tmp_path / 'out.pth')
 
     losses = InfoNCEHead(0.1, negatives)([net(view) for view in views], list(target), ids)

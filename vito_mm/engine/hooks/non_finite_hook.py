@@ -13,7 +13,7 @@ from vito_mm.registry import HOOKS
 class NonFiniteHook(Hook):
     """Report skipped optimizer steps, undo their traces, and stop after too many in a row.
 
-    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``, which leaves such steps out. Batch
+    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``, which skips such steps. Batch
     norm has seen the bad numbers by then: its running statistics are put back to those before the
     step. The number of skipped steps is logged as ``skipped_steps``.
 
