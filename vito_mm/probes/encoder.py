@@ -1,4 +1,4 @@
-"""Features of frames by a network: a model in training, or one that :mod:`vito_mm.probes.loading` opens."""
+"""Features of frames by a network: a model in training, or one of :mod:`vito_mm.probes.loading`."""
 
 import inspect
 import random
