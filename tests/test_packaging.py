@@ -132,6 +132,8 @@ def test_editable_install_then_sdist_then_wheel(tmp_path: Path) -> None:
     run([*command, checkout], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         assert set(archive.namelist()) == from_sdist
+    modules = {str(path.relative_to(REPO)) for path in (REPO / 'vito_mm').rglob('*.py')}
+    assert {name for name in modules if '.mim' not in name} <= from_sdist
     assert not any('__pycache__' in name or name.startswith('tests') for name in from_sdist)
 
     installed = Environment(tmp_path / 'wheel')
