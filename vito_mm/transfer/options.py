@@ -14,7 +14,6 @@ from typing import Any
 from mmengine.config import DictAction
 
 from vito_mm.transfer.tasks import RANDOM, TASKS
-from vito_mm.utils.hashing import sha256_of_file
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',

@@ -1,6 +1,5 @@
 """Execution of a transfer suite: many fine-tuning runs through the stock runners."""
 
-import os
 import re
 import shutil
 import signal
