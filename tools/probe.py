@@ -106,9 +106,7 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.linear_classifier import linear_accuracy
 
     labelled_frames(args.data, args.image_size)
-    for checkpoint in dict.fromkeys(
-        args.checkpoints
-    ):  # fail before the first probe
+    for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:
