@@ -50,10 +50,6 @@ class ConfigCheck:
     warnings: list[str] = field(default_factory=list)
     note: str = ''
 
-    @property
-    def remarks(self) -> list[str]:  # until its users move
-        return self.warnings
-
 
 def check_config(
     config: str | os.PathLike | Config, checkpoint: str | os.PathLike | Checkpoint | None = None

@@ -301,7 +301,3 @@ def _remedy(match: BackboneMatch) -> str:
         'The checkpoint is of another ResNet than the model: compare base_channels, '
         'num_stages, plugins and norm_cfg with those of the pre-training.'
     )
-
-
-def require_complete(match: BackboneMatch, checkpoint: object) -> None:  # until its users move
-    match.require_complete()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import is_plain
-from vito_mm.checkpoint.matching import require_complete
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
 
@@ -387,7 +386,7 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
             bare = key.removeprefix(match.prefix)
             if key.startswith(match.prefix) and bare not in own and bare.split('.')[0] in names:
                 match.unexpected.append(bare)
-    require_complete(match, checkpoint)
+    match.require_complete()
     backbone.load_state_dict(match.weights, strict=False)
     return match
 
@@ -410,7 +409,7 @@ def load_exactly(
     match = BackboneMatch('', 'online')
     match.missing = [key for key in own if key not in weights]
     match.unexpected = [key for key in weights if key not in own]
-    match.misshaped = [
+    match.shape_mismatch = [
         f'{key} {tuple(weights[key].shape)} -> {tuple(value.shape)}'
         for key, value in own.items()
         if key in weights and weights[key].shape != value.shape
