@@ -233,7 +233,9 @@ def test_a_checkpoint_that_does_not_fit_lists_what_differs(tmp_path, colours):
         assert part in str(caught.value)
     weights['layer1.0.conv1.weight'] = torch.zeros(64, 64, 1, 1)
     torch.save(weights, tmp_path / 'odd2.pth')
-    with pytest.raises(StageError, match=r'1 misshaped: .*\(64, 64, 1, 1\) -> \(64, 64, 3, 3\)'):
+    with pytest.raises(
+        StageError, match=r'1 shape mismatch: .*\(64, 64, 1, 1\) -> \(64, 64, 3, 3\)'
+    ):
         Classify('torchvision:resnet18', f'{tmp_path}/odd2.pth', names).check_settings()
     with pytest.raises(StageError, match='missing'):
         Classify(**colours | dict(checkpoint=f'{tmp_path}/odd.pth')).check_settings()
