@@ -108,7 +108,7 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     labelled_frames(args.data, args.image_size)
     for checkpoint in dict.fromkeys(
         args.checkpoints
-    ):  # fail before the first probe and not after it
+    ):  # fail before the first probe
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import write_video
 from tests.helpers.curation_world import World, call_tool, tables_of
-from tests.tools.test_train import user_environment
+from tests.helpers.processes import user_environment
 from vito_mm.curation import thumbnails
 from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE

@@ -14,7 +14,8 @@ from torch import nn
 
 from tests.conftest import REPO, write_video
 from tests.end_to_end.test_config_family import run, shrink
-from tests.tools.test_train import shell, tiny_options
+from tests.helpers.processes import shell
+from tests.tools.test_train import tiny_options
 from vito_mm.checkpoint import CheckpointError, check_config
 
 ALGORITHMS = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tests.conftest import REPO, write_video
 from tests.helpers.faulty_videos import UNREADABLE
-from tests.tools.test_train import user_environment
+from tests.helpers.processes import user_environment
 from vito_mm.curation.tables import read_table, write_file
 from vito_mm.miniscenes.classes import CLASSES
 from vito_mm.miniscenes.make import make_miniscenes

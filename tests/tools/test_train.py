@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,37 +13,11 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
+from tests.helpers.processes import free_port, shell, user_environment
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import list_stages, load_config, parse_options
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
-
-
-def user_environment(**changes: str) -> dict[str, str]:
-    """This interpreter's environment, activated, with one thread."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
-    return {**env, **changes}
-
-
-def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command in the checkout as a user does."""
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=REPO,
-        env=user_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-
-
-def free_port() -> str:
-    """Number of a port that is free on this machine."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 def tiny_options(folder: Path, max_iters: int = 2) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from tests.conftest import REPO, signal_while_forking
 from tests.helpers.demo_network import demo_checkpoint
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.tools.test_train import shell, user_environment
+from tests.helpers.processes import shell, user_environment
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer import runner as suite
 from vito_mm.transfer.commands import environment, evaluation_command, training_command

@@ -127,9 +127,6 @@ def read_config(name: str | os.PathLike) -> Config:
 def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     """Find the backbone in a config: VITOResNet where there is one, else the first ResNet.
 
-    Args:
-        cfg (Config): A complete config.
-
     Returns:
         tuple[str, Mapping]: Its place, such as ``'model.backbone'``, and what stands there.
 

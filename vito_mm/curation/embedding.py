@@ -32,8 +32,9 @@ class Embed(Stage):
 
     Attributes:
         backbone (str): A checkpoint with a ResNet of VITO or another method, see
-            :func:`vito_mm.transfer.load_backbone`; or a config of mmpretrain or of pre-training,
-            ``torchvision:NAME`` or ``timm:NAME``, see :func:`vito_mm.probes.sources.find_source`.
+            :func:`vito_mm.checkpoint.loading.load_backbone`; or a config of mmpretrain or of
+            pre-training, ``torchvision:NAME`` or ``timm:NAME``, see
+            :func:`vito_mm.probes.sources.find_source`.
         checkpoint (str, optional): File with the weights, never downloaded. Defaults to None, which
             is right where ``backbone`` is a checkpoint.
         which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults

@@ -40,7 +40,7 @@ def load_encoder(
     """Open a network with the weights of a file.
 
     Args:
-        checkpoint: File of :func:`vito_mm.transfer.load_backbone`, or of the weights of
+        checkpoint: File of :func:`vito_mm.checkpoint.loading.load_backbone`, or of the weights of
             ``network``; None for random weights.
         which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
             to 'online'.
