@@ -160,7 +160,7 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    return probe_each(args, [lambda c=c: segmentation.run_probe(c).metrics for c in configs])
+    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
 
 
 def probe_each(

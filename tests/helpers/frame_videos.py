@@ -63,7 +63,8 @@ def encode(
         stream = container.add_stream(codec, fps, options=options)
         stream.pix_fmt = pix_fmt
         for image in frames:
-            stream.height, stream.width = image.shape[:2]
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
