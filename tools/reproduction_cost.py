@@ -161,7 +161,7 @@ def main(words: Sequence[str] | None = None) -> None:
         Heading('Fine-tuning one checkpoint', 3),
         fine_tuning(args),
     ]
-    print(to_markdown(blocks), end='')
+    print(to_markdown('Cost of a reproduction', blocks), end='')
 
 
 if __name__ == '__main__':
