@@ -13,7 +13,7 @@ from vito_mm.utils.provenance import conditions
 from vito_mm.utils.spreadsheet import to_csv
 from vito_mm.videos.manifest import PART, part_name
 
-from .stage import read_record
+from .stage_folder import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip, draw_thumbnails
 
