@@ -29,7 +29,7 @@ demo: env  ## pre-train on videos, fine-tune a segmenter and a detector, show th
 	@$(PY) tools/demo.py
 
 test: env  ## run the tests, without the slow ones
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" tests
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --durations=15 tests
 
 test-slow: env  ## run the slow tests
 	@$(PY) -m pytest -m slow tests
@@ -43,5 +43,5 @@ lint: env  ## check style and formatting
 	@$(PY) -m ruff format --check .
 
 clean:  ## remove what builds and tests leave behind; keeps .venv, data and work_dirs
-	rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build docs/api/rooms *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -44,7 +44,7 @@ def main() -> int:
     )
     add('--tasks', nargs='+', choices=[*TASKS], default=[*TASKS], help='default: all four')
     add('--seeds', type=int, default=3, help='seeds 0, 1, ... of each row (default: 3)')
-    add('--jobs', type=int, help='runs side by side (default: one a GPU, without any one a core)')
+    add('--jobs', type=int, help='parallel runs (default: one per GPU, or per core without any)')
     add('--report-only', action='store_true', help='write the report of what is there')
     args = parser.parse_args()
 

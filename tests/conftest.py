@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.helpers.checkpoints import checkpoints, online, target  # noqa: F401
 # Networks of tests have at least 16 channels: with 8 or fewer, torch 2.11's backward pass of a 1x1
 # convolution of stride 2 in channels-last format corrupts memory on CPUs.
 REPO = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPO / 'tools'))  # as for a tool that is run as a script
 
 
 def write_video(

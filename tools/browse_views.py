@@ -5,8 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vito_mm.launch import OptionsAction, load_config
-from vito_mm.visualization.preview_sheet import write_contact_sheet
+from _arguments import add_options
 
 
 def main() -> None:
@@ -18,19 +17,18 @@ def main() -> None:
     )
     parser.add_argument('--num-clips', type=int, default=6, help='clips to show; default: 6')
     parser.add_argument('--seed', type=int, help="seed of the run; default: the config's")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        help='settings that override the config, as key=value',
-    )
+    add_options(parser)
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     args = parser.parse_args()
+
+    from vito_mm.launch import load_config
+    from vito_mm.visualization.preview_picture import write_preview
+
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     cfg = load_config(args)
     out = args.out or str(Path(cfg.work_dir) / 'views.png')
     try:
-        print(write_contact_sheet(cfg, out, args.num_clips, args.seed))
+        print(write_preview(cfg, out, args.num_clips, args.seed))
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'{args.config}: {error}') from None
     print(f'written to {out}')

@@ -8,14 +8,11 @@ them an error.
 
 import argparse
 
-from vito_mm.checkpoint import CheckpointError, check_config
-from vito_mm.checkpoint.config_check import read_config
+from _arguments import add_options
 
 
 def main() -> None:
     """Parse the command line, check and say what was found."""
-    from mmengine.config import DictAction  # which loads torch: behind vito_mm
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,15 +20,18 @@ def main() -> None:
         'config', help='config file of any OpenMMLab package, or its name: mmdet::FOLDER/FILE.py'
     )
     parser.add_argument('checkpoint', nargs='?', help='default: the one named in the config')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='settings that override the config'
-    )
+    add_options(parser)
     parser.add_argument('--strict', action='store_true', help='exit with 1 after a warning too')
     args = parser.parse_args()
+
+    from vito_mm.checkpoint import CheckpointError, check_config
+    from vito_mm.checkpoint.config_check import read_config
+    from vito_mm.launch import parse_options
+
     try:
         config = read_config(args.config)
         if args.cfg_options:
-            config.merge_from_dict(args.cfg_options)
+            config.merge_from_dict(parse_options(args.cfg_options))
         check = check_config(config, args.checkpoint)
     except (CheckpointError, OSError) as error:
         raise SystemExit(f'NOT complete. {error}') from None
@@ -41,14 +41,14 @@ def main() -> None:
         ) from None
     match = check.match
     verdict = 'complete' if match.complete else 'NOT complete, but allow_partial=True'
-    print(f'{verdict}: {check.place} gets {match.coverage(check.checkpoint)}')
+    print(f'{verdict}: {check.place} gets {match.coverage()}')
     if not match.complete:
         print(match.describe())
     if check.note:
         print(f'Note: {check.note}')
-    for remark in check.remarks:
-        print(f'WARNING: {remark}')
-    if args.strict and check.remarks:
+    for warning in check.warnings:
+        print(f'WARNING: {warning}')
+    if args.strict and check.warnings:
         raise SystemExit(1)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# Those of vito_mm.curation, which takes seconds to import.
 BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 

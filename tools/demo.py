@@ -10,9 +10,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from projects.miniscenes_study.demo import run_demo  # noqa: E402
 
 
 def main() -> None:
@@ -23,6 +20,11 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of all runs (default: 0)')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     args = parser.parse_args()
+
+    sys.path.insert(0, str(ROOT))
+    import vito_mm  # noqa: F401  before torch, for which it sets how threads spin
+    from projects.miniscenes_study.demo import run_demo
+
     run_demo(ROOT, work_dir=args.work_dir, seed=args.seed)
 
 

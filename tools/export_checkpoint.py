@@ -7,9 +7,9 @@ A name that ends in .safetensors gives that format. Exporting an exported file l
 import argparse
 import json
 
-from vito_mm.checkpoint import CheckpointError, export_backbone
-from vito_mm.checkpoint.export import LAYOUTS
-from vito_mm.checkpoint.matching import NETWORKS
+from _arguments import NETWORKS
+
+LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 
 
 def main() -> None:
@@ -27,6 +27,9 @@ def main() -> None:
         help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default)',
     )
     args = parser.parse_args()
+
+    from vito_mm.checkpoint import CheckpointError, export_backbone
+
     try:
         exported = export_backbone(args.checkpoint, args.out, args.which, args.layout)
     except (CheckpointError, ImportError) as error:

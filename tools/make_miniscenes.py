@@ -2,14 +2,15 @@
 
 import argparse
 
-from vito_mm.miniscenes import PRESETS, TASKS, make_miniscenes
+PRESETS = ('demo', 'study', 'study_small', 'tiny')
+TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', help='folder that gets one folder a part')
-    parser.add_argument('--preset', default='demo', choices=sorted(PRESETS))
+    parser.add_argument('--preset', default='demo', choices=PRESETS)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--num-videos', type=int, help="default: the preset's")
     parser.add_argument('--num-images', type=int, help='training stills a task')
@@ -26,6 +27,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Make the data, and show what was asked for."""
     args = vars(parse_args())
+
+    from vito_mm.miniscenes import make_miniscenes
+
     report, sheet = args.pop('report'), args.pop('contact_sheet')
     make_miniscenes(**args)
     if report:

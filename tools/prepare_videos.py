@@ -6,10 +6,13 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 
 import argparse
 
-from vito_mm.videos import VIDEO_EXTENSIONS
-from vito_mm.videos.file_checks import MAX_PIXELS
-from vito_mm.videos.prepare.preparation import run
-from vito_mm.videos.prepare.reencoding import PRESETS, Encoding
+# Those of vito_mm.videos, which takes seconds to import.
+VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
+MAX_PIXELS = 2**27
+PRESETS = (
+    *('ultrafast', 'superfast', 'veryfast', 'faster', 'fast'),
+    *('medium', 'slow', 'slower', 'veryslow'),
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,25 +52,25 @@ def parse_args() -> argparse.Namespace:
     copies.add_argument(
         '--short-side',
         type=int,
-        default=Encoding.short_side,
+        default=256,
         help='pixels, at most; default: %(default)s',
     )
     copies.add_argument(
         '--gop',
         type=int,
-        default=Encoding.gop,
+        default=12,
         help='frames between key frames; 1: all are; default: %(default)s',
     )
     copies.add_argument(
         '--crf',
         type=int,
-        default=Encoding.crf,
+        default=23,
         help='quality of x264, 0 is best; default: %(default)s',
     )
     copies.add_argument(
         '--preset',
         choices=PRESETS,
-        default=Encoding.preset,
+        default='medium',
         metavar='PRESET',
         help='speed of x264, ultrafast to veryslow; default: %(default)s',
     )
@@ -80,7 +83,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Prepare the videos and say what they are like."""
-    raise SystemExit(run(**vars(parse_args())))
+    args = parse_args()
+
+    from vito_mm.videos.prepare.command import run
+
+    raise SystemExit(run(**vars(args)))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""What the frozen features of checkpoints are worth, in minutes: one table for all of them.
+"""Scores of the frozen features of checkpoints, in minutes: one table for all of them.
 
-CHECKPOINT is a file with a ResNet, or "random" for random weights, the baseline.
+CHECKPOINT is a file with a network, or "random" for random weights, the baseline.
 """
 
 import argparse
@@ -10,17 +10,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.probes.frozen_features import ProbeError, frozen_resnet, train_and_val
-from vito_mm.transfer.tasks import RANDOM
-from vito_mm.utils.atomic import written_aside
+from _arguments import NETWORKS, add_options, cores, natural, positive
 
+RANDOM = 'random'
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -28,147 +25,148 @@ FORMATS = {'L2': 'g', 'seconds': '.0f'}
 def main() -> None:
     """Parse the command line, probe each checkpoint, and print the table."""
     args = parse_arguments()
+    from vito_mm.checkpoint import Checkpoint, CheckpointError
+    from vito_mm.probes.image_folders import ProbeError
+
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
-            rows = args.probe(args)
-    except (CheckpointError, ProbeError) as error:
+            # Held, so that each probe and its check find the file read.
+            _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
+            rows = probe_segment(args) if args.name == 'segment' else probe_images(args)
+    except (CheckpointError, ProbeError, ValueError, ImportError) as error:
         raise SystemExit(f'tools/probe.py {args.name}: {error}') from None
     print(table(rows))
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction  # which loads torch: behind vito_mm
-
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
-    common.add_argument(
-        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
+    add = common.add_argument
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    add('--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)')
+    add(
+        '--backbone',
+        metavar='NAME',
+        help='network of the weights: timm:NAME, torchvision:NAME or a config of mmpretrain, '
+        'FILE.py (default: as the file tells, or the ResNet of --depth)',
     )
-    common.add_argument(
-        '--seed', type=int, default=0, help='seed of all that is random (%(default)s)'
-    )
-    common.add_argument('--out', type=Path, help='JSON file for the results')
+    add('--depth', type=positive, help="depth of the ResNet (default: the file's or config's; 50)")
+    add('--seed', type=int, default=0, help='seed of all that is random (%(default)s)')
+    add('--out', type=Path, help='JSON file for the results')
 
     images = argparse.ArgumentParser(add_help=False, parents=[common])
-    images.add_argument(
-        '--data', type=Path, required=True, help='folder with train/CLASS/ and val/CLASS/ images'
+    add = images.add_argument
+    add(
+        '--data',
+        type=Path,
+        required=True,
+        help='folder with train/CLASS/ and val/CLASS/ images, or a manifest with labels',
     )
-    images.add_argument(
-        '--depth', type=positive, default=50, help='depth of the ResNet (%(default)s)'
-    )
-    images.add_argument(
+    add(
         '--base-channels',
         type=positive,
-        default=64,
-        help='width of stem and first stage (%(default)s); the demo has 32',
+        help="width of stem and first stage (default: the file's; 64); the demo has 32",
     )
-    images.add_argument(
-        '--image-size', type=positive, default=224, help='side in pixels (%(default)s)'
-    )
-    images.add_argument(
-        '--batch-size', type=positive, default=128, help='images at a time (%(default)s)'
-    )
-    images.add_argument(
-        '--workers', type=natural, default=cores(), help='processes that read (%(default)s)'
-    )
+    add('--image-size', type=positive, default=224, help='side in pixels (%(default)s)')
+    add('--batch-size', type=positive, default=128, help='images at a time (%(default)s)')
+    add('--workers', type=natural, default=cores(), help='processes that read (%(default)s)')
 
     parser = argparse.ArgumentParser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True)
     knn = probes.add_parser('knn', parents=[images], help='nearest neighbours: no training')
     knn.add_argument('--k', type=positive, default=20, help='number of neighbours (%(default)s)')
-    knn.set_defaults(probe=probe_knn)
-    linear = probes.add_parser('linear', parents=[images], help='linear classification')
-    linear.set_defaults(probe=probe_linear)
+    probes.add_parser('linear', parents=[images], help='linear classification')
 
     segment = probes.add_parser(
         'segment', parents=[common], help='linear segmentation, on the data of a config of mmseg'
     )
-    segment.add_argument('--config', required=True, help='config of mmseg with a ResNet')
-    segment.add_argument(
+    add = segment.add_argument
+    add('--config', required=True, help='config of mmseg')
+    add(
         '--stages',
         type=int,
         nargs='+',
         default=[4],
-        help='1 to 4 for layer1 to layer4; several are concatenated (4)',
+        help='1 to 4 for layer1 to layer4, or blocks of a transformer, from 1; several are '
+        'concatenated (4)',
     )
-    segment.add_argument(
-        '--steps', type=positive, default=2000, help='training steps (%(default)s)'
-    )
-    segment.add_argument(
-        '--lr', type=float, default=1e-2, help='learning rate at the start (%(default)s)'
-    )
-    segment.add_argument(
-        '--batch-size', type=positive, default=16, help='images a step (%(default)s)'
-    )
-    segment.add_argument('--depth', type=positive, help="depth of the ResNet (the config's)")
-    segment.add_argument('--workers', type=natural, help="data workers (the config's)")
-    segment.add_argument(
-        '--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)'
-    )
-    segment.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings that override the config, as key=value',
-    )
-    segment.set_defaults(probe=probe_segment)
+    add('--steps', type=positive, default=2000, help='training steps (%(default)s)')
+    add('--lr', type=float, default=1e-2, help='learning rate at the start (%(default)s)')
+    add('--batch-size', type=positive, default=16, help='images per step (%(default)s)')
+    add('--workers', type=natural, help="data workers (the config's)")
+    add('--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)')
+    add_options(segment)
     return parser.parse_args()
 
 
-def probe_knn(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Nearest-neighbour accuracy of each checkpoint."""
-    from vito_mm.probes.knn import checkpoint_knn
+def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Classify images by the features of each checkpoint."""
+    from vito_mm.probes.features import labelled_features
+    from vito_mm.probes.knn import knn_top1
+    from vito_mm.probes.labelled_images import labelled_frames
+    from vito_mm.probes.linear_classifier import linear_accuracy
 
-    def probe(checkpoint: str | None) -> dict[str, Any]:
-        return {'top-1': checkpoint_knn(checkpoint, k=args.k, **image_settings(args))}
+    labelled_frames(args.data, args.image_size)
+    for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
+        encoder(args, checkpoint)
 
-    check_images(args)
-    return probe_each(args, [lambda c=c: probe(file_of(c)) for c in args.checkpoints])
-
-
-def probe_linear(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Accuracy of a linear classifier on each checkpoint's features."""
-    from vito_mm.probes.linear_classifier import checkpoint_linear
-
-    def probe(checkpoint: str | None) -> dict[str, Any]:
-        result = checkpoint_linear(checkpoint, **image_settings(args))
+    def probe(checkpoint: str) -> dict[str, Any]:
+        sizes = args.image_size, args.batch_size, args.workers
+        features = labelled_features(encoder(args, checkpoint), args.data, *sizes)
+        if args.name == 'knn':
+            return {'top-1': knn_top1(*features, k=args.k)}
+        result = linear_accuracy(*features, seed=args.seed)
         top5 = {} if result.top5 is None else {'top-5': result.top5}
         return {'top-1': result.top1, **top5, 'L2': result.strength}
 
-    check_images(args)
-    return probe_each(args, [lambda c=c: probe(file_of(c)) for c in args.checkpoints])
+    return probe_each(args, [lambda c=c: probe(c) for c in args.checkpoints])
+
+
+def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
+    """Open the network of a checkpoint; random weights are those of the first file's network."""
+    from vito_mm.checkpoint import CheckpointError
+    from vito_mm.probes.loading import load_encoder, resnet
+
+    file = None if checkpoint == RANDOM else checkpoint
+    first = next((name for name in args.checkpoints if name != RANDOM), None)
+    network = args.backbone
+    if network is None and (args.depth or args.base_channels or first is None):
+        network = resnet(args.depth or 50, args.base_channels or 64)
+    like = first if network is None and file is None else None
+    try:
+        return load_encoder(like or file, args.which, network, keep=not like, seed=args.seed)
+    except CheckpointError as error:
+        if args.depth is None:
+            raise
+        raise CheckpointError(f'{error}\nThe ResNet has {args.depth} layers: see --depth') from None
 
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Metrics of a linear segmentation head on each checkpoint's features."""
-    from vito_mm.probes.segmentation import (
-        check_probe,
-        probe_config,
-        read_segmentation_config,
-        run_probe,
-    )
+    """Train a linear segmentation head on each checkpoint's features."""
+    from vito_mm.launch import parse_options
+    from vito_mm.probes import segmentation
 
-    base = read_segmentation_config(args.config, args.cfg_options)
+    args.cfg_options = parse_options(args.cfg_options or ())
+    base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
     work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
-    names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'depth', 'which', 'seed')
+    names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'depth', 'which', 'seed', 'backbone')
     settings = {name: getattr(args, name) for name in names}
+    files = [None if checkpoint == RANDOM else checkpoint for checkpoint in args.checkpoints]
     folders = folder_names(args.checkpoints)
     configs = [
-        probe_config(base, file_of(checkpoint), work_dir / folder, **settings)
-        for checkpoint, folder in zip(args.checkpoints, folders, strict=True)
+        segmentation.probe_config(base, file, work_dir / folder, **settings)
+        for file, folder in zip(files, folders, strict=True)
     ]
     for cfg in configs:
-        with depth_told(cfg.model.backbone.depth):
-            check_probe(cfg)
-    return probe_each(args, [lambda cfg=cfg: run_probe(cfg).metrics for cfg in configs])
+        segmentation.check_probe(cfg)
+    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
 
 
 def probe_each(
     args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Run the probes one after the other; what is done is in ``--out`` whatever comes then."""
+    """Run the probes one after the other; ``--out`` holds those that are done."""
     rows = []
     for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
         started = time.monotonic()
@@ -180,37 +178,8 @@ def probe_each(
     return rows
 
 
-def check_images(args: argparse.Namespace) -> None:
-    """Fail before the first probe and not after it."""
-    train_and_val(args.data)
-    for checkpoint in args.checkpoints:
-        if checkpoint != RANDOM:
-            with depth_told(args.depth):
-                frozen_resnet(checkpoint, args.depth, args.which, base_channels=args.base_channels)
-
-
-@contextmanager
-def depth_told(depth: int) -> Iterator[None]:
-    """Add the likeliest reason to the message of a checkpoint that does not fit."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f'{error}\nThe ResNet has {depth} layers: see --depth') from None
-
-
-def image_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments that the probes of images share."""
-    names = ('depth', 'base_channels', 'image_size', 'seed', 'which', 'batch_size', 'workers')
-    return dict(folder=args.data, **{name: getattr(args, name) for name in names})
-
-
-def file_of(checkpoint: str) -> str | None:
-    """The file that the word stands for, None for random weights."""
-    return None if checkpoint == RANDOM else checkpoint
-
-
 def folder_names(checkpoints: Sequence[str]) -> list[str]:
-    """A folder name for each checkpoint: its last two parts, numbered where they meet again."""
+    """Name a folder for each checkpoint: its last two parts, numbered where they meet again."""
     names: list[str] = []
     for checkpoint in checkpoints:
         name = '_'.join(Path(checkpoint).with_suffix('').parts[-2:]).strip('/.')
@@ -220,7 +189,7 @@ def folder_names(checkpoints: Sequence[str]) -> list[str]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The results as a Markdown table with aligned columns."""
+    """Draw the results as a Markdown table with aligned columns."""
     header = list(dict.fromkeys(key for row in rows for key in row))
     lines = [header, *([cell(key, row.get(key)) for key in header] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -234,50 +203,29 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def cell(key: str, value: Any) -> str:
-    """A value as the table shows it."""
+    """Format a value of the table."""
     if value is None:
         return '-'
-    if not isinstance(value, float):
-        return str(value)
-    return format(value, FORMATS.get(key, '.1f'))
+    return format(value, FORMATS.get(key, '.1f')) if isinstance(value, float) else str(value)
 
 
 def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """Write results and settings, all of it or nothing."""
     import torch
 
-    settings = {k: v for k, v in vars(args).items() if k not in ('probe', 'checkpoints', 'out')}
-    settings = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in settings.items()}
-    rows = [{k: None if is_nan(v) else v for k, v in row.items()} for row in rows]
+    from vito_mm.utils.atomic import written_aside
+
+    settings = {k: v for k, v in vars(args).items() if k not in ('name', 'checkpoints', 'out')}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-    content = dict(probe=settings.pop('name'), device=device, settings=settings, results=rows)
+    # JSON knows no NaN.
+    rows = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    content = dict(probe=args.name, device=device, settings=settings, results=rows)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(args.out) as file:
-        file.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
-
-
-def is_nan(value: Any) -> bool:
-    """Whether a value is a number that JSON does not know."""
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def cores() -> int:
-    """Processors that this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
-
-
-def natural(text: str) -> int:
-    """An integer from 0 on."""
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f'must be 0 or more, got {text}')
-    return value
+        file.write_text(json.dumps(content, indent=2, allow_nan=False, default=os.fspath) + '\n')
 
 
 if __name__ == '__main__':

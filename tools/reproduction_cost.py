@@ -10,7 +10,7 @@ import argparse
 import math
 from collections.abc import Sequence
 
-from vito_mm.utils.markup import Block, Heading, Table, to_markdown
+from vito_mm.utils.report import Block, Heading, Table, to_markdown
 
 CLIPS_PER_EPOCH = 1_280_000
 VIDEOS, SHARE_KEPT = 1_180_042, 0.24

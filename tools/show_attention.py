@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.videos import VideoReadError
+from _arguments import NETWORKS
 
 if TYPE_CHECKING:
-    from vito_mm.probes.network import Network
+    from vito_mm.probes.encoder import Encoder
 
 BATCH = 32  # frames of a video that are decoded and looked at together
 
@@ -27,11 +24,13 @@ def main() -> None:
     args = parse_arguments()
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     sys.stderr.reconfigure(errors='backslashreplace')
-    from vito_mm.probes.network import load_network
+    from vito_mm.checkpoint import CheckpointError
+    from vito_mm.probes.loading import load_encoder
+    from vito_mm.videos import VideoReadError
 
     try:
-        network = load_network(args.checkpoint, args.which, args.config)
-        print(video(args, network) if args.out.suffix.lower() == '.mp4' else strip(args, network))
+        encoder = load_encoder(args.checkpoint, args.which, args.config, needs_attention=True)
+        print(video(args, encoder) if args.out.suffix.lower() == '.mp4' else strip(args, encoder))
     except (CheckpointError, VideoReadError, OSError, ValueError) as error:
         raise SystemExit(f'tools/show_attention.py: {error}') from None
     print(f'written to {args.out}')
@@ -73,31 +72,32 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def strip(args: argparse.Namespace, network: 'Network') -> str:
+def strip(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Draw frames of the videos with their masks; returns what is in it."""
+    from vito_mm.videos import frames
     from vito_mm.visualization.canvas import write_png
-    from vito_mm.visualization.clips import evenly, read_clip
     from vito_mm.visualization.strips import draw_strip
 
-    clips = [read_clip(row(args, path), args.size, evenly(args.frames)) for path in args.videos]
-    masks = [network.masks(clip.frames) for clip in clips]
+    view = frames.evaluation_view(args.size)
+    clips = [frames.spread(row(args, path), args.frames, view).distinct() for path in args.videos]
+    masks = [encoder.masks(clip.frames) for clip in clips]
     write_png(draw_strip(clips, masks, title(args)), args.out)
     return f'frames: {sum(len(clip.frames) for clip in clips)}, videos: {len(clips)}'
 
 
-def video(args: argparse.Namespace, network: 'Network') -> str:
+def video(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Write the video with its masks; returns what is in it."""
-    from vito_mm.visualization.clips import read_clip
+    from vito_mm.videos import frames
     from vito_mm.visualization.strips import draw_side_by_side, write_video
 
-    path = args.videos[0]
+    path, view = args.videos[0], frames.evaluation_view(args.size)
     span = []
 
     def note_span(start: float, end: float) -> np.ndarray:
         span.extend((start, end))
         return np.array([start])
 
-    read_clip(row(args, path), args.size, note_span)
+    frames.read(row(args, path), note_span, view)
     start, end = span
     times = start + np.arange(max(1, int(np.ceil((end - start) * args.fps - 1e-6)))) / args.fps
     print(f'frames: {len(times)}, {args.fps:g} a second', flush=True)
@@ -106,8 +106,8 @@ def video(args: argparse.Namespace, network: 'Network') -> str:
     def pictures() -> Iterator[np.ndarray]:
         for first in range(0, len(times), BATCH):
             wanted = times[first : first + BATCH]
-            clip = read_clip(row(args, path), args.size, lambda *_, wanted=wanted: wanted)
-            masks = network.masks(clip.frames)
+            clip = frames.read(row(args, path), lambda *_, wanted=wanted: wanted, view).distinct()
+            masks = encoder.masks(clip.frames)
             # A frame may be on screen at several of the times.
             shown = np.searchsorted(clip.times, wanted + 1e-4, side='right') - 1
             for time, index in zip(wanted, shown.clip(0), strict=True):

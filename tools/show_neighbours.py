@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw the nearest neighbours of frames: what the network of a checkpoint takes for alike."""
+"""Draw the nearest neighbours of frames: what the network of a checkpoint considers similar."""
 
 import argparse
 import os
@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vito_mm.checkpoint import CheckpointError
-from vito_mm.checkpoint.matching import NETWORKS
+from _arguments import NETWORKS, cores, positive
 
 POOLINGS = dict(
     average='mean of the last feature map', attention="the checkpoint's own attention pooling"
@@ -19,6 +18,9 @@ POOLINGS = dict(
 def main() -> None:
     """Parse the command line, write the picture and say what is in it."""
     args = parse_arguments()
+
+    from vito_mm.checkpoint import CheckpointError
+
     sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be text
     sys.stderr.reconfigure(errors='backslashreplace')
     try:
@@ -90,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def show(args: argparse.Namespace) -> str:
     """Draw the picture; returns what is in it."""
-    from vito_mm.probes.network import load_network
+    from vito_mm.probes.loading import load_encoder
     from vito_mm.visualization.canvas import write_png
     from vito_mm.visualization.neighbours import (
         choose,
@@ -100,15 +102,16 @@ def show(args: argparse.Namespace) -> str:
         score,
     )
 
-    network = load_network(
-        args.checkpoint, args.which, args.config, needs_attention=args.pooling == 'attention'
+    layer = dict(average='pooled', attention='neck')[args.pooling]
+    encoder = load_encoder(
+        args.checkpoint, args.which, args.config, needs_attention=layer == 'neck'
     )
 
     def read(rows: Sequence, labels: Sequence, count: int, frames: int, option: str) -> Any:
         chosen = choose(labels, count, args.seed)
         found, errors = read_frames(
-            *(network, [rows[i] for i in chosen], [labels[i] for i in chosen]),
-            *(args.size, frames, args.pooling, args.workers),
+            *(encoder, [rows[i] for i in chosen], [labels[i] for i in chosen]),
+            *(args.size, frames, layer, args.workers),
         )
         for error in errors:
             print(f'{option}: {error}', file=sys.stderr)
@@ -157,18 +160,6 @@ def videos(
         rows += found
         labels += [None] * len(found) if no_labels else labels_of(found, folder)
     return rows, labels
-
-
-def cores() -> int:
-    """Processors that this process may use, at most 8."""
-    return min(8, len(os.sched_getaffinity(0)))
-
-
-def positive(text: str) -> int:
-    """An integer above 0."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
 
 
 if __name__ == '__main__':

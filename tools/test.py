@@ -3,7 +3,7 @@
 
 import argparse
 
-from vito_mm.launch import add_common_arguments, build_runner, load_config
+from _arguments import add_common_arguments
 
 
 def main() -> None:
@@ -13,6 +13,8 @@ def main() -> None:
     parser.add_argument('checkpoint', help='checkpoint file that training wrote')
     add_common_arguments(parser)
     args = parser.parse_args()
+
+    from vito_mm.launch import build_runner, load_config
 
     cfg = load_config(args)
     if not cfg.get('test_dataloader'):

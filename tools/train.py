@@ -3,11 +3,11 @@
 
 import argparse
 
-from vito_mm.launch import add_common_arguments, build_runner, load_config, set_resume
+from _arguments import add_common_arguments
 
 
-def main() -> None:
-    """Parse the command line and train."""
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -25,7 +25,12 @@ def main() -> None:
         help='scale the learning rate from auto_scale_lr.base_batch_size to the actual batch',
     )
     add_common_arguments(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train."""
+    from vito_mm.launch import build_runner, load_config, set_resume
 
     cfg = load_config(args)
     has_amp = cfg.optim_wrapper.type == 'AmpOptimWrapper' or cfg.optim_wrapper.get('dtype')
@@ -41,6 +46,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from torch.distributed.elastic.multiprocessing.errors import record  # behind vito_mm
+    args = parse_args()
+    import vito_mm.launch  # noqa: F401, I001  before torch, for which it sets how threads spin
+    from torch.distributed.elastic.multiprocessing.errors import record
 
-    record(main)()  # torchrun shows the error of the process that failed first
+    record(main)(args)  # torchrun shows the error of the process that failed first

@@ -12,9 +12,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.runner import JobError, PlanError, SuiteError, report, run_suite
-from vito_mm.transfer.tasks import PROTOCOLS, TASKS
+# Those of vito_mm.transfer.tasks, which takes seconds to import.
+PROTOCOLS = ('paper', 'stock', 'miniscenes')
+TASKS = ('pascal', 'ade20k', 'coco', 'lvis')
 
 
 def main() -> int:
@@ -71,6 +71,9 @@ def main() -> int:
     add('--report-only', action='store_true', help='write the report again from what is there')
     add('--yes', '-y', action='store_true', help='accepted for scripts: nothing is ever asked')
     args = parser.parse_args()
+
+    from vito_mm.transfer.options import SuiteOptions
+    from vito_mm.transfer.runner import JobError, PlanError, SuiteError, report, run_suite
 
     command = shlex.join(sys.argv)
     chosen = dict(vars(args), repo=Path(__file__).resolve().parents[1])

@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
-from vito_mm.checkpoint.matching import is_pretraining, load_pretraining
+from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
 from vito_mm.utils.unwrap import unwrap
 
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
@@ -26,65 +26,29 @@ _PLACE = re.compile(r'(.*[._])?(root|file|dir|path|folder|checkpoint|from|data)'
 """Keys of a config whose values are files or folders."""
 
 
-class OptionsAction(DictAction):
-    """MMEngine's ``DictAction``, but files and folders stay as they are typed.
+def parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """Parse ``key=value`` words as MMEngine's ``DictAction`` does, but leave places as typed.
 
     MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
     place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
     ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
     """
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        places, others, last = {}, [], ''
-        for text in values:
-            key, sign, value = text.partition('=')
-            if not sign:
-                parser.error(
-                    f'{option_string}: {text!r} is no key=value. A value with a blank needs '
-                    f'quotes: "{last} {text}"'
-                )
-            last = text
-            if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
-                places[key] = os.path.expanduser(value.strip('\'"'))
-            else:
-                others.append(text)
-        super().__call__(parser, namespace, others, option_string)
-        getattr(namespace, self.dest).update(places)
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that OpenMMLab's ``train.py`` and ``test.py`` have in common.
-
-    Both spellings of the local rank are taken: old PyTorch launchers pass ``--local_rank``, newer
-    ones ``--local-rank``, torchrun sets the environment variable.
-
-    Args:
-        parser (argparse.ArgumentParser): Parser to extend.
-    """
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        help='settings that override the config, as key=value, e.g. train_dataloader.batch_size=32',
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='launcher'
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    options = {}
+    for text in words:
+        key, _, value = text.partition('=')
+        if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
+            options[key] = os.path.expanduser(value.strip('\'"'))
+        else:
+            options[key] = DictAction._parse_iterable(value)
+    return options
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply what they override.
 
     Args:
-        args (argparse.Namespace): Has ``config`` and what :func:`add_common_arguments` adds.
+        args (argparse.Namespace): Has ``config``, ``work_dir``, ``cfg_options`` (key=value words),
+            ``launcher`` and ``local_rank``.
 
     Returns:
         Config: Config with ``work_dir`` and ``launcher`` set.
@@ -98,7 +62,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.merge_from_dict(parse_options(args.cfg_options))
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):

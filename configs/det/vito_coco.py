@@ -2,7 +2,7 @@
 
     mim train mmdet configs/det/vito_coco.py --gpus 8 --launcher pytorch
 
-Another checkpoint, or random weights (what stands in `checkpoint` of the base is only the default):
+Another checkpoint, or random weights (the one in `checkpoint` of the base is only the default):
     --cfg-options model.backbone.checkpoint=FILE
     --cfg-options model.backbone.checkpoint=None
 Less than 100 % of the backbone's keys in the file is an error.
@@ -43,7 +43,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     # Scale jitter of 0.8-1.25.
     dict(type='RandomResize', scale=image_size, ratio_range=(0.8, 1.25), keep_ratio=True),
-    # An image whose crop shows no object is a negative one, not left out.
+    # An image whose crop shows no object is a negative one, not skipped.
     dict(type='RandomCrop', crop_size=image_size, allow_negative_crop=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),

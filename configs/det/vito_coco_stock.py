@@ -2,7 +2,7 @@
 
     mim train mmdet configs/det/vito_coco_stock.py --gpus 8 --launcher pytorch
 
-Another checkpoint, or random weights (what stands in `checkpoint` of the base is only the default):
+Another checkpoint, or random weights (the one in `checkpoint` of the base is only the default):
     --cfg-options model.backbone.checkpoint=FILE
     --cfg-options model.backbone.checkpoint=None
 Less than 100 % of the backbone's keys in the file is an error.

@@ -38,7 +38,7 @@ test_dataloader = val_dataloader
 auto_scale_lr = dict(base_batch_size=8)
 
 optim_wrapper = {{_base_.demo_optim_wrapper}}
-# 300 steps of 8 images. With 120, training ends while classes are still being told apart, and the
+# 300 steps of 8 images. With 120, training ends while classes are still being learned, and the
 # result is a matter of luck from any weights.
 max_iters = 300
 param_scheduler = [

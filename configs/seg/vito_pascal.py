@@ -32,7 +32,7 @@ train_pipeline = [
     dict(type='Pad', size=crop_size),
     dict(type='PackSegInputs'),
 ]
-# Lists are replaced as a whole, so both parts of train_aug stand here again.
+# Lists are replaced as a whole, so both parts of train_aug are here again.
 dataset_train = dict(
     type='PascalVOCDataset',
     data_root={{_base_.data_root}},

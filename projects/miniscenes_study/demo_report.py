@@ -1,57 +1,48 @@
 """The demo's page: table, curves, attention masks and predictions in one HTML file."""
 
-import platform
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vito_mm.probes.network import load_network
+from vito_mm.probes.loading import load_encoder
 from vito_mm.transfer.jobs import Job
-from vito_mm.transfer.report.pictures import (
-    RUN_COLOURS,
-    SCORE_SHOWN,
-    Curve,
-    draw_curves,
-    draw_predictions,
-    load_stills,
-    predict,
-    run_colours,
-)
 from vito_mm.transfer.run_folder import dumped_config, training_curve
-from vito_mm.utils.markup import (
+from vito_mm.transfer.tasks import TASKS, Task
+from vito_mm.utils.provenance import conditions, conditions_text
+from vito_mm.utils.report import (
     Block,
     Heading,
     Listing,
     Paragraph,
     Picture,
     Table,
-    to_html,
-    to_markdown,
+    write_document,
 )
-from vito_mm.videos import read_manifest
+from vito_mm.videos import frames, read_manifest
 from vito_mm.visualization.canvas import png_of
-from vito_mm.visualization.clips import evenly, read_clip
+from vito_mm.visualization.curves import RUN_COLOURS, Curve, draw_curves, run_colours
+from vito_mm.visualization.predictions import SCORE_SHOWN, draw_predictions, load_samples, predict
 from vito_mm.visualization.strips import draw_strip
 
-if TYPE_CHECKING:
-    from .demo import DemoResult
 
-PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation', 'mmdet', 'av', 'numpy')
-
-
-def write_report(result: 'DemoResult', work_dir: Path, device: str) -> Path:
+def write_report(
+    work_dir: Path,
+    rows: Sequence[tuple[str, str, float, float]],
+    pretrain: Job,
+    runs: Mapping[str, Mapping[str, Job]],
+    notes: Sequence[str],
+) -> Path:
     """Write ``summary.html`` with everything in it, ``summary.md`` and the pictures as PNG.
 
     Args:
-        result (DemoResult): What the demo found.
-        work_dir (Path): Folder that gets the files.
-        device (str): What it ran on.
+        work_dir (Path): Folder of the files, with ``videos.jsonl``.
+        rows (Sequence[tuple]): Task, metric, value from random weights, value from VITO.
+        pretrain (Job): The pre-training run.
+        runs (Mapping): Fine-tuning runs by name of the task and initialisation.
+        notes (Sequence[str]): Further conditions, such as durations.
 
     Returns:
         Path: The page.
     """
-    from .demo import INITS, TASKS
-
     pictures = work_dir / 'pictures'
     pictures.mkdir(exist_ok=True)
 
@@ -59,59 +50,44 @@ def write_report(result: 'DemoResult', work_dir: Path, device: str) -> Path:
         (pictures / f'{name}.png').write_bytes(png)
         return Picture(png, caption)
 
-    versions = ', '.join(f'{name} {version(name)}' for name in PACKAGES)
-    durations = ', '.join(f'{name} {value:.0f} s' for name, value in result.seconds.items())
-    rows = [
+    cells = [
         [task, metric, f'{random:.1f}', f'{vito:.1f}', f'{vito - random:+.1f}']
-        for task, metric, random, vito in result.rows
+        for task, metric, random, vito in rows
     ]
-    title = 'VITO on MiniScenes'
     blocks: list[Block] = [
-        Heading(title, 1),
-        Table(('task', 'metric', 'random init', 'VITO', 'gain'), rows, text=(0, 1)),
+        Table(('task', 'metric', 'random init', 'VITO', 'gain'), cells, text=(0, 1)),
         Paragraph('Percent; one run each, so differences of a few points may be chance.'),
-        Listing(
-            [
-                f'Machine: {device}, Python {platform.python_version()}, {versions}',
-                f'Durations: {durations}',
-                *(f'Note: {note}' for note in result.notes),
-            ]
-        ),
         Heading('Pre-training'),
         picture(
             'pretraining',
-            draw_pretraining(result.pretrain),
+            draw_pretraining(pretrain),
             'Loss of a pair, how often the own video is found among the batch, and the spread of '
             'the embeddings, which is 0 where they have collapsed.',
         ),
         picture(
             'attention',
-            draw_attention(result.pretrain.checkpoint(), work_dir / 'videos.jsonl'),
+            draw_attention(pretrain.checkpoint(), work_dir / 'videos.jsonl'),
             'Frames of clips, and the attention masks of stage 4 and stage 5 over them.',
         ),
         Heading('Fine-tuning'),
-        picture('fine_tuning', draw_fine_tuning(result.runs), 'Training loss over steps.'),
+        picture('fine_tuning', draw_fine_tuning(runs), 'Training loss over steps.'),
     ]
-    for task in TASKS:
-        runs = {init: result.runs[task.name, init] for init in INITS}
+    for name, task_runs in runs.items():
+        task = TASKS[name]
         caption = (
-            'Validation stills, their truth, and what is predicted after fine-tuning from random '
+            'Validation stills, their ground truth, and predictions after fine-tuning from random '
             'weights and from the VITO checkpoint.'
         )
         if task.package == 'mmdet':
             caption += f' Boxes with a score over {100 * SCORE_SHOWN:.0f} %.'
-        blocks += [
-            Heading(task.name, 3),
-            picture(Path(task.config).stem, draw_runs(runs, task.package), caption),
-        ]
-    (work_dir / 'summary.md').write_text(to_markdown(blocks), encoding='utf-8')
-    page = work_dir / 'summary.html'
-    page.write_text(to_html(title, blocks), encoding='utf-8')
-    return page
+        stem = Path(task.configs['miniscenes']).stem
+        blocks += [Heading(task.title, 3), picture(stem, draw_runs(task_runs, task), caption)]
+    blocks += [Heading('Conditions'), Listing([*conditions_text(conditions()), *notes])]
+    return write_document(work_dir, 'VITO on MiniScenes', blocks, name='summary')
 
 
 def draw_pretraining(job: Job) -> bytes:
-    """Curves of the pre-training run."""
+    """Draw curves of the pre-training run."""
     curves = dict(
         pair_nll='InfoNCE per pair',
         top1_acc='own video found, %',
@@ -126,35 +102,38 @@ def draw_pretraining(job: Job) -> bytes:
     )
 
 
-def draw_fine_tuning(runs: dict[tuple[str, str], Job]) -> bytes:
-    """Training loss of every task from both initialisations."""
-    colours = run_colours([init for _, init in runs])
-    panels: dict[str, list[Curve]] = {}
-    for (task, init), job in runs.items():
-        curve = Curve(init, colours[init], [training_curve(job.scalars())])
-        panels.setdefault(task, []).append(curve)
-    return draw_curves(panels)
+def draw_fine_tuning(runs: Mapping[str, Mapping[str, Job]]) -> bytes:
+    """Draw the training loss of every task from both initialisations."""
+    colours = run_colours([init for task_runs in runs.values() for init in task_runs])
+    return draw_curves(
+        {
+            TASKS[name].title: [
+                Curve(init, colours[init], [training_curve(job.scalars())])
+                for init, job in task_runs.items()
+            ]
+            for name, task_runs in runs.items()
+        }
+    )
 
 
-def draw_runs(runs: dict[str, Job], package: str) -> bytes:
-    """Validation stills: truth, and what each run of a task predicts."""
+def draw_runs(runs: Mapping[str, Job], task: Task) -> bytes:
+    """Draw validation stills with ground truth and the prediction of each run of a task."""
     configs = {init: dumped_config(job.work_dir) for init, job in runs.items()}
-    stills = load_stills(next(iter(configs.values())), package)
+    samples = load_samples(next(iter(configs.values())), task.package)
     predictions = {
-        init: predict(configs[init], package, job.checkpoint(), stills)
-        for init, job in runs.items()
+        init: predict(configs[init], job.checkpoint(), samples) for init, job in runs.items()
     }
-    (png,) = draw_predictions(stills, predictions)
+    (png,) = draw_predictions(samples, predictions)
     return png
 
 
 def draw_attention(checkpoint: Path, manifest: Path, num_clips: int = 4) -> bytes:
-    """Where the two scales look, on frames of some MiniScenes videos and of a real clip."""
-    network = load_network(checkpoint)
+    """Draw the attention of both scales on frames of MiniScenes videos and of a real clip."""
+    encoder = load_encoder(checkpoint, needs_attention=True)
     rows = read_manifest(manifest)
     real = [row for row in rows if 'label' not in row][:1]
     scenes = [row for row in rows if 'label' in row][: num_clips - len(real)]
-    clips = [read_clip(row, 128, evenly(3)) for row in scenes + real]
-    masks = [network.masks(clip.frames) for clip in clips]
+    clips = [frames.spread(row, 3, frames.evaluation_view(128)).distinct() for row in scenes + real]
+    masks = [encoder.masks(clip.frames) for clip in clips]
     title = 'Attention after pre-training, online network, 128 px'
     return png_of(draw_strip(clips, masks, title))

@@ -1,6 +1,5 @@
-"""The report of a study: tables, the orderings of the paper, plots, and what it was made with."""
+"""The report of a study: tables, the orderings of the paper, plots and conditions."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vito_mm.transfer.report.comparison import is_scored
-from vito_mm.transfer.report.pictures import RANDOM_COLOUR, RUN_COLOURS
 from vito_mm.transfer.tasks import RANDOM, TASKS
-from vito_mm.utils.atomic import written_aside
-from vito_mm.utils.markup import (
+from vito_mm.utils.provenance import conditions_text
+from vito_mm.utils.report import (
     Block,
     Cell,
     Code,
@@ -21,11 +19,11 @@ from vito_mm.utils.markup import (
     Paragraph,
     Picture,
     Table,
-    to_html,
-    to_markdown,
+    to_csv,
+    write_document,
 )
-from vito_mm.utils.spreadsheet import to_csv
 from vito_mm.utils.text import mean_text
+from vito_mm.visualization.curves import RANDOM_COLOUR, RUN_COLOURS, to_png
 
 from .rows import ORDERINGS, ROWS, Ordering
 from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
@@ -35,39 +33,47 @@ Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 _PROBES = dict(knn='kNN', linear='linear')
 _SURE = 2.0
-"""Standard errors from which a difference counts."""
+"""Number of standard errors from which a difference counts."""
+
+_CAPTIONS = {
+    'probes.png': 'Frozen features on the probe images: each seed, and their mean.',
+    'transfer.png': 'Transfer to the four tasks: each seed, and their mean.',
+}
 
 
 def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
-    """All that was measured, by column of the table, row and seed, in percent.
+    """Collect all scores by column of the table, row and seed, in percent.
 
     Args:
         study (Study): The study.
 
     Returns:
-        dict: Columns are ``'kNN'``, ``'linear'``, and for each task and way to treat the backbone
+        dict: Columns are ``'kNN'``, ``'linear'``, and for each task and treatment of the backbone
         such as ``'PASCAL VOC, frozen'``.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
+
+    def add(column: str, row: str, seed: int, percent: float) -> None:
+        found.setdefault(column, {}).setdefault(row, {})[seed] = percent
+
     for row, seeds in probes_of(study).items():
         for seed, probe in seeds.items():
             for key, name in _PROBES.items():
-                found.setdefault(name, {}).setdefault(row, {})[seed] = probe[key]
-    rows = {row: row for row in ROWS} | {FROZEN_RANDOM: RANDOM}
+                add(name, row, seed, probe[key])
     for mode, outcomes in transfers_of(study).items():
         for task in TASKS.values():
             for outcome in outcomes:
-                if outcome.run.task.name == task.name and is_scored(outcome):
-                    column = found.setdefault(f'{task.title}, {mode}', {})
-                    row = rows[outcome.run.label]
-                    column.setdefault(row, {})[outcome.run.seed] = outcome.score
+                run = outcome.run
+                if run.task.name == task.name and is_scored(outcome):
+                    row = RANDOM if run.label == FROZEN_RANDOM else run.label
+                    add(f'{task.title}, {mode}', row, run.seed, outcome.score)
     return found
 
 
 def difference(
     better: Mapping[int, float], worse: Mapping[int, float]
 ) -> tuple[float, float | None] | None:
-    """Mean difference over the seeds that both have, and its standard error.
+    """Compute the mean difference over common seeds and its standard error.
 
     Args:
         better (Mapping[int, float]): Scores by seed.
@@ -86,7 +92,7 @@ def difference(
 
 
 def verdict(mean: float, error: float | None) -> str:
-    """Whether an ordering shows: ``'yes'``, ``'reversed'`` or ``'open'``.
+    """Judge an ordering: ``'yes'``, ``'reversed'`` or ``'open'``.
 
     Args:
         mean (float): Mean difference.
@@ -119,17 +125,10 @@ def write_report(study: Study) -> Path:
     if transferred:
         plots['transfer.png'] = draw(scores, transferred)
     title = 'The study: which part of VITO does what on MiniScenes'
-    blocks = _document(title, study, scores, record, plots)
-    files = {
-        'report.csv': _csv(scores).encode(),
-        'report.md': to_markdown(blocks).encode(),
-        'report.html': to_html(title, blocks).encode(),
-        **plots,
-    }
-    for name, content in files.items():
-        with written_aside(study.work_dir / name) as unfinished:
-            unfinished.write_bytes(content)
-    return study.work_dir / 'report.html'
+    blocks = _document(study, scores, record, plots)
+    return write_document(
+        study.work_dir, title, blocks, others={'report.csv': _csv(scores), **plots}
+    )
 
 
 def _csv(scores: Scores) -> str:
@@ -143,42 +142,45 @@ def _csv(scores: Scores) -> str:
 
 
 def _document(
-    title: str, study: Study, scores: Scores, record: dict, plots: Mapping[str, bytes]
+    study: Study, scores: Scores, record: dict, plots: Mapping[str, bytes]
 ) -> list[Block]:
     rows = [row for row in ROWS if any(row in column for column in scores.values())]
-    blocks: list[Block] = [Heading(title, 1)]
-    blocks.append(
+    blocks: list[Block] = [
         Paragraph(
             'Percent, mean ± sample standard deviation over seeds; each seed is a pre-training of '
             'its own and a transfer of its own. All rows take the same number of steps, clips and '
             'views. Probes and tasks are those of MiniScenes: nothing here is a figure on '
             'photographs.'
-        )
-    )
-    blocks.append(_table(rows, [*_PROBES.values()], scores))
-    modes = [name for name in scores if name not in _PROBES.values()]
-    main = [row for row in rows if any(row in scores[name] for name in modes)]
-    for mode in dict.fromkeys(name.rpartition(', ')[2] for name in modes):
-        columns = [name for name in modes if name.endswith(f', {mode}')]
-        blocks += [Heading(f'Transfer, {mode} backbone', 2), _table(main, columns, scores)]
-    blocks += [
-        Heading('Orderings of the paper', 2),
+        ),
+        _table(rows, [*_PROBES.values()], scores),
+    ]
+    columns = [name for name in scores if name not in _PROBES.values()]
+    main = [row for row in rows if any(row in scores[name] for name in columns)]
+    for mode in dict.fromkeys(name.rpartition(', ')[2] for name in columns):
+        of_mode = [name for name in columns if name.endswith(f', {mode}')]
+        blocks += [Heading(f'Transfer, {mode} backbone'), _table(main, of_mode, scores)]
+    configs = [row for row in rows if row != RANDOM and study.config(row).is_file()]
+    return [
+        *blocks,
+        Heading('Orderings of the paper'),
         Paragraph(
             'Mean difference of the same seeds ± its standard error. An ordering shows where it is '
             'more than two standard errors above zero, is reversed where it is as far below, and '
             'is open else, as it is below three seeds. With three that is a rough test.'
         ),
         _orderings(scores),
+        *(Picture(png, _CAPTIONS[name]) for name, png in plots.items()),
+        Heading('Conditions'),
+        Listing(
+            [
+                f'MiniScenes, preset {study.preset.world}; {study.preset.base} as base',
+                *conditions_text(record),
+            ]
+        ),
+        Paragraph('The complete config of each row, to be trained by tools/train.py:'),
+        Listing([f'{row}: {ROWS[row].title}; configs/{row}.py' for row in configs]),
+        Code('\n'.join(record['commands'])),
     ]
-    blocks += [Picture(png, _CAPTIONS[name]) for name, png in plots.items()]
-    blocks += _conditions(study, rows, record)
-    return blocks
-
-
-_CAPTIONS = {
-    'probes.png': 'Frozen features on the probe images: each seed, and their mean.',
-    'transfer.png': 'Transfer to the four tasks: each seed, and their mean.',
-}
 
 
 def _table(rows: Sequence[str], columns: Sequence[str], scores: Scores) -> Table:
@@ -221,30 +223,8 @@ def _gain(ordering: Ordering, column: Mapping) -> tuple[float, float | None] | N
     return difference(column.get(ordering.better, {}), column.get(ordering.worse, {}))
 
 
-def _conditions(study: Study, rows: Sequence[str], record: dict) -> list[Block]:
-    versions = ', '.join(f'{name} {number}' for name, number in record['versions'].items())
-    changed = []
-    for row in rows:
-        if row != RANDOM and study.config(row).is_file():
-            changed.append(f'{row}: {ROWS[row].title}; configs/{row}.py')
-    return [
-        Heading('Conditions', 2),
-        Listing(
-            [
-                f'MiniScenes, preset {study.preset.world}; {study.preset.base} as base',
-                f'Machine: {record["machine"]}',
-                f'Versions: {versions}',
-                f'Git revision of vito_mm: {record["git"]}',
-            ]
-        ),
-        Paragraph('The config of each row, whole, to be trained by tools/train.py:'),
-        Listing(changed),
-        Code('\n'.join(record['commands'])),
-    ]
-
-
 def draw(scores: Scores, columns: Sequence[str]) -> bytes:
-    """A panel a column, with a line a row: seeds as dots, their mean as a bar.
+    """Draw a panel per column with a line per row: seeds as dots, their mean as a bar.
 
     Args:
         scores (Mapping): What :func:`scores_of` returned.
@@ -276,6 +256,4 @@ def draw(scores: Scores, columns: Sequence[str]) -> bytes:
         panels[0].invert_yaxis()
     for axes in panels[len(columns) :]:
         axes.set_visible(False)
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=110)
-    return file.getvalue()
+    return to_png(figure)

@@ -1,4 +1,4 @@
-"""Running the study: pre-training, probes and transfer, each once, whatever interrupts it."""
+"""Running the study: pre-training, probes and transfer, each once, resumable at any point."""
 
 import json
 import shutil
@@ -14,12 +14,12 @@ from mmengine.config import Config
 
 from vito_mm.launch import list_stages
 from vito_mm.miniscenes.make import RECORD, make_miniscenes
-from vito_mm.transfer.jobs import Job, run_jobs, say
+from vito_mm.transfer.jobs import Job, gpu_names, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.plan import gpu_names
+from vito_mm.transfer.run import Outcome
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.runner import outcomes_in, run_suite
-from vito_mm.transfer.tasks import RANDOM, TASKS, Outcome
+from vito_mm.transfer.tasks import RANDOM, TASKS
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.provenance import conditions
@@ -33,13 +33,13 @@ MODES = {
     'fine-tuned': (),
     FROZEN: ('model.backbone.frozen_stages=4', 'model.backbone.norm_eval=True'),
 }
-"""How the transfer suite treats the backbone, and the settings that make it do so."""
+"""Treatments of the backbone in the transfer suite, with their settings."""
 
 FROZEN_RANDOM = 'random_weights'
-"""Label of the random weights that stay frozen; the suite's own word for them means no file."""
+"""Label of frozen random weights; the suite's own word for them means no file."""
 
 _CALIBRATION = 32
-"""Batches from which the batch norms of random weights take their statistics."""
+"""Number of batches for the batch-norm statistics of random weights."""
 
 
 class StudyError(RuntimeError):
@@ -52,14 +52,14 @@ class Study:
 
     Attributes:
         repo (Path): Folder with ``configs`` and ``tools``.
-        work_dir (Path): Folder of everything that it writes.
+        work_dir (Path): Folder of all outputs.
         data (Path): Folder of MiniScenes.
         preset (StudyPreset): How large it is.
         rows (Sequence[str]): Rows that are pre-trained.
         transfer_rows (Sequence[str]): Rows that are transferred as well.
         tasks (Sequence[str]): Tasks of the transfer.
         seeds (int): Seeds 0, 1, ... of each row, of pre-training and of transfer alike.
-        jobs (int): Runs side by side.
+        jobs (int): Number of parallel runs.
     """
 
     repo: Path
@@ -77,11 +77,11 @@ class Study:
         return self.work_dir / 'pretrain' / row / f'seed{seed}'
 
     def config(self, row: str) -> Path:
-        """The whole config of a row, as it is trained."""
+        """File of the complete config of a row."""
         return self.work_dir / 'configs' / f'{row}.py'
 
     def checkpoint(self, row: str, seed: int) -> Path | None:
-        """The checkpoint of a finished pre-training, None where there is none yet."""
+        """Checkpoint of a finished pre-training, None where there is none yet."""
         folder = self.folder(row, seed)
         if row == RANDOM:
             file = folder / 'random.pth'
@@ -105,11 +105,11 @@ class Study:
 
 
 def run_study(study: Study, command: str) -> None:
-    """Run what is not there yet.
+    """Run what is missing.
 
     Args:
-        study (Study): What to run.
-        command (str): The command line, for the record.
+        study (Study): The study.
+        command (str): Command line, for the record.
 
     Raises:
         StudyError: If the folder belongs to a study with other settings, or a row is unknown.
@@ -132,14 +132,14 @@ def run_study(study: Study, command: str) -> None:
 
 
 def row_config(study: Study, row: str) -> Config:
-    """The whole config of a row.
+    """Build the complete config of a row; random weights have the base's.
 
     Args:
         study (Study): The study.
-        row (str): Name of the row; random weights have the base's.
+        row (str): Name of the row.
 
     Returns:
-        Config: With nothing left to inherit.
+        Config: Without bases.
     """
     configs = study.repo / 'configs'
     preset = study.preset
@@ -163,7 +163,7 @@ def row_config(study: Study, row: str) -> Config:
 
 
 def _write_configs(study: Study) -> None:
-    """One file a row; an earlier study in the folder must have had the same."""
+    """Write a file per row; an earlier study in the folder must have had the same."""
     folder = study.work_dir / 'configs'
     folder.mkdir(parents=True, exist_ok=True)
     for row in (row for row in study.all_rows() if row != RANDOM):
@@ -179,7 +179,7 @@ def _write_configs(study: Study) -> None:
 
 
 def _note(study: Study, command: str) -> None:
-    """Keep the command and the conditions, beside those of earlier calls."""
+    """Record the command, after those of earlier calls, and the conditions."""
     file = study.work_dir / 'study.json'
     known = json.loads(file.read_text()) if file.is_file() else {}
     commands = [*known.get('commands', []), command]
@@ -204,24 +204,23 @@ def _pretrain(study: Study, seed: int) -> None:
         jobs.append(Job(f'{row}/seed{seed}', command, folder, kind='pretrain'))
     if jobs:
         say(f'Seed {seed}: {len(jobs)} pre-training runs, {study.jobs} at a time')
-        at_once = study.jobs
-        gpus = gpu_names(torch.cuda.device_count())
+        gpus = gpu_names(torch.cuda.device_count()) or [None]
         places = [
-            {'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]} if gpus else {} for i in range(at_once)
+            {'CUDA_VISIBLE_DEVICES': gpu} if gpu is not None else {}
+            for gpu in (gpus[i % len(gpus)] for i in range(study.jobs))
         ]
-        run_jobs(jobs, at_once, max(1, count_cores() // at_once), places)
+        run_jobs(jobs, study.jobs, max(1, count_cores() // study.jobs), places)
 
 
 def write_random(study: Study, seed: int, file: Path) -> None:
-    """A checkpoint of random weights, whose batch norms know the statistics of the videos.
+    """Write a checkpoint of random weights with batch-norm statistics of the videos.
 
-    A frozen backbone has to take its statistics from somewhere; without, random weights would be
-    judged by activations that grow from block to block.
+    Without them the activations of a frozen random backbone would grow from block to block.
 
     Args:
         study (Study): The study.
         seed (int): Seed of the weights and of the clips.
-        file (Path): Where to write.
+        file (Path): File to write.
     """
     from mmengine.registry import DefaultScope
     from mmengine.runner import Runner, set_random_seed
@@ -249,7 +248,7 @@ def write_random(study: Study, seed: int, file: Path) -> None:
 
 
 def _probe(study: Study, seed: int) -> None:
-    """Frozen features of every checkpoint, on the probe images."""
+    """Probe the frozen features of every checkpoint."""
     for row in study.all_rows():
         file = study.folder(row, seed) / 'probe.json'
         if file.is_file():
@@ -261,7 +260,7 @@ def _probe(study: Study, seed: int) -> None:
 
 
 def probe(study: Study, row: str, seed: int) -> dict[str, float]:
-    """Accuracies of frozen features in percent.
+    """Measure accuracies of frozen features on the probe images, in percent.
 
     Args:
         study (Study): The study.
@@ -271,18 +270,15 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     Returns:
         dict[str, float]: ``knn`` and ``linear``.
     """
-    from vito_mm.probes.frozen_features import checkpoint_features
+    from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.linear_classifier import linear_accuracy
+    from vito_mm.probes.loading import load_encoder, resnet
 
     backbone = Config.fromfile(study.repo / 'configs' / study.preset.base).model.backbone
-    found = checkpoint_features(
-        study.checkpoint(row, seed),
-        study.data / 'probe',
-        depth=backbone.depth,
-        base_channels=backbone.get('base_channels', 64),
-        image_size=study.preset.image_size,
-    ).on_device()
+    network = resnet(backbone.depth, backbone.get('base_channels', 64))
+    encoder = load_encoder(study.checkpoint(row, seed), network=network)
+    found = labelled_features(encoder, study.data / 'probe', study.preset.image_size)
     return dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
 
 
@@ -297,16 +293,7 @@ def _transfer(study: Study, seed: int, command: str) -> None:
 
 
 def suite_options(study: Study, mode: str, seed: int) -> SuiteOptions:
-    """What the transfer suite is asked for one seed.
-
-    Args:
-        study (Study): The study.
-        mode (str): Key of :data:`MODES`.
-        seed (int): Seed of pre-training and of transfer.
-
-    Returns:
-        SuiteOptions: For ``run_suite``.
-    """
+    """Build the options of the transfer suite for a mode of :data:`MODES` and a seed."""
     folders = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
     return SuiteOptions(
         study.repo,
@@ -323,10 +310,10 @@ def suite_options(study: Study, mode: str, seed: int) -> SuiteOptions:
 
 
 def _start_of(study: Study, mode: str, row: str, seed: int) -> str:
-    """What a transfer starts from, as the suite takes it.
+    """Name the start of a transfer for the suite.
 
-    Where the backbone is trained, random weights are the library's own: mmseg and mmdet begin with
-    residual branches of zero, from which they learn faster than from those of the pre-training.
+    For a trained backbone random weights are the library's own: mmseg and mmdet begin with
+    residual branches of zero, from which they learn faster.
     """
     if row == RANDOM and mode != FROZEN:
         return RANDOM
@@ -334,13 +321,12 @@ def _start_of(study: Study, mode: str, row: str, seed: int) -> str:
 
 
 def write_frames(videos: Path, out: Path, count: int) -> None:
-    """Frames of labelled videos at equal distances, as an image folder.
+    """Write equally spaced frames of labelled videos as an image folder.
 
     Args:
         videos (Path): Folder of the videos of MiniScenes.
-        out (Path): Folder that gets one sub-folder a class. One that was made from the same is left
-            alone, another is replaced.
-        count (int): Frames of each video.
+        out (Path): Folder with a sub-folder per class. Replaced unless made from the same.
+        count (int): Number of frames per video.
     """
     import cv2
 
@@ -366,7 +352,7 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
 
 
 def probes_of(study: Study) -> dict[str, dict[int, dict[str, float]]]:
-    """What the probes found, by row and seed."""
+    """Read the results of the probes by row and seed."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for row, seed in study.runs():
         file = study.folder(row, seed) / 'probe.json'
@@ -376,7 +362,7 @@ def probes_of(study: Study) -> dict[str, dict[int, dict[str, float]]]:
 
 
 def transfers_of(study: Study) -> dict[str, list[Outcome]]:
-    """Outcomes of the transfer suite by mode, of all seeds."""
+    """Read the outcomes of the transfer suite by mode, of all seeds."""
     return {
         mode: [
             outcome
@@ -389,7 +375,7 @@ def transfers_of(study: Study) -> dict[str, list[Outcome]]:
 
 
 def record_of(study: Study) -> dict[str, Any]:
-    """Commands and conditions that :func:`run_study` noted."""
+    """Read the commands and conditions of :func:`run_study`."""
     file = study.work_dir / 'study.json'
     if not file.is_file():
         raise StudyError(f'there is no study in {study.work_dir} yet')
@@ -397,5 +383,5 @@ def record_of(study: Study) -> dict[str, Any]:
 
 
 def jobs_of_machine() -> int:
-    """Runs side by side: as many as there are GPUs, without any as many as there are cores."""
+    """Number of parallel runs: of GPUs, or without any of cores."""
     return torch.cuda.device_count() or count_cores()

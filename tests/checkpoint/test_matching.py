@@ -8,11 +8,12 @@ from mmdet.models.backbones import ResNet as MMDetResNet
 from mmpretrain.models.backbones import ResNet as MMPretrainResNet
 from mmseg.models.backbones import ResNet as MMSegResNet
 from torch import nn
-from torchvision.models import resnet18, resnet34, resnet50
+from torchvision.models import get_model, resnet34, resnet50
 
 import vito_mm  # noqa: F401  lets torch.load read MMEngine's checkpoints
 from tests.helpers.features import assert_same_features
 from vito_mm.checkpoint import CheckpointError, load_backbone, resnet_keys
+from vito_mm.checkpoint.layouts import RESNET_BLOCKS
 
 KINDS = (
     'training',
@@ -36,10 +37,10 @@ STOCK = {
 }
 
 
-@pytest.mark.parametrize(('depth', 'model'), [(18, resnet18), (34, resnet34), (50, resnet50)])
-def test_key_names_are_torchvisions(depth, model):
+@pytest.mark.parametrize('depth', RESNET_BLOCKS)
+def test_key_names_are_torchvisions(depth):
     with torch.device('meta'):
-        keys = {k for k in model().state_dict() if not k.startswith('fc.')}
+        keys = {k for k in get_model(f'resnet{depth}').state_dict() if not k.startswith('fc.')}
     assert set(resnet_keys(depth)) == keys
 
 
@@ -78,7 +79,7 @@ def test_a_whole_backbone_beside_a_bigger_one(online, tmp_path):
 
 def test_detectron2s_own_defaults_are_told(checkpoints):
     match = load_backbone(MMDetResNet(18), checkpoints['detectron2'])
-    assert 'BGR input and a std of 1' in match.remarks()[0]
+    assert 'BGR input and a std of 1' in match.warnings()[0]
 
 
 def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
@@ -86,8 +87,8 @@ def test_two_backbones_are_told_apart_or_told_of(online, tmp_path):
     both = {f'{name}.{k}': v for name in ('left', 'right') for k, v in weights.items()}
     torch.save(both, tmp_path / 'both.pth')
     match = load_backbone(MMDetResNet(18), tmp_path / 'both.pth')
-    assert (match.prefix, match.rivals) == ('left.', ['right.'])
-    assert "'right.' holds such a backbone too" in match.remarks()[0]
+    assert (match.prefix, match.alternative_prefixes) == ('left.', ['right.'])
+    assert "'right.' holds such a backbone too" in match.warnings()[0]
 
 
 def test_no_target_network(checkpoints):
@@ -100,7 +101,7 @@ def test_no_target_network(checkpoints):
 def test_log_line(checkpoints, monkeypatch):
     lines = []
     monkeypatch.setattr(
-        'vito_mm.checkpoint.matching.print_log', lambda message, *args: lines.append(message)
+        'vito_mm.checkpoint.loading.print_log', lambda message, *args: lines.append(message)
     )
     load_backbone(MMDetResNet(18), checkpoints['training'])
     assert lines == [
@@ -127,21 +128,29 @@ def test_stock_pretrained_init_reads_training_checkpoint(checkpoints, online):
         (b'<!DOCTYPE html><html>', 'no PyTorch checkpoint.*DOCTYPE'),
         (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
         (b'PK\x03\x04' + b'0' * 1000, 'damaged or incomplete'),
+        ({'epoch': 3}, 'holds no weights'),
+        (nn.Linear(2, 2).state_dict(), 'no key of a ResNet'),
+        (
+            {'conv1.weight': torch.zeros(2, 2)},
+            r'99 missing: .*\(89 more\)[\s\S]*nearest prefix',
+        ),
     ],
 )
 def test_no_checkpoint(content, message, tmp_path):
     file = tmp_path / 'vito.pth'
-    if content is not None:
+    if isinstance(content, bytes):
         file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
     with pytest.raises(CheckpointError, match=message) as error:
         load_backbone(MMDetResNet(18), file)
     assert str(file) in str(error.value)
 
 
-def test_truncated_file(checkpoints, tmp_path):
+def test_part_of_a_file(checkpoints, tmp_path):
     file = tmp_path / 'half.pth'
-    with open(checkpoints['training'], 'rb') as whole:
-        file.write_bytes(whole.read(100_000))
+    with open(checkpoints['training'], 'rb') as complete:
+        file.write_bytes(complete.read(100_000))
     with pytest.raises(CheckpointError, match='damaged or incomplete'):
         load_backbone(MMDetResNet(18), file)
 
@@ -205,23 +214,6 @@ def test_a_model_without_memory_and_a_program(checkpoints, tmp_path):
         load_backbone(MMDetResNet(18), tmp_path / 'program.pth')
 
 
-def test_no_weights(tmp_path):
-    file = tmp_path / 'meta.pth'
-    torch.save({'epoch': 3}, file)
-    with pytest.raises(CheckpointError, match='holds no weights'):
-        load_backbone(MMDetResNet(18), file)
-
-
-def test_other_architecture(tmp_path):
-    file = tmp_path / 'linear.pth'
-    torch.save(nn.Linear(2, 2).state_dict(), file)
-    with pytest.raises(CheckpointError, match='no key of a ResNet'):
-        load_backbone(MMDetResNet(18), file)
-    torch.save({'conv1.weight': torch.zeros(2, 2)}, file)
-    with pytest.raises(CheckpointError, match=r'99 missing: .*\(89 more\)[\s\S]*nearest prefix'):
-        load_backbone(MMDetResNet(18), file)
-
-
 def test_one_missing_key(checkpoints, tmp_path):
     file = tmp_path / 'one_less.pth'
     content = torch.load(checkpoints['torchvision'])
@@ -241,7 +233,7 @@ def test_one_missing_key(checkpoints, tmp_path):
 def test_other_depth(checkpoints):
     with pytest.raises(CheckpointError, match=r'holds a ResNet-18 and .* a ResNet-34'):
         load_backbone(MMDetResNet(34), checkpoints['training'])
-    with pytest.raises(CheckpointError, match=r'misshaped: '):
+    with pytest.raises(CheckpointError, match=r'shape mismatch: '):
         load_backbone(MMDetResNet(50), checkpoints['training'])
 
 

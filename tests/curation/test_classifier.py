@@ -154,7 +154,7 @@ def test_weights_of_libraries_give_their_own_scores(tmp_path, library):
 
 
 def test_weights_of_torchvision_bring_their_own_size(tmp_path):
-    from vito_mm.probes.network_sources import find_source
+    from vito_mm.probes.sources import find_source
 
     assert find_source('torchvision:resnet50').view().resize == 256
     assert find_source('torchvision:resnet50.IMAGENET1K_V2').view().resize == 232
@@ -233,7 +233,7 @@ def test_a_checkpoint_that_does_not_fit_lists_what_differs(tmp_path, colours):
         assert part in str(caught.value)
     weights['layer1.0.conv1.weight'] = torch.zeros(64, 64, 1, 1)
     torch.save(weights, tmp_path / 'odd2.pth')
-    with pytest.raises(StageError, match=r'1 misshaped: .*\(64, 64, 1, 1\) -> \(64, 64, 3, 3\)'):
+    with pytest.raises(StageError, match=r'1 shape mismatch: .*1, 1\) -> \(64, 64, 3, 3\)'):
         Classify('torchvision:resnet18', f'{tmp_path}/odd2.pth', names).check_settings()
     with pytest.raises(StageError, match='missing'):
         Classify(**colours | dict(checkpoint=f'{tmp_path}/odd.pth')).check_settings()

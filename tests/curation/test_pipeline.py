@@ -307,26 +307,26 @@ def test_what_would_fail_late_or_do_harm_is_refused_first(
 
 def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
     code = (
-        'import fcntl; lock = open("lock", "w"); fcntl.lockf(lock, fcntl.LOCK_EX)\n'
-        'print("in", flush=True); input()'
+        'from pathlib import Path; from vito_mm.utils.file_lock import file_lock\n'
+        'with file_lock(Path("lock"), ValueError): print("in", flush=True); input()'
     )
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, **pipes) as process:
         assert process.stdout.readline() == 'in\n'
         assert world.curate_here(tmp_path) == 1
         process.stdin.close()
-    assert f'another job writes {tmp_path}' in error_of(capsys)
+    assert f'another job writes {tmp_path} (process {process.pid})' in error_of(capsys)
     assert [file.name for file in tmp_path.iterdir()] == ['lock']
 
 
 def test_a_video_that_ends_the_process_is_a_crossed_frame_of_the_report(tmp_path, monkeypatch):
     paths = [str(write_video(tmp_path / f'{i}.mp4', num_frames=5)) for i in range(2)]
-    decode = thumbnails.decode_frames
+    spread = thumbnails.frames.spread
 
-    def deadly(path, *args, **kwargs):
-        return os._exit(3) if path == paths[0] else decode(path, *args, **kwargs)
+    def deadly(row, *args):
+        return os._exit(3) if row['path'] == paths[0] else spread(row, *args)
 
-    monkeypatch.setattr(thumbnails, 'decode_frames', deadly)
+    monkeypatch.setattr(thumbnails.frames, 'spread', deadly)
     names = [*paths, str(tmp_path / 'none.mp4')]
     found = thumbnails.draw_thumbnails({name: dict(path=name) for name in names})
     assert np.array_equal(found[paths[0]], found[str(tmp_path / 'none.mp4')])

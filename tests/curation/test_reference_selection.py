@@ -9,7 +9,7 @@ import pytest
 from tests.curation.test_embedding import SIZE, resnet18, write_pretraining
 from tests.helpers.colours import make_table, read_frames, write_noise
 from vito_mm.curation.embedding import Embed
-from vito_mm.curation.reference_selection import SelectByEmbedding, choose, nearest
+from vito_mm.curation.reference_selection import SelectByEmbedding, choose, compare
 from vito_mm.curation.running import Running, run_stage
 from vito_mm.curation.stage import StageError
 from vito_mm.curation.tables import TableError, read_table
@@ -145,11 +145,10 @@ def test_rows_that_an_earlier_stage_dropped_are_left_out(tmp_path, world):
     assert kept_of(again) == take_turns(again, 10)
 
 
-def test_nearest_is_what_a_loop_finds_in_blocks_of_many_references(monkeypatch):
-    monkeypatch.setattr('vito_mm.curation.reference_selection._REFERENCES', 7)
+def test_videos_are_compared_with_all_centres_and_references():
     rng = np.random.default_rng(0)
     videos, centres, reference = (units(rng.normal(size=(n, 5))) for n in (11, 4, 40))
-    cluster, similarity = nearest(videos, centres, reference)
+    cluster, similarity = compare(videos, centres, reference)
     for index, video in enumerate(videos):
         assert cluster[index] == max(range(4), key=lambda k: centres[k] @ video)
         assert similarity[index] == round(max(other @ video for other in reference), 6)

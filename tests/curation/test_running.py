@@ -131,8 +131,10 @@ def test_a_killed_stage_goes_on_to_the_same_table(tmp_path, stage):
     wait_for(tmp_path / stage.name / 'part-000000.parquet', process.is_alive)
     with pytest.raises(StageError, match='another job writes'):
         run_toy(tmp_path, stage)
+    workers = psutil.Process(process.pid).children()
     process.kill()
     process.join()
+    psutil.wait_procs(workers, 10)  # which hold the lock until they have ended too
     first = tmp_path / stage.name / 'part-000000.parquet'
     assert not read_record(tmp_path / stage.name)['finished']
     assert len(find_files(tmp_path / stage.name)) < 6

@@ -1,7 +1,6 @@
-"""The commands and the Python code of the pages, and which of them a test runs.
+"""The commands and the Python code of the pages.
 
-A block of commands is indented or a fence marked ``bash``; other fences name what they hold. What
-no test runs stands below a line ``*Needs: ...*`` that tells the reader what it takes.
+A block of commands is indented or a fence marked ``bash``; other fences name what they hold.
 """
 
 import re
@@ -20,40 +19,28 @@ PAGES = tuple(
     str(path.relative_to(REPO))
     for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md')
     for path in sorted(REPO.glob(pattern))
-    if '_build' not in path.parts
+    if not {'_build', 'rooms'} & set(path.parts)
 )
 SHELL = ('bash', 'sh', 'shell', 'console')
-RECORDS = ('docs/results.md',)
-"""Pages whose commands are those of runs that took place: they need no mark."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code in a page.
-
-    Attributes:
-        page: File, relative to the checkout.
-        line: Number of its first line.
-        language: What the fence says, ``bash`` for an indented block.
-        text: What it holds.
-        needs: What the mark before it says, '' if there is none.
-    """
+    """A block of code: its page, first line, language (``bash`` if indented) and text."""
 
     page: str
     line: int
     language: str
     text: str
-    needs: str = ''
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command in a page, on one line and without its comment."""
+    """A command, on one line and without its comment, and where it is."""
 
     page: str
     line: int
     text: str
-    needs: str = ''
 
     @property
     def words(self) -> list[str]:
@@ -64,17 +51,11 @@ class Command:
 @cache
 def blocks_of(page: str) -> tuple[Block, ...]:
     """All code blocks of a page, but those that Sphinx reads."""
-    found, needs = [], ''
-    for token in MarkdownIt('commonmark').parse((REPO / page).read_text()):
-        if token.type in ('fence', 'code_block') and not token.info.startswith('{'):
-            language = token.info if token.type == 'fence' else 'bash'
-            found.append(Block(page, token.map[0] + 1, language, token.content, needs))
-        if token.type == 'inline':
-            mark = re.fullmatch(r'\*Needs: (.+)\*', token.content, re.DOTALL)
-            needs = mark[1] if mark else ''
-        elif token.type not in ('paragraph_open', 'paragraph_close'):
-            needs = ''
-    return tuple(found)
+    return tuple(
+        Block(page, token.map[0] + 1, token.info or 'bash', token.content)
+        for token in MarkdownIt('commonmark').parse((REPO / page).read_text())
+        if token.type in ('fence', 'code_block') and not token.info.startswith('{')
+    )
 
 
 @cache
@@ -94,14 +75,12 @@ def _commands(block: Block) -> Iterator[Command]:
             if word != '&&':
                 command.append(word)
             elif command:
-                yield Command(block.page, block.line, shlex.join(command), block.needs)
+                yield Command(block.page, block.line, shlex.join(command))
                 command = []
 
 
 RUN: set[Command] = set()
 """Commands that tests run."""
-RUN_CODE: set[Block] = set()
-"""Python blocks that tests run."""
 
 
 def runs(*pages: str, matching: str, count: int) -> Callable:
@@ -120,20 +99,5 @@ def runs(*pages: str, matching: str, count: int) -> Callable:
 
 
 def python_blocks(page: str, matching: str = '') -> list[Block]:
-    """Python blocks of a page in which there is a match; the caller runs them."""
-    found = [b for b in blocks_of(page) if b.language == 'python' and re.search(matching, b.text)]
-    RUN_CODE.update(found)
-    return found
-
-
-def run_elsewhere(test: str, page: str, matching: str) -> None:
-    """Take commands as run by a test of another file.
-
-    Args:
-        test: The test, as pytest names it.
-        page: File, relative to the checkout.
-        matching: Regular expression that the beginning of a command matches.
-    """
-    file, _, function = test.partition('::')
-    assert re.search(rf'^def {function}\(', (REPO / file).read_text(), re.M), f'there is no {test}'
-    RUN.update(command for command in commands_of(page) if re.match(matching, command.text))
+    """Python blocks of a page in which there is a match."""
+    return [b for b in blocks_of(page) if b.language == 'python' and re.search(matching, b.text)]

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 import vito_mm  # noqa: F401  registers its names
 from tests.conftest import REPO
+from vito_mm.launch import parse_options
 
 CONFIG = 'configs/vito/pretrain_r50.py'
 """Stands for CONFIG in a command."""
@@ -107,8 +108,8 @@ def check_training(args: argparse.Namespace) -> None:
     if config is None:
         return
     assert (REPO / config).is_file(), f'there is no config {config}'
-    if isinstance(options, dict):
-        check_options(REPO / config, options)
+    if options:
+        check_options(REPO / config, parse_options(options))
 
 
 def check_mim(words: list[str]) -> None:

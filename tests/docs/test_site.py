@@ -1,54 +1,44 @@
 """The documentation as a site: it builds without a warning, and holds what it should."""
 
-import importlib
 import os
-import pkgutil
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import unquote, urldefrag
 
 import pytest
 import yaml
 from sphinx.util.inventory import InventoryFile
 
-import vito_mm
 from tests.conftest import REPO
 from vito_mm.registry import REGISTRIES
 
+pytestmark = pytest.mark.slow  # `make docs` fails on the same warnings
 DOCS = REPO / 'docs'
 
 
-def build(source: Path, out: Path) -> subprocess.CompletedProcess:
-    """Build as ``make docs`` does, where no connection can be made."""
-    guard = out.parent / 'offline'
-    guard.mkdir(exist_ok=True)
-    (guard / 'sitecustomize.py').write_text(
+@pytest.fixture(scope='module')
+def site(tmp_path_factory) -> Path:
+    """Builds as ``make docs`` does, where no connection can be made."""
+    folder = tmp_path_factory.mktemp('docs')
+    (folder / 'sitecustomize.py').write_text(
         'import socket\n'
         'def refuse(*args, **kwargs):\n'
         '    raise OSError("the documentation must build without a network")\n'
         'socket.socket.connect = socket.getaddrinfo = refuse\n'
     )
-    path = os.pathsep.join([str(guard), str(REPO)])
     (words,) = re.findall(r'\$\(PY\) (-m sphinx .*) docs docs/', (REPO / 'Makefile').read_text())
-    return subprocess.run(
-        [sys.executable, *words.split(), '-d', str(out.parent / 'doctrees'), str(source), str(out)],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path},
+    done = subprocess.run(
+        [sys.executable, *words.split(), '-d', folder / 'doctrees', DOCS, folder / 'html'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{folder}{os.pathsep}{REPO}'},
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp('docs') / 'html'
-    done = build(DOCS, out)
     assert (done.returncode, done.stderr) == (0, '')
-    return out
+    return folder / 'html'
 
 
 class Page(HTMLParser):
@@ -76,19 +66,6 @@ def pages_in(site: Path) -> dict[Path, Page]:
     return {file: Page(file) for file in sorted(site.rglob('*.html'))}
 
 
-def test_every_page_is_there_and_in_the_table_of_contents(site):
-    names = {
-        str(file.relative_to(DOCS)) for file in DOCS.rglob('*.md') if '_build' not in str(file)
-    }
-    assert len(names) > 20
-    index = (site / 'index.html').read_text()
-    for name in sorted(names - {'index.md'}):
-        html = name.replace('.md', '.html')
-        assert (site / html).is_file()
-        if name.count('/') == 0 or name == 'api/index.md':
-            assert f'href="{html}"' in index, f'{name} is in no toctree of docs/index.md'
-
-
 def test_links_within_the_site_lead_somewhere(site):
     pages = pages_in(site)
     broken = []
@@ -114,17 +91,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 
 def test_formulas_are_drawn_without_a_script(site):
-    assert '<math ' in (site / 'api/models.html').read_text()
-
-
-def rooms() -> list[ModuleType]:
-    """All packages of vito_mm that say what is public in them."""
-    found = [
-        importlib.import_module(info.name)
-        for info in pkgutil.walk_packages(vito_mm.__path__, 'vito_mm.')
-        if info.ispkg and '.mim' not in info.name
-    ]
-    return [room for room in found if hasattr(room, '__all__')]
+    assert '<math ' in (site / 'api/rooms/vito_mm.models.html').read_text()
 
 
 def documented(site: Path) -> set[str]:
@@ -134,49 +101,12 @@ def documented(site: Path) -> set[str]:
     return {name for kind, names in kinds.items() if kind[:3] == 'py:' for name in names}
 
 
-def test_public_names_are_in_the_reference(site):
-    names = documented(site)
-    assert len(names) > 300
-    objects = []
-    for name in names:
-        module, _, last = name.rpartition('.')
-        if module in sys.modules:
-            objects.append(getattr(sys.modules[module], last, None))
-    missing = [
-        f'{room.__name__}.{name}'
-        for room in rooms()
-        for name in room.__all__
-        if f'{room.__name__}.{name}' not in names
-        and not any(getattr(room, name) is known for known in objects)
-    ]
-    assert len(rooms()) > 10
-    assert not missing
-
-
 def test_names_of_configs_are_in_the_reference(site):
     last = {name.rpartition('.')[2] for name in documented(site)}
-    registered = {name for registry in REGISTRIES for name in registry.module_dict}
-    own = {name for name in registered if name[0].isupper()}
+    registered = [module for registry in REGISTRIES for module in registry.module_dict.values()]
+    own = {module.__name__ for module in registered if module.__name__[0].isupper()}
     assert len(own) > 20
     assert own <= last
-
-
-def test_what_is_wrong_in_a_page_fails_the_build(tmp_path):
-    """In pages without the reference, which takes longest."""
-    source = tmp_path / 'docs'
-    source.mkdir()
-    conf = (DOCS / 'conf.py').read_text().replace('__file__', repr(str(DOCS / 'conf.py')))
-    (source / 'conf.py').write_text(conf + 'html_static_path = []\n')
-    (source / 'results.md').write_text('# Results\n')
-    (source / 'lost.md').write_text('# Lost\n')
-    (source / 'index.md').write_text(
-        '# Index\n\n```{toctree}\nresults\n```\n\n[a page](nowhere.md), '
-        '[a part](results.md#no-such-part), {py:class}`vito_mm.models.Nothing`, ![](no.png)\n'
-    )
-    done = build(source, tmp_path / 'html')
-    assert done.returncode == 1
-    for word in ('nowhere.md', 'no-such-part', 'vito_mm.models.Nothing', 'no.png', 'lost.md'):
-        assert re.search(rf'WARNING: .*{word}|{word}: WARNING', done.stderr), done.stderr
 
 
 def test_read_the_docs_builds_from_files_that_exist():

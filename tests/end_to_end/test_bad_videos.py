@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from tests.conftest import REPO, write_video
 from tests.engine.test_hooks import run, tiny_config
 from tests.helpers import faulty_videos as faulty
-from tests.tools.test_train import CONFIG, shell, tiny_options, user_environment
+from tests.helpers.processes import shell, user_environment
+from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.datasets import ClipSampler, VideoDataset
-from vito_mm.engine.worker_restart import RestartingBatches
+from vito_mm.engine.worker_restart import WorkerRestart
 
 READABLE = {
     'one_frame.mp4': faulty.one_frame,
@@ -153,14 +154,14 @@ def test_a_file_that_kills_two_workers_is_not_read_any_more(tmp_path):
     for name in ('a.mp4', 'b.mp4', 'c.mp4', 'deadly.mp4'):
         (tmp_path / name).write_text('not opened by this pipeline')
     loader = loader_of(tmp_path, shuffle=False)
-    batches = RestartingBatches(loader, clips_per_batch=2)
+    batches = WorkerRestart(loader, clips_per_batch=2)
     first, second, third = (next(batches) for _ in range(3))
     names = [[Path(path).name for path in batch['path']] for batch in (first, second, third)]
     assert names[0] == names[2] == ['a.mp4', 'b.mp4']
     assert names[1][0] == 'c.mp4'
     assert names[1][1] != 'deadly.mp4'
     assert 'ends the process that reads it' in second['skipped'][1]
-    assert loader.dataset.deadly == {str(tmp_path / 'deadly.mp4')}
+    assert loader.dataset.blocklist == {str(tmp_path / 'deadly.mp4')}
     assert batches.restarts == 2
 
 
@@ -180,7 +181,7 @@ def test_batches_of_dying_workers_are_made_again():
     loader = DataLoader(
         dataset, 2, sampler=ClipSampler(dataset, seed=0, shuffle=False), num_workers=1
     )
-    batches = RestartingBatches(loader, clips_per_batch=2, max_restarts=100)
+    batches = WorkerRestart(loader, clips_per_batch=2, max_restarts=100)
     for number in range(60):
         assert next(batches)[:, 0].tolist() == [2 * number, 2 * number + 1]
         if number % 3 == 0:
@@ -192,6 +193,6 @@ def test_batches_of_dying_workers_are_made_again():
 
 def test_workers_that_keep_dying_end_the_run(tmp_path):
     (tmp_path / 'deadly.mp4').write_text('not opened by this pipeline')
-    batches = RestartingBatches(loader_of(tmp_path), clips_per_batch=2, max_restarts=0)
+    batches = WorkerRestart(loader_of(tmp_path), clips_per_batch=2, max_restarts=0)
     with pytest.raises(RuntimeError, match='exited unexpectedly'):
         next(batches)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.conftest import REPO
-from tests.tools.test_train import CONFIG, free_port, shell, tiny_options, user_environment
+from tests.helpers.processes import free_port, shell, user_environment
+from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.launch import latest_checkpoint
 
 
@@ -77,7 +78,7 @@ def loss_curve(*work_dirs: Path) -> dict[int, tuple[float, float]]:
 
 
 def assert_identical(a: object, b: object, where: str = '') -> None:
-    """Bit by bit, through dicts and lists."""
+    """Bit-exact, through dicts and lists."""
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b), where
     elif isinstance(a, dict):
@@ -92,7 +93,7 @@ def assert_identical(a: object, b: object, where: str = '') -> None:
         assert a == b, where
 
 
-def test_a_killed_run_goes_on_bit_by_bit(textured_folder, tmp_path, start):
+def test_a_killed_run_continues_bit_exact(textured_folder, tmp_path, start):
     """kill -9 between two checkpoints; another number of workers after it."""
     # The window of the log is one step, so that its mean is not one over two runs.
     options = ['log_processor.window_size=1', 'model.base_momentum=0.9']
@@ -172,7 +173,14 @@ os.replace = replace
 }
 
 
-@pytest.mark.parametrize('moment', KILLED_WHILE_SAVING)
+@pytest.mark.parametrize(
+    'moment',
+    [
+        pytest.param('half written', marks=pytest.mark.slow),
+        'not renamed',
+        pytest.param('not pointed to', marks=pytest.mark.slow),
+    ],
+)
 def test_a_kill_while_saving_leaves_the_last_one(textured_folder, tmp_path, moment):
     work_dir = tmp_path / 'run'
     (tmp_path / 'sitecustomize.py').write_text(KILLED_WHILE_SAVING[moment])
@@ -210,7 +218,7 @@ def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):
     run = shell(*train(textured_folder, work_dir, options=only_one), PYTHONPATH=path)
     assert run.returncode not in (0, None)
     assert f'cannot save the checkpoint {work_dir}/iter_4.pth' in run.stderr
-    assert f'The last whole one is {work_dir}/iter_2.pth' in run.stderr
+    assert f'The last complete one is {work_dir}/iter_2.pth' in run.stderr
     assert [file.name for file in work_dir.glob('*.pth*')] == ['iter_2.pth']
     assert latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
 
@@ -252,6 +260,7 @@ def test_a_dead_rank_ends_the_others_with_a_message(textured_folder, tmp_path, s
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_dead_machine_ends_the_other(textured_folder, tmp_path, start):
     """Without restarts, and with no launcher that could tell the other machine."""
     work_dir = tmp_path / 'run'

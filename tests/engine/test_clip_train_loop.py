@@ -77,7 +77,10 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
             {'optim_wrapper.accumulative_counts': 4, 'default_hooks.checkpoint.interval': 6},
             r'checkpoint\.interval=6 is no multiple',
         ),
-        ({'optim_wrapper.type': 'OptimWrapper'}, r'optim_wrapper\.type="GuardedOptimWrapper"'),
+        (
+            {'optim_wrapper.type': 'OptimWrapper'},
+            r'optim_wrapper\.type="SkipNonFiniteOptimWrapper"',
+        ),
         ({'model.head.temperature': 0}, 'temperature must be positive'),
         (
             {'model.neck.in_channels': (64, 64), 'model.projector.in_channels': 128},
@@ -104,7 +107,7 @@ def test_another_batch_than_the_rate_is_for_is_told(video_folder, tmp_path):
     cfg = tiny_config(video_folder, tmp_path / 'run')
     started(cfg)
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert 'is for 32 clips an optimizer step, this run has 4' in log.read_text()
+    assert 'is for 32 clips per optimizer step, this run has 4' in log.read_text()
 
 
 def test_random_layers_draw_the_same_after_a_restart(textured_folder, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from mmpretrain.engine.optimizers import LARS
 
 from vito_mm.engine.optimizers.foreach_lars import ForeachLARS
-from vito_mm.engine.skip_non_finite_optim_wrapper import GuardedOptimWrapper
+from vito_mm.engine.skip_non_finite_optim_wrapper import SkipNonFiniteOptimWrapper
 
 SHAPES = [(4, 3, 2, 2), (5, 4), (6,), (3, 3)]
 EXCLUDED = 2
@@ -167,7 +167,7 @@ def test_a_resumed_optimizer_goes_on_exactly(formula):
     params, optimizer = run(ForeachLARS, rates[:6], **settings)
     saved = copy.deepcopy(optimizer.state_dict())
     resumed = [torch.nn.Parameter(param.detach().clone()) for param in params]
-    wrapper = GuardedOptimWrapper(ForeachLARS(groups(resumed), lr=0.1, **settings))
+    wrapper = SkipNonFiniteOptimWrapper(ForeachLARS(groups(resumed), lr=0.1, **settings))
     wrapper.load_state_dict(saved)
     for rate, grads in zip(rates[6:], gradients(len(rates))[6:], strict=True):
         for group in wrapper.param_groups:
@@ -185,7 +185,7 @@ def test_momenta_of_the_other_formula_are_not_resumed(kind):
     settings = dict(formula='mmpretrain') if kind is ForeachLARS else {}
     _, optimizer = run(kind, [0.1] * 3, momentum=0.9, **settings)
     saved = optimizer.state_dict()
-    fresh = GuardedOptimWrapper(ForeachLARS(groups(parameters()), lr=0.1, momentum=0.9))
+    fresh = SkipNonFiniteOptimWrapper(ForeachLARS(groups(parameters()), lr=0.1, momentum=0.9))
     with pytest.raises(ValueError, match=r"optim_wrapper\.optimizer\.formula='mmpretrain'"):
         fresh.load_state_dict(saved)
     assert not fresh.optimizer.state

@@ -1,6 +1,5 @@
 """Probes in real runs: right numbers at the right iterations, and no trace in the run."""
 
-import argparse
 import copy
 import json
 import math
@@ -20,11 +19,11 @@ from mmengine.visualization import BaseVisBackend
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
-from tests.engine.test_watchfulness import Poison, log_of
+from tests.engine.test_monitoring import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
-from tests.tools.test_train import shell
-from vito_mm.launch import add_common_arguments, build_runner
+from tests.helpers.processes import shell
+from vito_mm.launch import build_runner, parse_options
 
 DELAYS = (0.2, 0.0, 1.0)
 READING = dict(image_size=SIZE, num_workers=0)
@@ -111,10 +110,10 @@ class Notebook(BaseVisBackend):
 
 
 def features64(model, frames) -> np.ndarray:
-    """Average-pooled features of BGR frames, in float64."""
+    """Average-pooled features of RGB frames, in float64."""
     backbone = copy.deepcopy(model.backbone).double()
     backbone.eval()
-    rgb = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float64)
+    rgb = np.stack(frames).transpose(0, 3, 1, 2).astype(np.float64)
     mean, std = (
         np.array(values).reshape(3, 1, 1)
         for values in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
@@ -163,14 +162,15 @@ def test_all_numbers_are_logged_at_their_iterations_and_are_right(manifest, tmp_
     parts = []
     for part, labels in ((images.train, images.train_labels), (images.val, images.val_labels)):
         files = [f'{row["video_path"]}/008.png' for row in part.rows]  # at 1.6 of 3.2 s
-        parts += features64(runner.model, [centre(file) for file in files]), labels.numpy()
+        frames = [centre(file)[..., ::-1] for file in files]
+        parts += features64(runner.model, frames), labels.numpy()
     line = lines_with(tmp_path / 'run', 'knn_top1')[5]
     assert line['knn_top1'] == pytest.approx(nearest_neighbours_top1(*parts, k=3))
     assert 0 <= line['linear_top1'] <= 100
 
     frames = torch.cat([frames for _, frames in hook_of(runner, 'TimeRetrievalHook').batches])
-    assert frames.shape == (15, 3, 3, SIZE, SIZE)
-    found = features64(runner.model, frames.flatten(0, 1).permute(0, 2, 3, 1).numpy())
+    assert frames.shape == (15, 3, SIZE, SIZE, 3)
+    found = features64(runner.model, frames.flatten(0, 1).numpy())
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     found = found.reshape(15, 3, -1)
     line = lines_with(tmp_path / 'run', 'retrieval@1s')[5]
@@ -231,7 +231,7 @@ class States(Hook):
         )
 
 
-def test_a_run_ends_bit_by_bit_where_it_would_without_probes(manifest, tmp_path):
+def test_a_run_with_probes_ends_bit_exact_as_without(manifest, tmp_path):
     outcomes = []
     # Drop path draws random numbers; one frozen stage stays in evaluation mode.
     options = {'model.backbone.drop_path_rate': 0.5, 'model.backbone.frozen_stages': 1}
@@ -293,7 +293,7 @@ def test_two_ranks_find_the_numbers_of_one(manifest, tmp_path):
         one, two = (lines_with(tmp_path / folder, name)[step] for folder in ('one', 'two'))
         assert two == pytest.approx(one, rel=1e-3, abs=2e-3)
     for folder in ('one', 'two'):
-        assert 'left out 1 unreadable' in log_of(tmp_path / folder)
+        assert 'skipped 1 unreadable' in log_of(tmp_path / folder)
 
 
 def test_micro_batches_are_described_as_one_batch(manifest, tmp_path):
@@ -337,7 +337,7 @@ def test_heads_of_mmpretrain_are_listened_to_as_well(manifest, tmp_path, monkeyp
     check_projections(line, *(torch.stack(pair).detach().double().numpy() for pair in views))
 
 
-def test_videos_that_are_short_or_broken_are_left_out_and_counted(manifest, tmp_path):
+def test_videos_that_are_short_or_broken_are_skipped_and_counted(manifest, tmp_path):
     write_frames(tmp_path / 'short', 4, seed=0)
     (tmp_path / 'page.mp4').write_text('<html>404</html>')
     rows = [
@@ -349,7 +349,7 @@ def test_videos_that_are_short_or_broken_are_left_out_and_counted(manifest, tmp_
     hooks = dict(time=probes(manifest)['time'] | dict(data=str(listed), layer='neck', prefix='my_'))
     run(config(manifest, tmp_path / 'run', hooks, **{'train_cfg.max_iters': 1}))
     log = log_of(tmp_path / 'run')
-    assert 'TimeRetrievalHook leaves out 1 too short and 1 unreadable (' in log
+    assert 'TimeRetrievalHook skips 1 too short and 1 unreadable (' in log
     assert f'TimeRetrievalHook: 3 videos of {listed}' in log  # a video counts once
     line = lines_with(tmp_path / 'run', 'my_retrieval@1s')[1]
     assert min(abs(line['my_retrieval@1s'] - share) for share in (0, 100 / 3, 200 / 3, 100)) < 1e-9
@@ -433,10 +433,8 @@ def test_commands_of_the_page_switch_one_probe_on(manifest, tmp_path):
     commands = re.findall(r'^    tools/.* --cfg-options (.*)$', page, re.MULTILINE)
     write_classes(tmp_path / 'images', ['dark', 'light'])
     for number, options in enumerate(commands):
-        parser = argparse.ArgumentParser()
-        add_common_arguments(parser)
         words = options.replace('/data/images', str(tmp_path / 'images')).split()
-        changes = parser.parse_args(['--cfg-options', *words]).cfg_options
+        changes = parse_options(words)
         cfg = config(manifest, tmp_path / f'run{number}', {})
         cfg.merge_from_dict(changes)
         assert [hook_of(build_runner(cfg), name) for name in re.findall(r'type=(\w+)', options)]

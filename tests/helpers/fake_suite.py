@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 from vito_mm.transfer import runner as suite
+from vito_mm.transfer.checks import suite_problems
 from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.plan import Plan, PlannedRun
-from vito_mm.transfer.tasks import TASKS, Run
+from vito_mm.transfer.plan import Plan, PlanError
+from vito_mm.transfer.run import Run
+from vito_mm.transfer.tasks import TASKS
 
 TRAIN = """
 import json, os, pathlib, sys, time
@@ -87,19 +89,22 @@ def make_plan(root: Path, behaviours: dict[str, str], places: int = 1, **options
     plan = Plan(options, places=[{'CUDA_VISIBLE_DEVICES': str(i)} for i in range(places)])
     plan.run_bytes = dict(pascal=(1, 1))
     for label, behaviour in behaviours.items():
-        run = Run(
-            *(TASKS['pascal'], label, None, (), 0),
-            work_dir / 'runs' / 'pascal' / label / 'default' / 'seed0',
-        )
-        plan.runs.append(
-            PlannedRun(run, Path('config.py'), dict(behaviours=behaviour), f'print of {label}')
-        )
+        folder = work_dir / 'runs' / 'pascal' / label / 'default' / 'seed0'
+        run = Run(TASKS['pascal'], label, None, (), 0, folder, Path('config.py'))
+        run.cfg_options, run.fingerprint = dict(behaviours=behaviour), f'print of {label}'
+        plan.runs.append(run)
     return plan
 
 
 def run_suite(plan: Plan, command: str = 'tools/transfer.py --same') -> int:
     """The suite of a plan, with a report that lists states."""
-    suite.make_plan = lambda options: plan
+
+    def make_plan(options: SuiteOptions) -> Plan:
+        if problems := list(suite_problems(options, plan.runs)):
+            raise PlanError(problems)
+        return plan
+
+    suite.make_plan = make_plan
 
     def report(work_dir: Path, command: str, plan: Plan) -> None:
         states = {o.run.label: o.state for o in suite.outcomes_in(work_dir, plan)}

@@ -8,7 +8,7 @@ import torch
 
 from tests.datasets.test_augmentations import FIXED, photo
 from tests.models.test_global_batch import GROUP_NORM, batch, build, gradients, losses_of
-from vito_mm.engine import GuardedOptimWrapper
+from vito_mm.engine import SkipNonFiniteOptimWrapper
 from vito_mm.engine.optimizers.foreach_lars import ForeachLARS
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
 
@@ -44,7 +44,7 @@ def test_bfloat16_is_near_float32_and_keeps_float32_weights(micro_batch_size):
     for model, dtype in zip(models, (None, 'bfloat16'), strict=True):
         before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
         parameters = [p for p in model.parameters() if p.requires_grad]
-        wrapper = GuardedOptimWrapper(optimizer=ForeachLARS(parameters, lr=0.1), dtype=dtype)
+        wrapper = SkipNonFiniteOptimWrapper(optimizer=ForeachLARS(parameters, lr=0.1), dtype=dtype)
         losses.append(model.train_step(batch(), optim_wrapper=wrapper)['loss'].item())
         assert not wrapper.skipped_last_step
         assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -56,7 +56,7 @@ def test_bfloat16_is_near_float32_and_keeps_float32_weights(micro_batch_size):
 def test_gradients_that_are_not_finite_leave_the_weights_as_they_were():
     model = build(BATCH_NORM).cuda()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    wrapper = GuardedOptimWrapper(optimizer=ForeachLARS(parameters, lr=0.1), dtype='bfloat16')
+    wrapper = SkipNonFiniteOptimWrapper(optimizer=ForeachLARS(parameters, lr=0.1), dtype='bfloat16')
     model.train_step(batch(), optim_wrapper=wrapper)
     model.projector.fc0.weight.register_hook(lambda grad: grad * float('nan'))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

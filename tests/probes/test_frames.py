@@ -12,7 +12,7 @@ from tests.conftest import frame_index
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
 from vito_mm.probes.frames import ImageFiles, VideoFrames, collect, summarised
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.labelled_images import labelled_frames
 
 
@@ -26,27 +26,26 @@ def test_moments_are_the_frames_on_screen(tmp_path):
         assert index == row
         for frame, number in zip(frames, expected, strict=True):
             pixels = centre(folder / f'{number:03d}.png')
-            assert np.array_equal(frame.permute(1, 2, 0).numpy(), pixels)
+            assert np.array_equal(frame.numpy()[..., ::-1], pixels)
 
 
 def test_moments_of_a_video_file_within_its_part(make_video):
     path = str(make_video(num_frames=100, fps=25))
     rows = [dict(video_path=path), dict(video_path=path, start=1.0, end=2.0)]
     moments = VideoFrames(rows, [0.0], [0.5, 0.5], 48)
-    found = [frame_index(moments[row][1][0].permute(1, 2, 0).numpy()) for row in (0, 1)]
+    found = [frame_index(moments[row][1][0].numpy()[..., ::-1]) for row in (0, 1)]
     assert found == [50, 37]
 
 
-def test_stills_are_resized_and_cut_as_the_frozen_probes_do(tmp_path):
-    from vito_mm.probes.frozen_features import _evaluation_view
+def test_images_are_resized_and_cut_as_by_torchvision(tmp_path):
+    from torchvision import transforms
 
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'a.png')
     _, frames = ImageFiles([tmp_path / 'a.png'], 24)[0]
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    rgb = frames[0].flip(0) / 255
-    normalised = (rgb - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    torch.testing.assert_close(normalised, _evaluation_view(24)(Image.fromarray(image)))
+    bicubic = transforms.InterpolationMode.BICUBIC
+    view = transforms.Compose([transforms.Resize(24, bicubic), transforms.CenterCrop(24)])
+    np.testing.assert_array_equal(frames[0], np.asarray(view(Image.fromarray(image))))
 
 
 @pytest.mark.parametrize('workers', [0, 2])

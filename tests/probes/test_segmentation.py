@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from tests.conftest import REPO
 from tests.helpers.segmentation_world import write_world
 from vito_mm.checkpoint import CheckpointError
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.segmentation import (
     check_probe,
     probe_config,
@@ -44,12 +44,15 @@ def probed(world, checkpoint, tmp_path_factory):
     cfg = read_segmentation_config(world)
     work_dir = tmp_path_factory.mktemp('run')
     cfg = probe_config(cfg, checkpoint, work_dir, stages=(3, 4), steps=40, lr=1e-2, batch_size=8)
-    return run_probe(cfg)
+    return work_dir, run_probe(cfg)
 
 
 def test_only_the_head_has_moved(probed, checkpoint):
+    work_dir, metrics = probed
+    assert metrics.keys() == {'mIoU', 'aAcc', 'mAcc'}
+    assert metrics['mIoU'] > 60  # a guess gives 11 to 20
     before = torch.load(checkpoint, weights_only=True)['state_dict']
-    after = torch.load(probed.work_dir / 'iter_40.pth', weights_only=True)['state_dict']
+    after = torch.load(work_dir / 'iter_40.pth', weights_only=True)['state_dict']
     assert {key for key in after if key.startswith('backbone.')} == set(before)
     for key, value in before.items():
         assert torch.equal(value, after[key]), key
@@ -64,19 +67,15 @@ def test_only_the_head_has_moved(probed, checkpoint):
     assert head['decode_head.norm.running_var'].std() > 0
 
 
-def test_head_learns_and_the_configs_own_metric_tells(probed):
-    assert probed.metrics.keys() == {'mIoU', 'aAcc', 'mAcc'}
-    assert probed.metrics['mIoU'] > 60  # a guess gives 11 to 20
-
-
 def test_config_in_the_work_dir_is_the_whole_probe(probed):
     """It can be read by itself, and tools/test.py gets the same metric from it."""
     from vito_mm.launch import build_runner
 
-    cfg = Config.fromfile(probed.work_dir / 'psp.py')
-    cfg.load_from = str(probed.work_dir / 'iter_40.pth')
-    cfg.work_dir, cfg.experiment_name = str(probed.work_dir / 'again'), 'again'
-    assert build_runner(cfg).test()['mIoU'] == pytest.approx(probed.metrics['mIoU'], abs=0.01)
+    work_dir, metrics = probed
+    cfg = Config.fromfile(work_dir / 'psp.py')
+    cfg.load_from = str(work_dir / 'iter_40.pth')
+    cfg.work_dir, cfg.experiment_name = str(work_dir / 'again'), 'again'
+    assert build_runner(cfg).test()['mIoU'] == pytest.approx(metrics['mIoU'], abs=0.01)
 
 
 def test_same_seed_same_metrics_and_random_weights_have_their_own(world, tmp_path, checkpoint):
@@ -84,7 +83,8 @@ def test_same_seed_same_metrics_and_random_weights_have_their_own(world, tmp_pat
 
     def run(file, name, seed=0):
         cfg = probe_config(base, file, tmp_path / name, steps=3, batch_size=4, seed=seed)
-        return run_probe(cfg).work_dir / 'iter_3.pth'
+        run_probe(cfg)
+        return tmp_path / name / 'iter_3.pth'
 
     files = [run(checkpoint, 'one'), run(checkpoint, 'two'), run(None, 'three')]
     one, two, random = (torch.load(file, weights_only=True)['state_dict'] for file in files)
@@ -143,7 +143,7 @@ def test_other_configs_are_refused(tmp_path):
         "model = dict(type='EncoderDecoder', backbone=dict(type='SwinTransformer'), "
         "decode_head=dict(type='UPerHead', num_classes=2))"
     )
-    with pytest.raises(ProbeError, match="'SwinTransformer' and not a ResNet"):
+    with pytest.raises(ProbeError, match=r"'SwinTransformer' and not a ResNet: .*--backbone"):
         read_segmentation_config(swin)
 
 
@@ -154,3 +154,30 @@ def test_missing_data_are_named_with_the_option_that_helps(world, tmp_path):
     key = 'train_dataloader.dataset.dataset.data_prefix.seg_map_path'
     with pytest.raises(ProbeError, match=r'maps/nothing \(from train_dataloader\.dataset\.dataset'):
         read_segmentation_config(world, {key: 'maps/nothing'})
+
+
+def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
+    """With the normalisation of its weights, and frozen."""
+    part = dict(
+        type='VisionTransformer',
+        arch=dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48),
+        img_size=64,
+    )
+    (tmp_path / 'vit.py').write_text(
+        f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
+    )
+    name = str(tmp_path / 'vit.py')
+    base = read_segmentation_config(world, backbone=name)
+    cfg = probe_config(
+        base, None, tmp_path / 'run', stages=(1, 3), steps=3, batch_size=4, backbone=name
+    )
+    assert cfg.model.data_preprocessor.mean == [1, 2, 3]
+    assert not cfg.model.data_preprocessor.bgr_to_rgb
+    assert cfg.model.decode_head.in_channels == [24, 24]
+    check_probe(cfg)
+    before = MODELS.build(cfg.model.backbone).state_dict()
+    assert 0 <= run_probe(cfg)['mIoU'] <= 100
+    after = torch.load(tmp_path / 'run/iter_3.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
+    with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):
+        probe_config(base, None, tmp_path / 'run', stages=(4,), backbone=name)

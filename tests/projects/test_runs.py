@@ -9,7 +9,7 @@ import torch
 from projects.miniscenes_study.presets import PRESETS
 from projects.miniscenes_study.runs import Study, write_frames, write_random
 from tests.conftest import REPO
-from tests.tools.test_train import shell
+from tests.helpers.processes import shell
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +58,7 @@ def test_rows_are_run_once_and_a_report_is_written(tmp_path, data):
 
 def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     from vito_mm.miniscenes import make_miniscenes
-    from vito_mm.probes.frozen_features import frozen_resnet
+    from vito_mm.probes.loading import load_encoder, resnet
 
     make_miniscenes(data, 'tiny', progress=False)
     study = Study(REPO, tmp_path, data, PRESETS['tiny'])
@@ -69,8 +69,8 @@ def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     assert not torch.equal(a['backbone.conv1.weight'], c['backbone.conv1.weight'])
     # Activations stay of the size of one where they would double from block to block.
     frames = torch.randn(4, 3, 64, 64)
-    calibrated = frozen_resnet(tmp_path / 'a.pth', 18, base_channels=32)(frames)[-1]
-    raw = frozen_resnet(None, 18, base_channels=32)(frames)[-1]
+    calibrated = load_encoder(tmp_path / 'a.pth', network=resnet(18, 32)).backbone(frames)[-1]
+    raw = load_encoder(None, network=resnet(18, 32)).backbone(frames)[-1]
     assert 0.3 < calibrated.std() < 3
     assert raw.std() > 2 * calibrated.std() or raw.std() < calibrated.std() / 2
 

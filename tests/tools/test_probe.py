@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
+from tests.helpers.processes import shell
 from tests.helpers.segmentation_world import write_world
-from tests.tools.test_train import shell
-from vito_mm.probes.frozen_features import frozen_resnet
+from vito_mm.probes.loading import load_encoder, resnet
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
 
@@ -35,6 +35,10 @@ def probe(monkeypatch, capsys):
     return run
 
 
+def weights(seed):
+    return load_encoder(None, network=resnet(18), seed=seed).backbone.state_dict()
+
+
 def rows_of(table):
     """Cells of a Markdown table whose columns must be aligned."""
     lines = table.splitlines()
@@ -47,7 +51,7 @@ def rows_of(table):
 
 def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
     file = tmp_path / 'a.pth'
-    torch.save({'state_dict': frozen_resnet(None, 18, seed=5).state_dict()}, file)
+    torch.save({'state_dict': weights(5)}, file)
     run = shell(
         *(sys.executable, 'tools/probe.py', 'linear', 'random', file, '--data', folder),
         *('--depth', '18', '--image-size', '32', '--out', tmp_path / 'new/found.json'),
@@ -65,10 +69,28 @@ def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
 
 
 def test_the_same_weights_give_the_same_row(folder, tmp_path, probe):
-    torch.save(frozen_resnet(None, 18, seed=3).state_dict(), tmp_path / 'a.pth')
+    torch.save(weights(3), tmp_path / 'a.pth')
     options = ('--data', folder, '--depth', 18, '--image-size', 32, '--seed', 3, '--workers', 0)
     rows = rows_of(probe('knn', 'random', tmp_path / 'a.pth', *options, '--k', 3))
     assert rows[0]['top-1'] == rows[1]['top-1']
+
+
+def test_any_network_can_be_named(folder, tmp_path, probe):
+    import timm
+
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=2)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    options = ('--data', folder, '--image-size', 224, '--batch-size', 4, '--workers', 0)
+    name = ('--backbone', 'timm:vit_tiny_patch16_224')
+    rows = rows_of(probe('knn', 'random', tmp_path / 'vit.pth', *options, *name, '--k', 1))
+    assert all(0 <= float(row['top-1']) <= 100 for row in rows)
+
+
+def test_random_weights_are_those_of_the_files_network(folder, tmp_path, probe):
+    thin = load_encoder(None, network=resnet(18, 16)).backbone.state_dict()
+    torch.save(thin, tmp_path / 'thin.pth')
+    options = ('--data', folder, '--image-size', 32, '--workers', 0)
+    assert len(rows_of(probe('knn', 'random', tmp_path / 'thin.pth', *options))) == 2
 
 
 def test_segmentation_of_two_networks(tmp_path, probe):
@@ -91,12 +113,12 @@ def test_segmentation_of_two_networks(tmp_path, probe):
 
 
 def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):
-    resnet = tmp_path / 'r18.pth'
-    torch.save(frozen_resnet(None, 18).state_dict(), resnet)
+    file = tmp_path / 'r18.pth'
+    torch.save(weights(0), file)
     images = ('--data', folder, '--depth', 18, '--image-size', 32)
     for words, message in (
         (('knn', 'random', tmp_path / 'gone.pth', *images), r'gone\.pth'),
-        (('linear', 'random', resnet, '--data', folder), 'has 50 layers: see --depth'),
+        (('linear', file, '--data', folder, '--depth', 50), 'has 50 layers: see --depth'),
         (('knn', 'random', '--data', tmp_path / 'gone'), r'no folder .*gone/train'),
         (('segment', 'random', '--config', 'gone.py'), 'no config file gone.py'),
     ):

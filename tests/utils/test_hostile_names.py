@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vito_mm.utils.markup import (
+from vito_mm.utils.report import (
     Cell,
     Code,
     Heading,
@@ -15,10 +15,10 @@ from vito_mm.utils.markup import (
     Paragraph,
     Picture,
     Table,
+    to_csv,
     to_html,
     to_markdown,
 )
-from vito_mm.utils.spreadsheet import plain_cells, to_csv
 from vito_mm.videos import VideoReadError
 
 NAMES = [
@@ -32,6 +32,7 @@ NAMES = [
     '@SUM(1;1).mp4',
     '\t=1+1.mp4',
     '</pre><b>.mp4',
+    '{{ 7 * 7 }}{% raw %}.mp4',
 ]
 
 
@@ -66,8 +67,8 @@ def test_no_name_is_markup(name):
     plain, named = page_of('plain'), page_of(name)
     assert named.tags == plain.tags
     assert len(named.texts) == len(plain.texts)
-    markdown = to_markdown([Table(['x'], [[name]]), Listing([name])])
-    assert len(markdown.splitlines()) == 5
+    markdown = to_markdown(name, [Table(['x'], [[name]]), Listing([name])])
+    assert len(markdown.splitlines()) == 7
     assert '<' not in markdown.replace('\\<', '')
 
 
@@ -76,7 +77,7 @@ def test_no_cell_of_csv_is_a_formula():
     read = list(csv.reader(io.StringIO(to_csv(rows), newline='')))
     assert [cell.lstrip("'") for cell, _ in read[1:]] == NAMES
     assert not [cell for row in read for cell in row if cell.startswith(('=', '+', '-', '@', '\t'))]
-    assert plain_cells([-1.5, '-1.5', '-', None]) == [-1.5, '-1.5', "'-", None]
+    assert to_csv([[-1.5, '-1.5', '-', None]]) == "-1.5,-1.5,'-,\n"
 
 
 def test_all_tables_are_written_by_the_same_function():
@@ -86,7 +87,7 @@ def test_all_tables_are_written_by_the_same_function():
         for file in package.rglob('*.py')
         if 'csv.writer(' in (text := file.read_text()) or 'DictWriter(' in text
     ]
-    assert writers == ['reporting/spreadsheet.py']
+    assert writers == ['utils/report.py']
 
 
 def test_an_error_is_one_line_whatever_the_name():

@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from torchvision import transforms
 
 from tests.conftest import frame_index
 from vito_mm.videos import decode_frames
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.frames import View, first, spread
+from vito_mm.videos.frames import View, evaluation_view, first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 
 WHOLE = View(64, 64, squash=True)
@@ -56,11 +58,33 @@ def test_small_frames_are_enlarged(make_video):
     assert np.abs(enlarged[8:88, 24:104] - found).mean() < 0.5
 
 
-def test_spread_frames_lie_in_the_middle_of_equal_parts(make_video):
-    frames = spread(dict(path=make_video(num_frames=100)), 4, WHOLE).frames
-    assert [frame_index(frame) for frame in frames] == [12, 37, 62, 87]
-    one = spread(dict(path=make_video('one.mp4', num_frames=1)), 4, WHOLE).frames
-    assert [frame_index(frame) for frame in one] == [0, 0, 0, 0]
+def test_spread_frames_are_in_the_middle_of_equal_parts(make_video):
+    path = make_video(num_frames=100)
+    clip = spread(dict(path=path), 4, WHOLE)
+    assert [frame_index(frame) for frame in clip.frames] == [12, 37, 62, 87]
+    np.testing.assert_allclose(clip.times, [0.48, 1.48, 2.48, 3.48], atol=1e-3)
+    assert (clip.name, clip.seconds) == (path.name, pytest.approx(4))
+    part = spread(dict(video_path=path, start=1.0, end=2.0), 2, evaluation_view(48))
+    assert [frame_index(frame) for frame in part.frames] == [31, 43]
+    with pytest.raises(VideoReadError, match=r'start=5 to end=None s is not within its 4\.00 s'):
+        spread(dict(path=path, start=5), 2, WHOLE)
+    short = spread(dict(path=make_video('short.mp4', num_frames=1)), 4, WHOLE)
+    assert [frame_index(frame) for frame in short.frames] == [0, 0, 0, 0]
+    assert [frame_index(frame) for frame in short.distinct().frames] == [0]
+
+
+@pytest.mark.parametrize('shape', [(48, 100), (101, 48), (32, 33), (20, 31), (33, 32)])
+def test_the_evaluation_view_is_torchvisions(shape):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
+    expected = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+        ]
+    )(image)
+    view = evaluation_view(32)
+    for frame in (image, np.asarray(image)):
+        np.testing.assert_array_equal(view(frame), np.asarray(expected))
 
 
 def test_an_image_is_cut_as_a_frame_is(tmp_path):

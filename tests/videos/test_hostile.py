@@ -44,7 +44,6 @@ def reencoded(path: Path) -> None:
 READERS = {
     'pyav': lambda path: decode_frames(path, first, 'pyav'),
     'decord': lambda path: decode_frames(path, first, 'decord'),
-    'opencv': lambda path: decode_frames(path, first, 'opencv'),
     'inspect': inspected,
     'reencode': reencoded,
     'first frames': lambda path: frames.first(dict(path=path), 1, VIEW),
@@ -117,7 +116,7 @@ def test_only_plain_mp4_and_matroska_reach_the_other_decoders(video):
     assert not is_mp4_or_matroska(m3u8('x').encode())
 
 
-@pytest.mark.parametrize('backend', ['pyav', 'decord', 'opencv'])
+@pytest.mark.parametrize('backend', ['pyav', 'decord'])
 def test_no_name_is_taken_for_a_protocol_or_a_pattern(tmp_path, monkeypatch, video, backend):
     """FFmpeg joins files for ``concat:``, and reads 0.png, 1.png ... for ``%d.png``."""
     monkeypatch.chdir(tmp_path)
@@ -193,16 +192,3 @@ def test_frames_above_the_one_limit_are_refused(tmp_path, reader):
     assert MAX_PIXELS == 2**14 * 2**13
     with pytest.raises(VideoReadError, match='more pixels'):
         read_rgb(tmp_path / 'still.png')
-
-
-def test_a_file_that_grows_while_it_is_read_is_read_again_later(tmp_path):
-    path = write_video(tmp_path / 'x.ts', num_frames=30)
-
-    def grow(frame, turn, rate) -> None:
-        with path.open('ab') as file:
-            file.write(bytes(188))
-
-    row = inspect_video(path, on_frame=grow)
-    assert (row['verdict'], row['reason']) == ('bad', 'is written to while it is read')
-    assert 'sha256' not in row
-    assert inspect_video(write_video(path, num_frames=30))['verdict'] == 'ok'

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import write_video
 from tests.helpers.tiny_vito import tiny_vito
-from vito_mm.probes.network import network_of
+from vito_mm.probes.encoder import Encoder
 from vito_mm.visualization.clips import rows_of
 from vito_mm.visualization.neighbours import (
     Frames,
@@ -86,7 +86,7 @@ def test_features_are_those_of_the_frames_whoever_decodes(tmp_path):
     for index in range(3):
         write_video(tmp_path / f'{index}.mp4', num_frames=20, texture=index)
     (tmp_path / 'bad.mp4').touch()
-    network = network_of(tiny_vito()[0])
+    network = Encoder.of_model(tiny_vito()[0])
     rows = rows_of(tmp_path)
     frames, errors = read_frames(network, rows, [*'abcd'], 64, frames_a_video=2, workers=2)
     assert len(errors) == 1

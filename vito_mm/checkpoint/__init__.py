@@ -1,22 +1,24 @@
-"""The checkpoint format: reading, strict matching of keys, config checks and export."""
+"""The checkpoint format: reading, strict loading, config checks and export."""
 
 from .checkpoint import Checkpoint
 from .config_check import ConfigCheck, check_config
+from .errors import CheckpointError
 from .export import export_backbone
 from .layouts import resnet_keys
-from .matching import BackboneMatch, find_backbone, load_backbone
-from .reading import CheckpointError, read_checkpoint, state_dict_of
+from .loading import load_backbone, load_pretraining
+from .matching import NETWORKS, BackboneMatch
+from .reading import PREPROCESSING
 
 __all__ = [
+    'NETWORKS',
+    'PREPROCESSING',
     'BackboneMatch',
     'Checkpoint',
     'CheckpointError',
     'ConfigCheck',
     'check_config',
     'export_backbone',
-    'find_backbone',
     'load_backbone',
-    'read_checkpoint',
+    'load_pretraining',
     'resnet_keys',
-    'state_dict_of',
 ]

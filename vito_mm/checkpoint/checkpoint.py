@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from .reading import PREPROCESSING, meta_of, read_checkpoint, state_dict_of
+from vito_mm.utils.hashing import sha256_of_file
 
-if TYPE_CHECKING:
-    from .matching import BackboneMatch
+from .errors import CheckpointError
+from .matching import BackboneMatch, find_backbone, match_prefix, require_weights
+from .networks import WRAPPERS, flat_weights, is_target
+from .reading import META, PREPROCESSING, foreign_classes, read_content
+
+_META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256', 'preprocessing')
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +62,51 @@ class Checkpoint:
         key = _identity(path)
         held = _HELD.get(key)
         if held is None:
-            held = cls(path, read_checkpoint(path))
+            held = cls(path, read_content(Path(path)))
             if key is not None:
                 _HELD[key] = held
         return held
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
-        """All weights in one flat dict, see :func:`.reading.state_dict_of`."""
-        return state_dict_of(self.content, self.path)
+        """The weights of all networks, see :func:`.networks.flat_weights`."""
+        return self._weights(with_averaged=True)
 
     @cached_property
     def model_state_dict(self) -> dict[str, Tensor]:
         """The weights that the program that wrote the file loads into its model."""
-        return state_dict_of(self.content, self.path, with_averaged=False)
+        return self._weights(with_averaged=False)
+
+    def _weights(self, with_averaged: bool) -> dict[str, Tensor]:
+        weights = flat_weights(self.content, self.path, with_averaged)
+        if not weights:
+            classes = ', '.join((foreign_classes(self.path) or [])[:5])
+            raise CheckpointError(
+                f'{self.path} holds no weights: its entries are '
+                f'{sorted(map(str, self.content))[:10]}'
+                + (f', with objects of {classes}' if classes else '')
+                + f'. Expected a state dict, alone or under one of {", ".join(WRAPPERS)}.'
+            )
+        return weights
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """Those of architecture, source, step, which, config_sha256 and preprocessing it tells."""
-        return meta_of(self.content)
+        """What the file tells of architecture, source, step, which, config_sha256, preprocessing.
+
+        Training checkpoints of MMEngine have the step and the config's hash; files of other
+        programs nothing.
+        """
+        meta = self.content.get('meta')
+        if not isinstance(meta, Mapping):
+            # A bare state dict has no other room.
+            meta = getattr(self.content, '_metadata', {}).get('', {}).get(META, {})
+        known = {key: meta[key] for key in _META_KEYS if key in meta}
+        if isinstance(meta.get('iter'), int):
+            known.setdefault('step', meta['iter'])
+        if self.config is not None:
+            digest = hashlib.sha256(self.config.encode()).hexdigest()
+            known.setdefault('config_sha256', digest)
+        return known
 
     @property
     def config(self) -> str | None:
@@ -96,17 +126,16 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file, hexadecimal."""
-        with open(self.path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of_file(self.path)
 
     def match(
         self, expected: Mapping[str, Tensor] | None = None, which: str = 'online'
-    ) -> 'BackboneMatch':
+    ) -> BackboneMatch:
         """Find a backbone in the file, under whatever prefix and by whatever names.
 
         Args:
             expected (Mapping[str, Tensor], optional): State dict to fill. Defaults to None: any
-                ResNet will do.
+                ResNet will do, and shapes are not compared.
             which (str): ``'online'`` or ``'target'``. Of an exported file, which holds one network
                 under bare names, ``'online'`` is that one. Defaults to 'online'.
 
@@ -116,11 +145,19 @@ class Checkpoint:
         Raises:
             CheckpointError: If the file holds nothing of this network.
         """
-        from .matching import match_file
+        exported = self.meta.get('which')
+        try:
+            if exported is not None and which == 'target' and exported != 'target':
+                raise CheckpointError(
+                    f'It was exported from the {exported} network; use which="online".'
+                )
+            match = find_backbone(self.state_dict, expected, 'online' if exported else which)
+        except CheckpointError as error:
+            raise CheckpointError(f'There is no such backbone in {self.path}. {error}') from None
+        match.which = exported or match.which
+        return self._described(match)
 
-        return match_file(self, expected, which)
-
-    def match_at(self, expected: Mapping[str, Tensor], prefix: str) -> 'BackboneMatch':
+    def match_prefix(self, expected: Mapping[str, Tensor], prefix: str) -> BackboneMatch:
         """Compare what has a prefix in the file with a backbone.
 
         Args:
@@ -130,9 +167,13 @@ class Checkpoint:
         Returns:
             BackboneMatch: The match, which need not be complete.
         """
-        from .matching import match_at
+        which = 'target' if is_target(prefix) else 'online'
+        return self._described(match_prefix(self.model_state_dict, expected, prefix, which))
 
-        return match_at(self, expected, prefix)
+    def _described(self, match: BackboneMatch) -> BackboneMatch:
+        match.file, match.meta = self.path, self.meta
+        require_weights(match.weights, self.path)
+        return match
 
     def __str__(self) -> str:
         return self.path
@@ -147,13 +188,13 @@ class Checkpoint:
         return Checkpoint.read, (self.path,)
 
 
-_HELD: 'WeakValueDictionary[tuple, Checkpoint]' = WeakValueDictionary()
-"""What was read and is still in use: configs name the same file as text once more."""
+_HELD: 'WeakValueDictionary[tuple | None, Checkpoint]' = WeakValueDictionary()
+"""Files that were read and are still in use: configs name them once more, as text."""
 
 
 def _identity(path: str) -> tuple | None:
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except OSError:
         return None  # the reader gives the reason
     return os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns

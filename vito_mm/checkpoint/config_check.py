@@ -1,4 +1,4 @@
-"""What a config makes of a checkpoint, told without data and training."""
+"""The start of a config's run from a checkpoint, examined without data and training."""
 
 import copy
 import os
@@ -11,36 +11,35 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from vito_mm.registry import MODELS as OUR_MODELS
 from vito_mm.utils.quiet import quiet_logger
 
+from .checkpoint import Checkpoint
 from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
-from .matching import (
-    BackboneMatch,
-    is_pretraining,
-    load_pretraining,
-    match_at,
-    match_file,
-    require_complete,
-)
-from .reading import CheckpointError
-from .settings import preprocessing_of, settings_remarks
+from .errors import CheckpointError
+from .loading import expected_of, is_pretraining, load_pretraining
+from .matching import BackboneMatch
+from .reading import foreign_classes
+from .settings import preprocessor_around, settings_warnings
 
 RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
 """Backbones that hold a ResNet and that VITOResNet can take the place of."""
 
+_HELD = 'held-by-vito-mm:'  # a scheme of MMEngine's, for files that were read already
+
 
 @dataclass
 class ConfigCheck:
-    """What a run of a config would start from.
+    """Start of a config's run.
 
     Attributes:
         match (BackboneMatch): How the checkpoint covers the backbone.
         checkpoint (str): The file.
         place (str): Where in the config the backbone stands, such as ``'model.backbone'``.
-        remarks (list[str]): What loads but is wasted or computes something else, and other things
+        warnings (list[str]): What loads but is wasted or computes something else, and other things
             that should be known.
         note (str): How a run comes to this file, if the config names another.
     """
@@ -48,14 +47,14 @@ class ConfigCheck:
     match: BackboneMatch
     checkpoint: str
     place: str
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     note: str = ''
 
 
 def check_config(
-    config: str | os.PathLike | Config, checkpoint: str | os.PathLike | None = None
+    config: str | os.PathLike | Config, checkpoint: str | os.PathLike | Checkpoint | None = None
 ) -> ConfigCheck:
-    """Tell whether a run of a config would start from the whole checkpoint.
+    """Check that a run of a config would start from the complete backbone of a checkpoint.
 
     Builds the model as a run does, in the config's scope: no data and no training. Knows VITOResNet
     with ``checkpoint=``, and stock ResNets with ``init_cfg=dict(type='Pretrained', ...)``, whose
@@ -64,11 +63,11 @@ def check_config(
     Args:
         config (str | os.PathLike | Config): Config of any OpenMMLab package with a ResNet, of
             fine-tuning or pre-training; see ``read_config`` for its names.
-        checkpoint (str | os.PathLike, optional): File to check. Defaults to None, which takes the
+        checkpoint (str | os.PathLike | Checkpoint, optional): File to check. Defaults to None, the
             one that the config names.
 
     Returns:
-        ConfigCheck: What would be loaded, and remarks on settings.
+        ConfigCheck: What would be loaded, and warnings about settings.
 
     Raises:
         CheckpointError: If the run would fail (with the same message), would not start from this
@@ -87,9 +86,9 @@ def check_config(
                 continue
             if _is_ours(part) or (_is_resnet(part) and Path(named).is_file()):
                 further = _check(cfg, other, part, None, built)
-                check.remarks += [f'{other}: {remark}' for remark in further.remarks]
+                check.warnings += [f'{other}: {warning}' for warning in further.warnings]
     if _is_ours(backbone) and not _imports_vito_mm(cfg):
-        check.remarks.append(
+        check.warnings.append(
             f'nothing in the config imports vito_mm, without which type={backbone["type"]!r} is '
             "unknown to other programs' training scripts. Set "
             "custom_imports=dict(imports=['vito_mm'])"
@@ -121,20 +120,35 @@ def read_config(name: str | os.PathLike) -> Config:
     return Config.fromfile(file)
 
 
-@dataclass
-class _Backbone:
-    """A backbone as the config's model builds it."""
+def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
+    """Find the backbone in a config: VITOResNet where there is one, else the first ResNet.
 
-    module: nn.Module
-    preprocessor: nn.Module | None = None
+    Returns:
+        tuple[str, Mapping]: Its place, such as ``'model.backbone'``, and what stands there.
+
+    Raises:
+        CheckpointError: If the config has no model, or no ResNet in it.
+    """
+    if not isinstance(cfg.get('model'), Mapping):
+        raise CheckpointError('The config has no model')
+    found = list(_backbones(cfg.model, 'model'))
+    for is_wanted in (_is_ours, _is_resnet):
+        for place, backbone in found:
+            if is_wanted(backbone):
+                return place, backbone
+    kinds = ', '.join(f'{place}: {type_name(backbone)}' for place, backbone in found)
+    raise CheckpointError(
+        f'The config has no ResNet among its backbones ({kinds or "it has none"}), and VITO '
+        'checkpoints hold ResNets'
+    )
 
 
-def _build(cfg: Config) -> dict[str, _Backbone]:
-    """Build the model as MMEngine's runner does; it and its backbones by their places."""
+def _build(cfg: Config) -> dict[str, nn.Module]:
+    """Build the model as MMEngine's runner does; it and its ResNets by their places."""
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
-    built: dict[str, _Backbone] = {}
+    built: dict[str, nn.Module] = {}
     names = []
     for place, part in list(_backbones(model, 'model')):
         if not (_is_ours(part) or _is_resnet(part)):
@@ -146,7 +160,7 @@ def _build(cfg: Config) -> dict[str, _Backbone]:
             OUR_MODELS.register_module(name=names[-1], module=part['type'], force=True)
             part['type'] = f'vito_mm.{names[-1]}'
     try:
-        whole = MODELS.build(model)
+        built['model'] = MODELS.build(model)
     except Exception as error:
         raise CheckpointError(
             f'The model of the config cannot be built: {type(error).__name__}: {error}'
@@ -154,135 +168,117 @@ def _build(cfg: Config) -> dict[str, _Backbone]:
     finally:
         for name in names:
             del OUR_MODELS.module_dict[name]
-    built['model'] = _Backbone(whole)
-    for backbone in built.values():
-        backbone.preprocessor = _preprocessor_around(backbone.module, whole)
     return built
 
 
 def _recording(
-    kind: str | Callable, place: str, built: dict[str, _Backbone]
+    kind: str | Callable, place: str, built: dict[str, nn.Module]
 ) -> Callable[..., nn.Module]:
-    """A builder of the same type that notes what it has built first."""
+    """A builder of the same type that notes the first module it builds."""
 
     def build(**kwargs: Any) -> nn.Module:
         module = MODELS.build(dict(kwargs, type=kind))
-        built.setdefault(place, _Backbone(module))
+        built.setdefault(place, module)
         return module
 
     return build
-
-
-def _preprocessor_around(module: nn.Module, model: nn.Module) -> nn.Module | None:
-    """The outermost data preprocessor around a backbone that normalises: that one is called."""
-    path = next((name for name, found in model.named_modules() if found is module), '')
-    parts = path.split('.')
-    for depth in range(len(parts)):
-        around = model.get_submodule('.'.join(parts[:depth]))
-        preprocessor = getattr(around, 'data_preprocessor', None)
-        if preprocessor is not None and preprocessing_of(preprocessor) is not None:
-            return preprocessor
-    return None
 
 
 def _check(
     cfg: Config,
     place: str,
     backbone: Mapping[str, Any],
-    checkpoint: str | os.PathLike | None,
-    built: Mapping[str, _Backbone],
+    checkpoint: str | os.PathLike | Checkpoint | None,
+    built: Mapping[str, nn.Module],
 ) -> ConfigCheck:
     """Check one backbone of a config."""
     named, prefix = _named_checkpoint(cfg, place, backbone)
-    # Pre-training loads its backbone from any file that is told by load_from.
-    is_strict = not named and place == 'model.backbone' and is_pretraining(built['model'].module)
+    # Pre-training loads its backbone from any file that is named by load_from.
+    is_strict = not named and place == 'model.backbone' and is_pretraining(built['model'])
     load_from = None if cfg.get('resume') else cfg.get('load_from')
     if is_strict:
         named = load_from
-    checkpoint = os.fspath(checkpoint or named or '')
-    if not checkpoint:
+    if not (checkpoint or named):
         raise CheckpointError(
             f'{place} of the config names no checkpoint. Name a file to check, or set '
             f'{_ours_instead(place, backbone, "FILE")}'
         )
-    if load_from and not (is_strict and _is_same(load_from, checkpoint)):
+    file = os.fspath(checkpoint or named)
+    is_start = bool(named) and _is_same(named, file)
+    if load_from and not (is_strict and is_start):
         raise CheckpointError(
-            f'load_from={cfg.load_from!r} replaces the weights of the whole model after its '
-            f'initialisation, so nothing of {checkpoint} would be left. Set load_from=None'
+            f'load_from={cfg.load_from!r} replaces the weights of the complete model after its '
+            f'initialisation, so nothing of {file} would be left. Set load_from=None'
         )
-    for setting, file in _pretrained_parts(cfg, cfg.model, 'model', stop=backbone):
+    for setting, other in _pretrained_parts(cfg, cfg.model, 'model', stop=backbone):
         raise CheckpointError(
-            f'{setting} loads {file!r} over the whole part, backbone included, after '
-            f'{checkpoint}. Set {setting}=None'
+            f'{setting} loads {other!r} over the complete part, backbone included, after '
+            f'{file}. Set {setting}=None'
         )
     if place not in built:
         raise CheckpointError(f'The model of the config does not build {place}')
 
-    model = built[place].module
-    expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
-    is_start = bool(named) and _is_same(named, checkpoint)
+    model = built[place]
+    expected = expected_of(model)
+    checkpoint = Checkpoint.read(checkpoint or named)
     if is_strict and is_start:
-        load_pretraining(built['model'].module, checkpoint)
-    is_stock_start = not _is_ours(backbone) and is_start and not is_strict
-    match = None
-    if is_stock_start:
-        match = match_at(checkpoint, expected, prefix)
+        load_pretraining(built['model'], checkpoint)
+    is_stock_start = is_start and not is_strict and not _is_ours(backbone)
+    match = checkpoint.match_prefix(expected, prefix) if is_stock_start else None
     if match is None or not match.complete:
-        match = match_file(checkpoint, expected, backbone.get('which', 'online'))
+        match = checkpoint.match(expected, backbone.get('which', 'online'))
     if not backbone.get('allow_partial', False):
-        require_complete(match, checkpoint)
-    if is_stock_start and (lost := _lost_by_mmengine(model, match)):
+        match.require_complete()
+    if is_stock_start and (lost := _lost_by_mmengine(model, match, checkpoint)):
         under = f'prefix={match.prefix!r}' if match.prefix else 'no prefix'
         raise CheckpointError(
-            f'{place}.init_cfg with prefix={prefix!r} leaves {len(lost)} of {len(match.weights)} '
-            f'keys of {type_name(backbone)} without the weights of {checkpoint}, and MMEngine '
+            f'{place}.init_cfg with prefix={prefix!r} leaves {lost} of {len(match.weights)} '
+            f'keys of {type_name(backbone)} without the weights of {file}, and MMEngine '
             f'would go on. The backbone stands there under {match.prefix!r} with {match.naming} '
             f'names: give {under}, write the file again by tools/export_checkpoint.py, or set '
-            f'{_ours_instead(place, backbone, checkpoint)}'
+            f'{_ours_instead(place, backbone, file)}'
         )
-    remarks = match.remarks() + settings_remarks(model, built[place].preprocessor, match.meta)
+    preprocessor = preprocessor_around(model, built['model'])
+    warnings = match.warnings() + settings_warnings(model, preprocessor, match.meta)
     note = ''
     if not is_start:
         start = f'{place} is {type_name(backbone)} and starts from {named or "random weights"}'
-        setting = _ours_instead(place, backbone, checkpoint)
+        setting = _ours_instead(place, backbone, file)
         if _is_ours(backbone):
             note = f'{start}; name this file by {setting}'
         else:
-            remarks.append(f'{start}, not from this file. Set {setting}')
+            warnings.append(f'{start}, not from this file. Set {setting}')
     if _is_ours(backbone) and (pretrained := cfg.model.get('pretrained')):
-        remarks.append(
+        warnings.append(
             f'model.pretrained={pretrained!r} of the base is ignored, because checkpoint= is '
             'given. Set model.pretrained=None'
         )
-    return ConfigCheck(match, checkpoint, place, remarks, note)
+    return ConfigCheck(match, file, place, warnings, note)
 
 
-def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """The backbone in a config: VITOResNet where there is one, else the first ResNet.
-
-    Args:
-        cfg (Config): A whole config.
-
-    Returns:
-        tuple[str, Mapping]: Its place, such as ``'model.backbone'``, and what stands there.
-
-    Raises:
-        CheckpointError: If the config has no model, or no ResNet in it.
-    """
-    if not isinstance(cfg.get('model'), Mapping):
-        raise CheckpointError('The config has no model')
-    found = list(_backbones(cfg.model, 'model'))
-    for place, backbone in found:
-        if _is_ours(backbone):
-            return place, backbone
-    for place, backbone in found:
-        if _is_resnet(backbone):
-            return place, backbone
-    kinds = ', '.join(f'{place}: {type_name(backbone)}' for place, backbone in found)
-    raise CheckpointError(
-        f'The config has no ResNet among its backbones ({kinds or "it has none"}), and VITO '
-        'checkpoints hold ResNets'
+def _lost_by_mmengine(model: nn.Module, match: BackboneMatch, checkpoint: Checkpoint) -> int:
+    """Number of keys that MMEngine's own initialisation does not take, found by doing it."""
+    model = copy.deepcopy(model)
+    for init_cfg in filter(is_pretrained, init_cfgs(vars(model))):
+        init_cfg['checkpoint'] = f'{_HELD}{checkpoint}'
+    try:
+        model.init_weights()
+    except Exception:  # nothing at all has the prefix, or it cannot read the file
+        return len(match.weights)
+    loaded = model.state_dict()
+    return sum(
+        not torch.equal(loaded[key], value.to(loaded[key].dtype))
+        for key, value in match.weights.items()
     )
+
+
+@CheckpointLoader.register_scheme(prefixes=_HELD)
+def _load_held(filename: str, map_location: Any = None) -> Mapping[str, Any]:
+    """The content of a file as MMEngine would read it, without reading it again if it is plain."""
+    checkpoint = Checkpoint.read(filename.removeprefix(_HELD))
+    if foreign_classes(checkpoint.path) == []:
+        return checkpoint.content
+    return torch.load(checkpoint.path, map_location=map_location)
 
 
 def _backbones(part: Any, place: str) -> Iterator[tuple[str, Mapping]]:
@@ -302,8 +298,10 @@ def _pretrained_parts(
     if any(inner is stop for _, inner in _backbones(part, place)):
         for init_cfg in filter(is_pretrained, init_cfgs(part)):
             yield f'{place}.init_cfg', init_cfg.get('checkpoint')
-        # mmseg hands it on to the backbone; mmpretrain's models load it whole.
-        if part.get('pretrained') and _library(cfg) == 'mmpretrain':
+        # mmseg hands it on to the backbone; mmpretrain's models load it themselves.
+        kind = part.get('type')
+        package = cfg.get('default_scope') or getattr(kind, '__module__', '').partition('.')[0]
+        if part.get('pretrained') and package == 'mmpretrain':
             yield f'{place}.pretrained', part['pretrained']
         for name, value in part.items():
             yield from _pretrained_parts(cfg, value, f'{place}.{name}', stop)
@@ -320,35 +318,18 @@ def _named_checkpoint(cfg: Config, place: str, backbone: Mapping) -> tuple[str |
     return backbone.get('pretrained') or handed_on, ''
 
 
-def _is_same(named: str, checkpoint: str) -> bool:
-    return Path(named).absolute() == Path(checkpoint).absolute() or (
-        Path(named).exists() and Path(checkpoint).exists() and os.path.samefile(named, checkpoint)
-    )
+def _is_same(named: str, file: str) -> bool:
+    return os.path.realpath(named) == os.path.realpath(file)
 
 
-def _lost_by_mmengine(model: nn.Module, match: BackboneMatch) -> list[str]:
-    """Keys that MMEngine's own initialisation does not take from the file, found by doing it."""
-    model = copy.deepcopy(model)
-    try:
-        model.init_weights()
-    except Exception:  # nothing at all has the prefix, or it cannot read the file
-        return list(match.weights)
-    loaded = model.state_dict()
-    return [
-        key
-        for key, value in match.weights.items()
-        if not torch.equal(loaded[key], value.to(loaded[key].dtype))
-    ]
-
-
-def _ours_instead(place: str, backbone: Mapping, checkpoint: str) -> str:
+def _ours_instead(place: str, backbone: Mapping, file: str) -> str:
     """The setting by which a backbone starts from a file, to be typed."""
-    values = dict(checkpoint=checkpoint)
+    values = dict(checkpoint=file)
     if not _is_ours(backbone):
         values = dict(type='vito_mm.VITOResNet') | values
         if isinstance(backbone['type'], str) and '.' in backbone['type']:
             values['library'] = backbone['type'].partition('.')[0]
-    if any(sign in checkpoint for sign in ' ,()[]"\''):  # MMEngine changes these on command lines
+    if any(sign in file for sign in ' ,()[]"\''):  # MMEngine changes these on command lines
         text = f'dict({", ".join(f"{key}={value!r}" for key, value in values.items())})'
         for name in reversed(place.split('.')[1:]):
             text = f'dict({name}={text})'
@@ -357,18 +338,8 @@ def _ours_instead(place: str, backbone: Mapping, checkpoint: str) -> str:
     return f'--cfg-options {" ".join(options)}'
 
 
-def _library(cfg: Config) -> str:
-    return cfg.get('default_scope') or _library_of(cfg.model)
-
-
-def _library_of(model: Mapping) -> str:
-    """The package of a model whose type is a class, as in MMEngine's pure Python configs."""
-    kind = model.get('type')
-    return '' if kind is None or isinstance(kind, str) else kind.__module__.partition('.')[0]
-
-
 def _imports_vito_mm(cfg: Config) -> bool:
-    """Whether loading a config, or building its model, imports vito_mm."""
+    """True if loading a config, or building its model, imports vito_mm."""
     listed = (cfg.get('custom_imports') or {}).get('imports') or []
     kinds = [part.get('type') for _, part in parts_of(cfg.model, 'model')]
     names = [listed] if isinstance(listed, str) else list(listed)

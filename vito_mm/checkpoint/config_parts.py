@@ -5,39 +5,24 @@ from typing import Any
 
 
 def parts_of(node: Any, place: str) -> Iterator[tuple[str, Mapping]]:
-    """Every dict of a config, an outer one before those in it.
-
-    Args:
-        node (Any): A part of a config.
-        place (str): Where it stands, such as ``'model'``.
-
-    Yields:
-        tuple[str, Mapping]: Place, such as ``'model.neck.0'``, and what stands there.
-    """
+    """Every dict of a config with its place, such as ``'model.neck.0'``, outer ones first."""
     if isinstance(node, Mapping):
         yield place, node
-        for name, value in node.items():
-            yield from parts_of(value, f'{place}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from parts_of(value, f'{place}.{index}')
+    items = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for name, value in items:
+        yield from parts_of(value, f'{place}.{name}')
 
 
 def type_name(part: Any) -> str:
-    """Name of the class that a part of a config stands for.
-
-    Args:
-        part (Any): A part of a config, with the class or its name as ``type``.
-
-    Returns:
-        str: The name without its scope; empty where there is no type.
-    """
+    """Name, without its scope, of the class that a part of a config stands for; '' for none."""
     kind = part.get('type') if isinstance(part, Mapping) else None
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def is_pretrained(init_cfg: Mapping) -> bool:
-    """Whether an ``init_cfg`` loads weights from a file."""
+    """True for an ``init_cfg`` that loads weights from a file."""
     return type_name(init_cfg) in ('Pretrained', 'PretrainedInit')
 
 

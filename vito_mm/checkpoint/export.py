@@ -12,16 +12,17 @@ from torch import Tensor
 
 from vito_mm.utils.atomic import written_aside
 
+from .checkpoint import Checkpoint
+from .errors import CheckpointError
 from .layouts import depth_of, has_plain_width, to_detectron2
-from .matching import match_file
-from .reading import META, PREPROCESSING, CheckpointError
+from .reading import META
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 """Programs that :func:`export_backbone` writes for. mmdet, mmseg and mmpretrain share one."""
 
 
 def export_backbone(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Checkpoint,
     out: str | os.PathLike,
     which: str = 'online',
     layout: str = 'openmmlab',
@@ -43,28 +44,28 @@ def export_backbone(
     A name that ends in ``.safetensors`` gives that format, with the layout's names.
 
     Args:
-        checkpoint (str | os.PathLike): File that :func:`vito_mm.transfer.load_backbone` can read.
+        checkpoint (str | os.PathLike | Checkpoint): File that :func:`.load_backbone` can read.
         out (str | os.PathLike): File to write. Its folder is made if needed.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         layout (str): One of :data:`LAYOUTS`. Defaults to 'openmmlab'.
 
     Returns:
         dict: ``state_dict`` (under the layout's names) and ``meta``: architecture, source, which,
-        preprocessing, and, where the source tells, step and the SHA-256 of its config. Where the
-        source says nothing of its preprocessing, that of ImageNet is written, with
-        ``assumed=True``.
+        preprocessing (see :attr:`.Checkpoint.preprocessing`), and, where the source tells, step and
+        the SHA-256 of its config.
 
     Raises:
-        CheckpointError: If the file cannot be read or holds no whole ResNet.
+        CheckpointError: If the file cannot be read or holds no complete ResNet.
         ValueError: If there is no such layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}')
-    match = match_file(checkpoint, which=which)
+    checkpoint = Checkpoint.read(checkpoint)
+    match = checkpoint.match(which=which)
     if not match.complete:
         raise CheckpointError(
-            f'{checkpoint} holds no whole ResNet-18, 34, 50, 101 or 152 under {match.prefix!r}.\n'
-            f'{match.describe()}'
+            f'{checkpoint} holds no complete ResNet-18, 34, 50, 101 or 152 under '
+            f'{match.prefix!r}.\n{match.describe()}'
         )
     if not has_plain_width(match.weights):
         raise CheckpointError(
@@ -75,7 +76,7 @@ def export_backbone(
         architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),
         which=match.which,
-        preprocessing=match.meta.get('preprocessing') or dict(PREPROCESSING, assumed=True),
+        preprocessing=checkpoint.preprocessing,
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
     rename = to_detectron2 if layout == 'detectron2' else str

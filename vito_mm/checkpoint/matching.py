@@ -1,22 +1,19 @@
-"""The ResNet in a checkpoint, and the checked way of it into a model.
+"""The backbone in a state dict: its prefix, its names, and what is missing or too much.
 
 OpenMMLab loads weights with ``strict=False`` and complains only when nothing matches at all, so a
 wrong prefix or another stem costs the pre-trained weights in silence (mmdet #4304, mmseg #1473).
 Here less than all of the backbone's keys is an error that lists them.
 """
 
-import logging
 import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checkpoint import Checkpoint
+from .errors import CheckpointError
 from .layouts import (
     NAMINGS,
     RESNET_BLOCKS,
@@ -26,7 +23,7 @@ from .layouts import (
     resnet_keys,
     stage_of,
 )
-from .reading import CheckpointError, is_target
+from .networks import is_target
 
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
@@ -36,24 +33,25 @@ _OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor 
 
 @dataclass
 class BackboneMatch:
-    """How a state dict covers the backbone of a model.
+    """Coverage of a model's backbone by a state dict.
 
     Attributes:
-        prefix (str): What stands before the backbone's keys in the file, such as ``'backbone.'``.
+        prefix (str): Prefix of the backbone's keys in the file, such as ``'backbone.'``.
         which (str): ``'online'`` or ``'target'``, the network that the prefix belongs to.
-        naming (str): Whose names the file uses, one of :data:`.resnet_names.NAMINGS`; the keys
-            below are torchvision's.
+        naming (str): One of :data:`.layouts.NAMINGS`, whose names the file uses; the keys below are
+            torchvision's.
         weights (dict[str, Tensor]): Matching tensors by the model's key.
         missing (list[str]): Keys of the model that the file lacks under the prefix.
         unexpected (list[str]): ResNet keys under the prefix that the model lacks.
-        misshaped (list[str]): Keys of both with different shapes, with the shapes.
+        shape_mismatch (list[str]): Keys of both with different shapes, with the shapes.
         new (list[str]): Keys that the model adds to a plain ResNet, such as offsets of deformable
             convolutions and plugins, and that the file does not have.
-        left_out (list[str]): Keys of stages that the model does not have (``num_stages=3``).
-        rivals (list[str]): Other prefixes with just as many matching keys.
+        skipped (list[str]): Keys of stages that the model does not have (``num_stages=3``).
+        alternative_prefixes (list[str]): Other prefixes with just as many matching keys.
         depths (tuple[int | None, int | None]): Depth of the ResNet in the file and in the model,
             None where it is none of the usual ones.
-        meta (dict): What the file says of itself, see :func:`.checkpoint_file.meta_of`.
+        file (str): The checkpoint.
+        meta (dict): Its metadata, see :attr:`.Checkpoint.meta`.
     """
 
     prefix: str
@@ -62,52 +60,64 @@ class BackboneMatch:
     weights: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    misshaped: list[str] = field(default_factory=list)
+    shape_mismatch: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    rivals: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    alternative_prefixes: list[str] = field(default_factory=list)
     depths: tuple[int | None, int | None] = (None, None)
+    file: str = 'checkpoint'
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        """Whether every key is there in its shape, and nothing more of these stages."""
-        return not (self.missing or self.unexpected or self.misshaped)
+        """True if every key is there in its shape, and nothing more of these stages."""
+        return not (self.missing or self.unexpected or self.shape_mismatch)
 
     @property
     def total(self) -> int:
         """Number of keys that the model needs."""
-        return len(self.weights) + len(self.missing) + len(self.misshaped)
+        return len(self.weights) + len(self.missing) + len(self.shape_mismatch)
+
+    def require_complete(self) -> None:
+        """Raise a CheckpointError, with a remedy, if the match is not complete."""
+        if not self.complete:
+            raise CheckpointError(
+                f'Only {self.report()}\nNothing was loaded. allow_partial=True loads what matches.'
+            )
 
     def describe(self) -> str:
-        """The first keys of every kind that does not match, one kind a line."""
-        kinds = ('missing', 'unexpected', 'misshaped')
-        lines = (_listing(kind, getattr(self, kind)) for kind in kinds if getattr(self, kind))
-        return '\n'.join(lines)
+        """The first keys of every kind that does not match, one line per kind."""
+        kinds = ('missing', 'unexpected', 'shape_mismatch')
+        lines = ((kind.replace('_', ' '), getattr(self, kind)) for kind in kinds)
+        return '\n'.join(listing(kind, keys) for kind, keys in lines if keys)
 
     def origin(self) -> str:
-        """Where in the file the backbone stands and how old it is, for messages."""
+        """Place in the file and age of the backbone, for messages."""
         text = f'prefix "{self.prefix}", {self.which} network'
         if self.naming != 'torchvision':
             text += f', {self.naming} names'
         return text + (f', step {self.meta["step"]}' if 'step' in self.meta else '')
 
-    def coverage(self, checkpoint: str | os.PathLike | Checkpoint) -> str:
-        """How many keys come from where."""
-        return f'{len(self.weights)}/{self.total} backbone keys from {checkpoint} ({self.origin()})'
+    def coverage(self) -> str:
+        """Number of keys and where they come from."""
+        return f'{len(self.weights)}/{self.total} backbone keys from {self.file} ({self.origin()})'
 
-    def remarks(self) -> list[str]:
-        """What else should be known of a match, one sentence each."""
+    def report(self) -> str:
+        """All about an incomplete match: coverage, keys and remedy."""
+        return f'{self.coverage()}\n{self.describe()}\n{_remedy(self)}'
+
+    def warnings(self) -> list[str]:
+        """Facts about the match that a user should know although it is complete."""
         found = []
         if self.new:
             found.append(
-                f'{_listing("new", self.new, shown=3)}: the config adds them to a plain ResNet, '
+                f'{listing("new", self.new, shown=3)}: the config adds them to a plain ResNet, '
                 'they start as the config initialises them'
             )
-        if self.left_out:
-            stages = sorted({stage_of(key) for key in self.left_out})
+        if self.skipped:
+            stages = sorted({stage_of(key) for key in self.skipped})
             found.append(
-                f'stage {", ".join(map(str, stages))} of the checkpoint is not used, because the '
+                f'stage {", ".join(map(str, stages))} of the checkpoint is skipped, because the '
                 'backbone does not have it (num_stages); a shared head that takes its place does '
                 'not start from the checkpoint'
             )
@@ -117,9 +127,9 @@ class BackboneMatch:
                 "(style='caffe' here), BGR input and a std of 1: unless these weights were trained "
                 'otherwise, set the config so'
             )
-        if self.rivals:
+        if self.alternative_prefixes:
             found.append(
-                f'{", ".join(map(repr, self.rivals))} holds such a backbone too; '
+                f'{", ".join(map(repr, self.alternative_prefixes))} holds such a backbone too; '
                 f'{self.prefix!r} was taken'
             )
         return found
@@ -127,20 +137,13 @@ class BackboneMatch:
 
 def find_backbone(
     state_dict: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor] | None = None,
+    expected: Mapping[str, Tensor | None] | None = None,
     which: str = 'online',
 ) -> BackboneMatch:
     """Find the ResNet in a state dict, under whatever prefix it stands.
 
-    Args:
-        state_dict (Mapping[str, Tensor]): The weights of a whole model or of a backbone alone.
-        expected (Mapping[str, Tensor], optional): State dict of the backbone to fill. Without it,
-            any ResNet of :data:`.resnet_names.RESNET_BLOCKS` will do, and shapes are not compared.
-            Defaults to None.
-        which (str): ``'online'`` or ``'target'``. Defaults to 'online'.
-
-    Returns:
-        BackboneMatch: The best match, which need not be complete.
+    The best match need not be complete. Without ``expected``, any ResNet of
+    :data:`.layouts.RESNET_BLOCKS` will do, and shapes are not compared.
 
     Raises:
         CheckpointError: If nothing of a ResNet is there, or not of the wanted network.
@@ -172,194 +175,53 @@ def find_backbone(
     return best
 
 
-def load_backbone(
-    model: nn.Module,
-    checkpoint: str | os.PathLike | Checkpoint,
-    which: str = 'online',
-    allow_partial: bool = False,
-) -> BackboneMatch:
-    """Load the ResNet of a checkpoint into a ResNet, all of it or with an error.
-
-    It reads training checkpoints of VITO and the other methods of mmpretrain (online and target
-    network), exported files, MoCo's and other programs' files under any prefix, torchvision's and
-    timm's, detectron2's, and safetensors. A classifier (``fc.*``) is left out. One line in the log
-    says what was loaded.
-
-    Args:
-        model (nn.Module): ResNet with torchvision's names: torchvision's, mmpretrain's, mmdet's or
-            mmseg's. What it adds to a plain ResNet keeps its values.
-        checkpoint (str | os.PathLike): Local file.
-        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
-        allow_partial (bool): Whether to load what matches and only warn about the rest.
-            Defaults to False.
-
-    Returns:
-        BackboneMatch: What was loaded and, with ``allow_partial``, what was not.
-
-    Raises:
-        CheckpointError: If the file cannot be read, or does not hold exactly this backbone.
-    """
-    expected = {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
-    if any(value.is_meta for value in expected.values()):
-        raise CheckpointError(
-            f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
-            'to_empty(device=...) first'
-        )
-    checkpoint = Checkpoint.read(checkpoint)
-    match = checkpoint.match(expected, which)
-    if not allow_partial:
-        require_complete(match, checkpoint)
-    name = type(model).__name__
-    model.load_state_dict(match.weights, strict=False)
-    if match.complete:
-        print_log(f'{name}: loaded {match.coverage(checkpoint)}', 'current')
-    else:
-        print_log(f'{name}: loaded only {_report(match, checkpoint)}', 'current', logging.WARNING)
-    for remark in match.remarks():
-        print_log(f'{name}: {remark}', 'current', logging.WARNING)
-    return match
-
-
-def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoint) -> None:
-    """Load a checkpoint into a model of pre-training, all of it or with an error.
-
-    A file that holds anything of the model but its backbone (neck, projector, target network) is
-    one of such a model and must hold the complete model. Of any other file that
-    :func:`load_backbone` can read, the backbone is loaded, and the rest of the model stays as it
-    is.
-
-    Args:
-        model (nn.Module): Algorithm with a ``backbone``, such as VITO or mmpretrain's BYOL.
-        checkpoint (str | os.PathLike): Local file.
-
-    Raises:
-        CheckpointError: If the file cannot be read, or holds only a part of what it should.
-    """
-    checkpoint = Checkpoint.read(checkpoint)
-    weights = {key.removeprefix('module.'): value for key, value in checkpoint.state_dict.items()}
-    expected = model.state_dict()
-    if not any(key in weights for key in expected if not key.startswith('backbone.')):
-        load_backbone(model.backbone, checkpoint)
-        return
-    match = _match(weights, expected, '', 'online')
-    parts = {key.partition('.')[0] for key in expected}
-    match.unexpected = [k for k in weights if k.partition('.')[0] in parts and k not in expected]
-    name = type(model).__name__
-    if not match.complete:
-        option = shlex.quote(f'model.backbone.checkpoint={checkpoint}')
-        raise CheckpointError(
-            f'{checkpoint} holds another model than this {name}: only {len(match.weights)} of '
-            f'{match.total} keys fit.\n{match.describe()}\nNothing was loaded. To start from its '
-            f'backbone alone: --cfg-options load_from=None model.backbone.type=VITOResNet {option}'
-        )
-    _check_values({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
-    model.load_state_dict(match.weights, strict=False)
-    print_log(f'{name}: loaded all {match.total} keys from {checkpoint}', 'current')
-
-
-def is_pretraining(model: nn.Module) -> bool:
-    """Tell whether a model is one of mmpretrain's self-supervised algorithms, as VITO is.
-
-    Args:
-        model (nn.Module): Any model.
-
-    Returns:
-        bool: Whether it is.
-    """
-    # By name: mmpretrain is not imported for tasks of other libraries.
-    return any(base.__name__ == 'BaseSelfSupervisor' for base in type(model).__mro__)
-
-
-def require_complete(match: BackboneMatch, checkpoint: str | os.PathLike | Checkpoint) -> None:
-    """Refuse a checkpoint that does not hold exactly the backbone.
-
-    Args:
-        match (BackboneMatch): How it covers the backbone.
-        checkpoint (str | os.PathLike): Its name, for the message.
-
-    Raises:
-        CheckpointError: If the match is not complete.
-    """
-    if not match.complete:
-        raise CheckpointError(
-            f'Only {_report(match, checkpoint)}\nNothing was loaded. allow_partial=True loads what '
-            'matches.'
-        )
-
-
-def match_file(
-    checkpoint: str | os.PathLike | Checkpoint,
-    expected: Mapping[str, Tensor] | None = None,
+def match_prefix(
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor | None],
+    prefix: str,
     which: str = 'online',
 ) -> BackboneMatch:
-    """Find the ResNet in a file, see :func:`find_backbone`.
-
-    Args:
-        checkpoint (str | os.PathLike): Local file.
-        expected (Mapping[str, Tensor], optional): State dict to fill. Defaults to None.
-        which (str): ``'online'`` or ``'target'``. Of an exported file, which holds one network
-            under bare names, ``'online'`` stands for that one. Defaults to 'online'.
-
-    Returns:
-        BackboneMatch: The best match, with the file's metadata.
-
-    Raises:
-        CheckpointError: If the file cannot be read or holds nothing of this network.
-    """
-    checkpoint = Checkpoint.read(checkpoint)
-    exported = checkpoint.meta.get('which')
-    try:
-        if exported is not None and which == 'target' and exported != 'target':
-            raise CheckpointError(
-                f'It was exported from the {exported} network; use which="online".'
-            )
-        match = find_backbone(checkpoint.state_dict, expected, 'online' if exported else which)
-    except CheckpointError as error:
-        raise CheckpointError(f'There is no such backbone in {checkpoint}. {error}') from None
-    match.which = exported or match.which
-    match.meta = checkpoint.meta
-    _check_values(match.weights, checkpoint)
+    """Compare what has a prefix in a state dict with what is expected there (None: any shape)."""
+    match = BackboneMatch(prefix, which)
+    is_resnet = any(map(is_plain, expected))
+    stages = max((stage_of(key) for key in expected), default=0)
+    for key, target in expected.items():
+        found = state_dict.get(prefix + key)
+        if found is None:
+            if is_resnet and not is_plain(key) and not key.startswith('stem.'):
+                match.new.append(key)
+            elif not key.endswith(_OPTIONAL):
+                match.missing.append(key)
+        elif target is not None and found.shape != target.shape:
+            match.shape_mismatch.append(f'{key} {tuple(found.shape)} -> {tuple(target.shape)}')
+        else:
+            match.weights[key] = found
+    here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+    match.depths = depth_of(here), depth_of(expected)
+    for key in here:
+        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
+            (match.skipped if stage_of(key) > stages > 0 else match.unexpected).append(key)
     return match
 
 
-def match_at(
-    checkpoint: str | os.PathLike | Checkpoint, expected: Mapping[str, Tensor], prefix: str
-) -> BackboneMatch:
-    """How what stands under one prefix in a file covers a backbone.
-
-    Args:
-        checkpoint (str | os.PathLike): Local file.
-        expected (Mapping[str, Tensor]): State dict to fill.
-        prefix (str): What stands before the keys, with its dot; may be empty.
-
-    Returns:
-        BackboneMatch: The match, with the file's metadata.
-
-    Raises:
-        CheckpointError: If the file cannot be read or its values are no weights.
-    """
-    checkpoint = Checkpoint.read(checkpoint)
-    which = 'target' if is_target(prefix) else 'online'
-    match = _match(checkpoint.model_state_dict, expected, prefix, which)
-    match.meta = checkpoint.meta
-    _check_values(match.weights, checkpoint)
-    return match
-
-
-def _check_values(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike | Checkpoint) -> None:
-    """Refuse numbers that cannot be weights."""
+def require_weights(weights: Mapping[str, Tensor], file: str | os.PathLike) -> None:
+    """Refuse, by a CheckpointError, what is no floating-point number or not finite."""
     parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
-    kinds = [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]
-    if kinds:
+    if kinds := [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]:
         raise CheckpointError(
-            f'{checkpoint} holds no floating-point weights: {_listing("such", kinds, shown=3)}'
+            f'{file} holds no floating-point weights: {listing("such", kinds, shown=3)}'
         )
-    broken = [k for k, v in parameters.items() if not v.float().isfinite().all()]
-    if broken:
+    if broken := [k for k, v in parameters.items() if not v.float().isfinite().all()]:
         raise CheckpointError(
-            f'{checkpoint} holds values that are not finite: {_listing("keys", broken, shown=3)}. '
+            f'{file} holds values that are not finite: {listing("keys", broken, shown=3)}. '
             'The run that wrote it had diverged; take an earlier checkpoint.'
         )
+
+
+def listing(kind: str, keys: list[str], shown: int = 10) -> str:
+    """Number of keys of a kind and the first of them."""
+    more = f', ... ({len(keys) - shown} more)' if len(keys) > shown else ''
+    return f'{len(keys)} {kind}: {", ".join(keys[:shown])}{more}'
 
 
 def _best_prefix(
@@ -388,44 +250,12 @@ def _best_prefix(
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
     # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
-    matches = [_match(state_dict, expected, prefix, which) for prefix in ranked[:8]]
-    whole = [match for match in matches if match.complete]
-    if not whole:
+    matches = [match_prefix(state_dict, expected, prefix, which) for prefix in ranked[:8]]
+    complete = [match for match in matches if match.complete]
+    if not complete:
         return max(matches, key=lambda match: len(match.weights))
-    whole[0].rivals = [match.prefix for match in whole[1:]]
-    return whole[0]
-
-
-def _match(
-    state_dict: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor | None],
-    prefix: str,
-    which: str,
-) -> BackboneMatch:
-    match = BackboneMatch(prefix, which)
-    is_resnet = any(map(is_plain, expected))
-    stages = max((stage_of(key) for key in expected), default=0)
-    for key, target in expected.items():
-        found = state_dict.get(prefix + key)
-        if found is None:
-            if is_resnet and not is_plain(key) and not key.startswith('stem.'):
-                match.new.append(key)
-            elif not key.endswith(_OPTIONAL):
-                match.missing.append(key)
-        elif target is not None and found.shape != target.shape:
-            match.misshaped.append(f'{key} {tuple(found.shape)} -> {tuple(target.shape)}')
-        else:
-            match.weights[key] = found
-    here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-    match.depths = depth_of(here), depth_of(expected)
-    for key in here:
-        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
-            (match.left_out if stage_of(key) > stages > 0 else match.unexpected).append(key)
-    return match
-
-
-def _report(match: BackboneMatch, checkpoint: str | os.PathLike | Checkpoint) -> str:
-    return f'{match.coverage(checkpoint)}\n{match.describe()}\n{_remedy(match)}'
+    complete[0].alternative_prefixes = [match.prefix for match in complete[1:]]
+    return complete[0]
 
 
 def _remedy(match: BackboneMatch) -> str:
@@ -437,8 +267,8 @@ def _remedy(match: BackboneMatch) -> str:
             'type="VITOResNet" without it.'
         )
     statistics = ('.running_mean', '.running_var')
-    with_statistics = [key for key in match.weights if key.endswith(statistics)]
-    if match.missing and not with_statistics and all(k.endswith(statistics) for k in match.missing):
+    has_statistics = any(key.endswith(statistics) for key in match.weights)
+    if match.missing and not has_statistics and all(k.endswith(statistics) for k in match.missing):
         return (
             'The running statistics of batch norm are missing: the file holds parameters without '
             'buffers, as averages over model.parameters() do. Save the state_dict() of the model '
@@ -462,7 +292,7 @@ def _remedy(match: BackboneMatch) -> str:
             f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
             'backbone. Is it the checkpoint of another architecture?'
         )
-    if any(key.startswith('conv1.weight') for key in match.misshaped):
+    if any(key.startswith('conv1.weight') for key in match.shape_mismatch):
         return (
             "The model's stem has another width than the checkpoint's: leave stem_channels and "
             'base_channels out of the config.'
@@ -471,8 +301,3 @@ def _remedy(match: BackboneMatch) -> str:
         'The checkpoint is of another ResNet than the model: compare base_channels, '
         'num_stages, plugins and norm_cfg with those of the pre-training.'
     )
-
-
-def _listing(kind: str, keys: list[str], shown: int = 10) -> str:
-    more = f', ... ({len(keys) - shown} more)' if len(keys) > shown else ''
-    return f'{len(keys)} {kind}: {", ".join(keys[:shown])}{more}'

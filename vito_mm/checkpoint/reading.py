@@ -1,11 +1,5 @@
-"""The state dict and metadata in a checkpoint file, read without running code that it may hold.
+"""The content of a checkpoint file, read without running code that it may hold."""
 
-Three steps: the container (:func:`read_checkpoint`), the networks in it as one flat dict
-(:func:`state_dict_of`), and, in :mod:`.checkpoint`, the prefix and the names of a backbone.
-"""
-
-import difflib
-import hashlib
 import importlib
 import json
 import os
@@ -13,7 +7,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +16,10 @@ import torch
 from torch import Tensor
 
 from vito_mm.compat import unfilled_array
+from vito_mm.utils.text import near_text
 
-WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'network', 'net')
-"""Entries under which a file may hold its state dict."""
+from .errors import CheckpointError
+from .networks import flat_weights
 
 ENDINGS = ('.pth', '.pt', '.tar', '.bin', '.pkl', '.npz', '.safetensors', '.index.json')
 """Usual endings of checkpoint files."""
@@ -37,48 +32,19 @@ PREPROCESSING = dict(
 META = 'vito_mm'
 """Name of the metadata in files that have no entry for them: bare state dicts and safetensors."""
 
-_META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256', 'preprocessing')
-_TARGET = re.compile(
-    r'(?:^|_)(?:target|teacher|momentum|ema|shadow|swa|avg|averaged?|key|k)(?:_|$)'
-)
-# Modules that torch.compile, FSDP and activation checkpointing put around others.
-_INSERTED = ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
-_IN_RESNET = re.compile(r'conv1|bn1|stem|layer\d|res\d')
-_COUNTER = 'num_batches_tracked'
 # How torch.save began before version 1.6: a pickle of this number.
 _LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _LONGEST_HEADER = 100_000_000  # of safetensors
-
-
 # What torch.load and numpy raise of a broken file, or one that is not theirs.
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile)
 _UNREADABLE += (ValueError, TypeError, LookupError, AttributeError)
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot initialise the backbone; the message says why and what to do."""
+def read_content(path: Path) -> Mapping[str, Any]:
+    """Read the entries of a file, see :meth:`.Checkpoint.read`.
 
-
-def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
-    """Read a checkpoint from a local file without running code that it may hold.
-
-    Objects of classes that ``torch.load(weights_only=True)`` refuses, such as the
-    ``argparse.Namespace`` of a training script, are left empty.
-
-    Args:
-        path (str | os.PathLike): File written by ``torch.save``, a pickle of numpy arrays, an
-            ``.npz``, a safetensors file, or the index (``*.index.json``) of one in shards.
-
-    Returns:
-        Mapping: The content, tensors on the CPU. Of a safetensors file, its tensors as
-        ``state_dict`` and its metadata as ``meta``.
-
-    Raises:
-        CheckpointError: If the file is missing, a folder, no checkpoint, damaged, or needs unsafe
-            pickles.
-        ImportError: If it is a safetensors file and the package safetensors is not installed.
+    A safetensors file has its tensors as ``state_dict`` and its metadata as ``meta``.
     """
-    path = Path(path)
     content = _reader_of(path)(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -88,171 +54,16 @@ def read_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
     return content
 
 
-def state_dict_of(
-    content: Mapping[str, Any],
-    path: str | os.PathLike = 'checkpoint',
-    with_averaged: bool = True,
-) -> dict[str, Tensor]:
-    """Gather the weights of a checkpoint in one flat dict.
-
-    Args:
-        content (Mapping): What :func:`read_checkpoint` returned.
-        path (str | os.PathLike): Name of the file, for the message. Defaults to 'checkpoint'.
-        with_averaged (bool): Whether to tell averaged weights from the others. False gives the
-            state dict alone, as the program that wrote it takes it. Defaults to True.
-
-    Returns:
-        dict[str, Tensor]: The weights by their name in the file, without the names that
-        ``torch.compile``, FSDP and activation checkpointing insert. Dicts within dicts that are
-        none of :data:`WRAPPERS`, such as ``{'student': {...}, 'teacher': {...}}``, become
-        prefixes, and so do averaged weights next to a state dict. Where MMEngine's ``EMAHook``
-        has swapped the two, the averaged ones stand under ``averaged.``.
-
-    Raises:
-        CheckpointError: If no entry holds tensors, or they are parts of tensors.
-    """
-    weights = {
-        _without_inserted(name): _as_tensor(name, value, path)
-        for prefix, network in _networks(content, with_averaged)
-        for name, value in _tensors(network, prefix)
-    }
-    if not weights:
-        raise CheckpointError(_no_weights(content, path))
-    return weights
-
-
-def is_target(prefix: str) -> bool:
-    """Tell by its name whether a network is the slowly moving one, such as ``model_ema.module.``.
-
-    Args:
-        prefix (str): Names of modules or entries of a file, joined by dots.
-
-    Returns:
-        bool: Whether one of them contains ``target``, ``teacher``, ``momentum``, ``ema`` or the
-        like, as in VITO, BYOL, MoCo, DINO and timm.
-    """
-    return any(_TARGET.search(part) for part in prefix.split('.'))
-
-
-def meta_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    Args:
-        content (Mapping): What :func:`read_checkpoint` returned.
-
-    Returns:
-        dict: Of ``architecture``, ``source``, ``step``, ``which``, ``config_sha256`` and
-        ``preprocessing`` what is known. Training checkpoints of MMEngine have the step and the
-        config's hash; empty for files of other programs.
-    """
-    meta = content.get('meta')
-    if not isinstance(meta, Mapping):
-        # A bare state dict has room beside its keys alone.
-        meta = getattr(content, '_metadata', {}).get('', {}).get(META, {})
-    known = {key: meta[key] for key in _META_KEYS if key in meta}
-    if 'step' not in known and isinstance(meta.get('iter'), int):
-        known['step'] = meta['iter']
-    if 'config_sha256' not in known and isinstance(meta.get('cfg'), str) and meta['cfg']:
-        known['config_sha256'] = hashlib.sha256(meta['cfg'].encode()).hexdigest()
-    return known
-
-
-# The networks in a file
-
-
-def _networks(content: Mapping, with_averaged: bool) -> Iterator[tuple[str, Mapping]]:
-    """The dicts of weights in a file, each with the prefix by which it is told from the others."""
-    wrapper = next((name for name in WRAPPERS if any(_tensors(content.get(name)))), None)
-    if wrapper is None:
-        yield '', content
-        return
-    swapped = content.get('ema_state_dict')
-    if with_averaged and wrapper == 'state_dict' and _is_of_ema_hook(swapped):
-        # MMEngine's EMAHook saves the averaged weights in the place of the others.
-        yield 'averaged.', content['state_dict']
-        yield '', {key.removeprefix('module.'): swapped[key] for key in swapped if key != 'steps'}
-        return
-    for name, value in content.items() if with_averaged else ():
-        if name != wrapper and isinstance(name, str) and is_target(name):
-            yield f'{name}.', value
-    yield from _networks(content[wrapper], with_averaged)
-
-
-def _is_of_ema_hook(entry: Any) -> bool:
-    return (
-        isinstance(entry, Mapping)
-        and 'steps' in entry
-        and all(key == 'steps' or key.startswith('module.') for key in entry)
-    )
-
-
-def _tensors(node: Any, prefix: str = '') -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """Tensors and arrays by name, those of inner dicts with the inner dict's name before it."""
-    for key, value in _entries(node):
-        if not isinstance(key, str) or (not prefix and key.startswith('optim')):
-            continue
-        if isinstance(value, Tensor) or _is_numbers(value):
-            yield prefix + key, value
-        else:
-            yield from _tensors(value, f'{prefix}{key}.')
-
-
-def _is_numbers(value: Any) -> bool:
-    return (
-        isinstance(value, np.ndarray) and value.dtype.kind in 'fiub' and value.dtype.itemsize <= 8
-    )
-
-
-def _entries(node: Any) -> Iterator[tuple[Any, Any]]:
-    if not isinstance(node, Mapping):
-        return
-    yield from node.items()
-    # A model pickled as a whole was left empty, with its attributes.
-    attributes = getattr(node, '__dict__', {})
-    for kind in ('_parameters', '_buffers', '_modules'):
-        yield from _entries(attributes.get(kind))
-
-
-def _without_inserted(name: str) -> str:
-    kept: list[str] = []
-    is_inside = False
-    for part in name.split('.'):
-        is_inside |= bool(_IN_RESNET.fullmatch(part))
-        if part not in _INSERTED and not (is_inside and part == 'module'):
-            kept.append(part)
-    return '.'.join(kept)
-
-
-def _as_tensor(name: str, value: Tensor | np.ndarray, path: str | os.PathLike) -> Tensor:
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder('=')))
-    local = getattr(value, '_local_tensor', value)  # of a DTensor
-    if local.shape != value.shape:
-        raise CheckpointError(
-            f"{path} holds one process's part of each tensor ({name}: {tuple(local.shape)} of "
-            f'{tuple(value.shape)}), as FSDP2 shards them. Save the whole ones in the program that '
-            'wrote it: torch.save(get_model_state_dict(model, options=StateDictOptions('
-            'full_state_dict=True, cpu_offload=True)), NEW_FILE), both from '
-            'torch.distributed.checkpoint.state_dict'
-        )
-    # Some programs gather the counters of batch norm as vectors of one number.
-    return local.reshape(()) if name.endswith(_COUNTER) and local.numel() == 1 else local
-
-
-def _no_weights(content: Mapping, path: str | os.PathLike) -> str:
-    classes = _foreign_classes(Path(path))
-    return (
-        f'{path} holds no weights: its entries are {sorted(map(str, content))[:10]}'
-        + (f', with objects of {_few(classes)}' if classes else '')
-        + f'. Expected a state dict, alone or under one of {", ".join(WRAPPERS)}.'
-    )
-
-
-# The containers
+def foreign_classes(path: str | os.PathLike) -> list[str] | None:
+    """Names of the classes that ``torch.load`` refuses; None of a format that does not tell."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # another format, damaged: the reader gives the reason
+        return None
 
 
 def _reader_of(path: Path) -> Callable[[Path], Any]:
-    """The reader of a file by its first bytes; refuses what is none with the reason."""
+    """The reader of a file by its first bytes; refuses what is no checkpoint with the reason."""
     if path.is_dir():
         raise CheckpointError(_folder(path))
     if not path.is_file():
@@ -278,10 +89,10 @@ def _reader_of(path: Path) -> Callable[[Path], Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    classes = _foreign_classes(path)
+    classes = foreign_classes(path) or []
     if any(name.startswith('torch.distributed.') for name in classes):
         importlib.import_module('torch.distributed.tensor')  # lets torch.load read DTensors
-        classes = _foreign_classes(path)
+        classes = foreign_classes(path) or []
     # Files of torch < 1.6 do not tell their classes beforehand.
     empty = [(_Empty, name) for name in {*classes, 'argparse.Namespace'}]
     try:
@@ -298,9 +109,10 @@ def _read_torch(path: Path) -> Any:
             ) from None
         if classes or isinstance(error, pickle.UnpicklingError):
             raise CheckpointError(
-                f'{path} holds Python objects beside tensors, and loading them could run any code, '
-                f'so it was not read ({_few(classes) or _first_line(error)}). If you trust its '
-                f'source, save the weights alone by this Python code:\n{_resaving(path)}'
+                f'{path} holds Python objects next to tensors, and loading them could run any '
+                f'code, so it was not read ({", ".join(classes[:5]) or _first_line(error)}). If '
+                'you trust its source, save the weights alone by this Python code:\n'
+                f'{_resaving(path)}'
             ) from None
         raise _damaged(path, error) from None
 
@@ -351,7 +163,7 @@ def _read_pickle(path: Path) -> Any:
 
 def _is_npz(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
-        return False  # cut off; torch.load says so
+        return False  # cut off; torch.load raises
     with zipfile.ZipFile(path) as archive:
         return all(name.endswith('.npy') for name in archive.namelist())
 
@@ -363,7 +175,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     except _UNREADABLE as error:
         if 'allow_pickle' in str(error):
             raise CheckpointError(
-                f'{path} holds Python objects beside arrays, and loading them could run any code. '
+                f'{path} holds Python objects next to arrays, and loading them could run any code. '
                 'Save the arrays alone: numpy.savez(NEW_FILE, **state_dict)'
             ) from None
         raise _damaged(path, error) from None
@@ -376,12 +188,12 @@ def _read_shards(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError):
         raise CheckpointError(f'{path} is no index of shards: it has no weight_map') from None
     if outside := [name for name in files if Path(name).name != name]:
-        raise CheckpointError(f'{path} names files outside its folder: {_few(outside)}')
+        raise CheckpointError(f'{path} names files outside its folder: {", ".join(outside[:5])}')
     if gone := [name for name in files if not (path.parent / name).is_file()]:
-        raise CheckpointError(f'{path} names files that are not next to it: {_few(gone)}')
+        raise CheckpointError(f'{path} names files that are not next to it: {", ".join(gone[:5])}')
     weights: dict[str, Tensor] = {}
     for name in files:
-        weights |= state_dict_of(read_checkpoint(path.parent / name), path.parent / name)
+        weights |= flat_weights(read_content(path.parent / name), path.parent / name)
     return {'state_dict': weights}
 
 
@@ -405,9 +217,6 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return {'state_dict': weights, 'meta': meta}
 
 
-# Messages
-
-
 def _folder(path: Path) -> str:
     if (path / '.metadata').is_file():
         return (
@@ -420,34 +229,24 @@ def _folder(path: Path) -> str:
     )
 
 
+def _missing_file(path: Path) -> str:
+    if '://' in str(path) or re.match(r'\w+:/\w', str(path)):
+        return f'{path} is an address. Download the file and name the local copy.'
+    folder = path.absolute().parent
+    there = folder.iterdir() if folder.is_dir() else ()
+    near = near_text(path.name, (p.name for p in there if p.name.endswith(ENDINGS)))
+    return (
+        f'There is no checkpoint {path}{near} in {folder}. Name it by --cfg-options '
+        'model.backbone.checkpoint=FILE, or train from random weights by '
+        'model.backbone.checkpoint=None.'
+    )
+
+
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f'{path} is damaged or incomplete ({path.stat().st_size} bytes; {_first_line(error)}). '
         'Copy or write it again.'
     )
-
-
-def _missing_file(path: Path) -> str:
-    if '://' in str(path) or re.match(r'\w+:/\w', str(path)):
-        return f'{path} is an address. Download the file and name the local copy.'
-    near: Iterable[str] = ()
-    if path.parent.is_dir():
-        files = [p.name for p in path.parent.iterdir() if p.name.endswith(ENDINGS)]
-        near = difflib.get_close_matches(path.name, files, n=3, cutoff=0.3)
-    hint = f' In its folder there is: {", ".join(near)}.' if near else ''
-    return (
-        f'There is no checkpoint {path} (looked for {path.absolute()}).{hint} Name it by '
-        '--cfg-options model.backbone.checkpoint=FILE, or train from random weights by '
-        'model.backbone.checkpoint=None.'
-    )
-
-
-def _foreign_classes(path: Path) -> list[str]:
-    """Names of the classes that ``torch.load`` refuses in a file, as far as it can tell."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # no such file, another format, damaged: said by the reader
-        return []
 
 
 def _resaving(path: Path) -> str:
@@ -459,10 +258,6 @@ def _resaving(path: Path) -> str:
         '    else x if isinstance(x, torch.Tensor) else None)\n'
         f"torch.save(pick(torch.load({str(path)!r}, weights_only=False)), 'weights.pth')"
     )
-
-
-def _few(names: list[str]) -> str:
-    return ', '.join(names[:5])
 
 
 def _first_line(error: Exception) -> str:

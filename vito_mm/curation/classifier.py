@@ -1,4 +1,4 @@
-"""Is a video what its title says? A classifier of images looks at its first frames."""
+"""Check of titles by an image classifier on the first frames."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vito_mm.probes.curation_networks import Network, choose_device, open_classifier, sha256_of
-from vito_mm.probes.network_sources import find_source
+from vito_mm.probes.encoder import Encoder, choose_device
+from vito_mm.probes.sources import find_source
 from vito_mm.videos import frames
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.tables import shortened
 
+from .networks import open_classifier, sha256_of, width_of
 from .probing import dropped_for
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, TableError
@@ -36,8 +37,8 @@ class Classify(Stage):
 
     Attributes:
         classifier (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
-            :func:`.network_sources.find_source`. Mean, deviation and size of images are those of
-            its library or config.
+            :func:`vito_mm.probes.sources.find_source`. Normalisation and size of images are those
+            of its library or config.
         checkpoint (str, optional): File with its weights; never downloaded. Defaults to None, which
             is an error that says where to get it.
         taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`. Defaults to
@@ -64,7 +65,7 @@ class Classify(Stage):
     def identity(self) -> dict:
         """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
         return dict(
-            classifier=find_source(self.classifier).identity(),
+            classifier=find_source(self.classifier).identity,
             checkpoint=sha256_of(self.checkpoint) if self.checkpoint else None,
             taxonomy=_read_taxonomy(self.taxonomy).fingerprint,
             frames=self.frames,
@@ -91,7 +92,7 @@ class Classify(Stage):
             raise ValueError(f'--min-frames {self.min_frames}: give 1 to {self.frames} (--frames)')
         classes = len(_read_taxonomy(self.taxonomy).names)
         try:
-            outputs = open_classifier(self.classifier, self.checkpoint, 'cpu').width()
+            outputs = width_of(open_classifier(self.classifier, self.checkpoint, 'cpu'))
         except StageError as error:
             raise StageError(f'{self.classifier}: {error}') from None
         if outputs != classes:
@@ -128,7 +129,8 @@ class Classify(Stage):
                 f'{row["path"]} was retrieved for class {beyond[0]}, and the taxonomy '
                 f'{self.taxonomy} has {len(names)} classes: retrieve with the same taxonomy'
             )
-        probabilities = self._network()(prepared, self.batch_size).softmax(1).numpy()
+        scores = self._network()(prepared, batch_size=self.batch_size).cpu()
+        probabilities = scores.softmax(1).numpy()
         winners = probabilities.argmax(1)
         counts = np.bincount(winners, minlength=len(names))
         top1 = int(counts.argmax())
@@ -149,7 +151,7 @@ class Classify(Stage):
             ],
         )
 
-    def _network(self) -> Network:
+    def _network(self) -> Encoder:
         return open_classifier(self.classifier, self.checkpoint, choose_device(self.device))
 
 

@@ -1,4 +1,4 @@
-"""What videos and images look like to a network, as vectors."""
+"""Embeddings of videos and images."""
 
 import os
 from collections.abc import Sequence
@@ -9,20 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from vito_mm.probes.curation_networks import (
-    Network,
-    backbone_source,
-    backbone_view,
-    choose_device,
-    open_backbone,
-    sha256_of,
-)
-from vito_mm.probes.network_sources import CheckpointedResNet
+from vito_mm.probes.encoder import Encoder, choose_device
+from vito_mm.probes.sources import find_source
 from vito_mm.videos import frames
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.images import IMAGE_EXTENSIONS
 from vito_mm.videos.names import files_below
 
+from .networks import backbone_view, is_checkpoint, open_backbone, sha256_of, width_of
 from .probing import dropped_for
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, split
@@ -38,8 +32,8 @@ class Embed(Stage):
 
     Attributes:
         backbone (str): A checkpoint with a ResNet of VITO or another method, see
-            :func:`vito_mm.transfer.load_backbone`; or a config of mmpretrain or of pre-training,
-            ``torchvision:NAME`` or ``timm:NAME``, see :func:`.network_sources.find_source`.
+            :func:`vito_mm.checkpoint.load_backbone`; or a config of mmpretrain or of pre-training,
+            ``torchvision:NAME`` or ``timm:NAME``, see :func:`vito_mm.probes.sources.find_source`.
         checkpoint (str, optional): File with the weights, never downloaded. Defaults to None, which
             is right where ``backbone`` is a checkpoint.
         which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
@@ -78,7 +72,7 @@ class Embed(Stage):
         for option, value in sizes:
             if value < 1:
                 raise ValueError(f'--{option} {value}: give 1 or more')
-        self._network('cpu').width()
+        width_of(self._network('cpu'))
 
     def survey(self, shards, workers: int) -> None:
         """Check before any video is decoded, see :meth:`check_settings`."""
@@ -95,11 +89,12 @@ class Embed(Stage):
         """Embed the frames, see :meth:`.stage.Stage.finish`."""
         if isinstance(prepared, VideoReadError):
             return {**row, DROPPED: dropped_for(prepared)}
-        features = self._network(choose_device(self.device))(prepared, self.batch_size).numpy()
+        encoder = self._network(choose_device(self.device))
+        features = encoder(prepared, batch_size=self.batch_size).cpu().numpy()
         mean = unit_length(unit_length(features).mean(0))
         return {**row, 'embedding': [round(value, 5) for value in mean.tolist()]}
 
-    def _network(self, device: str) -> Network:
+    def _network(self, device: str) -> Encoder:
         return open_backbone(self.backbone, self.checkpoint, self.which, self.size, device)
 
 
@@ -134,10 +129,10 @@ def embed_images(
         ImportError: If a library is not installed.
     """
     files = find_images(folder)
-    network = open_backbone(backbone, checkpoint, which, size, choose_device(device))
+    encoder = open_backbone(backbone, checkpoint, which, size, choose_device(device))
 
     def read(file: Path) -> np.ndarray:
-        return frames.spread(dict(path=file), 1, network.view).frames[0]
+        return frames.spread(dict(path=file), 1, encoder.view).frames[0]
 
     parts = []
     with ThreadPoolExecutor(threads) as pool:
@@ -149,7 +144,7 @@ def embed_images(
                     f'reference image {error.path} cannot be read ({error.reason}): repair or '
                     'remove it'
                 ) from None
-            parts.append(unit_length(network(views, batch_size).numpy()))
+            parts.append(unit_length(encoder(views, batch_size=batch_size).cpu().numpy()))
     return np.concatenate(parts)
 
 
@@ -185,11 +180,10 @@ def network_identity(
     Returns:
         dict: Content of files rather than their paths.
     """
-    source = backbone_source(backbone)
-    is_checkpoint = isinstance(source, CheckpointedResNet)
-    file = backbone if is_checkpoint else checkpoint
+    is_file = is_checkpoint(backbone)
+    file = backbone if is_file else checkpoint
     return dict(
-        backbone='checkpoint' if is_checkpoint else source.identity(),
+        backbone='checkpoint' if is_file else find_source(backbone).identity,
         checkpoint=sha256_of(file) if file else None,
         which=which,
         size=size,

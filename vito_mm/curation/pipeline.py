@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vito_mm.probes.curation_networks import choose_device
+from vito_mm.probes.encoder import choose_device
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.text import count_text
 from vito_mm.utils.worker_pool import stopped_by_signals

@@ -1,4 +1,4 @@
-"""Videos that look like reference images, evenly over what there is to see in those."""
+"""Videos that look like reference images, evenly over the clusters of those."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 
-from vito_mm.probes.curation_networks import open_backbone, sha256_of
+from vito_mm.probes import neighbours
 
 from .embedding import embed_images, find_images, network_identity, unit_length
+from .networks import open_backbone, sha256_of, width_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, TableError, read_file, split
 
 _ROWS = 1024
 """Videos that are compared at a time."""
-
-_REFERENCES = 8192
-"""Reference images that they are compared with at a time."""
 
 _CLUSTERED = 100_000
 """Reference images that clusters are made of, at most: evenly taken from all."""
@@ -25,7 +24,7 @@ _CLUSTERED = 100_000
 
 @dataclass
 class _Choice:
-    """What was found for the rows of a table, in order: 12 bytes a row.
+    """Results for the rows of a table, in order: 12 bytes per row.
 
     Attributes:
         starts (dict[int, int]): Where the rows of each shard begin.
@@ -42,7 +41,7 @@ class _Choice:
 
 @dataclass
 class SelectByEmbedding(Stage):
-    """Keeps the videos that are most similar to reference images, the same number from each kind.
+    """Keep the videos that are most similar to reference images, the same number from each kind.
 
     The embeddings of the reference are clustered by k-means. A video belongs to the cluster whose
     centre is nearest, and its similarity is the highest cosine with any reference image. Clusters
@@ -130,7 +129,7 @@ class SelectByEmbedding(Stage):
             )
         find_images(self.reference)
         network = self.backbone, self.checkpoint, self.which, self.size
-        open_backbone(*network, 'cpu').width()
+        width_of(open_backbone(*network, 'cpu'))
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """Compare all videos with the reference and choose, see :meth:`.stage.Stage.survey`."""
@@ -154,7 +153,7 @@ class SelectByEmbedding(Stage):
         for shard in shards:
             starts[shard.number] = count
             for embeddings, there in self._embeddings(shard, reference.shape[1]):
-                cluster, similarity = nearest(embeddings, centres, reference)
+                cluster, similarity = compare(embeddings, centres, reference)
                 clusters.append(np.where(there, cluster, -1).astype(np.int32))
                 similarities.append(similarity.astype(np.float32))
                 count += len(there)
@@ -202,15 +201,11 @@ class SelectByEmbedding(Stage):
 
 
 def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Cluster unit vectors by k-means.
-
-    Args:
-        reference (np.ndarray): Unit vectors, shape (N, D).
-        clusters (int): Number of clusters, N at most are made.
-        seed (int): Seed of the first centres.
+    """Cluster unit vectors, shape (N, D), by k-means.
 
     Returns:
-        np.ndarray: Centres as unit vectors, shape (K, D). The same with any number of cores.
+        np.ndarray: At most N centres as unit vectors, shape (K, D), the same with any number of
+        cores.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -223,7 +218,7 @@ def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarr
     return unit_length(found.cluster_centers_)
 
 
-def nearest(
+def compare(
     embeddings: np.ndarray, centres: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest centre, and the similarity to the most similar reference image.
@@ -241,11 +236,8 @@ def nearest(
     """
     embeddings = embeddings.astype(np.float64)
     cluster = (embeddings @ centres.astype(np.float64).T).round(9).argmax(1)
-    similarity = np.full(len(embeddings), -np.inf)
-    for start in range(0, len(reference), _REFERENCES):
-        some = reference[start : start + _REFERENCES].astype(np.float64)
-        np.maximum(similarity, (embeddings @ some.T).max(1), out=similarity)
-    return cluster, similarity.round(6)
+    similarity, _ = neighbours.nearest(*map(torch.from_numpy, (embeddings, reference)), 1)
+    return cluster, similarity[:, 0].numpy().round(6)
 
 
 def choose(cluster: np.ndarray, similarity: np.ndarray, keep: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a curation kept and dropped, stage by stage and class by class: a page and two CSV files."""
+"""The report of a curation: videos kept and dropped by stage and class, as pages and CSV."""
 
 import heapq
 from collections import Counter
@@ -6,11 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.hashing import hash64
-from vito_mm.utils.markup import Block, Code, Heading, Listing, Paragraph, Picture, Table, to_html
-from vito_mm.utils.provenance import conditions
-from vito_mm.utils.spreadsheet import to_csv
+from vito_mm.utils.provenance import conditions, conditions_text
+from vito_mm.utils.report import (
+    Block,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Picture,
+    Table,
+    to_csv,
+    write_document,
+)
+from vito_mm.utils.text import first_few
 from vito_mm.videos.manifest import PART, part_name
 
 from .stage_folder import read_record
@@ -54,17 +63,17 @@ def write_report(
     target: int | None = None,
     commands: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.html``, ``report.csv`` and, where there are classes, ``classes.csv``.
+    """Write ``report.html``, ``report.md``, ``report.csv`` and, for classes, ``classes.csv``.
 
-    Tables are read in parts; videos are opened for the pictures of a few classes only, and one that
-    cannot be read is an empty frame.
+    Tables are read in parts. Videos are opened for the pictures of a few classes only; an
+    unreadable one is an empty frame.
 
     Args:
         work_dir (Path): Folder of the curation.
         stages (Sequence[str]): Finished stages, in order.
         classes (Sequence[str]): Names of the classes. Defaults to none.
-        target (int, optional): Videos wanted of a class. Defaults to None.
-        commands (Sequence[str]): What the user typed. Defaults to nothing.
+        target (int, optional): Number of videos wanted per class. Defaults to None.
+        commands (Sequence[str]): Command lines of the user. Defaults to none.
 
     Returns:
         Path: The page.
@@ -73,31 +82,19 @@ def write_report(
     groups = _groups(work_dir, stages)
     by_class = 'select_by_embedding' not in records
     first, last = records[stages[0]], records[stages[-1]]
-    total = first['kept'] + _sum(first)
+    total = first['kept'] + _dropped(first)
     summary = f'{last["kept"]:,} of {total:,} videos are left after {", ".join(stages)}.'
-    blocks: list[Block] = [Heading('Curation of videos', 1), Paragraph(summary)]
-    blocks += _stages(records)
-    blocks += _reasons(records)
+    blocks: list[Block] = [Paragraph(summary), *_stages(records), *_reasons(records)]
+    files = {'report.csv': to_csv(_reason_rows(records))}
     if groups:
         names = classes if by_class else [f'cluster {i}' for i in range(max(groups) + 1)]
         blocks += _classes(groups, names, target, by_class)
         blocks += _pictures(groups, names, by_class)
-        _write(work_dir / 'classes.csv', _class_rows(groups, names, target))
-    facts = conditions()
-    versions = ', '.join(f'{name} {value}' for name, value in facts['versions'].items())
-    blocks += [
-        Heading('Conditions'),
-        Listing([f'Machine: {facts["machine"]}', f'Versions: {versions}', f'Git: {facts["git"]}']),
-        *([Code('\n'.join(commands))] if commands else []),
-        *[Code(f'{name}: {_settings(record)}') for name, record in records.items()],
-    ]
-    _write(work_dir / 'report.csv', _reason_rows(records))
-    page = work_dir / 'report.html'
-    with written_aside(page) as unfinished:
-        unfinished.write_text(
-            to_html('Curation of videos', blocks), encoding='utf-8', errors='backslashreplace'
-        )
-    return page
+        files['classes.csv'] = to_csv(_class_rows(groups, names, target))
+    blocks += [Heading('Conditions'), Listing(conditions_text(conditions()))]
+    blocks += [Code('\n'.join(commands))] if commands else []
+    blocks += [Code(f'{name}: {_settings(record)}') for name, record in records.items()]
+    return write_document(work_dir, 'Curation of videos', blocks, others=files)
 
 
 def _settings(record: dict) -> str:
@@ -105,21 +102,12 @@ def _settings(record: dict) -> str:
 
 
 def _stages(records: dict[str, dict]) -> list[Block]:
-    rows, first = [], None
+    rows = []
+    first = next(iter(records.values()))
     for name, record in records.items():
-        dropped = sum(record['dropped'].values())
-        total = record['kept'] + dropped
-        first = first or total
-        rows.append(
-            [
-                name,
-                f'{total:,}',
-                f'{record["kept"]:,}',
-                f'{dropped:,}',
-                _percent(record['kept'], total),
-                _percent(record['kept'], first),
-            ]
-        )
+        kept, dropped = record['kept'], _dropped(record)
+        shares = [_percent(kept, kept + dropped), _percent(kept, first['kept'] + _dropped(first))]
+        rows.append([name, f'{kept + dropped:,}', f'{kept:,}', f'{dropped:,}', *shares])
     header = ['stage', 'videos', 'kept', 'dropped', 'kept of these', 'kept of all']
     blocks: list[Block] = [Heading('Stages'), Table(header, rows)]
     if 'retrieve' in records and 'classify' in records:
@@ -137,17 +125,15 @@ def _stages(records: dict[str, dict]) -> list[Block]:
 
 def _reasons(records: dict[str, dict]) -> list[Block]:
     rows = [
-        [stage, reason, f'{count:,}', _percent(count, record['kept'] + _sum(record))]
+        [stage, reason, f'{count:,}', _percent(count, record['kept'] + _dropped(record))]
         for stage, record in records.items()
         for reason, count in record['dropped'].items()
     ]
-    if not rows:
-        return []
     header = ['stage', 'reason', 'dropped', 'of its videos']
-    return [Heading('Why videos were dropped'), Table(header, rows, text=(0, 1))]
+    return [Heading('Why videos were dropped'), Table(header, rows, text=(0, 1))] if rows else []
 
 
-def _sum(record: dict) -> int:
+def _dropped(record: dict) -> int:
     return sum(record['dropped'].values())
 
 
@@ -158,17 +144,8 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     def of(index: int) -> _Group:
         return groups.setdefault(index, _Group())
 
-    columns = [
-        'path',
-        *PART,
-        'title',
-        'classes',
-        'labels',
-        'label',
-        'top1',
-        'cluster',
-        'similarity',
-    ]
+    columns = ['path', *PART, 'title', 'classes', 'labels', 'label', 'top1', 'cluster']
+    columns.append('similarity')
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
@@ -238,8 +215,7 @@ def _classes(
         Paragraph(f'Fewest first. All of them are in classes.csv: {len(rows)}.'),
     ]
     if empty and by_class:
-        shown = ', '.join(empty[:20]) + (f' and {len(empty) - 20} more' if len(empty) > 20 else '')
-        blocks.append(Paragraph(f'{len(empty)} classes have no video: {shown}.'))
+        blocks.append(Paragraph(f'{len(empty)} classes have no video: {first_few(empty, 20)}.'))
     # The page of a thousand classes need not list them all.
     listed = rows if len(rows) <= 60 else rows[:30] + rows[-30:]
     if len(listed) < len(rows):
@@ -266,9 +242,9 @@ def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -
         Heading('Samples'),
         Paragraph(
             f'{len(ordered)} of {len(with_videos)} {what}, evenly spaced from that which lost most '
-            'of its videos to that which lost least; of each up to '
-            f'{_SAMPLES} videos that were kept and that were dropped, chosen by a hash of their '
-            'path. An empty frame is a video that can no longer be read.'
+            f'of its videos to that which lost least; of each up to {_SAMPLES} kept and {_SAMPLES} '
+            'dropped videos, chosen by a hash of their path. An empty frame is a video that can no '
+            'longer be read.'
         ),
     ]
     thumbnails = draw_thumbnails(
@@ -296,10 +272,5 @@ def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
             yield [stage, 'dropped', reason, count]
 
 
-def _write(file: Path, rows: Iterator[list]) -> None:
-    with written_aside(file) as unfinished:
-        unfinished.write_text(to_csv(rows), encoding='utf-8', errors='backslashreplace')
-
-
-def _percent(part: int, whole: int) -> str:
-    return f'{part / whole:.1%}' if whole else '-'
+def _percent(part: int, total: int) -> str:
+    return f'{part / total:.1%}' if total else '-'

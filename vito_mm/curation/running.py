@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vito_mm.utils.cores import count_cores
-from vito_mm.videos.prepare.report import Progress
+from vito_mm.utils.progress import Progress
 
 from .engines import ENGINES, local, ray_data
 from .sources import content_of, rows_of

@@ -1,6 +1,5 @@
 """Folder of a stage: its shards, and the record of what made them."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.file_lock import file_lock
+from vito_mm.utils.hashing import sha256_of_file
 
 from .stage import Counts, Shard, Stage, StageError
 from .tables import TableError, find_files, read_kept
@@ -57,10 +58,7 @@ def fingerprint_of(table: Path) -> str:
     if (record := read_record(table)) is not None:
         facts: Any = [record['stage'], record['identity'], record['input']]
     else:
-        facts = []
-        for file in find_files(table):
-            with file.open('rb') as content:
-                facts.append(hashlib.file_digest(content, 'sha256').hexdigest())
+        facts = [sha256_of_file(file) for file in find_files(table)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -136,14 +134,14 @@ def only_job(folder: Path) -> Iterator[None]:
         StageError: If another job writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / 'lock').open('w') as lock:
-        try:
-            # Not flock, which a process that outlives this one would inherit.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                f'another job writes {folder}; wait for it, or choose another folder'
-            ) from None
+
+    def busy(process: str) -> StageError:
+        return StageError(
+            f'another job writes {folder} (process {process}); wait for it, or choose another '
+            'folder'
+        )
+
+    with file_lock(folder / 'lock', busy):
         yield
 
 

@@ -1,8 +1,8 @@
 """Data sets of videos and the transforms that make views of them."""
 
 from .clip_sampler import ClipSampler, Draw, random_state_of
-from .in_flight_file import WorkerJournal
+from .in_flight_file import InFlightFiles
 from .transforms import *  # noqa: F403
 from .video_dataset import VideoDataset
 
-__all__ = ['ClipSampler', 'Draw', 'VideoDataset', 'WorkerJournal', 'random_state_of']
+__all__ = ['ClipSampler', 'Draw', 'InFlightFiles', 'VideoDataset', 'random_state_of']

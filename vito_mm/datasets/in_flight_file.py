@@ -1,4 +1,4 @@
-"""What each data worker is reading, so that its death can be traced to a file."""
+"""Files that data workers are reading, so that the death of a worker can be traced to one."""
 
 import os
 
@@ -8,8 +8,8 @@ from torch.utils.data import get_worker_info
 _SLOTS, _PID, _PATH = 256, 8, 4096
 
 
-class WorkerJournal:
-    """A table in shared memory with one line a worker: its process and the file it reads.
+class InFlightFiles:
+    """A table in shared memory with one line per worker: its process and the file it reads.
 
     A worker that FFmpeg or the kernel kills can report nothing itself.
     """
@@ -18,11 +18,7 @@ class WorkerJournal:
         self._lines = torch.zeros(_SLOTS, _PID + _PATH, dtype=torch.uint8).share_memory_()
 
     def write(self, path: str) -> None:
-        """Enter what this process starts to read; in the main process nothing is done.
-
-        Args:
-            path (str): File; an empty one when it is read.
-        """
+        """Enter the file that this worker starts to read, '' after it."""
         worker = get_worker_info()
         if worker is None:
             return
@@ -32,14 +28,7 @@ class WorkerJournal:
         line[_PID:] = memoryview(data)
 
     def read(self, pid: int) -> str | None:
-        """Look up what a worker was reading when it died.
-
-        Args:
-            pid (int): Process of the worker.
-
-        Returns:
-            str | None: The file; None if it was between two files.
-        """
+        """Look up the file that a process was reading when it died, None if it was between two."""
         for line in self._lines.numpy():
             if int.from_bytes(line[:_PID].tobytes(), 'little') == pid:
                 return os.fsdecode(line[_PID:].tobytes().rstrip(b'\0')) or None

@@ -8,9 +8,10 @@ from typing import Any
 from mmengine.dataset import BaseDataset, force_full_init
 
 from vito_mm.datasets.clip_sampler import random_state_of
-from vito_mm.datasets.in_flight_file import WorkerJournal
+from vito_mm.datasets.in_flight_file import InFlightFiles
 from vito_mm.datasets.transforms.augment_views import named_stages
 from vito_mm.registry import DATASETS
+from vito_mm.utils.hashing import hash64
 from vito_mm.videos import (
     VIDEO_EXTENSIONS,
     Manifest,
@@ -29,7 +30,7 @@ class VideoDataset(BaseDataset):
     """Videos from a folder or a manifest, one clip of each whenever it is drawn.
 
     A video that cannot be decoded, or a row that cannot be read, is replaced by another, drawn at
-    random. What was passed over travels with the sample as ``skipped_videos`` (list of (path,
+    random. Skipped videos travel with the sample as ``skipped_videos`` (list of (path,
     reason)), so that the training process can count and log it
     (:class:`vito_mm.engine.SkippedVideosHook`).
 
@@ -42,10 +43,10 @@ class VideoDataset(BaseDataset):
             Defaults to ''.
         ann_file (str): Manifest, JSON lines, CSV or Parquet, see :mod:`vito_mm.videos.manifest`.
             Relative to ``data_root`` unless found as it is. Its rows with the verdict "bad" are
-            left out. Defaults to ''.
+            skipped. Defaults to ''.
         pipeline (Sequence[dict | Callable] | dict[str, dict | None]): Transforms, a list or a dict
             of named stages in order. MMEngine's configs merge dicts but replace lists, so a config
-            that inherits a dict states only what it changes; a stage set to None is left out. The
+            that inherits a dict states only what it changes; a stage set to None is skipped. The
             first transform gets what :meth:`get_data_info` returns. Defaults to ().
         extensions (Sequence[str]): File name endings that are taken from a folder. With
             ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame; ``'.tar'``
@@ -78,8 +79,8 @@ class VideoDataset(BaseDataset):
             raise ValueError(f'max_attempts must be at least 1, got {max_attempts}')
         self.max_attempts = max_attempts
         self.extensions = tuple(extensions)
-        self.journal = WorkerJournal()
-        self.deadly: set[str] = set()
+        self.in_flight = InFlightFiles()
+        self.blocklist: set[str] = set()
         """Files that are not read any more, because they ended the workers that read them."""
         kwargs.setdefault('data_prefix', {})
         # MMEngine serializes rows to share them between workers; a manifest is shared as it is.
@@ -96,13 +97,13 @@ class VideoDataset(BaseDataset):
         """Read the manifest or search the folder.
 
         Returns:
-            Manifest: One row a video.
+            Manifest: One row per video.
         """
         if self.ann_file:
             self._table = read_manifest(self.ann_file, self.data_root or None)
             if self.data_root and not _first_exists(self._table):
-                beside = self._table.with_root(os.path.dirname(self.ann_file))
-                self._table = beside if _first_exists(beside) else self._table
+                nearby = self._table.with_root(os.path.dirname(self.ann_file))
+                self._table = nearby if _first_exists(nearby) else self._table
         else:
             rows = find_videos(self.data_root, self.extensions)
             self._table = Manifest.from_rows(rows, source=self.data_root)
@@ -127,7 +128,7 @@ class VideoDataset(BaseDataset):
         for name in _MADE_HERE:
             row.pop(name, None)
         row['video_path'] = row.pop('path')
-        row['video_id'] = _id_of(os.path.realpath(row['video_path']))
+        row['video_id'] = hash64(os.path.realpath(row['video_path'])) >> 1
         if type(row.get('label')) is int:
             row['gt_label'] = row.pop('label')
         return row
@@ -192,13 +193,13 @@ class VideoDataset(BaseDataset):
 
     def _read(self, row: dict) -> dict:
         path = row['video_path']
-        if path in self.deadly:
+        if path in self.blocklist:
             raise VideoReadError(path, 'ends the process that reads it')
-        self.journal.write(path)
+        self.in_flight.write(path)
         try:
             return self.pipeline(row)
         finally:
-            self.journal.write('')
+            self.in_flight.write('')
 
 
 def video_datasets(dataset: Any) -> Iterator[VideoDataset]:
@@ -228,14 +229,8 @@ def _place(key: str, value: Any) -> str:
     return os.path.expanduser(value)
 
 
-def _id_of(path: str) -> int:
-    """63 bits of a hash: two of a million files get the same with probability 5e-8."""
-    digest = hashlib.blake2b(path.encode('utf-8', 'surrogateescape'), digest_size=8).digest()
-    return int.from_bytes(digest, 'big') >> 1
-
-
 def _first_exists(manifest: Manifest) -> bool:
-    """Whether the first of the rows that can be read names a file that is there."""
+    """True if the first of the rows that can be read names a file that is there."""
     for index in range(min(16, len(manifest))):
         try:
             return os.path.exists(manifest[index]['path'])

@@ -11,7 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
-from vito_mm.engine.worker_restart import RestartingBatches
+from vito_mm.engine.worker_restart import WorkerRestart
 from vito_mm.launch import without_workers
 from vito_mm.registry import LOOPS
 from vito_mm.utils.unwrap import unwrap
@@ -28,12 +28,12 @@ class ClipTrainLoop(IterBasedTrainLoop):
     data set. Schedulers with ``convert_to_iter_based=True`` are given in such epochs and come out
     exact for any batch size: 300 epochs at batch 4096 are 93,750 iterations.
 
-    Different from MMEngine's loop, a resumed run tells the sampler which draw is next instead of
+    Different from MMEngine's loop, a resumed run gives the sampler the next draw instead of
     decoding all batches that were trained on, and each iteration seeds Python's, NumPy's and
     PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
     and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
     ``ClipSampler``. Data workers that are killed are started again, see
-    :class:`vito_mm.engine.worker_restart.RestartingBatches`.
+    :class:`vito_mm.engine.worker_restart.WorkerRestart`.
 
     With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
     micro-batch, so the same clips make the same number of epochs.
@@ -68,7 +68,12 @@ class ClipTrainLoop(IterBasedTrainLoop):
         if clips_per_epoch < 1:
             raise ValueError(f'train_cfg.clips_per_epoch must be positive, got {clips_per_epoch}')
         BaseLoop.__init__(self, runner, without_workers(dataloader))
-        self._accumulative_counts = _get(runner.optim_wrapper, 'accumulative_counts', 1)
+        wrapper = runner.optim_wrapper  # not always built yet
+        self._accumulative_counts = (
+            wrapper.get('accumulative_counts', 1)
+            if isinstance(wrapper, dict)
+            else wrapper._accumulative_counts
+        )
         self.clips_per_iter = self.dataloader.batch_size * get_world_size()
         self._check_batch()
         if max_iters is None:
@@ -113,7 +118,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
 
     def _count_epochs_in_clips(self, iters_per_epoch: float) -> None:
-        """Tell schedulers given in epochs how long an epoch is: MMEngine knows whole ones only."""
+        """Give schedulers in epochs the length of an epoch: MMEngine knows whole ones only."""
         schedulers = self.runner.param_schedulers
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based'):
@@ -131,17 +136,13 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         elif base and base != batch:
             self.runner.logger.warning(
-                f'the learning rate of this config is for {base} clips an optimizer step, this run '
-                f'has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '
+                f'the learning rate of this config is for {base} clips per optimizer step, this '
+                f'run has {batch}: --auto-scale-lr (auto_scale_lr.enable=True) scales it, and '
                 'auto_scale_lr.base_batch_size says so if the rate is meant as it is'
             )
 
     def run(self) -> torch.nn.Module:
-        """Train to the end.
-
-        Returns:
-            nn.Module: The model.
-        """
+        """Train to the end; returns the model."""
         runner, hub = self.runner, self.runner.message_hub
         sampler = self.dataloader.sampler
         sampler.seed = runner.seed  # that of the checkpoint, if the run is resumed
@@ -154,7 +155,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        batches = RestartingBatches(self.dataloader, self.clips_per_iter)
+        batches = WorkerRestart(self.dataloader, self.clips_per_iter)
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 runner.model.train()
@@ -177,11 +178,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         return runner.model
 
     def run_iter(self, data_batch: dict) -> None:
-        """Train on one batch.
-
-        Args:
-            data_batch (dict): What the data loader yields.
-        """
+        """Train on one batch of the data loader."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
@@ -199,10 +196,3 @@ class ClipTrainLoop(IterBasedTrainLoop):
         random.seed(python)
         np.random.seed(numpy)
         torch.manual_seed(pytorch)
-
-
-def _get(config_or_wrapper: Any, name: str, default: int) -> int:
-    """A setting of the optimizer wrapper, built or not."""
-    if isinstance(config_or_wrapper, dict):
-        return config_or_wrapper.get(name, default)
-    return getattr(config_or_wrapper, f'_{name}', default)

@@ -1,4 +1,4 @@
-"""Parameters that the optimizer gets to see."""
+"""Constructor of the optimizer wrapper that leaves frozen parameters out."""
 
 import logging
 from typing import Any
@@ -20,14 +20,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimizer wrapper.
-
-        Args:
-            model (nn.Module): Model, or a wrapper of it.
-
-        Returns:
-            OptimWrapper: Wrapper of the optimizer over the trained parameters.
-        """
+        """Build the wrapper of the optimizer over the trained parameters."""
         logger = MMLogger.get_current_instance()
         logger.addFilter(_is_no_parameter_line)
         try:
@@ -43,14 +36,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
-        """Add the parameters of a module and its children, if any is trained.
-
-        Args:
-            params (list[dict]): Parameter groups, extended in place.
-            module (nn.Module): Module to add.
-            prefix (str): Name of the module within the model. Defaults to '', the model.
-            **kwargs: See :class:`mmengine.optim.DefaultOptimWrapperConstructor`.
-        """
+        """Add the parameters of a module and its children to the groups, if any is trained."""
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:

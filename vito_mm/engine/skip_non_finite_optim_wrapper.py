@@ -1,4 +1,4 @@
-"""Optimizer steps that a bad batch cannot spoil."""
+"""Optimizer wrapper that skips steps whose loss or gradient is not finite."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,14 @@ DTYPES = {'bfloat16': torch.bfloat16}
 """Known values of ``dtype``."""
 
 
-@OPTIM_WRAPPERS.register_module()
-class GuardedOptimWrapper(OptimWrapper):
-    """MMEngine's wrapper that leaves out steps whose loss or gradient is not finite.
+@OPTIM_WRAPPERS.register_module(
+    name=['SkipNonFiniteOptimWrapper', 'GuardedOptimWrapper']  # the second: configs of 0.1.0
+)
+class SkipNonFiniteOptimWrapper(OptimWrapper):
+    """MMEngine's wrapper, skipping steps whose loss or gradient is not finite on any rank.
 
-    All ranks decide alike. What follows from skipped steps is up to
-    :class:`vito_mm.engine.NonFiniteHook`. It costs one wait for the device a step, between backward
-    pass and update.
+    :class:`vito_mm.engine.NonFiniteHook` acts on skipped steps. The check costs one wait for the
+    device per step, between backward pass and update.
 
     bfloat16 has the range of float32, so mixed precision needs no loss scaling here. For float16
     take MMEngine's ``AmpOptimWrapper``, whose scaler skips steps by itself.
@@ -33,7 +34,7 @@ class GuardedOptimWrapper(OptimWrapper):
         **kwargs: See :class:`mmengine.optim.OptimWrapper`.
 
     Attributes:
-        skipped_last_step (bool): Whether the last optimizer step was left out.
+        skipped_last_step (bool): Whether the last optimizer step was skipped.
 
     Raises:
         ValueError: If ``dtype`` is unknown.
@@ -51,35 +52,21 @@ class GuardedOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Mixed precision, and no gradient exchange before it is needed.
-
-        Args:
-            model (nn.Module): The model, wrapped or not.
-        """
+        """Compute in mixed precision, and exchange no gradients before they are needed."""
         with super().optim_context(model):
             if self.dtype is None:
                 yield
                 return
-            device = get_device().split(':')[0]
-            with torch.autocast(device, dtype=DTYPES[self.dtype]):
+            with torch.autocast(get_device().split(':')[0], dtype=DTYPES[self.dtype]):
                 yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Backward pass, keeping in mind whether the loss is finite.
-
-        Args:
-            loss (Tensor): Loss of a micro-batch.
-            **kwargs: See :meth:`torch.Tensor.backward`.
-        """
+        """Run the backward pass and note whether the loss is finite."""
         self._losses_are_finite.append(loss.detach().isfinite().all())
         super().backward(loss, **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Step if losses and gradients are finite on all ranks.
-
-        Args:
-            **kwargs: See :meth:`torch.optim.Optimizer.step`.
-        """
+        """Step if losses and gradients are finite on all ranks."""
         finite = self._all_finite()
         self._losses_are_finite.clear()
         self.skipped_last_step = not finite

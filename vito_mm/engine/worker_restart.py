@@ -15,15 +15,15 @@ from vito_mm.datasets.clip_sampler import ClipSampler
 from vito_mm.datasets.video_dataset import video_datasets
 
 
-class RestartingBatches:
+class WorkerRestart:
     """Endless batches; workers that were killed are started again at the first missing batch.
 
-    A decoder may crash on a damaged file, and Linux kills workers when memory runs out. What a
-    worker was reading is known (:class:`vito_mm.datasets.WorkerJournal`): a file that ends two
-    workers is not read any more in this run and reported as skipped.
+    A decoder may crash on a damaged file, and Linux kills workers when memory runs out. The
+    file in flight of a worker is known (:class:`vito_mm.datasets.InFlightFiles`): one that ends two
+    workers is put on a blocklist, not read any more in this run, and reported as skipped.
 
     Args:
-        dataloader (DataLoader): With a :class:`~vito_mm.datasets.ClipSampler`, which tells where to
+        dataloader (DataLoader): With a :class:`~vito_mm.datasets.ClipSampler`, which knows where to
             go on.
         clips_per_batch (int): Clips of a batch over all ranks.
         max_restarts (int): Restarts before the next ``within`` batches at which the error is
@@ -61,7 +61,7 @@ class RestartingBatches:
         signal.signal(signal.SIGCHLD, before)
         return iterator
 
-    def __iter__(self) -> 'RestartingBatches':
+    def __iter__(self) -> 'WorkerRestart':
         return self
 
     def __next__(self) -> Any:
@@ -69,7 +69,7 @@ class RestartingBatches:
             try:
                 batch = next(self.iterator)
             except (RuntimeError, OSError, EOFError):
-                # PyTorch tells it, unless the batch of a dead worker is being fetched: then a
+                # PyTorch reports it, unless the batch of a dead worker is being fetched: then a
                 # connection breaks, perhaps a moment before the process is gone.
                 ended = wait([worker.sentinel for worker in self.workers], timeout=1)
                 dead = [worker.pid for worker in self.workers if worker.sentinel in ended]
@@ -87,10 +87,10 @@ class RestartingBatches:
         self.restarts += 1
         self.batches_since = 0
         for dataset in video_datasets(self.dataloader.dataset):
-            for path in filter(None, map(dataset.journal.read, pids)):
+            for path in filter(None, map(dataset.in_flight.read, pids)):
                 self.deaths[path] += 1
                 if self.deaths[path] >= 2:
-                    dataset.deadly.add(path)
+                    dataset.blocklist.add(path)
                     _warn(f'{path} ended two data workers and is not read any more')
                 else:
                     _warn(f'a data worker died while it read {path}')

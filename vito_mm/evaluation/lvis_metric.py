@@ -12,7 +12,7 @@ from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from pycocotools import mask as mask_utils
 
-from .annotations import LISTS, Annotations, Uses, problems
+from vito_mm.evaluation.annotations import Uses, problems
 
 MAX_DETECTIONS = 300
 """Detections of one image that count, over all categories (LVIS rules)."""
@@ -26,9 +26,8 @@ ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 class FasterLVISMetric(LVISMetric):
     """mmdet's LVISMetric with faster-coco-eval in the place of the lvis package's evaluation.
 
-    The lvis package (0.5.3 in the registry) uses ``np.float``, which numpy 1.24 removed, and fails
-    after the whole validation. Keywords, collected results and the names of the metrics
-    (``lvis/bbox_AP``, ``lvis/bbox_APr``, ``lvis/segm_AP50``, ...) are those of mmdet's class.
+    The lvis package 0.5.3 uses ``np.float``, which numpy 1.24 removed. Keywords, collected results
+    and the names of the metrics (``lvis/bbox_AP``, ``lvis/segm_AP50``, ...) are those of mmdet.
 
     The rules are those of LVIS (https://www.lvisdataset.org/rules): the 300 best detections of an
     image count; a detection of a category that is neither annotated nor listed as absent in the
@@ -72,10 +71,8 @@ class FasterLVISMetric(LVISMetric):
             raise ValueError(f"metric must be 'bbox', 'segm' or both, got {sorted(unknown)}")
         if unknown := set(metric_items or ()) - set(ITEMS):
             raise ValueError(f'metric_items must be among {ITEMS}, got {sorted(unknown)}')
-        content = self._lvis_api.dataset
-        entries = ((name, entry) for name in LISTS for entry in content[name])
         uses = Uses(metric='lvis', masks='segm' in self.metrics)
-        if faults := list(problems(Annotations.of(entries), uses)):
+        if faults := problems(self._lvis_api.dataset, uses):
             raise ValueError(f'{ann_file} cannot be measured by: {"; ".join(faults)}')
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -1,14 +1,11 @@
 """Making MiniScenes on disk: every part once, with workers, whole or marked as unfinished."""
 
 import json
-import multiprocessing
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,10 @@ import cv2
 
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
+from vito_mm.utils.progress import Progress
+from vito_mm.utils.worker_pool import map_in_workers
 
-from .parts import PARTS, Counts, finish_part, list_jobs, write_item
+from .parts import PARTS, Counts, Job, finish_part, list_jobs, write_item
 from .presets import get_preset
 
 TASKS = tuple(PARTS)
@@ -27,8 +26,6 @@ RECORD = 'miniscenes.json'
 
 VERSION = 3
 """Raised with every change that changes the files, so that older ones are made anew."""
-
-_SAY_EVERY = 5.0  # seconds
 
 
 def make_miniscenes(
@@ -105,13 +102,13 @@ def make_miniscenes(
         start = time.perf_counter()
         jobs = list(list_jobs(task, folder, chosen, seed, counts))
         results = []
-        with _mapper(workers, len(jobs)) as run:
-            said = start
-            for result in run(jobs):
+        title = f'MiniScenes {task}'
+        bar = Progress(len(jobs), title, None, 'files') if progress else nullcontext()
+        with bar, closing(_written(jobs, workers)) as written:
+            for result in written:
                 results.append(result)
-                if time.perf_counter() - said > _SAY_EVERY:
-                    said = time.perf_counter()
-                    _say(progress, f'MiniScenes {task}: {len(results)} of {len(jobs)}')
+                if progress:
+                    bar.advance()
         finish_part(task, folder, jobs, results)
         _write_record(folder, complete=True, parameters=parameters)
         _say(progress, f'MiniScenes {task}: {len(jobs)} in {time.perf_counter() - start:.1f} s')
@@ -173,21 +170,15 @@ def _start_part(folder: Path, parameters: dict[str, Any]) -> None:
         ) from error
 
 
-def _start_worker() -> None:
+def _written(jobs: Sequence[Job], workers: int) -> Iterator[Any]:
+    """Results of ``write_item`` in the order of the jobs."""
+    workers = min(workers, len(jobs))
+    if workers > 1:
+        yield from map_in_workers(_write_with_one_thread, jobs, workers)
+    else:
+        yield from map(write_item, jobs)
+
+
+def _write_with_one_thread(job: Job) -> Any:
     cv2.setNumThreads(0)
-
-
-@contextmanager
-def _mapper(workers: int, num_jobs: int) -> Iterator[Any]:
-    """Give a function that maps ``write_item`` over jobs, in order."""
-    workers = min(workers, num_jobs)
-    if workers <= 1:
-        yield lambda jobs: map(write_item, jobs)
-        return
-    # A forked worker need not import anything again; elsewhere forking is unsafe or impossible.
-    context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    try:
-        yield lambda jobs: pool.map(write_item, jobs, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return write_item(job)

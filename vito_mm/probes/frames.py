@@ -12,7 +12,7 @@ from mmengine.dist import all_gather_object, get_dist_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.utils.hashing import priority_of
 from vito_mm.videos import VideoReadError, frames
 from vito_mm.videos.images import read_rgb
@@ -20,13 +20,7 @@ from vito_mm.videos.images import read_rgb
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that a probe does without.
-
-    Attributes:
-        path (str): The file.
-        reason (str): Why.
-        too_short (bool): Whether it is a video that ends before a frame that is wanted.
-    """
+    """A file that a probe skips, why, and whether it is a video that ends too early."""
 
     path: str
     reason: str
@@ -38,7 +32,7 @@ class TooShortError(VideoReadError):
 
 
 class _Frames(Dataset):
-    """Items are an index and its frames (BGR, uint8, shape (F, 3, S, S)), or a ``Skipped``.
+    """Items are an index and its frames (RGB, uint8, shape (F, S, S, 3)), or a ``Skipped``.
 
     An exception that a data worker raises would end the run with the worker's traceback.
     """
@@ -51,7 +45,7 @@ class _Frames(Dataset):
             read = self.read(index)
         except VideoReadError as error:
             return index, Skipped(error.path, error.reason, isinstance(error, TooShortError))
-        return index, torch.from_numpy(read.transpose(0, 3, 1, 2)[:, ::-1].copy())
+        return index, torch.from_numpy(read.copy())
 
     def read(self, index: int) -> np.ndarray:
         """Frames of an item, RGB, uint8, shape (F, S, S, 3)."""
@@ -149,8 +143,8 @@ def collect(
 
     Args:
         dataset (Dataset): :class:`ImageFiles` or :class:`VideoFrames`.
-        make (Callable): Gets the indices of some items and their frames, BGR, uint8, shape
-            (n, F, 3, S, S); returns a tensor (n, ...).
+        make (Callable): Gets the indices of some items and their frames, RGB, uint8, shape
+            (n, F, S, S, 3); returns a tensor (n, ...).
         batch_size (int): Items at a time.
         num_workers (int): Processes of each rank that read; 0 reads in this one.
 
@@ -216,17 +210,13 @@ def gather(
     skipped: Sequence[tuple[int, Skipped]] = (),
     failure: str = '',
 ) -> Gathered:
-    """Put together what the ranks made of their shares.
+    """Put together the results of the ranks, in the order of the items.
 
     Args:
         indices (Sequence[int]): Items of this rank.
-        features (Sequence[Tensor]): What was made of them, in batches, shapes (n, ...).
-        skipped (Sequence[tuple[int, Skipped]]): Items of this rank that could not be read.
-            Defaults to none.
-        failure (str): What kept this rank from its share. Defaults to '', nothing.
-
-    Returns:
-        Gathered: In the order of the items, for any number of ranks.
+        features (Sequence[Tensor]): Their results in batches, shapes (n, ...).
+        skipped (Sequence[tuple[int, Skipped]]): Unreadable items of this rank. Defaults to none.
+        failure (str): Error of this rank. Defaults to '', none.
 
     Raises:
         ProbeError: On all ranks, if one of them failed.

@@ -1,15 +1,10 @@
 """k-nearest-neighbour classification of frozen features."""
 
-import os
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .frozen_features import checkpoint_features
-
-_ROWS = 1024  # test images whose cosines with all training images are in memory at a time
+from .neighbours import nearest
 
 
 def knn_top1(
@@ -38,31 +33,8 @@ def knn_top1(
     """
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     train = F.normalize(train_features, dim=1)
-    correct = 0
-    for rows, labels in zip(test_features.split(_ROWS), test_labels.split(_ROWS), strict=True):
-        cosine, nearest = (F.normalize(rows, dim=1) @ train.T).topk(min(k, len(train)), dim=1)
-        votes = cosine.new_zeros(len(rows), num_classes)
-        votes.scatter_add_(1, train_labels[nearest], (cosine / temperature).exp())
-        correct += int((votes.argmax(dim=1) == labels).sum())
+    cosines, indices = nearest(F.normalize(test_features, dim=1), train, k)
+    votes = cosines.new_zeros(len(test_labels), num_classes)
+    votes.scatter_add_(1, train_labels[indices], (cosines / temperature).exp())
+    correct = int((votes.argmax(dim=1) == test_labels).sum())
     return 100 * correct / len(test_labels)
-
-
-def checkpoint_knn(
-    checkpoint: str | os.PathLike | None, folder: str | os.PathLike, k: int = 20, **settings: Any
-) -> float:
-    """Nearest-neighbour accuracy of a ResNet checkpoint without any training.
-
-    Args:
-        checkpoint: See :func:`.frozen_features.checkpoint_features`.
-        folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
-        k (int): Number of neighbours. Defaults to 20.
-        **settings: Further arguments of :func:`.frozen_features.checkpoint_features`.
-
-    Returns:
-        float: Top-1 accuracy in percent.
-
-    Raises:
-        CheckpointError: If the checkpoint does not cover the ResNet.
-        ProbeError: If the folder has no such images or one cannot be read.
-    """
-    return knn_top1(*checkpoint_features(checkpoint, folder, **settings).on_device(), k=k)

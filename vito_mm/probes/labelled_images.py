@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vito_mm.datasets import VideoDataset
-from vito_mm.probes.frozen_features import ProbeError, train_and_val
+from vito_mm.probes.image_folders import ProbeError, train_and_val
 from vito_mm.utils.hashing import priority_of
 from vito_mm.videos import VideoReadError
 from vito_mm.videos.tables import ENDINGS
@@ -20,7 +20,7 @@ from vito_mm.videos.tables import ENDINGS
 from .frames import ImageFiles, VideoFrames
 
 VAL_SHARE = 0.2
-"""Share of the videos of a class that are classified; the others are learnt from."""
+"""Share of the videos of a class that are classified; the others are for training."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LabelledFrames:
     """Images with labels, in two parts.
 
     Attributes:
-        train (Dataset): Images to learn from, :class:`.frames.ImageFiles` or
+        train (Dataset): Training images, :class:`.frames.ImageFiles` or
             :class:`.frames.VideoFrames`.
         train_labels (Tensor): Index of the class of each, shape (N, ), int64.
         val (Dataset): Images to classify.

@@ -1,11 +1,14 @@
-"""The decode head of the linear segmentation probe."""
+"""Backbone and decode head of the linear segmentation probe."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from vito_mm.registry import MODELS
+
+from .loading import load_encoder
 
 
 @MODELS.register_module()
@@ -41,3 +44,40 @@ class LinearSegmentationHead(BaseDecodeHead):
             Tensor: Shape (N, number of classes, H, W).
         """
         return self.cls_seg(self.norm(self._transform_inputs(inputs)))
+
+
+@MODELS.register_module()
+class FrozenEncoder(nn.Module):
+    """A frozen network of any kind as a backbone of mmseg.
+
+    Args:
+        network (str): See :func:`.loading.load_encoder`, as the others.
+        checkpoint (str, optional): Defaults to None, random weights.
+        which (str): Defaults to 'online'.
+        layers (Sequence[int | str]): Layers whose feature maps are given out, see
+            :class:`.encoder.Encoder`. Defaults to the last stage or block.
+        seed (int): Of random weights. Defaults to 0.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        checkpoint: str | None = None,
+        which: str = 'online',
+        layers: Sequence[int | str] = (-1,),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.encoder = load_encoder(checkpoint, which, network, device='cpu', seed=seed)
+        self.network, self.layers = self.encoder.backbone, tuple(layers)
+
+    def init_weights(self) -> None:
+        """Do nothing: the weights are there."""
+
+    def train(self, mode: bool = True) -> 'FrozenEncoder':
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute feature maps of preprocessed images (N, 3, H, W)."""
+        return tuple(self.encoder.compute(images, layer) for layer in self.layers)

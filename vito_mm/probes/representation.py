@@ -1,14 +1,14 @@
 """Quality and collapse of embeddings, without labels."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ROWS = 1024  # rows whose similarities with all others are in memory at a time
+from .neighbours import nearest, products
 
 
 def effective_rank(features: Tensor) -> float:
@@ -68,7 +68,7 @@ def uniformity(views: Sequence[Tensor], t: float = 2.0) -> float:
     """
     total, pairs = 0.0, 0
     for view in views:
-        for start, cosine in _cosines(view, view):
+        for start, cosine in products(view, view):
             own = torch.arange(len(cosine), device=cosine.device)
             cosine[own, own + start] = -math.inf  # at infinite distance: no part of the sum
             total += (2 * t * (cosine - 1)).exp().double().sum().item()
@@ -90,7 +90,7 @@ def similarity_counts(pairs: Iterable[tuple[Tensor, Tensor]], bins: int) -> tupl
     """
     positives, everything = torch.zeros(2, bins, dtype=torch.int64)
     for a, b in pairs:
-        for start, cosine in _cosines(a, b):
+        for start, cosine in products(a, b):
             positives += _histogram(cosine.diagonal(start), bins)
             everything += _histogram(cosine, bins)
     return positives, everything - positives
@@ -124,17 +124,9 @@ def retrieval_top1(queries: Tensor, gallery: Tensor) -> float:
         float: Percent; chance is 100 / N.
     """
     queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
-    correct = 0
-    for start, cosine in _cosines(queries, gallery):
-        own = torch.arange(start, start + len(cosine), device=cosine.device)
-        correct += int((cosine.argmax(dim=1) == own).sum())
-    return 100 * correct / len(queries)
-
-
-def _cosines(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Scalar products of some rows with all of the other tensor, and which row is the first."""
-    for start in range(0, len(a), _ROWS):
-        yield start, a[start : start + _ROWS] @ b.T
+    _, found = nearest(queries, gallery, 1)
+    own = torch.arange(len(queries), device=found.device)
+    return 100 * int((found[:, 0] == own).sum()) / len(queries)
 
 
 def _histogram(cosine: Tensor, bins: int) -> Tensor:

@@ -3,10 +3,10 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -14,7 +14,7 @@ from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.utils.quiet import quiet_logger
 
-from .frozen_features import ProbeError
+from .image_folders import ProbeError
 
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
@@ -22,36 +22,21 @@ SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 _EXAMPLE = 'configs/seg/vito_pascal_stock.py'
 
 
-@dataclass(frozen=True)
-class SegmentationResult:
-    """What a linear segmentation probe found.
-
-    Attributes:
-        metrics (dict[str, float]): What the config's evaluator gave on its validation data, such as
-            mIoU, aAcc and mAcc in percent.
-        work_dir (Path): Folder with the derived config, the logs and the trained weights.
-    """
-
-    metrics: dict[str, float]
-    work_dir: Path
-
-
 def read_segmentation_config(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None
+    file: str | os.PathLike, options: Mapping[str, Any] | None = None, backbone: str | None = None
 ) -> Config:
     """Read a config that can be probed, and check that its data are there.
 
     Args:
-        file: Config of mmseg with a ResNet.
+        file: Config of mmseg.
         options (Mapping, optional): Settings that override the config, by dotted key. Defaults to
             None.
-
-    Returns:
-        Config: The config.
+        backbone (str, optional): See :func:`probe_config`. Defaults to None: the config's, which
+            must be a ResNet.
 
     Raises:
-        ProbeError: If there is no such file, it is not a config of mmseg's segmentation with a
-            ResNet, or a folder or list of its data sets is missing.
+        ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
+            backbone, or a folder or list of its data sets is missing.
     """
     if not Path(file).is_file():
         raise ProbeError(f'there is no config file {file}')
@@ -65,10 +50,10 @@ def read_segmentation_config(
             f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
         )
     kind = type_name(model.backbone)
-    if kind not in ('VITOResNet', *RESNETS):
+    if backbone is None and kind not in ('VITOResNet', *RESNETS):
         raise ProbeError(
-            f'the backbone of {file} is {kind!r} and not a ResNet, which is what checkpoints can '
-            f'be loaded into. Take a config with a ResNet, such as {_EXAMPLE}'
+            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
+            f'by --backbone, or take a config such as {_EXAMPLE}'
         )
     for part in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(part)
@@ -96,44 +81,59 @@ def probe_config(
     depth: int | None = None,
     which: str = 'online',
     seed: int = 0,
+    backbone: str | None = None,
 ) -> Config:
     """Turn a segmentation config into that of a linear probe.
 
     The backbone keeps the config's strides and dilations, is a VITOResNet filled from the
-    checkpoint, and is frozen with its batch norm in evaluation mode. The head is a
-    :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck go. AdamW
-    (weight decay 1e-4) with a learning rate that falls to 0 (power 0.9) replaces the schedule, and
-    one evaluation comes at the end. Data and metric stay. Hooks of the config go, and so does what
-    would load other weights over the checkpoint's.
+    checkpoint, and is frozen with its batch norm in evaluation mode; one that is named is a
+    :class:`.linear_segmentation_head.FrozenEncoder`, with the preprocessing of its weights. The
+    head is a :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck go.
+    AdamW (weight decay 1e-4) with a learning rate that falls to 0 (power 0.9) replaces the
+    schedule, and one evaluation comes at the end. Data and metric stay. Hooks of the config go, and
+    so does what would load other weights over the checkpoint's.
 
     Args:
         cfg (Config): What :func:`read_segmentation_config` returned; not changed.
         checkpoint: Checkpoint file, or None for random weights.
         work_dir: Folder of the run.
-        stages (Sequence[int]): Residual stages whose features are used, 1 to 4 for ``layer1`` to
-            ``layer4``; several are resized to the first and concatenated. Defaults to (4, ).
+        stages (Sequence[int]): Stages whose features are used, 1 to 4 for ``layer1`` to ``layer4``,
+            or blocks of a transformer, from 1; several are resized to the first and concatenated.
+            Defaults to (4, ).
         steps (int): Training steps. Defaults to 2000.
         lr (float): Learning rate at the start. Defaults to 1e-2.
-        batch_size (int): Images a step. Defaults to 16.
+        batch_size (int): Images per step. Defaults to 16.
         workers (int, optional): Data workers. Defaults to None, as in the config.
         depth (int, optional): Depth of the ResNet. Defaults to None, as in the config.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         seed (int): Seed of the run. Defaults to 0.
+        backbone (str, optional): Network of the weights, see :func:`.loading.load_encoder`.
+            Defaults to None, the config's ResNet.
 
     Returns:
         Config: Config that MMEngine's runner takes, and that can be read again from a file.
 
     Raises:
         ProbeError: If the backbone has no such stage.
+        CheckpointError: If the checkpoint does not fit a named backbone.
     """
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     head = cfg.model.decode_head
-    backbone = _frozen_backbone(cfg.model.backbone, checkpoint, stages, depth, which)
+    checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if backbone is None:
+        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, depth, which)
+    else:
+        part = dict(network=backbone, checkpoint=checkpoint, which=which, seed=seed)
+        part['layers'] = [stage - 1 for stage in sorted(set(stages))]
+        channels, changes = _frozen_encoder(part)
+        preprocessor = {k: v for k, v in preprocessor.items() if k != 'rgb_to_bgr'} | changes
+        part['type'] = 'vito_mm.FrozenEncoder'
     cfg.model = dict(
         type='EncoderDecoder',
-        data_preprocessor=cfg.model.get('data_preprocessor'),
-        backbone=backbone,
-        decode_head=_linear_head(head[-1] if isinstance(head, list) else head, backbone),
+        data_preprocessor=preprocessor or None,
+        backbone=part,
+        decode_head=_linear_head(head[-1] if isinstance(head, list) else head, channels),
         train_cfg=dict(),
         test_cfg=cfg.model.get('test_cfg') or dict(mode='whole'),
     )
@@ -181,32 +181,32 @@ def probe_config(
 
 
 def check_probe(cfg: Config) -> None:
-    """Load the backbone of a probe as its run will, so that a bad checkpoint is told beforehand.
+    """Load the backbone of a probe as its run will, so that a bad checkpoint is found beforehand.
 
     Args:
-        cfg (Config): What :func:`probe_config` returned.
+        cfg (Config): From :func:`probe_config`.
 
     Raises:
         CheckpointError: If the checkpoint does not cover the backbone.
     """
     import mmseg.models  # noqa: F401  registers the losses and layers that configs name
 
+    from . import linear_segmentation_head  # noqa: F401  registers the backbone
+
     with DefaultScope.overwrite_default_scope('mmseg'), quiet_logger():
         MODELS.build(cfg.model.backbone).init_weights()
 
 
-def run_probe(cfg: Config) -> SegmentationResult:
+def run_probe(cfg: Config) -> dict[str, float]:
     """Train and evaluate a linear probe through MMEngine's runner.
 
     Args:
-        cfg (Config): What :func:`probe_config` returned. It is dumped into its work dir, beside the
-            logs and the trained weights.
+        cfg (Config): From :func:`probe_config`. It is dumped into its work dir, next to the logs
+            and the trained weights.
 
     Returns:
-        SegmentationResult: The metrics.
-
-    Raises:
-        CheckpointError: If the checkpoint does not cover the backbone.
+        dict[str, float]: Metrics of the config's evaluator on its validation data, such as mIoU,
+        aAcc and mAcc in percent.
     """
     from vito_mm.launch import build_runner
 
@@ -223,18 +223,17 @@ def run_probe(cfg: Config) -> SegmentationResult:
         if name.startswith('val/') and name not in ('val/time', 'val/data_time')
     }
     # The figure that segmentation is compared by comes first, where the evaluator gives it.
-    ordered = dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
-    return SegmentationResult(ordered, Path(runner.work_dir))
+    return dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
 
 
-def _frozen_backbone(
+def _frozen_resnet(
     backbone: Mapping[str, Any],
-    checkpoint: str | os.PathLike | None,
+    checkpoint: str | None,
     stages: Sequence[int],
     depth: int | None,
     which: str,
-) -> dict[str, Any]:
-    """The backbone's config with the checkpoint, frozen to the last stage."""
+) -> tuple[dict[str, Any], list[int]]:
+    """The backbone's config with the checkpoint, frozen to the last stage, and its channels."""
     kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
     num_stages = backbone.get('num_stages', 4)
     stages = sorted(set(stages))
@@ -242,24 +241,42 @@ def _frozen_backbone(
         raise ProbeError(f'--stages must be among 1 to {num_stages}, got {stages}')
     if depth is not None:
         kept['depth'] = depth
-    return dict(
+    expansion = 1 if kept['depth'] < 50 else 4
+    width = kept.get('base_channels', 64) * expansion
+    frozen = dict(
         kept,
         type='VITOResNet',
-        checkpoint=None if checkpoint is None else os.path.abspath(checkpoint),
+        checkpoint=checkpoint,
         which=which,
         frozen_stages=num_stages,
         norm_eval=True,
         out_indices=tuple(stage - 1 for stage in stages),
     )
+    return frozen, [width * 2 ** (stage - 1) for stage in stages]
 
 
-def _linear_head(head: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the head, for the stages that the backbone gives out."""
-    expansion = 1 if backbone['depth'] < 50 else 4
-    channels = [
-        backbone.get('base_channels', 64) * 2**index * expansion
-        for index in backbone['out_indices']
-    ]
+def _frozen_encoder(settings: Mapping[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    """Channels of a named network, and what it changes in the data preprocessor."""
+    from .linear_segmentation_head import FrozenEncoder
+
+    module = FrozenEncoder(**settings)
+    side, preprocessing = module.encoder.view.crop, module.encoder.preprocess
+    with torch.no_grad():
+        try:
+            maps = module(torch.zeros(1, 3, side, side))
+        except ValueError as error:
+            raise ProbeError(f'--stages: {error}') from None
+    return [features.shape[1] for features in maps], dict(
+        mean=list(preprocessing.mean),
+        std=list(preprocessing.std),
+        bgr_to_rgb=preprocessing.channel_order == 'rgb',
+        # Transformers take whole patches.
+        test_cfg=dict(size_divisor=max(side // features.shape[2] for features in maps)),
+    )
+
+
+def _linear_head(head: Mapping[str, Any], channels: Sequence[int]) -> dict[str, Any]:
+    """The config of the head, for feature maps of so many channels."""
     several = len(channels) > 1
     return dict(
         type='vito_mm.LinearSegmentationHead',

@@ -1,41 +1,93 @@
-"""What a fine-tuning run would stumble over, told from its config before it starts."""
+"""Checks of a transfer suite before it starts: each returns the problems that it finds."""
 
 import importlib.util
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS
 
 from vito_mm.checkpoint.config_parts import parts_of
-from vito_mm.transfer.tasks import Task
+from vito_mm.transfer.identity import LOADERS, data_root, difference, placed_datasets
+from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions, parse_settings
+from vito_mm.transfer.run import Run
+from vito_mm.transfer.run_folder import read_json
+from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Task
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.utils.text import near_text
 
-from .options import SHORT_KEYS, parse_settings
+ACCUMULATED = 'optim_wrapper.accumulative_counts'
+TOTAL_BATCH = 'auto_scale_lr.base_batch_size'
 
-LOADERS = ('train_dataloader', 'val_dataloader')
-"""What a run reads."""
+RESERVED = {
+    'train_dataloader.batch_size': f'set {TOTAL_BATCH}, the batch over all GPUs',
+    'model.backbone.checkpoint': 'name it by --checkpoints',
+    'randomness.seed': 'choose by --seeds',
+    'work_dir': 'choose by --work-dir',
+    'resume': 'runs that were interrupted are resumed in any case',
+    'load_from': 'it would replace the weights of --checkpoints',
+}
+"""Config keys that the suite sets, with the remedy."""
 
-_STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
-"""Numbers that an optimizer keeps for each parameter; the others' are taken for two, as Adam's."""
+_SIGNS = ',\'"()[] '
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries while something is only looked at."""
+    with quiet_logger(), warnings.catch_warnings(action='ignore'):
+        yield
+
+
+def path_problems(path: str, where: str) -> Iterator[str]:
+    """Signs that a path cannot have on MMEngine's command line."""
+    if any(sign in path for sign in _SIGNS):
+        yield (
+            f'{where}: MMEngine cannot take a path with a comma, a blank, quotes or brackets in '
+            '--cfg-options; make a link without them'
+        )
+
+
+def option_problems(options: SuiteOptions) -> Iterator[str]:
+    """Options that are out of range or contradict each other."""
+    if options.protocol not in PROTOCOLS:
+        yield f'--protocol {options.protocol}: choose among {", ".join(PROTOCOLS)}'
+    if options.seeds < 1:
+        yield f'--seeds {options.seeds}: give 1 or more'
+    if options.first_seed < 0:
+        yield f'--first-seed {options.first_seed}: give 0 or more'
+    for name in options.tasks:
+        if name not in TASKS:
+            yield f'--tasks {name}: choose among {", ".join(TASKS)}{near_text(name, TASKS)}'
+    if not options.checkpoints:
+        yield '--checkpoints: name at least one file, or random'
+    for text in options.data:
+        name, _, folder = text.partition('=')
+        if name not in TASKS or not folder:
+            yield f'--data {text}: write TASK=FOLDER{near_text(name, TASKS)}'
+        yield from path_problems(folder, f'--data {text}')
+    if options.launcher == 'slurm':
+        if options.gpus is not None:
+            yield '--gpus: under --launcher slurm, Slurm chooses the GPUs'
+        if not options.partition:
+            yield '--launcher slurm needs --partition'
+        if not shutil.which('srun'):
+            yield '--launcher slurm: there is no srun on this machine'
+    else:
+        for name, value in (('partition', options.partition), ('srun-args', options.srun_args)):
+            if value:
+                yield f'--{name} means nothing without --launcher slurm'
 
 
 def packages_problems(task: Task) -> Iterator[str]:
-    """Packages that a task needs and that are not installed.
-
-    Args:
-        task (Task): The task.
-
-    Yields:
-        str: A problem.
-    """
-    extra = dict(mmseg='seg', mmdet='det')[task.package]
-    needed = {task.package: extra}
+    """Packages that a task needs and that are not installed."""
+    needed = {task.package: dict(mmseg='seg', mmdet='det')[task.package]}
     if task.name == 'lvis':
         needed |= dict(lvis='lvis', faster_coco_eval='lvis')
     for package, extra in needed.items():
@@ -43,144 +95,85 @@ def packages_problems(task: Task) -> Iterator[str]:
             yield f'{task.title} needs {package}: pip install "vito_mm[{extra}]"'
 
 
-def key_problems(cfg: Config, keys: Sequence[str], where: str) -> Iterator[str]:
-    """Keys of a sweep that the config does not have, and which would change nothing.
+def sweep_problems(
+    cfg: Config, sweep: Mapping[str, Sequence[str]], settings: Mapping[str, str], where: str
+) -> Iterator[str]:
+    """Keys and values of a sweep that do not fit a config.
 
     Args:
         cfg (Config): Config of a task.
-        keys (Sequence[str]): Keys with dots.
+        sweep (Mapping[str, Sequence[str]]): Values by name, from :func:`.options.parse_sweep`.
+        settings (Mapping[str, str]): Values of ``--cfg-options`` by key.
         where (str): Name of the config.
-
-    Yields:
-        str: A problem.
-    """
-    for key in keys:
-        node: Any = cfg
-        path: list[str] = []
-        for part in key.split('.'):
-            names = _names(node)
-            if part not in names:
-                place = '.'.join(path) or 'the config'
-                yield f'--sweep {key}: {where} has no {part!r} in {place}{near_text(part, names)}'
-                break
-            node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
-            path.append(part)
-
-
-def value_problems(cfg: Config, sweep: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Values of a sweep that are no numbers where the config has one.
-
-    Args:
-        cfg (Config): Config of a task, which has every key.
-        sweep (Mapping[str, Sequence[str]]): What :func:`.options.parse_sweep` returned.
 
     Yields:
         str: A problem.
     """
     for name, texts in sweep.items():
         key = SHORT_KEYS.get(name, name)
-        is_rate = key in SHORT_KEYS.values()
-        if not _is_number(_value_at(cfg, key)) and not is_rate:
-            continue
-        for text in texts:
-            value = parse_settings([f'x={text}'])['x']
-            if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
-                more = ', 0 or more' if is_rate else ''
-                yield f'--sweep {name}={text}: a finite number is needed{more}'
+        if key in settings:
+            yield f'--sweep {key}: --cfg-options sets it as well'
+        if key in RESERVED:
+            yield f'--sweep {key}: {RESERVED[key]}'
+        if key in (ACCUMULATED, TOTAL_BATCH):
+            yield f'--sweep {key}: set one value by --cfg-options'
+        node, path = cfg, []
+        for part in key.split('.'):
+            is_list = isinstance(node, (list, tuple))
+            keys = range(len(node)) if is_list else getattr(node, 'keys', list)()
+            names = list(map(str, keys))
+            if part not in names:
+                place = '.'.join(path) or 'the config'
+                yield f'--sweep {key}: {where} has no {part!r} in {place}{near_text(part, names)}'
+                break
+            node = node[int(part)] if is_list else node[part]
+            path.append(part)
+        else:
+            is_rate = key in SHORT_KEYS.values()
+            for text in texts if _is_number(node) or is_rate else ():
+                value = parse_settings([f'x={text}'])['x']
+                if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
+                    more = ', 0 or more' if is_rate else ''
+                    yield f'--sweep {name}={text}: a finite number is needed{more}'
 
 
 def data_problems(cfg: Config, task: Task) -> list[str]:
-    """Folders and files of images, annotations and lists that are not there.
+    """Folders and files of images, annotations and lists that are missing.
 
     Args:
         cfg (Config): Config of a task.
         task (Task): The task.
 
     Returns:
-        list[str]: Problems; the last says how to name another folder.
+        list[str]: Problems; the last names the option for another folder.
     """
-    problems = []
-    leaves = [leaf for loader in LOADERS for leaf in _leaves(cfg[loader].dataset)]
-    roots = {leaf.get('data_root') or '' for leaf in leaves} - {''}
-    missing = sorted(filter(_is_missing, roots))
-    problems += [f'{task.title}: there is no data folder {root}' for root in missing]
-    for loader in LOADERS if not missing else ():  # one line says it all
-        for dataset in _leaves(cfg[loader].dataset):
-            problems += _missing_of(dataset, f'{task.title}, {loader.split("_")[0]}')
-    for evaluator in as_list(cfg.get('val_evaluator')) if not missing else ():
-        if (file := evaluator.get('ann_file')) and _is_missing(file):
-            problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
+    datasets = [
+        (loader.partition('_')[0], dataset)
+        for loader in LOADERS
+        for _, dataset in placed_datasets(cfg[loader].dataset, '')
+    ]
+    roots = sorted({dataset.get('data_root') or '' for _, dataset in datasets} - {''})
+    problems = [f'{task.title}: there is no data folder {r}' for r in roots if _is_missing(r)]
+    if not problems:  # one line says it all
+        for part, dataset in datasets:
+            problems += (f'{task.title}, {part}: {text}' for text in _missing_of(dataset))
+        for evaluator in as_list(cfg.get('val_evaluator')):
+            if (file := evaluator.get('ann_file')) and _is_missing(file):
+                problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))
     if problems:
         problems[-1] += (
-            f'. Data elsewhere: --data {task.name}=FOLDER in the place of {_root_of(cfg)}, or key '
+            f'. Data elsewhere: --data {task.name}=FOLDER in the place of {data_root(cfg)}, or key '
             f'by key --cfg-options {task.name}:KEY=VALUE'
         )
     return problems
 
 
-def moved_data(cfg: Config, folder: str) -> dict[str, str]:
-    """Settings that let a config take its data from another folder.
-
-    Args:
-        cfg (Config): Config of a task.
-        folder (str): Folder in the place of the data set's root.
-
-    Returns:
-        dict[str, str]: Values by key with dots: every text that is the root or a path below it.
-    """
-    root = _root_of(cfg)
-    moved = {}
-    parts = (*LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
-    for key, text in _texts({part: cfg[part] for part in parts if cfg.get(part)}):
-        if root and (rest := _rest_below(os.path.normpath(root), text)) is not None:
-            moved[key] = folder.rstrip('/') + rest + '/' * text.endswith('/')
-    return moved
-
-
-def without_places(content: dict) -> dict:
-    """A config with a placeholder where data lies, since moving it changes no result.
-
-    Args:
-        content (dict): A resolved config; left as it is.
-
-    Returns:
-        dict: Each ``data_root``, and whatever text is a path below one, without the root.
-    """
-    # Loaders of one task may have several; which is which stays told by their order.
-    roots = [text for key, text in _texts(content) if key.rsplit('.', 1)[-1] == 'data_root']
-    places: dict[str, str] = {}
-    for root in filter(None, roots):
-        place = places.setdefault(os.path.abspath(root), f'<data {len(places)}>')
-        places[os.path.normpath(root)] = place  # a relative path lies below a relative root
-
-    def replaced(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {name: replaced(value) for name, value in node.items()}
-        if isinstance(node, (list, tuple)):
-            return type(node)(replaced(value) for value in node)
-        if isinstance(node, str) and '://' not in node:
-            for root, place in places.items():
-                if (rest := _rest_below(root, node)) is not None:
-                    return place + rest
-        return node
-
-    return replaced(content)
-
-
 def class_problems(cfg: Config, task: Task) -> Iterator[str]:
-    """Heads whose number of classes is not the data set's.
-
-    Args:
-        cfg (Config): Config of a task.
-        task (Task): The task.
-
-    Yields:
-        str: A problem.
-    """
+    """Heads whose number of classes is not the data set's."""
     heads = dict(heads_of(cfg))
     for loader in LOADERS:
-        for key, dataset in placed_leaves(cfg[loader].dataset, f'{loader}.dataset'):
+        for key, dataset in placed_datasets(cfg[loader].dataset, f'{loader}.dataset'):
             names = classes_of(cfg, dataset)
             if isinstance(names, str):
                 yield f'{task.title}: {key}.metainfo.classes: there is no file {names}'
@@ -194,86 +187,115 @@ def class_problems(cfg: Config, task: Task) -> Iterator[str]:
                     )
 
 
-def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
-    """Size of the checkpoints of a run.
+def batch_problems(cfg: Config, task: Task, gpus: int, where: Path) -> Iterator[str]:
+    """Total batches that cannot be split over GPUs and accumulated micro-batches."""
+    total = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    count = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if total is None:
+        yield (
+            f'{task.title}: {where} has no {TOTAL_BATCH}, the batch over all GPUs. Set '
+            f'--cfg-options {task.name}:{TOTAL_BATCH}=16'
+        )
+    elif not isinstance(count, int) or count < 1:
+        yield f'{task.title}: {ACCUMULATED} is {count}: give 1 or more'
+    elif count > 1 and 'max_epochs' not in cfg.train_cfg:
+        # MMEngine counts micro-batches: the schedule would end after a part of its steps.
+        yield (
+            f'{task.title}: {ACCUMULATED}={count} would shorten the schedule, whose '
+            'train_cfg.max_iters counts every micro-batch. Use --gpus-per-run instead'
+        )
+    elif count > 1 and isinstance(cfg.get('param_scheduler'), tuple):
+        yield (
+            f'{task.title}: {ACCUMULATED}={count} changes parts of param_scheduler, which '
+            f'MMEngine can do in a list only. Write it with square brackets in {where}'
+        )
+    elif total % (max(1, gpus) * count):
+        accumulated = f' x {count} of {ACCUMULATED}' if count > 1 else ''
+        yield (
+            f'{task.title}: the batch of {total} images cannot be split over --gpus-per-run '
+            f'{gpus}{accumulated}'
+        )
 
-    Args:
-        cfg (Config): Config of a task.
 
-    Returns:
-        tuple[int, int]: Bytes while it trains, with the optimizer's state, and of the weights.
+def work_dir_problems(work_dir: Path) -> Iterator[str]:
+    """A folder that cannot be made or written to."""
+    place = f'--work-dir {work_dir}'
+    try:
+        folder = existing_folder(work_dir)
+    except OSError as error:  # such as a folder above it that may not be entered
+        yield f'{place}: {error.strerror} ({error.filename}). Choose another'
+        return
+    if not os.path.isdir(folder):
+        yield f'{place}: {folder} is no folder'
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield f'{place}: nothing can be written to {folder}'
+
+
+def disk_problems(
+    work_dir: Path, runs: Sequence[Run], at_once: int, run_bytes: Mapping[str, tuple[int, int]]
+) -> Iterator[str]:
+    """Too little room for the checkpoints of the runs to come; ``run_bytes`` as in a plan."""
+    free = shutil.disk_usage(existing_folder(work_dir)).free
+    waiting = [run for run in runs if not (run.work_dir / 'result.json').exists()]
+    needed = sum(run_bytes[run.task.name][1] - run.saved_bytes() for run in waiting)
+    needed += peak_bytes(run_bytes) * min(len(waiting), at_once)
+    if needed > free:
+        yield (
+            f'--work-dir {work_dir}: checkpoints of {len(waiting)} runs need {needed / 1e9:.1f} '
+            f'GB, and {free / 1e9:.1f} GB are free. Choose another disk, or fewer runs'
+        )
+
+
+def peak_bytes(run_bytes: Mapping[str, tuple[int, int]]) -> int:
+    """Room that a run needs while it trains, with some for logs.
+
+    A new checkpoint is complete before the last is removed.
     """
-    with quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = MODELS.build(cfg.model)
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
-    return weights * (1 + states), weights
+    return 2 * max(training for training, _ in run_bytes.values()) + 50_000_000
+
+
+def suite_problems(options: SuiteOptions, runs: Sequence[Run]) -> Iterator[str]:
+    """Runs in the folder that cannot be compared with those that are planned."""
+    record = read_json(options.work_dir / 'suite.json')
+    if record and record['protocol'] != options.protocol:
+        yield (
+            f'{options.work_dir} holds runs of --protocol {record["protocol"]}; choose another '
+            '--work-dir'
+        )
+    others = [run for run in runs if run.belongs_elsewhere()]
+    if others and not options.redo:
+        shown = ''.join(f'\n  {run.name}: {_difference(run)}' for run in others[:4])
+        more = f'\n  and {len(others) - 4} more' if len(others) > 4 else ''
+        yield (
+            f'{len(others)} run(s) in {options.work_dir} were made with another config or another '
+            f'content of the checkpoint:{shown}{more}\nChoose another --work-dir or another '
+            'label (label=FILE), or start them anew with --redo'
+        )
 
 
 def as_list(value: Any) -> list:
-    """What a config may hold as one, several or none, as a list."""
+    """A setting that may be one value, several or none, as a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
 
 
 def heads_of(cfg: Config) -> Iterator[tuple[str, int]]:
-    """Heads that tell classes apart. A region proposal network does not.
-
-    Args:
-        cfg (Config): Config of a task.
-
-    Yields:
-        tuple[str, int]: Where one stands, such as ``'model.decode_head'``, and how many classes.
-    """
+    """Key and number of classes of each head. A region proposal network has none."""
     for place, part in parts_of(cfg.model, 'model'):
-        name = place.rpartition('.')[2]
-        if isinstance(count := part.get('num_classes'), int) and name != 'rpn_head':
+        if isinstance(count := part.get('num_classes'), int) and not place.endswith('.rpn_head'):
             yield place, count
 
 
-def placed_leaves(dataset: Mapping, place: str) -> Iterator[tuple[str, Mapping]]:
-    """The data sets within MMEngine's wrappers.
-
-    Args:
-        dataset (Mapping): Part of a config.
-        place (str): Where it stands, such as ``'train_dataloader.dataset'``.
-
-    Yields:
-        tuple[str, Mapping]: Where a data set stands, and the part of the config.
-    """
-    if 'datasets' in dataset:
-        for index, part in enumerate(dataset['datasets']):
-            yield from placed_leaves(part, f'{place}.datasets.{index}')
-    elif 'dataset' in dataset:
-        yield from placed_leaves(dataset['dataset'], f'{place}.dataset')
-    else:
-        yield place, dataset
-
-
 def dataset_class(cfg: Config, dataset: Mapping) -> type | None:
-    """Class of a data set.
-
-    Args:
-        cfg (Config): Config of a task.
-        dataset (Mapping): A data set of it, without wrappers.
-
-    Returns:
-        type, optional: The class; None if there is none of that name.
-    """
+    """Class of a data set without wrappers; None if there is none of that name."""
     kind = dataset['type']
     with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         return registry.get(kind) if isinstance(kind, str) else kind
 
 
 def classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
-    """Names of the classes that a data set will have.
+    """Names of the classes of a data set without wrappers, in order.
 
-    Args:
-        cfg (Config): Config of a task.
-        dataset (Mapping): A data set of it, without wrappers.
-
-    Returns:
-        Sequence[str]: The names, in order; none where they cannot be told. A text where
-        ``metainfo`` names a file that is not there.
+    None where they are unknown; a text where ``metainfo`` names a file that is missing.
     """
     cls = dataset_class(cfg, dataset)
     if not hasattr(cls, '_load_metainfo'):  # none of MMEngine's
@@ -282,77 +304,45 @@ def classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
         return cls._load_metainfo(dataset.get('metainfo')).get('classes', ())
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what the libraries tell while something is only looked at."""
-    with quiet_logger(), warnings.catch_warnings(action='ignore'):
-        yield
+def existing_folder(path: Path) -> Path:
+    """The path itself, or the nearest above it that exists."""
+    path = path.absolute()
+    for folder in (path, *path.parents):
+        # A link that leads nowhere exists as well: no folder can be made in its place.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder.lstat()
+            return folder
+    return path
 
 
-def _names(node: Any) -> list[str]:
-    if isinstance(node, (Mapping, Config)):
-        return list(node.keys())
-    return [str(i) for i in range(len(node))] if isinstance(node, (list, tuple)) else []
+def _difference(run: Run) -> str:
+    record = run.started()
+    if record.get('checkpoint_sha256') != run.checkpoint_sha256:
+        return f'{record.get("checkpoint") or "random weights"} had another content'
+    try:
+        return difference(run.config(), run.identity)
+    except Exception:  # any config file of a broken run; it only explains a refusal
+        return 'another config'
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _value_at(cfg: Config, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split('.'):
-        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
-    return node
-
-
-def _leaves(dataset: Mapping) -> Iterator[Mapping]:
-    """The data sets within MMEngine's wrappers."""
-    yield from (leaf for _, leaf in placed_leaves(dataset, ''))
-
-
-def _root_of(cfg: Config) -> str:
-    return str(next(_leaves(cfg.val_dataloader.dataset)).get('data_root') or '').rstrip('/')
-
-
-def _rest_below(root: str, text: str) -> str | None:
-    """What of a path comes behind a root, which is normalised; None where it does not lie below."""
-    path = os.path.normpath(text) if text else ''
-    if path == root:
-        return ''
-    if root == os.curdir:
-        # Every relative path would be below it, and so would every name that is no path.
-        inside = text.startswith('./') and path.split('/')[0] != os.pardir
-        return f'/{path}' if inside else None
-    top = root.rstrip('/')
-    return path[len(top) :] if path.startswith(f'{top}/') else None
-
-
 def _is_missing(path: str) -> bool:
     return '://' not in path and not os.path.exists(path)
 
 
-def _missing_of(dataset: Mapping, where: str) -> Iterator[str]:
+def _missing_of(dataset: Mapping) -> Iterator[str]:
     root = dataset.get('data_root') or ''
-    listed = dataset.get('ann_file') or ''
-    if listed:
+    if listed := dataset.get('ann_file'):
         listed = os.path.join(root, listed)
         if _is_missing(listed):
-            yield f'{where}: there is no list or annotation file {listed}'
+            yield f'there is no list or annotation file {listed}'
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         if isinstance(prefix, str):
             folder = os.path.join(root, prefix)
             if _is_missing(folder):
-                yield f'{where}: there is no folder {folder} ({name})'
+                yield f'there is no folder {folder} ({name})'
             elif os.path.isdir(folder) and next(os.scandir(folder), None) is None:
-                yield f'{where}: the folder {folder} ({name}) is empty'
-
-
-def _texts(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
-    """All texts in a part of a config, by key with dots."""
-    if isinstance(node, str):
-        yield key, node
-    elif isinstance(node, (Mapping, list, tuple)):
-        pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
-        for name, value in pairs:
-            yield from _texts(value, f'{key}.{name}'.lstrip('.'))
+                yield f'the folder {folder} ({name}) is empty'

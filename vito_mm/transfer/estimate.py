@@ -1,125 +1,109 @@
-"""How long a transfer suite will take, and its plan as a table."""
+"""Duration of runs, estimated from a few real steps of each task."""
 
 import hashlib
-import json
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vito_mm.utils.text import count_text, time_text
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from .commands import srun_prefix
-from .jobs import Job, run_jobs, say
-from .options import parse_sweep
-from .plan import Plan, significant
-from .state import is_finished, read_json, write_json
+from vito_mm.launch import build_runner
+from vito_mm.transfer.jobs import Job, run_jobs, say
+from vito_mm.transfer.plan import Plan
+from vito_mm.transfer.run_folder import read_json, write_json
+
+_STEPS, _EVALUATED, _PATIENCE = 12, 6, 120.0  # after so many seconds fewer steps will do
+
+
+class _Enough(Exception):
+    """Ends a loop when enough steps were timed."""
+
+
+class _Limit(Hook):
+    def before_train(self, runner: Runner) -> None:
+        self.began = time.time()
+
+    def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        late = time.time() - self.began > _PATIENCE
+        if runner.iter + 1 >= (3 if late else _STEPS):
+            raise _Enough
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+        if batch_idx + 1 >= _EVALUATED:
+            raise _Enough
+
+
+def time_run(runner: Runner, started: float) -> dict[str, float]:
+    """Time some steps of a runner; ``started`` is when its process was, in seconds since 1970."""
+    limit, loop, times = _Limit(), runner.train_loop, runner.message_hub
+    runner.register_hook(limit, 'LOWEST')
+    begin, loop.val_begin = loop.val_begin, sys.maxsize  # training alone, also where it is short
+    for run in (runner.train, runner.val_loop.run):
+        with suppress(_Enough):
+            run()
+    found = dict(start=limit.began - started, steps=loop.max_iters)
+    found['step'] = times.get_scalar('train/time').mean(_STEPS - 4)  # the first ones are slower
+    found['evaluation_step'] = times.get_scalar('val/time').mean(_EVALUATED - 1)
+    found['evaluation_steps'] = len(runner.val_loop.dataloader)
+    total = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else loop.max_iters
+    ends = range(max(begin, 1), total + 1)
+    found['evaluations'] = sum(i % loop.val_interval == 0 or i == total for i in ends)
+    evaluation = found['evaluation_steps'] * found['evaluation_step']
+    training = found['steps'] * found['step']
+    return found | dict(seconds=found['start'] + training + found['evaluations'] * evaluation)
 
 
 def estimates(plan: Plan) -> dict[str, dict[str, float]]:
-    """Timed steps of each task that has runs to do, from an earlier call where nothing changed.
-
-    Args:
-        plan (Plan): The runs; its ``seconds`` are set.
+    """Time each task that has runs to do, unless an earlier call timed the same.
 
     Returns:
-        dict[str, dict[str, float]]: What :func:`.timing.time_run` returned, by task.
+        dict[str, dict[str, float]]: By task, ``start``, ``step`` and ``evaluation_step`` in
+        seconds; ``steps``, ``evaluations`` and ``evaluation_steps`` of a run; and ``seconds``, its
+        duration without saving checkpoints and computing metrics.
 
     Raises:
         JobError: If the steps fail; the message shows the end of their log.
     """
-    import torch
-
-    options = plan.options
-    file = options.work_dir / 'estimates.json'
-    known = read_json(file) or {}
+    file = plan.options.work_dir / 'estimates.json'
+    known, found = read_json(file) or {}, {}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    found: dict[str, Any] = {}
-    for name in plan.configs:
-        todo = [p for p in plan.runs if p.run.task.name == name and not is_finished(p.run.work_dir)]
+    for name, base in plan.configs.items():
+        todo = [run for run in plan.runs if run.task.name == name and not run.is_finished]
         if not todo:
             continue
-        batch = todo[0].settings['train_dataloader.batch_size']
-        cfg = plan.configs[name]
-        loaders = [cfg[key] for key in ('train_dataloader', 'val_dataloader')]  # with its workers
-        facts = [significant(cfg), loaders, batch, device, plan.threads]
-        text = json.dumps(facts, sort_keys=True, default=str)
-        key = f'{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
+        cfg = Config(base.to_dict())
+        cfg.train_dataloader.batch_size = int(todo[0].cfg_options['train_dataloader.batch_size'])
+        facts = f'{cfg.pretty_text}\n{device}\n{plan.threads}'
+        key = f'{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'
         if key not in known:
             say(f'Timing some steps of {name} ...')
-            folder = options.work_dir / 'estimates' / name
-            settings = todo[0].settings | {'model.backbone.checkpoint': 'None'}
-            result = folder / 'result.json'
-            words = ['-m', 'vito_mm.transfer.timing', str(todo[0].config)]
-            words += ['--result', str(result.absolute()), '--started', f'{time.time()}']
-            words += ['--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
-            job = Job(f'timing of {name}', [*srun_prefix(options), sys.executable, *words], folder)
+            folder = plan.options.work_dir.absolute() / 'estimates' / name
+            folder.mkdir(parents=True, exist_ok=True)
+            cfg.dump(folder / 'config.py')
+            words = [
+                sys.executable,
+                '-m',
+                'vito_mm.transfer.estimate',
+                str(folder),
+                str(time.time()),
+            ]
+            job = Job(f'timing of {name}', [*plan.options.srun(), *words], folder)
             run_jobs([job], 1, plan.threads, plan.places[:1])
-            known[key] = read_json(result)
+            known[key] = read_json(folder / 'result.json')
             write_json(file, known)
         found[name] = known[key]
-        plan.seconds[name] = known[key]['seconds']
     return found
 
 
-def print_plan(plan: Plan, estimates: dict[str, dict[str, float]]) -> None:
-    """Print the plan as a table, and how long it will take.
-
-    Args:
-        plan (Plan): The runs.
-        estimates (dict[str, dict[str, float]]): What :func:`estimates` returned; may be empty.
-    """
-    options = plan.options
-    for remark in plan.remarks:
-        say(f'Note: {remark}')
-    say(f'Transfer suite, protocol {options.protocol}, in {options.work_dir}')
-    header = ['task', 'config', 'runs', 'finished', 'to do']
-    header += ['one run', 'all'] if estimates else []
-    rows, total = [header], 0.0
-    for name, cfg in plan.configs.items():
-        runs = [planned for planned in plan.runs if planned.run.task.name == name]
-        finished = sum(is_finished(planned.run.work_dir) for planned in runs)
-        todo = len(runs) - finished
-        config = str(Path(cfg.filename or runs[0].config).relative_to(options.repo / 'configs'))
-        times = ['-', '-'] if estimates else []
-        if name in estimates:
-            seconds = estimates[name]['seconds']
-            times = [time_text(seconds), time_text(seconds * todo)]
-            total += seconds * todo
-        rows.append([name, config, *map(str, (len(runs), finished, todo)), *times])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say(f'  {"  ".join(cells)}'.rstrip())
-    counts = [
-        (len({p.run.label for p in plan.runs}), 'checkpoint'),
-        (len(plan.configs), 'task'),
-        (len({p.run.settings for p in plan.runs}), 'setting'),
-        (options.seeds, 'seed'),
-    ]
-    grid = ' x '.join(count_text(*count) for count in counts)
-    slots = len(plan.places)
-    say(
-        f'  {grid} = {count_text(len(plan.runs), "run")}, {slots} at a time, '
-        f'{count_text(plan.threads, "thread")} each'
-    )
-    for name, batch in plan.batches.items():
-        say(f'  {name}: {batch}')
-    if sweep := parse_sweep(options.sweep):
-        say('  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items()))
-    for name, found in estimates.items():
-        evaluations = count_text(found['evaluations'], 'evaluation')
-        say(
-            f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
-            f'{evaluations} of {found["evaluation_steps"]} batches of '
-            f'{1000 * found["evaluation_step"]:.0f} ms, start {found["start"]:.0f} s'
-        )
-    if estimates:
-        longest = max(found['seconds'] for found in estimates.values())
-        wall_clock = time_text(max(total / slots, longest))
-        say(
-            f'  ESTIMATE: {time_text(total)} in all, {wall_clock} with {slots} at a time. '
-            'From a few steps alone on '
-            + ('one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU')
-            + '; what metrics and checkpoints take is not in it.'
-        )
+if __name__ == '__main__':
+    with tempfile.TemporaryDirectory() as _folder:
+        _cfg = Config.fromfile(Path(sys.argv[1]) / 'config.py')
+        _cfg.update(work_dir=_folder, launcher='none')
+        _result = time_run(build_runner(_cfg), float(sys.argv[2]))
+    write_json(Path(sys.argv[1]) / 'result.json', _result)

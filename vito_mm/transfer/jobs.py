@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.run_folder import last_checkpoint, scalars
+from vito_mm.utils.cores import count_cores
 from vito_mm.utils.text import time_text
 
-_ITERATION = re.compile(r'Iter\(train\) \[\s*(\d+)/\s*(\d+)\]')
-_EPOCH = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\s*(\d+)\]')
+_PROGRESS = re.compile(r'(?:Epoch\(train\)\s+\[(\d+)\]|Iter\(train\) )\[\s*(\d+)/\s*(\d+)\]')
 _POLL_SECONDS = 0.5
 _SAY_EVERY = 15.0
 _TAIL_BYTES = 64 * 1024
@@ -33,23 +34,22 @@ class JobError(RuntimeError):
     """A training command failed; the message shows the end of its log."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One training command.
 
     Attributes:
-        name (str): What the user sees.
+        name (str): Name in messages.
         command (list[str]): Command and arguments.
         work_dir (Path): Folder that the command writes to; its output goes to ``console.log``
             there, behind what earlier starts left.
         max_epochs (int): Number of epochs of an epoch-based run, to tell its progress. Defaults to
             1.
         kind (str): Jobs of one kind take about the same time. Defaults to ''.
-        expected (float, optional): Seconds that it will take, if they were estimated. Defaults to
-            None.
+        expected (float, optional): Estimated duration in seconds. Defaults to None.
         environment (Mapping[str, str]): Variables of its own. Defaults to none.
-        attempts (int): How often it was started.
-        seconds (float): How long the last attempt took, set when it has ended.
+        attempts (int): Number of starts.
+        seconds (float): Duration of the last attempt, set when it has ended.
         status (int, optional): Exit status of the last attempt.
     """
 
@@ -63,44 +63,36 @@ class Job:
     attempts: int = 0
     seconds: float = 0.0
     status: int | None = None
-    log_start: int = field(default=0, repr=False)
-    first_seen: tuple[float, float] | None = field(default=None, repr=False)
+    _started: float = field(default=0.0, repr=False)
+    _log_start: int = field(default=0, repr=False)
+    _first_seen: tuple[float, float] | None = field(default=None, repr=False)
 
     @property
     def log(self) -> Path:
         """Everything that the command prints."""
         return self.work_dir / 'console.log'
 
-    def tail(self, num_bytes: int = _TAIL_BYTES) -> str:
-        """End of what the last attempt printed.
-
-        Args:
-            num_bytes (int): How much at most. Defaults to 64 kB.
-
-        Returns:
-            str: The text; empty before the first start.
-        """
+    def tail(self) -> str:
+        """End of the output of the last attempt, 64 kB at most; empty before the first start."""
         if not self.log.exists():
             return ''
         with self.log.open('rb') as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(self.log_start, size - num_bytes))
+            file.seek(max(self._log_start, size - _TAIL_BYTES))
             return file.read().decode(errors='replace')
 
     def fraction(self) -> float | None:
-        """How far the training is, from 0 to 1; None where it has not begun."""
-        text = self.tail()
-        if found := _ITERATION.findall(text):
-            done, total = map(int, found[-1])
-        elif found := _EPOCH.findall(text):
-            epoch, batch, batches = map(int, found[-1])
-            done, total = (epoch - 1) * batches + batch, self.max_epochs * batches
-        else:
+        """Progress of the training from 0 to 1; None where it has not begun."""
+        found = _PROGRESS.findall(self.tail())
+        if not found:
             return None
+        epoch, done, total = (int(number or 0) for number in found[-1])
+        if epoch:
+            done, total = (epoch - 1) * total + done, self.max_epochs * total
         return done / max(1, total)
 
     def progress(self) -> str:
-        """How far the training is, as a percentage, or what it does before."""
+        """Progress of the training as a percentage, or the phase before or after."""
         fraction = self.fraction()
         if fraction is None:
             return 'starting'
@@ -108,22 +100,20 @@ class Job:
 
     def scalars(self) -> list[dict]:
         """All lines that the run logged, oldest first."""
-        lines = scalars(self.work_dir)
-        if not lines:
+        if not (lines := scalars(self.work_dir)):
             raise JobError(f'{self.name} left no scalars.json in {self.work_dir}')
         return lines
 
     def last(self, key: str) -> float:
         """Value of a key in the last line that has it."""
-        values = [line[key] for line in self.scalars() if key in line]
-        if not values:
-            raise JobError(f'{self.name} logged no {key} in {self.work_dir}')
-        return values[-1]
+        for line in reversed(self.scalars()):
+            if key in line:
+                return line[key]
+        raise JobError(f'{self.name} logged no {key} in {self.work_dir}')
 
     def checkpoint(self) -> Path:
         """The checkpoint that the run wrote last."""
-        file = last_checkpoint(self.work_dir)
-        if file is None:
+        if (file := last_checkpoint(self.work_dir)) is None:
             raise JobError(f'{self.name} left no checkpoint in {self.work_dir}')
         return file
 
@@ -144,7 +134,7 @@ def run_jobs(
 
     Args:
         jobs (Sequence[Job]): Jobs; ``attempts`` and ``seconds`` of each are set.
-        at_once (int): How many run at a time.
+        at_once (int): Number of jobs at a time.
         threads (int): Threads that PyTorch gets in each.
         slots (Sequence[Mapping[str, str]], optional): Environment of each of the ``at_once``
             places, such as the GPUs that it has. Defaults to None, which means no difference.
@@ -158,16 +148,16 @@ def run_jobs(
         JobError: If a job fails and there is no ``on_end``, or an earlier start of a job is alive;
             the others are ended.
     """
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
     environment = {
         **os.environ,
         'OMP_NUM_THREADS': str(threads),
-        'PYTHONPATH': os.pathsep.join(
-            [str(Path(__file__).resolve().parents[3]), os.environ.get('PYTHONPATH', '')]
-        ).rstrip(os.pathsep),
+        'PYTHONPATH': os.pathsep.join(paths),
         'PYTHONWARNINGS': 'ignore',
     }
-    free = list(range(at_once))
-    waiting, running, done = list(jobs), {}, []
+    free, waiting, done = list(range(at_once)), list(jobs), []
+    running: dict[subprocess.Popen, tuple[Job, int]] = {}
     began = said = time.monotonic()
     try:
         while waiting or running:
@@ -180,115 +170,144 @@ def run_jobs(
                 if on_start is not None:
                     on_start(job)
                 place = slots[slot] if slots else {}
-                process = _start(job, {**environment, **place, **job.environment})
-                running[process] = (job, slot, time.monotonic())
+                running[_start(job, {**environment, **place, **job.environment})] = job, slot
             time.sleep(_POLL_SECONDS)
             for process in [process for process in running if process.poll() is not None]:
-                job, slot, started = running.pop(process)
-                job.seconds, job.status = time.monotonic() - started, process.returncode
+                job, slot = running.pop(process)
+                job.seconds, job.status = time.monotonic() - job._started, process.returncode
                 _signal_group(process, signal.SIGKILL)  # what it left behind
                 free.append(slot)
-                if on_end is not None:
-                    if on_end(job, process.returncode):
-                        waiting.insert(0, job)
-                    else:
-                        done.append(job)
+                if on_end is not None and on_end(job, process.returncode):
+                    waiting.insert(0, job)
                     continue
-                if process.returncode:
-                    end = '\n'.join(job.tail().splitlines()[-25:])
-                    raise JobError(
-                        f'{job.name} failed with status {process.returncode}. The end of {job.log}:'
-                        f'\n{end}\nCommand: {shlex.join(job.command)}'
-                    )
                 done.append(job)
-                say(f'  {job.name}: done in {job.seconds:.0f} s')
+                if on_end is None:
+                    _require_success(job)
+                    say(f'  {job.name}: done in {job.seconds:.0f} s')
             now = time.monotonic()
             # Rarer in a run of days than in one of minutes.
             if running and now - said > min(600.0, max(_SAY_EVERY, (now - began) / 50)):
                 said = now
-                places = [(job, now - started) for job, _, started in running.values()]
-                say(f'  ... {_describe(places, waiting, done, at_once)}')
+                active = [job for job, _ in running.values()]
+                states = ', '.join(f'{job.name} {job.progress()}' for job in active)
+                left = _remaining_seconds(active, waiting, done, at_once)
+                say(
+                    f'  ... {states}; {len(done)} done, {len(active) + len(waiting)} left'
+                    + (f', about {time_text(left)} to go' if left else '')
+                )
     finally:
         _end(list(running))
 
 
-def remaining_seconds(
-    running: Sequence[tuple[Job, float]], waiting: Sequence[Job], done: Sequence[Job], at_once: int
-) -> float | None:
-    """Time until all jobs have ended, from what was measured so far.
+def lay_out_places(options: SuiteOptions) -> tuple[list[dict[str, str]], int]:
+    """Share out cores and GPUs.
 
     Args:
-        running (Sequence[tuple[Job, float]]): Running jobs and the seconds since their start.
-        waiting (Sequence[Job]): Jobs to come.
-        done (Sequence[Job]): Jobs that have ended.
-        at_once (int): How many run at a time.
+        options (SuiteOptions): Options of the suite.
 
     Returns:
-        float, optional: Seconds; None where nothing tells how long a kind of job takes.
+        tuple[list[dict[str, str]], int]: Environment of each of the runs side by side, and threads
+        of each process.
+
+    Raises:
+        ValueError: If there are not as many GPUs as asked for.
     """
+    import torch
+
+    per_run = options.gpus_per_run
+    if per_run < 1 or (options.jobs is not None and options.jobs < 1):
+        raise ValueError('--gpus-per-run and --jobs must be 1 or more')
+    if options.launcher == 'slurm':
+        return [{} for _ in range(options.jobs or 1)], 1
+    count = torch.cuda.device_count()
+    gpus = list(range(count)) if options.gpus is None else list(options.gpus)
+    shown = f'--gpus {" ".join(map(str, gpus))}'
+    if any(not 0 <= gpu < count for gpu in gpus):
+        raise ValueError(f'{shown}: this machine shows {count} GPU(s), counted from 0')
+    if len(set(gpus)) < len(gpus):
+        raise ValueError(f'{shown}: one comes twice')
+    jobs = options.jobs or max(1, len(gpus) // per_run)
+    if gpus and jobs * per_run > len(gpus):
+        raise ValueError(
+            f'--jobs {jobs} with --gpus-per-run {per_run} needs {jobs * per_run} GPUs, and there '
+            f'are {len(gpus)}'
+        )
+    places: list[dict[str, str]] = [{} for _ in range(jobs)]
+    if gpus:
+        names = gpu_names(count)
+        for index, place in enumerate(places):
+            own = gpus[index * per_run : (index + 1) * per_run]
+            place['CUDA_VISIBLE_DEVICES'] = ','.join(names[gpu] for gpu in own)
+    threads = max(1, count_cores() // (jobs * per_run))
+    limit = os.environ.get('OMP_NUM_THREADS', '')
+    return places, min(threads, int(limit)) if limit.isdigit() else threads
+
+
+def gpu_names(count: int) -> list[str]:
+    """Name the GPUs that this process sees as ``CUDA_VISIBLE_DEVICES`` does.
+
+    GPUs that the variable hides stay hidden; its entries may be names, not numbers.
+
+    Args:
+        count (int): Number of GPUs that PyTorch sees.
+
+    Returns:
+        list[str]: One name per GPU.
+    """
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+    return visible[:count] if len(visible) >= count and visible[0] else [*map(str, range(count))]
+
+
+def await_end(work_dir: Path, name: str) -> None:
+    """Wait until no process of an earlier start writes to a folder; JobError if one stays."""
+    with _locked(work_dir, name):
+        pass
+
+
+def say(text: str) -> None:
+    """Print at once, also into a file."""
+    print(text, flush=True)
+
+
+def _remaining_seconds(
+    running: Sequence[Job], waiting: Sequence[Job], done: Sequence[Job], at_once: int
+) -> float | None:
+    """Time until all jobs have ended; None where nothing tells how long a kind of job takes."""
     measured: dict[str, list[float]] = {}
     for job in done:
-        if job.status == 0 and job.log_start == 0:  # not the rest of a resumed run
+        if job.status == 0 and job._log_start == 0:  # not the rest of a resumed run
             measured.setdefault(job.kind, []).append(job.seconds)
     left: list[tuple[Job, float, float | None]] = []  # job, part to come, seconds where known
-    for job, elapsed in running:
-        fraction = job.fraction() or 0.0
+    for job in running:
+        fraction, elapsed, seconds = job.fraction() or 0.0, time.monotonic() - job._started, None
         # A resumed run begins in the middle, and every run with a start that is no training.
-        if fraction and job.first_seen is None:
-            job.first_seen = fraction, elapsed
-        first, since = job.first_seen or (0.0, 0.0)
-        seconds = None
+        if fraction and job._first_seen is None:
+            job._first_seen = fraction, elapsed
+        first, since = job._first_seen or (0.0, 0.0)
         if fraction > first > 0:
             rate = (elapsed - since) / (fraction - first)
             seconds = rate * (1 - fraction)
-            measured.setdefault(job.kind, []).append(rate + since * (job.log_start == 0))
+            measured.setdefault(job.kind, []).append(rate + since * (job._log_start == 0))
         left.append((job, 1 - fraction, seconds))
     left += [(job, 1.0, None) for job in waiting]
     total = {kind: sum(values) / len(values) for kind, values in measured.items()}
     times = []
     for job, part, seconds in left:
         if seconds is None:
-            whole = total.get(job.kind, job.expected)
-            if whole is None:
+            if (whole := total.get(job.kind, job.expected)) is None:
                 return None
             seconds = part * whole
         times.append(seconds)
     return max([sum(times) / at_once, *times], default=0.0)
 
 
-def await_end(work_dir: Path, name: str) -> None:
-    """Wait until no process of an earlier start writes to a folder.
-
-    Args:
-        work_dir (Path): Folder of a job.
-        name (str): What the user sees.
-
-    Raises:
-        JobError: If one does not end in time.
-    """
-    lock = os.open(work_dir / 'running.lock', os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _take(lock, name, work_dir)
-    finally:
-        os.close(lock)
-
-
-def say(text: str) -> None:
-    """Print at once, also into a file.
-
-    Args:
-        text (str): What to print.
-    """
-    print(text, flush=True, file=sys.stdout)
-
-
-def _describe(
-    running: Sequence[tuple[Job, float]], waiting: Sequence[Job], done: Sequence[Job], at_once: int
-) -> str:
-    states = ', '.join(f'{job.name} {job.progress()}' for job, _ in running)
-    counts = f'{len(done)} done, {len(running) + len(waiting)} left'
-    left = remaining_seconds(running, waiting, done, at_once)
-    return f'{states}; {counts}' + (f', about {time_text(left)} to go' if left else '')
+def _require_success(job: Job) -> None:
+    if job.status:
+        end = '\n'.join(job.tail().splitlines()[-25:])
+        raise JobError(
+            f'{job.name} failed with status {job.status}. The end of {job.log}:\n{end}\n'
+            f'Command: {shlex.join(job.command)}'
+        )
 
 
 def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
@@ -301,45 +320,45 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
             if os.getppid() != parent:  # it died in between
                 os._exit(1)
 
-    lock = os.open(job.work_dir / 'running.lock', os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _take(lock, job.name, job.work_dir)
-        with job.log.open('a') as log:
-            job.log_start = log.tell()
-            job.attempts, job.first_seen = job.attempts + 1, None
-            process = subprocess.Popen(
-                job.command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=(lock,),
-                start_new_session=True,  # so that all it starts can be ended, and Ctrl-C is ours
-                preexec_fn=end_with_parent,
-            )
+    with _locked(job.work_dir, job.name) as lock, job.log.open('a') as log:
+        job._started, job._log_start, job._first_seen = time.monotonic(), log.tell(), None
+        job.attempts += 1
+        process = subprocess.Popen(
+            job.command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=(lock,),
+            start_new_session=True,  # so that all it starts can be ended, and Ctrl-C is ours
+            preexec_fn=end_with_parent,
+        )
         os.pwrite(lock, f'{process.pid}\n'.encode(), 0)
-    finally:
-        os.close(lock)
     return process
 
 
-def _take(lock: int, name: str, work_dir: Path) -> None:
+@contextmanager
+def _locked(work_dir: Path, name: str) -> Iterator[int]:
     """Lock the folder of a job; what an earlier start left has some time to end."""
+    lock = os.open(work_dir / 'running.lock', os.O_RDWR | os.O_CREAT, 0o644)
     patience = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > patience:
-                pid = os.pread(lock, 32, 0).decode().strip()
-                raise JobError(
-                    f'{name}: an earlier start is still writing to {work_dir} (process '
-                    f'group {pid} on the machine that started it). End it: kill -- -{pid}'
-                ) from None
-            time.sleep(_POLL_SECONDS)
-        else:
-            os.ftruncate(lock, 0)
-            return
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    pid = os.pread(lock, 32, 0).decode().strip()
+                    raise JobError(
+                        f'{name}: an earlier start is still writing to {work_dir} (process '
+                        f'group {pid} on the machine that started it). End it: kill -- -{pid}'
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        os.ftruncate(lock, 0)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def _end(processes: Sequence[subprocess.Popen]) -> None:
@@ -349,9 +368,8 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
     patience = time.monotonic() + _PATIENCE
     for process in processes:
         try:
-            process.wait(max(0.0, patience - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, patience - time.monotonic()))
         finally:
             _signal_group(process, signal.SIGKILL)
             process.wait()

@@ -1,9 +1,11 @@
-"""What the command line of a transfer suite says, and how it is read."""
+"""The options of a transfer suite and the notations on its command line."""
 
 import argparse
 import hashlib
+import os
 import re
-from collections import Counter
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +19,18 @@ SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
     'wd': 'optim_wrapper.optimizer.weight_decay',
 }
-"""Short names of what is swept."""
+"""Config keys of the short names in a sweep."""
 
 
 @dataclass
 class SuiteOptions:
-    """What the command line of ``tools/transfer.py`` says.
+    """Options of ``tools/transfer.py``.
 
     Attributes:
         repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
         checkpoints (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
         tasks (Sequence[str]): Names in :data:`.tasks.TASKS`. Defaults to all.
         seeds (int): Number of seeds. Defaults to 5.
-        first_seed (int): The first of them; they count from it. Defaults to 0.
         sweep (Sequence[str]): Values to try, as ``'name=value,value'``; every combination is run.
             Defaults to none, the config's own.
         protocol (str): One of :data:`.tasks.PROTOCOLS`. Defaults to 'paper'.
@@ -45,8 +46,9 @@ class SuiteOptions:
         launcher (str): ``'none'`` or ``'slurm'``. Defaults to 'none'.
         partition (str): Slurm's partition. Defaults to ''.
         srun_args (str): Further arguments of srun. Defaults to ''.
-        redo (bool): Whether runs that belong to another config or checkpoint are started anew.
-            Defaults to False.
+        redo (bool): Start runs again that belong to another config or checkpoint. Defaults to
+            False.
+        first_seed (int): The first seed; the others count from it. Defaults to 0.
     """
 
     repo: Path
@@ -67,9 +69,27 @@ class SuiteOptions:
     redo: bool = False
     first_seed: int = 0
 
+    def srun(self) -> list[str]:
+        """Words before a command on one GPU under Slurm; none without Slurm."""
+        if self.launcher != 'slurm':
+            return []
+        words = [f'--partition={self.partition}', '--gres=gpu:1', '--ntasks=1']
+        return ['srun', *words, *shlex.split(self.srun_args)]
+
+    def environment(self) -> dict[str, str]:
+        """Variables that the shell scripts of ``tools`` read."""
+        if self.launcher == 'slurm':
+            return {
+                'PYTHON': sys.executable,
+                'GPUS': str(self.gpus_per_run),
+                'GPUS_PER_NODE': os.environ.get('GPUS_PER_NODE', str(min(8, self.gpus_per_run))),
+                'SRUN_ARGS': self.srun_args,
+            }
+        return {'PYTHON': sys.executable} if self.gpus_per_run > 1 else {}
+
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Values as MMEngine's ``--cfg-options`` understands them.
+    """Parse settings as MMEngine's ``--cfg-options`` does.
 
     Args:
         texts (Sequence[str]): Texts such as ``'train_cfg.max_iters=100'``.
@@ -80,22 +100,27 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: If a text has no ``=`` or its brackets do not match.
     """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     for text in texts:
         if '=' not in text.strip('='):
             raise ValueError(f'{text!r} is no KEY=VALUE')
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
     try:
-        return parser.parse_args(['--cfg-options', *texts] if texts else []).cfg_options
+        return parser.parse_args(['--cfg-options', *texts]).cfg_options
     except AssertionError as error:
         raise ValueError(str(error)) from None
 
 
+def setting_words(settings: dict[str, str]) -> list[str]:
+    """Settings as they are typed, ``'key=value'``."""
+    return [f'{key}={value}' for key, value in settings.items()]
+
+
 def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
-    """The values of each setting of a sweep.
+    """Parse the values of each setting of a sweep.
 
     Args:
-        words (Sequence[str]): Texts such as ``'lr=0.01,0.02'``; one may hold several, parted by
+        words (Sequence[str]): Texts such as ``'lr=0.01,0.02'``; one may hold several, separated by
             ``;`` or ``,``: ``'lr=0.01,0.02,wd=0.001'``.
 
     Returns:
@@ -104,34 +129,33 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         ValueError: If a text is no ``name=value,value``, or a name or a value comes twice.
     """
-    sweep: dict[str, list[str]] = {}
+    sweep: dict[str, dict[str, str]] = {}
+    keys: set[str] = set()
     for word in (part for text in words for part in _split(text, ';') if part):
         name = ''
-        for part in _split(word, ','):
-            # A comma parts values, or settings where a name follows.
-            if found := re.match(r'([A-Za-z_][\w.]*)\s*=\s*(.*)', part):
-                name, part = found.groups()
+        for value in _split(word, ','):
+            # A comma separates values, or settings where a name follows.
+            if found := re.match(r'([A-Za-z_][\w.]*)\s*=\s*(.*)', value):
+                name, value = found.groups()
                 key = SHORT_KEYS.get(name, name)
-                if any(SHORT_KEYS.get(other, other) == key for other in sweep):
+                if key in keys:
                     raise ValueError(f'--sweep {word}: {key} is swept twice')
-                sweep[name] = []
-            if not name or not part or part.startswith('='):
+                keys.add(key)
+                sweep[name] = {}
+            if not name or not value or value.startswith('='):
                 raise ValueError(f'--sweep {word}: write NAME=VALUE,VALUE, such as lr=0.01,0.02')
-            sweep[name].append(part)
-    for name, values in sweep.items():
-        meant = []
-        for value in values:
             try:
-                meant.append(repr(parse_settings([f'x={value}'])['x']))
+                meant = repr(parse_settings([f'x={value}'])['x'])
             except ValueError as error:
                 raise ValueError(f'--sweep {name}={value}: {error}') from None
-        if twice := [value for value, count in Counter(meant).items() if count > 1]:
-            raise ValueError(f'--sweep {name}: {", ".join(twice)} comes twice')
-    return sweep
+            if meant in sweep[name]:
+                raise ValueError(f'--sweep {name}: {meant} comes twice')
+            sweep[name][meant] = value
+    return {name: list(values.values()) for name, values in sweep.items()}
 
 
 def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
-    """Names for tables.
+    """Label checkpoints for tables.
 
     Args:
         texts (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
@@ -147,49 +171,27 @@ def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
     for text in texts:
         label, sign, name = text.partition('=')
         if text == RANDOM:
-            label, file = RANDOM, None
+            file = None
         elif sign and label and not Path(text).exists():
             file = Path(name)
             if label == RANDOM:
                 raise ValueError(f'--checkpoints {text}: the label {RANDOM} means random weights')
         else:
             file = Path(text)
-            options = [file.stem, f'{file.absolute().parent.name}-{file.stem}']
-            options += [f'{options[-1]}-{count}' for count in range(2, len(texts) + 2)]
+            long = f'{file.absolute().parent.name}-{file.stem}'
+            options = [file.stem, long, *(f'{long}-{count}' for count in range(2, len(texts) + 2))]
             label = next(name for name in options if name not in labelled and name != RANDOM)
         if label in labelled:
             raise ValueError(f'--checkpoints: the label {label} comes twice')
-        same = [k for k, v in labelled.items() if v and file and v.absolute() == file.absolute()]
-        if same:
-            raise ValueError(f'--checkpoints: {file} comes twice, as {same[0]} and as {label}')
+        for other, known in labelled.items():
+            if file and known and known.absolute() == file.absolute():
+                raise ValueError(f'--checkpoints: {file} comes twice, as {other} and as {label}')
         labelled[label] = file
     return labelled
 
 
-def content_hash(file: Path | None) -> str:
-    """SHA-256 of a checkpoint.
-
-    Args:
-        file (Path, optional): The file, None for random weights.
-
-    Returns:
-        str: Hexadecimal, or ``'random'``.
-    """
-    if file is None:
-        return RANDOM
-    with file.open('rb') as opened:
-        return hashlib.file_digest(opened, 'sha256').hexdigest()
-
-
 def folder_name(text: str) -> str:
-    """A text as the name of a folder; different texts give different names.
-
-    Args:
-        text (str): Any text.
-
-    Returns:
-        str: The text itself where it can be a name.
-    """
+    """Turn a text into the name of a folder; different texts give different names."""
     plain = re.sub(r'[^\w.+-]', '_', text).strip('.') or '_'
     if plain == text and len(text) < 100:
         return text
@@ -197,19 +199,12 @@ def folder_name(text: str) -> str:
 
 
 def settings_name(pairs: Sequence[tuple[str, Any]]) -> str:
-    """Name of the folder of a point of the sweep.
-
-    Args:
-        pairs (Sequence[tuple[str, Any]]): Names and values.
-
-    Returns:
-        str: Such as ``'lr0.01_wd0.0005'``; ``'default'`` without a sweep.
-    """
+    """Name the folder of a point of the sweep, such as ``'lr0.01_wd0.0005'``, or ``'default'``."""
     return folder_name('_'.join(f'{name}{value}' for name, value in pairs)) if pairs else 'default'
 
 
 def _split(text: str, sign: str) -> list[str]:
-    """Parts of a text between the signs that stand outside of brackets, without blanks."""
+    """Split a text at the signs outside of brackets, without blanks."""
     parts, depth = [''], 0
     for letter in text:
         depth += (letter in '([') - (letter in ')]')

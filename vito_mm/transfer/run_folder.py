@@ -1,81 +1,55 @@
-"""What MMEngine leaves in the work dir of a run: logged values, config, last checkpoint."""
+"""Logged values, config and last checkpoint in the work dir of any MMEngine run."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from vito_mm.utils.atomic import written_aside
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 
 def scalars(work_dir: Path) -> list[dict]:
-    """All lines that a run logged, oldest first, each step once.
+    """Read all lines that a run logged, oldest first, each step once.
 
-    A resumed run has one log a start. What an earlier start logged beyond the step from which a
-    later one went on is left out: those steps were taken again.
+    A resumed run has one log per start. What an earlier start logged beyond the step from which a
+    later one went on is dropped: those steps were taken again.
 
     Args:
         work_dir (Path): Folder of the run.
 
     Returns:
-        list[dict]: Lines of training, which hold ``loss``, and of evaluations. Empty where nothing
-        was logged.
+        list[dict]: Lines of training, which hold ``loss``, and of evaluations.
     """
     lines: list[dict] = []
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         new = _parsed(file)
-        again = next((line['step'] for line in new if _is_training(line)), float('inf'))
-        outdated = (
-            i for i, line in enumerate(lines) if _is_training(line) and line['step'] >= again
-        )
+        again = next((line['step'] for line in new if 'loss' in line), math.inf)
+        outdated = (i for i, line in enumerate(lines) if 'loss' in line and line['step'] >= again)
         lines = lines[: next(outdated, len(lines))] + new
-    # Evaluations count epochs where training counts iterations, so the two are told apart.
-    latest = {(_is_training(line), line.get('step')): i for i, line in enumerate(lines)}
+    # Evaluations count epochs where training counts iterations, so the two are kept apart.
+    latest = {('loss' in line, line['step']): i for i, line in enumerate(lines)}
     return [lines[i] for i in sorted(latest.values())]
 
 
-def last_value(work_dir: Path, key: str) -> float | None:
-    """Value of a key in the last line that has it.
-
-    Args:
-        work_dir (Path): Folder of the run.
-        key (str): Name of the value, such as ``'mIoU'``.
-
-    Returns:
-        float, optional: The value; None where it was never logged.
-    """
-    return next((line[key] for line in reversed(scalars(work_dir)) if key in line), None)
-
-
 def training_curve(lines: Sequence[dict], key: str = 'loss') -> tuple[list[int], list[float]]:
-    """A value over the steps of training.
-
-    Args:
-        lines (Sequence[dict]): What :func:`scalars` returned.
-        key (str): Name of the value. Defaults to 'loss'.
-
-    Returns:
-        tuple[list[int], list[float]]: Steps and values.
-    """
-    found = [line for line in lines if _is_training(line) and key in line]
+    """Steps and values of training, from the lines of :func:`scalars`."""
+    found = [line for line in lines if 'loss' in line and key in line]
     return [line['step'] for line in found], [line[key] for line in found]
 
 
 def evaluation_curve(lines: Sequence[dict], key: str) -> tuple[list[int], list[float]]:
-    """A metric over the steps of training.
+    """Steps and values of a metric, from the lines of :func:`scalars`.
 
-    Args:
-        lines (Sequence[dict]): What :func:`scalars` returned.
-        key (str): Name of the metric.
-
-    Returns:
-        tuple[list[int], list[float]]: For each evaluation the last training step that was logged
-        before it, because MMEngine counts epochs here in an epoch-based run, and the value.
+    MMEngine counts epochs here in an epoch-based run, so the step of an evaluation is the last
+    training step that was logged before it.
     """
     steps, values, step = [], [], 0
     for line in lines:
-        if _is_training(line):
+        if 'loss' in line:
             step = line['step']
         elif key in line:
             steps.append(step)
@@ -84,14 +58,7 @@ def evaluation_curve(lines: Sequence[dict], key: str) -> tuple[list[int], list[f
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint that a run wrote last.
-
-    Args:
-        work_dir (Path): Folder of the run.
-
-    Returns:
-        Path, optional: The file, also where the folder was moved since; None where it is not there.
-    """
+    """Find the checkpoint that a run wrote last, also where the folder was moved since."""
     pointer = Path(work_dir) / 'last_checkpoint'
     if not pointer.is_file():
         return None
@@ -100,16 +67,10 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def dumped_config(work_dir: Path) -> 'Config':
-    """The config with which a run was started, every base merged.
-
-    Args:
-        work_dir (Path): Folder of the run.
-
-    Returns:
-        Config: The newest that MMEngine dumped there.
+    """Read the config with which a run was started, every base merged.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If MMEngine has not written one.
     """
     from mmengine.config import Config
 
@@ -118,6 +79,21 @@ def dumped_config(work_dir: Path) -> 'Config':
     if not files:
         raise FileNotFoundError(f'{work_dir} holds no config: the run ended before it wrote one')
     return Config.fromfile(max(files, key=lambda file: file.stat().st_mtime))
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    with written_aside(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, default=str) + '\n')
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if the file is missing or holds something else."""
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, json.JSONDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _parsed(file: Path) -> list[dict]:
@@ -131,7 +107,3 @@ def _parsed(file: Path) -> list[dict]:
         if isinstance(line, dict) and isinstance(line.get('step'), int):
             lines.append(line)
     return lines
-
-
-def _is_training(line: dict) -> bool:
-    return 'loss' in line

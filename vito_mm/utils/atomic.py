@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are complete or not there."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def written_aside(file: Path) -> Iterator[Path]:
-    """Write a file under another name beside it, and rename it once it has reached the disk.
+    """Write a file under a temporary name, and rename it once it has reached the disk.
 
     A kill, a full disk or a power cut leaves what was there before.
 
@@ -27,12 +27,7 @@ def written_aside(file: Path) -> Iterator[Path]:
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Rename what has reached the disk, so that a power cut leaves one or the other.
-
-    Args:
-        source (Path): A whole file.
-        target (Path): Its new name, replaced if it is there.
-    """
+    """Rename a complete file, once it has reached the disk; ``target`` is replaced."""
     with source.open('rb') as file:
         os.fsync(file.fileno())
     os.replace(source, target)

@@ -1,9 +1,9 @@
-"""On what a run was made: machine, versions, revision of the code."""
+"""Provenance of a run: machine, versions, git revision."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ PACKAGES = (
 )
 """Distributions whose versions are recorded."""
 
+FACTS = dict(machine='Machine', versions='Versions', git='Git revision of vito_mm')
+"""Titles of the entries of :func:`conditions` in reports."""
+
 
 def conditions(machine: str | None = None) -> dict[str, Any]:
-    """What a record of a run holds beside its numbers.
+    """Describe machine and code for the record of a run.
 
     Args:
-        machine (str, optional): Where it was made. Defaults to None, which means here.
+        machine (str, optional): Machine of the run. Defaults to this one.
 
     Returns:
         dict[str, Any]: ``machine``; ``versions`` by name; ``git``, the revision of the code.
@@ -43,8 +46,20 @@ def conditions(machine: str | None = None) -> dict[str, Any]:
     )
 
 
+def conditions_text(record: Mapping[str, Any]) -> list[str]:
+    """List what :func:`conditions` recorded, as lines of a report."""
+    return [f'{title}: {fact_text(record.get(key))}' for key, title in FACTS.items()]
+
+
+def fact_text(value: str | Mapping[str, str] | None) -> str:
+    """Format one entry of :func:`conditions`, empty where it is missing."""
+    if isinstance(value, Mapping):
+        return ', '.join(f'{name} {number}' for name, number in value.items())
+    return value or ''
+
+
 def machine_words() -> str:
-    """This machine, such as ``'Linux x86_64, 16 logical cores, no GPU'``."""
+    """Describe this machine, such as ``'Linux x86_64, 16 logical cores, no GPU'``."""
     import torch
 
     system = f'{platform.system()} {platform.machine()}, {os.cpu_count()} logical cores'
@@ -54,7 +69,7 @@ def machine_words() -> str:
 
 
 def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those distributions that are installed."""
+    """Look up the versions of the distributions that are installed."""
     found = {}
     for name in packages:
         try:
@@ -65,7 +80,7 @@ def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def git_revision(folder: Path) -> str | None:
-    """Revision of the checkout that the package runs from, None for an installed package."""
+    """Look up the revision of the checkout of a package, None for an installed one."""
     try:
         lines = [
             subprocess.run(

@@ -1,4 +1,4 @@
-"""Silence while something is only looked at."""
+"""Silence of loggers for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,7 @@ from mmengine.logging import MMLogger
 
 @contextmanager
 def quiet_logger(level: str = 'ERROR') -> Iterator[None]:
-    """Keep MMEngine from logging where every single parameter got its values, and the like.
-
-    Args:
-        level (str): What is less important than this is not logged. Defaults to 'ERROR'.
-    """
+    """Keep MMEngine from logging what is less important than ``level`` in a block."""
     logger = MMLogger.get_current_instance()
     before = logger.level
     logger.setLevel(level)

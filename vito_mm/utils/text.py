@@ -1,25 +1,27 @@
-"""Numbers, durations and messages as reports and errors word them."""
+"""Texts of reports and errors: numbers, durations, names and reasons."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 
 def setting_text(value: float | int | str) -> str:
-    """A setting of a sweep as it is typed."""
+    """Format a swept setting as it is typed."""
     return f'{value:g}' if isinstance(value, float) else str(value)
 
 
 def mean_text(mean: float, deviation: float | None) -> tuple[str, str]:
-    """A mean in percent and its deviation: one digit, or two where the deviation is that small.
+    """Format a mean and its standard deviation.
 
     Args:
-        mean (float): Mean over seeds.
+        mean (float): Mean over seeds, in percent.
         deviation (float, optional): Sample standard deviation, None for a single run.
 
     Returns:
-        tuple[str, str]: Both; the second is empty for a single run.
+        tuple[str, str]: Both with one digit, or two where the deviation is below 0.05. The second
+        is empty for a single run.
     """
     if deviation is None:
         return f'{mean:.1f}', ''
@@ -28,14 +30,7 @@ def mean_text(mean: float, deviation: float | None) -> tuple[str, str]:
 
 
 def time_text(seconds: float) -> str:
-    """A duration without digits that mean nothing.
-
-    Args:
-        seconds (float): Seconds, 0 or more.
-
-    Returns:
-        str: Such as ``'42 s'``, ``'12 min'`` or ``'3 h 30 min'``.
-    """
+    """Format a duration, such as ``'42 s'``, ``'12 min'`` or ``'3 h 30 min'``."""
     if seconds < 100:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)
@@ -43,21 +38,36 @@ def time_text(seconds: float) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """How many of something."""
+    """Format a number with its noun, such as ``'1 run'`` or ``'2 runs'``."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
-def near_text(name: str, known: Iterable[str], key: Callable[[str], str] = str) -> str:
-    """A hint at what may have been meant, to follow a name that there is not.
+def first_few(items: Sequence[Any], shown: int = 5, separator: str = ', ') -> str:
+    """Join the first items, such as ``'a, b, c and 4 more'``.
 
     Args:
-        name (str): What was given.
-        known (Iterable[str]): What there is, of names with the same key the best first.
-        key (Callable[[str], str]): What is compared of a name, such as ``str.lower``. Defaults to
-            str, all of it.
+        items (Sequence): All items.
+        shown (int): Number of items to name. Defaults to 5.
+        separator (str): Text between them. Defaults to ``', '``.
 
     Returns:
-        str: Such as ``" (did you mean 'lvis'?)"``, with up to three names; or nothing.
+        str: The text, empty without items.
+    """
+    more = len(items) - shown
+    return separator.join(map(str, items[:shown])) + (f' and {more} more' if more > 0 else '')
+
+
+def near_text(name: str, known: Iterable[str], key: Callable[[str], str] = str) -> str:
+    """Suggest existing names for an unknown one.
+
+    Args:
+        name (str): The unknown name.
+        known (Iterable[str]): Existing names. Of names with the same key the first is suggested.
+        key (Callable[[str], str]): Part of a name to compare, such as ``str.lower``. Defaults to
+            all of it.
+
+    Returns:
+        str: Such as ``" (did you mean 'lvis'?)"``, with up to three names, or an empty string.
     """
     by_key: dict[str, str] = {}
     for each in known:
@@ -67,7 +77,7 @@ def near_text(name: str, known: Iterable[str], key: Callable[[str], str] = str) 
 
 
 def without_machine(text: str) -> str:
-    """A message without the folders that mean something on one machine alone."""
+    """Remove the current and the home folder from paths in a message."""
     for folder, short in ((Path.cwd(), ''), (Path.home(), f'~{os.sep}')):
         if folder != Path(folder.root):
             text = text.replace(f'{folder}{os.sep}', short)
@@ -75,6 +85,6 @@ def without_machine(text: str) -> str:
 
 
 def reason_text(error: Exception) -> str:
-    """Type and first line of an error, enough to find the cause."""
+    """Format type and first line of an error."""
     first = (str(error).strip().splitlines() or [''])[0][:300]
     return without_machine(f'{type(error).__name__}: {first}')

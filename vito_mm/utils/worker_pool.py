@@ -1,4 +1,4 @@
-"""Processes that may die or hang without ending the job, and the signals that do end it."""
+"""The package's pool of processes, which may die or hang without ending the job, and signals."""
 
 import ctypes
 import multiprocessing
@@ -8,7 +8,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -17,15 +18,13 @@ _AGAIN = 1.0
 
 
 class WorkError(RuntimeError):
-    """What a task raised in its process, as text: not all errors can be pickled."""
+    """Error that a task raised in its process, as text: not all errors can be pickled."""
 
 
 class WorkerLost(RuntimeError):
     """A task ended with its process; the message says how.
 
-    Args:
-        how (str): How it ended.
-        late (bool): Whether it was ended for taking too long. Defaults to False.
+    ``late`` is True if the process was ended for taking too long.
     """
 
     def __init__(self, how: str, late: bool = False) -> None:
@@ -46,7 +45,7 @@ def stopped_by_signals(
 
     Args:
         numbers: Signals. Defaults to Ctrl-C and SIGTERM, which clusters send.
-        error: Called with a signal, returns what to raise. Defaults to KeyboardInterrupt.
+        error: Called with a signal, returns the exception. Defaults to KeyboardInterrupt.
 
     Yields:
         None: Handlers and timer are those of before when the block is left.
@@ -66,11 +65,11 @@ def stopped_by_signals(
         signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
         raise stopping
 
-    def tell_dropped(dropped: Any) -> None:
-        if not isinstance(dropped.exc_value, raised):  # it comes again, and is told then
-            tell_before(dropped)
+    def report_dropped(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, raised):  # it comes again, and is heard then
+            report_before(dropped)
 
-    tell_before, sys.unraisablehook = sys.unraisablehook, tell_dropped
+    report_before, sys.unraisablehook = sys.unraisablehook, report_dropped
     timer, before = signal.getitimer(signal.ITIMER_REAL), {}
     try:
         for number in (*numbers, signal.SIGALRM):
@@ -79,14 +78,14 @@ def stopped_by_signals(
                 signal.signal(number, stop)
         yield
     finally:
-        sys.unraisablehook = tell_before
+        sys.unraisablehook = report_before
         signal.setitimer(signal.ITIMER_REAL, *timer)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _is_handled(kind: type[BaseException] | tuple[()]) -> bool:
-    """Whether a ``finally`` or ``except`` is under way because of such an error."""
+    """True while a ``finally`` or ``except`` is under way because of such an error."""
     error = sys.exception()
     while error is not None and not isinstance(error, kind):
         error = error.__context__
@@ -99,9 +98,9 @@ def run_in_workers(
     num_workers: int,
     time_limit: float | None = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """Work on tasks in processes, one task in each at a time.
+    """Work on tasks in processes, one task in each at a time, and give results as they come.
 
-    A task whose process dies is tried once more when all others are done and with none beside it:
+    A task whose process dies is tried once more when all others are done and no other is in work:
     a lack of memory may have been the fault of others. One that takes too long is not tried again.
     Tasks are taken from the iterable as processes become free.
 
@@ -112,8 +111,8 @@ def run_in_workers(
         time_limit: Seconds a task may take. Defaults to None, any.
 
     Yields:
-        tuple: A task and its result, as they come. The result is a :class:`WorkError` if the task
-        raised, and a :class:`WorkerLost` if its process died or was ended for taking too long.
+        tuple: A task and its result. The result is a :class:`WorkError` if the task raised, and a
+        :class:`WorkerLost` if its process died or was ended for taking too long.
     """
     lost: list[Any] = []
     for task, result in _run(work, tasks, num_workers, time_limit):
@@ -122,6 +121,37 @@ def run_in_workers(
         else:
             yield task, result
     yield from _run(work, lost, 1, time_limit)
+
+
+def map_in_workers(
+    work: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    num_workers: int,
+    time_limit: float | None = None,
+) -> Iterator[Any]:
+    """Give results in the order of the tasks, and raise the first failure.
+
+    See :func:`run_in_workers`.
+
+    Raises:
+        WorkError: If a task raised.
+        WorkerLost: If its process died twice, or took too long.
+    """
+    done: dict[int, Any] = {}
+    following = 0
+    numbered = partial(_second, work)
+    with closing(run_in_workers(numbered, enumerate(tasks), num_workers, time_limit)) as results:
+        for (number, task), result in results:
+            if isinstance(result, WorkError | WorkerLost):
+                raise type(result)(f'{result}, in work on {str(task)[:200]}')
+            done[number] = result
+            while following in done:
+                yield done.pop(following)
+                following += 1
+
+
+def _second(work: Callable[[Any], Any], pair: tuple[int, Any]) -> Any:
+    return work(pair[1])
 
 
 def _run(work, tasks, num_workers, time_limit) -> Iterator[tuple[Any, Any]]:

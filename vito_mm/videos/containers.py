@@ -24,17 +24,11 @@ _OPTIONS = dict(protocol_whitelist='file', format_whitelist=','.join(SELF_CONTAI
 
 
 def open_container(path: str, **arguments: Any) -> InputContainer:
-    """Open a video file to read it.
-
-    FFmpeg does not follow references of MOV to other files unless it is asked to
-    (``enable_drefs``).
+    """Open a video file to read it, and no other file that it refers to.
 
     Args:
         path (str): The file.
         **arguments: Other arguments of :func:`av.open`.
-
-    Returns:
-        InputContainer: The open file.
 
     Raises:
         VideoReadError: If its format is not one of ``SELF_CONTAINED``; names it.

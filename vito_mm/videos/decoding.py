@@ -39,19 +39,19 @@ def decode_frames(
     frames for the same times; colours may differ by rounding, and durations by a frame.
 
     Other backends than PyAV decode plain files only, see
-    ``vito_mm.videos.description.plain_timeline``; they misplace, squeeze or turn frames of
+    ``vito_mm.videos.backends.plain.plain_timeline``; they misplace, squeeze or turn frames of
     others, which are decoded by PyAV whatever the backend.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
-    image is a video of one frame without duration, shown upright as its EXIF orientation says. What
-    a file is follows from its content. Files and addresses that it names are not opened.
+    image is a video of one frame without duration, shown upright as its EXIF orientation says. The
+    content decides, not the name. Files and addresses that it names are not opened.
 
     Args:
         path: Video file, image, tar of images or folder of images.
         choose_times: Called once with the duration in seconds, returns the wanted times in seconds
             from the first frame, shape (n, ). A time gives the frame on screen at that moment;
             times beyond the end give the last frame. Times may repeat and be in any order.
-        backend: ``'pyav'``, ``'decord'``, ``'torchcodec'`` or ``'opencv'``. Defaults to 'pyav'.
+        backend: ``'pyav'``, ``'decord'`` or ``'torchcodec'``. Defaults to 'pyav'.
         channel_order: ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
         short_side: Short side in pixels to which larger frames are scaled down. Defaults to None,
             which means the video's own size.
@@ -79,19 +79,7 @@ def decode_frames(
 def decode_request(
     request: Request, backend: str = 'pyav', fps: float | None = None
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Decode what a request asks for, see :func:`decode_frames`.
-
-    Args:
-        request (Request): What is wanted; its path becomes the name that decoders get.
-        backend (str): See there. Defaults to 'pyav'.
-        fps (float, optional): See there. Defaults to None.
-
-    Returns:
-        tuple: Frames and times, see there.
-
-    Raises:
-        VideoReadError: See there.
-    """
+    """Decode the frames of a request, whose path becomes the name for decoders."""
     with opened_file(request.path, fps, request.check_deadline) as source:
         if source.images is not None:
             return read_frame_archive(request, source.images)
@@ -103,7 +91,7 @@ def decode_request(
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A video as it is found.
+    """A video as it is found on disk.
 
     Attributes:
         images (FrameArchive, optional): Its images, if it is kept as such; None for a video file.
@@ -120,7 +108,7 @@ class OpenedFile:
 def opened_file(
     path: str, fps: float | None = None, check_deadline: Callable[[], None] = lambda: None
 ) -> Iterator[OpenedFile]:
-    """Find out what a video is kept as, by content: training and preparation go by it.
+    """Open a video as its content says, for training and preparation alike.
 
     Args:
         path (str): A file or a folder.
@@ -128,7 +116,7 @@ def opened_file(
         check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
 
     Yields:
-        OpenedFile: What was found, valid in the ``with`` block, whose errors name the path.
+        OpenedFile: Valid in the ``with`` block, whose errors name the path.
 
     Raises:
         VideoReadError: If it is missing or certainly no video.

@@ -1,4 +1,4 @@
-"""What can go wrong with a video."""
+"""Errors of videos."""
 
 
 class VideoReadError(RuntimeError):
@@ -19,13 +19,5 @@ class VideoReadError(RuntimeError):
 
 
 def printable(path: str) -> str:
-    """Write a path in one line.
-
-    Args:
-        path (str): Any path.
-
-    Returns:
-        str: The same, with escapes for line breaks, control characters and bytes that are not
-        UTF-8.
-    """
+    """A path in one line: control characters and bytes that are not UTF-8 are escaped."""
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in path)

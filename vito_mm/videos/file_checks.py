@@ -1,4 +1,4 @@
-"""What is wrong with a file, as far as it shows without a decoder."""
+"""Faults of a file that show without a decoder."""
 
 import os
 import stat
@@ -27,16 +27,10 @@ _COMPRESSED = {
 
 
 def check_pixels(path: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuse frames that no camera makes, before memory is taken for them.
-
-    Args:
-        path (str): File that is read.
-        width (int): In pixels.
-        height (int): In pixels.
-        max_pixels (int): Limit. Defaults to MAX_PIXELS.
+    """Refuse frames of more pixels than any camera makes, before memory is taken for them.
 
     Raises:
-        VideoReadError: If there are more pixels.
+        VideoReadError: If there are more than ``max_pixels``.
     """
     if width * height > max_pixels:
         raise VideoReadError(path, f'{TOO_LARGE}: {width} x {height} > {max_pixels}')
@@ -44,9 +38,6 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int = MAX_PIXEL
 
 def check_file(path: str) -> os.stat_result:
     """Refuse what cannot be read; opening a pipe would even wait for ever.
-
-    Args:
-        path (str): File that should be read.
 
     Returns:
         os.stat_result: Status of a regular file or a folder.
@@ -69,14 +60,12 @@ def check_file(path: str) -> os.stat_result:
 
 
 def check_head(path: str, head: bytes) -> None:
-    """Name what FFmpeg would call invalid data, or take for a list of other files to open.
+    """Refuse an empty file, a text and a compressed archive by the first ``HEAD_BYTES`` bytes.
 
-    Args:
-        path (str): File that is read.
-        head (bytes): Its first ``HEAD_BYTES`` bytes.
+    FFmpeg would call them invalid data, or consider them a list of other files to open.
 
     Raises:
-        VideoReadError: If the file is empty, a text or a compressed archive.
+        VideoReadError: Naming the fault.
     """
     if not head:
         raise VideoReadError(path, 'is empty (0 bytes)')
@@ -101,14 +90,10 @@ def check_head(path: str, head: bytes) -> None:
 
 
 def is_mp4_or_matroska(head: bytes) -> bool:
-    """Tell whether a file is MP4, MOV, Matroska or WebM, and nothing else to any FFmpeg.
+    """True if the first bytes are those of MP4, MOV, Matroska or WebM, and of nothing else.
 
-    Args:
-        head (bytes): Its first bytes.
-
-    Returns:
-        bool: True if it is. False if FFmpeg could also take it for a playlist, which it finds by
-        tags in the text up to the first NUL.
+    False if FFmpeg could also consider it a playlist, which it finds by tags in the text up to the
+    first NUL.
     """
     boxes = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'pnot')
     text, nul, _ = head.partition(b'\0')
@@ -117,11 +102,7 @@ def is_mp4_or_matroska(head: bytes) -> bool:
 
 
 def name_for_decoders(path: str, file: BinaryIO) -> str:
-    """Name by which decoders open a file and nothing else.
-
-    Args:
-        path (str): The file.
-        file (BinaryIO): The same, open.
+    """Name by which decoders open this file and nothing else.
 
     Returns:
         str: The path; or the name that Linux has for an open file, if decoders cannot be given the

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from vito_mm.utils.hashing import sha256_of_file
+
 from .backends.request import Request, frames_on_screen
 from .errors import VideoReadError
 from .file_checks import MAX_PIXELS, check_file
@@ -148,13 +150,7 @@ def _frames_of(folder: str) -> list[str]:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Facts by which changes of a video are noticed.
-
-    Args:
-        path (str): A file, or a folder of images.
-
-    Returns:
-        tuple[int, int]: Bytes, and the time of the last change in nanoseconds.
+    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images.
 
     Raises:
         OSError: If there is no such file.
@@ -167,21 +163,14 @@ def size_and_time(path: str) -> tuple[int, int]:
 
 
 def sha256_of(path: str) -> str:
-    """Hash of a file, or of the names and contents of a folder of images.
-
-    Args:
-        path (str): File or folder.
-
-    Returns:
-        str: SHA-256 in hexadecimal digits.
+    """SHA-256 of a file, or of the names and contents of a folder of images, in hexadecimal digits.
 
     Raises:
         VideoReadError: If an image of a folder cannot be read.
         OSError: If a file cannot be read.
     """
     if not os.path.isdir(path):
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return sha256_of_file(path)
     folder, digest = _Folder(path), hashlib.sha256()
     for index, name in enumerate(folder.names):
         digest.update(os.fsencode(name) + b'\0' + hashlib.sha256(folder.read(index)).digest())
@@ -207,7 +196,7 @@ def frame_archive(
 
     Returns:
         FrameArchive, optional: Folder, uncompressed tar or still image, to be closed; None for a
-        video that FFmpeg reads, as which animated GIF and PNG count.
+        video that FFmpeg reads, including animated GIF and PNG.
 
     Raises:
         VideoReadError: If there is no image in it, it is damaged, a member of the archive refers
@@ -260,15 +249,10 @@ def _positive(path: str, fps: float) -> float:
 def read_frame_archive(
     request: Request, archive: FrameArchive
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read frames at given times.
-
-    Args:
-        request (Request): What is wanted.
-        archive (FrameArchive): Where to read it from.
+    """Read the frames that a request asks for.
 
     Returns:
-        tuple: Frames and the times at which they begin, see
-        :func:`vito_mm.videos.decode_frames`.
+        tuple: Frames and the times at which they begin, see :func:`vito_mm.videos.decode_frames`.
 
     Raises:
         VideoReadError: If one that is wanted cannot be read.
@@ -294,7 +278,7 @@ def inspect_frame_archive(
     Args:
         archive (FrameArchive): The images.
         row (dict): Columns are added to it.
-        check (bool): Whether to decode all images rather than the first. Defaults to False.
+        check (bool): Decode all images rather than the first. Defaults to False.
         max_pixels (int): Largest believable number of pixels. Defaults to MAX_PIXELS.
         on_frame (Callable, optional): See there.
 

@@ -1,4 +1,4 @@
-"""Still images: which files are ones, and their pixels, the same for training and probes.
+"""Still images: their recognition, and their pixels, the same for training and probes.
 
 Images are shown upright, as their EXIF orientation says.
 """
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .backends.conversion import converted
 from .backends.request import Request
 from .errors import VideoReadError
 from .file_checks import MAX_PIXELS, TOO_LARGE, check_file, check_pixels
@@ -28,14 +27,9 @@ _ANIMATED = ('GIF', 'PNG', 'WEBP')
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Tell images from videos by their first bytes.
+    """Recognise JPEG, PNG, BMP, WebP and TIFF by the first bytes of a file, at least 12.
 
-    Args:
-        head (bytes): At least 12 bytes of a file.
-
-    Returns:
-        bool: True for JPEG, PNG, BMP, WebP and TIFF. Raw MJPEG looks like JPEG, and animated PNG
-        like PNG.
+    Raw MJPEG looks like JPEG, and animated PNG like PNG, see :func:`is_still`.
     """
     return (
         head.startswith((b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'II*\0', b'MM\0*'))
@@ -45,14 +39,7 @@ def looks_like_image(head: bytes) -> bool:
 
 
 def is_still(data: bytes) -> bool:
-    """Tell images from videos that look like ones.
-
-    Args:
-        data (bytes): A file of which :func:`looks_like_image` is true.
-
-    Returns:
-        bool: False for animated PNG and for raw MJPEG, which FFmpeg reads.
-    """
+    """False for animated PNG and raw MJPEG, which look like images and which FFmpeg reads."""
     if data.startswith(b'\x89PNG'):
         return not 0 < data.find(b'acTL') < data.find(b'IDAT')
     # Previews follow the image in MPO, which says so ahead of it.
@@ -63,19 +50,16 @@ def is_still(data: bytes) -> bool:
 def open_image(
     path: str, file: BinaryIO, name: str = '', max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Read the header of a still image.
+    """Read the header of a still image with Pillow; its pixels are not read yet.
 
     Args:
-        path (str): What errors name.
-        file (BinaryIO): What to read.
+        path (str): File to name in errors.
+        file (BinaryIO): Open image.
         name (str): Name of the image, if ``path`` has several. Defaults to ''.
         max_pixels (int): Largest number of pixels. Defaults to MAX_PIXELS.
 
-    Returns:
-        Image.Image: Pillow's image, its pixels not read yet.
-
     Raises:
-        VideoReadError: If it is no image that can be read, animated, or too large.
+        VideoReadError: If it is no image, animated or too large.
     """
     try:
         image = Image.open(file, formats=_FORMATS)
@@ -94,12 +78,7 @@ def open_image(
 
 
 def decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
-    """Decode an image for training.
-
-    Args:
-        request (Request): Says the size and the order of channels, and what errors name.
-        data (bytes): The file.
-        name (str): Name of the image, if the video has several. Defaults to ''.
+    """Decode an image file for training, in the size and order of channels of a request.
 
     Returns:
         np.ndarray: uint8, shape (height, width, 3).
@@ -115,17 +94,11 @@ def decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
         raise _error(request.path, 'OpenCV cannot decode the image', name, error.err) from None
     if image is None:
         raise _error(request.path, 'OpenCV cannot decode the image', name)
-    return converted(image, request, 'bgr')
+    return request.converted(image, 'bgr')
 
 
 def read_rgb(path: str | os.PathLike) -> Image.Image:
-    """Read a still image as probes see it.
-
-    Args:
-        path: Image file.
-
-    Returns:
-        Image.Image: RGB, upright.
+    """Read a still image for probes, RGB and upright.
 
     Raises:
         VideoReadError: See :func:`open_image`; also if there is no such file.
@@ -145,19 +118,7 @@ def read_rgb(path: str | os.PathLike) -> Image.Image:
 
 
 def read_image_file(path: str, file: BinaryIO, name: str = '') -> bytes:
-    """Read all of an image file, unless it is larger than any image.
-
-    Args:
-        path (str): What errors name.
-        file (BinaryIO): The open file.
-        name (str): Name of the image, if ``path`` has several. Defaults to ''.
-
-    Returns:
-        bytes: Its content.
-
-    Raises:
-        VideoReadError: If it has more than ``MAX_BYTES``.
-    """
+    """Read all of an image file, unless it has more than ``MAX_BYTES``."""
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise _error(path, 'larger than any image', name)
@@ -166,5 +127,5 @@ def read_image_file(path: str, file: BinaryIO, name: str = '') -> bytes:
 
 def _error(path: str, reason: str, *details: object) -> VideoReadError:
     """Reasons are counted by what comes before the colon."""
-    told = ', '.join(str(detail) for detail in details if str(detail))
-    return VideoReadError(path, ' '.join((f'{reason}: {told}' if told else reason).split()))
+    shown = ', '.join(str(detail) for detail in details if str(detail))
+    return VideoReadError(path, ' '.join((f'{reason}: {shown}' if shown else reason).split()))

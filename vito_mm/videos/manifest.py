@@ -1,7 +1,7 @@
-"""The table of videos: one row per video or part of one, as JSON lines, CSV or Parquet.
+"""Manifest: a table of videos with one row per video or part of one, as JSON lines, CSV or Parquet.
 
 Only ``path`` is required. ``start`` and ``end`` (seconds) name the part of a video that counts, so
-that a long video can be several rows; path, start and end together are what a row is known by.
+that a long video can be several rows; path, start and end together identify a row.
 ``label``, ``fps``, ``num_frames`` and other columns with a meaning have the types of
 :func:`vito_mm.videos.tables.typed`, any other column is kept as it is. Relative paths are relative
 to the folder of the manifest, so that a data set can be moved.
@@ -40,10 +40,10 @@ _PATH_FIRST = b'{"path": "'
 def find_videos(
     folder: str | os.PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS
 ) -> list[dict[str, Any]]:
-    """List the video files below a folder.
+    """List the video files below a folder, see ``vito_mm.videos.names.files_below``.
 
     Args:
-        folder: Folder that is searched, see ``vito_mm.videos.names.files_below``.
+        folder: Folder that is searched.
         extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
@@ -63,7 +63,7 @@ def find_videos(
 
 
 def part_name(row: Mapping[str, Any]) -> str:
-    """Name of what a row stands for: its path, and which part of the video.
+    """Name of a video or of a part of one.
 
     Args:
         row (Mapping): Row with ``path`` or ``video_path``, and ``start`` and ``end`` if given.
@@ -105,11 +105,11 @@ class Manifest(Sequence):
     """Rows of a table of videos, each parsed when it is asked for.
 
     The table is read once, into memory that the processes which train on it share, data workers
-    included. Whatever is done to its file afterwards does not matter to them. A million rows take
-    the size of the file and 20 bytes a row.
+    included. Later changes of its file do not matter to them. A million rows take the size of the
+    file and 20 bytes per row.
 
     Args:
-        source (str): What errors call the table, e.g. its file.
+        source (str): Name of the table in errors, e.g. its file.
         root (str): Folder that relative paths start from.
         lines (SharedBytes): JSON lines.
         numbers (Sequence[int], optional): Line of each in the source, where that is not JSON lines.
@@ -165,22 +165,11 @@ class Manifest(Sequence):
         return other
 
     def with_root(self, root: str | os.PathLike) -> 'Manifest':
-        """Let relative paths start elsewhere, without reading the table again.
-
-        Args:
-            root: Folder that relative paths start from.
-
-        Returns:
-            Manifest: The same rows.
-        """
+        """Return the same rows, not read again, with relative paths that start elsewhere."""
         return self._changed(root=os.fspath(root))
 
     def count_files(self) -> int:
-        """Count the different paths of the rows; those that cannot be used count as none.
-
-        Returns:
-            int: Number of paths.
-        """
+        """Count the different paths of the rows; those that cannot be used count as none."""
         hashes = set()
         for start, end in self._spans.tolist():
             line = self.lines.buffer[start:end]
@@ -194,11 +183,7 @@ class Manifest(Sequence):
         return len(hashes)
 
     def fingerprint(self) -> str:
-        """Hash of the table.
-
-        Returns:
-            str: SHA-256 in hexadecimal digits.
-        """
+        """SHA-256 of the table in hexadecimal digits."""
         return hashlib.sha256(self.lines.buffer).hexdigest()
 
     @classmethod
@@ -209,12 +194,9 @@ class Manifest(Sequence):
 
         Args:
             rows (Iterable): Mappings with ``path``.
-            source (str): What errors call the table.
+            source (str): Name of the table in errors.
             root (str): Folder that relative paths start from. Defaults to ''.
             **kwargs: Other arguments of the class.
-
-        Returns:
-            Manifest: The table.
         """
         lines = SharedBytes(lambda file: file.writelines(map(to_line, rows)))
         return cls(source, root, lines, **kwargs)
@@ -232,7 +214,7 @@ def _lines_of(buffer: Any, begin: int) -> np.ndarray:
 
 
 def _worth_keeping(buffer: Any, spans: np.ndarray, mark: re.Pattern | None) -> np.ndarray:
-    """Whether each line is not blank and has no such mark, shape (n, )."""
+    """True if each line is not blank and has no such mark, shape (n, )."""
     starts, ends = spans.T
     keep = ends > starts
     for line in np.flatnonzero(keep & (ends - starts < len('{"path":""}'))):
@@ -252,8 +234,7 @@ def read_manifest(
         file: Manifest ending in ``.jsonl`` (one JSON object per line), ``.csv`` (with a header) or
             ``.parquet``.
         root: Folder that relative paths start from. Defaults to the folder of the manifest.
-        keep_bad: Whether rows with ``"verdict": "bad"`` count. Defaults to False: they are left
-            out.
+        keep_bad: Whether rows with ``"verdict": "bad"`` count. Defaults to False: they are skipped.
 
     Returns:
         Manifest: One dict per row; ``path`` is joined with ``root``, numbers are numbers. A row
@@ -297,14 +278,7 @@ def _converted(file: Path, numbers: list[int]) -> Iterator[dict[str, Any] | str]
 
 
 def to_line(row: Mapping[str, Any] | str) -> bytes:
-    """Write a row as a line of JSON.
-
-    Args:
-        row: Row of a manifest, or a text in its place.
-
-    Returns:
-        bytes: UTF-8; file names that are not are escaped.
-    """
+    """Write a row, or a text in its place, as a line of JSON in UTF-8; other names are escaped."""
     row = row if isinstance(row, str) else dict(row)
     try:
         return dumps(row, ensure_ascii=False).encode() + b'\n'
@@ -313,11 +287,11 @@ def to_line(row: Mapping[str, Any] | str) -> bytes:
 
 
 def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest as JSON lines, whole or not at all.
+    """Write a manifest as JSON lines, atomically.
 
     Args:
         file: Manifest to write, ending in ``.jsonl``. Its folder is made if need be.
-        rows: One mapping a video, with ``path`` relative to the folder of the manifest or absolute.
+        rows: One mapping per video, with ``path`` relative to the manifest's folder or absolute.
 
     Raises:
         ValueError: If the ending is not ``.jsonl``.

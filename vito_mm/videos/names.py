@@ -1,4 +1,4 @@
-"""Names of files: which ones are data, and in which order."""
+"""Names of data files, and their order."""
 
 import os
 import re
@@ -14,37 +14,23 @@ _OF_SYSTEMS = frozenset(
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is not meant to be seen.
-
-    Args:
-        name (str): Its name without folders.
-
-    Returns:
-        bool: True for names that begin with a dot, such as the ``._x.jpg`` that macOS puts next to
-        ``x.jpg``, and for those of systems, such as ``__MACOSX`` and ``Thumbs.db``.
+    """True for names that begin with a dot, such as the ``._x.jpg`` of macOS next to ``x.jpg``, and
+    for those of systems, such as ``__MACOSX`` and ``Thumbs.db``.
     """
     return name.startswith('.') or name.lower() in _OF_SYSTEMS
 
 
 def natural_order(name: str) -> tuple:
-    """Sort key by which frame2 comes before frame10.
-
-    Args:
-        name (str): Name or path.
-
-    Returns:
-        tuple: Text and numbers in turn, then the name itself.
-    """
+    """Sort key by which frame2 comes before frame10."""
     parts = re.split('([0-9]+)', name)
     parts[1::2] = map(int, parts[1::2])
     return *parts, name
 
 
 def files_below(folder: str | os.PathLike, endings: Sequence[str]) -> Iterator[str]:
-    """Search a folder with its sub-folders, links to folders included.
+    """Search a folder with its sub-folders, links to folders included, each folder once.
 
-    Hidden files and folders are passed over, and a folder that links lead to more than once is
-    searched once.
+    Hidden files and folders are skipped.
 
     Args:
         folder: The folder.

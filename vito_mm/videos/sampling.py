@@ -1,7 +1,7 @@
-"""Which moments of a video become the views of a clip.
+"""Moments of a video that become the views of a clip.
 
 All times are in seconds, so that the same setting means the same at any frame rate. Drawing is
-separate from placing: a draw needs no file (:func:`sample_offsets`), and what it means in a video
+separate from placing: a draw needs no file (:func:`sample_offsets`), and its meaning in a video
 follows from the video's duration (:func:`place_segment`).
 """
 

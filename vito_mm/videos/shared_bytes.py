@@ -1,4 +1,4 @@
-"""Bytes that processes share without a file that others could change."""
+"""Bytes in memory that processes share."""
 
 import mmap
 import os

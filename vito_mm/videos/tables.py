@@ -32,32 +32,14 @@ class RowError(ValueError):
 
 
 def ending_of(file: Path) -> str:
-    """Ending of a table's name.
-
-    Args:
-        file (Path): Table.
-
-    Returns:
-        str: One of ``ENDINGS``.
-
-    Raises:
-        TableError: If it is none of them.
-    """
+    """Ending of a table's name, one of ``ENDINGS``; a TableError if it is none of them."""
     if (ending := file.suffix.lower()) not in ENDINGS:
         raise TableError(f'a table ends in {", ".join(ENDINGS)}, got {str(file)!r}')
     return ending
 
 
 def place_in(file: str | Path, number: int) -> str:
-    """Place of a row as errors name it.
-
-    Args:
-        file (str | Path): Table.
-        number (int): See :func:`read_rows`.
-
-    Returns:
-        str: Such as ``'videos.csv, line 3'``.
-    """
+    """Place of a row as errors name it, such as ``'videos.csv, line 3'``."""
     unit = 'row' if str(file).lower().endswith('.parquet') else 'line'
     return f'{file}, {unit} {number}'
 
@@ -68,7 +50,7 @@ def read_rows(
     """Rows of a table as they are written, a part of the file in memory at a time.
 
     CSV knows only text, and blank fields are missing ones; in Parquet, null is. A byte order mark
-    of UTF-8 is passed over. Bytes that are not UTF-8 become lone surrogates, as Python has them in
+    of UTF-8 is skipped. Bytes that are not UTF-8 become lone surrogates, as Python has them in
     file names.
 
     Args:
@@ -99,17 +81,10 @@ def read_rows(
 
 
 def mark_length(head: bytes, file: str | Path) -> int:
-    """Length of the byte order mark that a text begins with.
-
-    Args:
-        head (bytes): Its first four bytes.
-        file (str | Path): What errors name.
-
-    Returns:
-        int: 3 or 0.
+    """Length of the byte order mark, 3 or 0, in the first four bytes of a text.
 
     Raises:
-        TableError: If it is UTF-16 or UTF-32.
+        TableError: If it is UTF-16 or UTF-32; names ``file``.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b'\0' in head[:4]:
         raise TableError(
@@ -119,17 +94,7 @@ def mark_length(head: bytes, file: str | Path) -> int:
 
 
 def parse_line(line: bytes) -> Row:
-    """Row of a line of JSON.
-
-    Args:
-        line (bytes): An object.
-
-    Returns:
-        dict: The row.
-
-    Raises:
-        RowError: If it is none.
-    """
+    """Row of a line of JSON; a RowError if it is no object."""
     try:
         row = json.loads(line.decode('utf-8', 'surrogateescape'))
     except (ValueError, RecursionError) as error:
@@ -143,15 +108,9 @@ def typed(row: Row) -> Row:
     """Give the columns that have a meaning their types, whatever the table is written in.
 
     ``start``, ``end``, ``fps``, ``seconds`` are floats, ``num_frames``, ``width``, ``height``
-    integers; text of a number is the number; None, blank text and NaN are left out. A ``label`` is
-    an integer where it is one (also ``1.0`` or ``'1'``), left out where it is None or blank, and
-    else kept as it is. Other columns are kept.
-
-    Args:
-        row (dict): A row, changed in place.
-
-    Returns:
-        dict: The same row.
+    integers; text of a number is the number; None, blank text and NaN are removed. A ``label`` is
+    an integer where it is one (also ``1.0`` or ``'1'``), removed where it is None or blank, and
+    else kept as it is. Other columns are kept. The row is changed in place.
 
     Raises:
         RowError: If a value cannot be used; names the column.
@@ -214,18 +173,7 @@ def _label(value: Any) -> Any:
 
 
 def plain(value: Any, column: str) -> Any:
-    """Value as JSON has it: dates, decimals and the like become text.
-
-    Args:
-        value (Any): Value of a Parquet table.
-        column (str): Its column.
-
-    Returns:
-        Any: What ``json.loads`` could have returned.
-
-    Raises:
-        RowError: If there is no such value.
-    """
+    """Value of a Parquet table as JSON has it; dates and decimals become text, bytes a RowError."""
     if isinstance(value, str | int | float):
         return value
     try:
@@ -238,24 +186,13 @@ def plain(value: Any, column: str) -> Any:
 
 
 def shortened(value: Any) -> str:
-    """Value as an error shows it.
-
-    Args:
-        value (Any): Any value.
-
-    Returns:
-        str: At most 40 letters.
-    """
+    """Value as an error shows it, in at most 40 letters."""
     text = repr(value)
     return text if len(text) <= 40 else f'{text[:37]}...'
 
 
 def import_parquet() -> Any:
-    """``pyarrow.parquet``, or an error that says how to get it.
-
-    Raises:
-        ImportError: If PyArrow is not installed.
-    """
+    """Import ``pyarrow.parquet``; the ImportError names the extra to install."""
     try:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
@@ -285,7 +222,7 @@ def _check_columns(file: Path, names: Sequence[str], needs: Iterable[str]) -> No
 
 
 class _LinesOf:
-    """Lines of a text, and whether more than there are have been asked for."""
+    """Lines of a text; ``ended`` is True once more than there are have been asked for."""
 
     def __init__(self, text: Iterable[str]) -> None:
         self.lines, self.ended = iter(text), False

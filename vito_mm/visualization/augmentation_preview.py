@@ -1,4 +1,4 @@
-"""What a run will see: its first clips, how each came about, and how far apart its views are."""
+"""First clips of a run before it starts: their frames, crops, views and time differences."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,22 +21,21 @@ from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
 from vito_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
 from vito_mm.videos import IMAGE_EXTENSIONS, part_within, place_segment
 
+_BINS = 25
+
 
 @dataclass
-class View:
+class PreviewView:
     """One view of a clip and where it comes from.
 
-    Args:
-        name (str): Which augmentation: 'A1', 'A2', ..., in the order of ``AugmentViews``.
-        time (float): Drawn moment, in seconds from the start of the video.
-        frame_time (float): When the frame on screen at that moment begins, in seconds.
+    Attributes:
+        name (str): Its augmentation: 'A1', 'A2', ..., in the order of ``AugmentViews``.
+        time (float): Drawn time, in seconds from the start of the video.
+        frame_time (float): When the frame on screen at that time begins.
         frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
-        box (tuple, optional): Left, top, width and height of the crop in pixels of ``frame``; None
-            if the pipeline has no ``BYOLCrop`` or ``RandomResizedCrop``.
-        image (np.ndarray): View that the network gets, not yet normalised: RGB, float32 within
-            [0, 255].
-        augmentation (ViewAugmentation, optional): What was drawn; None if the pipeline has no
-            ``BYOLAugmentation``.
+        box (tuple, optional): Left, top, width and height of the crop; None without random crop.
+        image (np.ndarray): View before normalisation, RGB, float32 within [0, 255].
+        augmentation (ViewAugmentation, optional): Values drawn by ``BYOLAugmentation``, if any.
         steps (list[str]): Names of the transforms of the view.
     """
 
@@ -51,19 +50,18 @@ class View:
 
 
 @dataclass
-class Clip:
+class PreviewClip:
     """One sample of a run.
 
-    Args:
+    Attributes:
         draw (Draw): Index of the sample, with the number of the draw.
-        path (str): File of the video.
+        path (str): The video.
         label (int, optional): Label of the manifest.
-        duration (float): Duration of the video in seconds; 0 for an image.
-        part (tuple[float, float]): Start and end, in seconds, of what the row of the manifest takes
-            of the video; usually all of it.
+        duration (float): Of the video, in seconds; 0 for an image.
+        part (tuple[float, float]): Start and end, in seconds, of the part that the row names.
         segment (tuple[float, float]): Start and end of the clip segment in seconds.
-        views (list[View]): The views.
-        skipped (list[tuple[str, str]]): Videos for which this one stands in, with the reasons.
+        views (list[PreviewView]): The views.
+        skipped (list[tuple[str, str]]): Unreadable videos that this one replaces, with the reasons.
     """
 
     draw: Draw
@@ -72,17 +70,17 @@ class Clip:
     duration: float
     part: tuple[float, float]
     segment: tuple[float, float]
-    views: list[View]
+    views: list[PreviewView]
     skipped: list[tuple[str, str]]
 
 
 @dataclass
-class Distances:
-    """How far apart in time a sampler takes the views of a clip.
+class TimeDifferences:
+    """Time differences between the views of clips, in videos at least as long as the segment.
 
-    Args:
-        sampler (SampleFrames): The sampler.
-        values (np.ndarray): Absolute time differences of all pairs of views, in seconds.
+    Attributes:
+        sampler (SampleFrames): Draws the times.
+        values (np.ndarray): Absolute differences of all pairs of views, in seconds.
         num_clips (int): Clips of videos.
         num_images (int): Clips of single images, which have no time and are not in ``values``.
     """
@@ -92,17 +90,43 @@ class Distances:
     num_clips: int
     num_images: int
 
+    def histogram(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts in 25 bins over the segment, and the edges of the bins in seconds."""
+        return np.histogram(self.values, bins=_BINS, range=(0, self.sampler.segment))
+
+    def mode(self) -> tuple[float, float]:
+        """Lower and upper edge of the fullest bin, in seconds."""
+        counts, edges = self.histogram()
+        fullest = int(counts.argmax())
+        return float(edges[fullest]), float(edges[fullest + 1])
+
+    def lines(self) -> list[str]:
+        """Summary."""
+        lines = []
+        if self.num_clips:
+            low, high = self.mode()
+            lines.append(
+                f'|dt| of {len(self.values):,} pairs of views in {self.num_clips:,} clips: '
+                f'mode {low:.2f} to {high:.2f} s, median {np.median(self.values):.3f} s, '
+                f'mean {self.values.mean():.3f} s'
+            )
+            if self.sampler.method == 'marginal':
+                lines.append(
+                    f'in theory: mode 0, median {self.sampler.segment * (1 - 0.5**0.5):.3f} s, '
+                    f'mean {self.sampler.segment / 3:.3f} s'
+                )
+            lines.append('in videos shorter than the segment it shrinks with them')
+        if self.num_images:
+            lines.append(f'{self.num_images:,} clips of single images, which have no time')
+        return lines
+
 
 def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
     """Build the stream of clips of a run and the data set that it draws from.
 
     Args:
         cfg (Config): Config of the run.
-        seed (int, optional): Seed of the run. Defaults to None, which means ``randomness.seed`` of
-            the config.
-
-    Returns:
-        ClipSampler: The stream; ``dataset`` is what it draws from.
+        seed (int, optional): Defaults to None, ``randomness.seed`` of the config.
 
     Raises:
         ValueError: If the config does not train on videos, or has no seed.
@@ -130,17 +154,21 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
     return sampler
 
 
-def draw_distances(sampler: ClipSampler, num_clips: int = 20_000) -> list[Distances]:
-    """Draw the moments of the first clips of a run, without decoding any.
+def _types_of(settings: Any) -> Iterator[Any]:
+    """Types of a data set and of those that it wraps, before any is built."""
+    if isinstance(settings, Mapping):
+        yield settings.get('type')
+        for other in settings.get('datasets') or [settings.get('dataset')]:
+            yield from _types_of(other)
 
-    Args:
-        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
-        num_clips (int): Number of draws. Defaults to 20,000.
 
-    Returns:
-        list[Distances]: One for each setting of ``SampleFrames``. The differences are those of
-        videos that are as long as the segment; in shorter ones they shrink with the video.
-    """
+def _is_video_dataset(kind: Any) -> bool:
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, VideoDataset)
+
+
+def time_differences(sampler: ClipSampler, num_clips: int = 20_000) -> list[TimeDifferences]:
+    """Draw the times of the first clips of a run without decoding, per ``SampleFrames``."""
     datasets = list(video_datasets(sampler.dataset))
     pipelines = [videos.pipeline.transforms for videos in datasets]
     for videos, stages in zip(datasets, pipelines, strict=True):
@@ -157,7 +185,7 @@ def draw_distances(sampler: ClipSampler, num_clips: int = 20_000) -> list[Distan
         for videos, stages in zip(datasets, pipelines, strict=True):
             videos.pipeline.transforms = stages
     return [
-        Distances(stage, _pairwise(np.array(offsets)), len(offsets), len(images))
+        TimeDifferences(stage, _pairwise(np.array(offsets)), len(offsets), len(images))
         for stage, offsets, images in found.values()
     ]
 
@@ -166,27 +194,19 @@ def _with_stage(stage: SampleFrames) -> Callable:
     return lambda results: (stage, results)
 
 
-def _pairwise(offsets: np.ndarray) -> np.ndarray:
+def _pairwise(times: np.ndarray) -> np.ndarray:
     """Absolute differences of all pairs of columns."""
-    if not len(offsets):
+    if not len(times):
         return np.zeros(0)
-    pairs = combinations(range(offsets.shape[1]), 2)
-    return np.concatenate([np.abs(offsets[:, one] - offsets[:, two]) for one, two in pairs])
+    pairs = combinations(range(times.shape[1]), 2)
+    return np.concatenate([np.abs(times[:, one] - times[:, two]) for one, two in pairs])
 
 
-def draw_clips(cfg: Config, sampler: ClipSampler, num_clips: int = 6) -> list[Clip]:
+def draw_clips(cfg: Config, sampler: ClipSampler, num_clips: int = 6) -> list[PreviewClip]:
     """Make the first clips of a run, and note how each came about.
 
-    The views are those of the data set's items: observers between the stages of its pipelines look
-    on, and draw no random number that is not given back. They stay in the data set.
-
-    Args:
-        cfg (Config): Config of the run; says what happens to views before the network.
-        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
-        num_clips (int): Number of clips. Defaults to 6.
-
-    Returns:
-        list[Clip]: The clips.
+    The views are those of the data set's items: observers between the stages of its pipelines draw
+    no random number that is not given back. They stay in the data set.
 
     Raises:
         ValueError: If the items have no ``inputs``, as ``PackInputs`` makes them.
@@ -210,7 +230,7 @@ def draw_clips(cfg: Config, sampler: ClipSampler, num_clips: int = 6) -> list[Cl
 
 
 class _Observer:
-    """Looks on while a data set makes an item."""
+    """Notes what a data set does while it makes an item."""
 
     def __init__(self, dataset: Any) -> None:
         self.results: dict = {}
@@ -237,8 +257,8 @@ class _Observer:
         names = [type(step).__name__ for step in steps]
 
         def begin(results: dict) -> dict:
-            view = dict(name=name, frame=results['img'].copy(), box=None, steps=names)
-            self.views.append(view)
+            frame = results['img'][..., ::-1].copy()
+            self.views.append(dict(name=name, frame=frame, box=None, steps=names))
             return results
 
         def end(results: dict) -> dict:
@@ -255,67 +275,34 @@ class _Observer:
             state = np.random.get_state()
             top, left, height, width = step.rand_crop_params(results['img'])
             np.random.set_state(state)  # so that the step draws the same again
-            self.views[-1].update(frame=results['img'].copy(), box=(left, top, width, height))
+            frame = results['img'][..., ::-1].copy()
+            self.views[-1].update(frame=frame, box=(left, top, width, height))
             return step(results)
 
         return crop
 
-    def clip(self, draw: Draw, images: list[np.ndarray]) -> Clip:
-        """What was seen of the last item."""
+    def clip(self, draw: Draw, images: list[np.ndarray]) -> PreviewClip:
+        """The last item."""
         seen = self.results
-        duration = seen['duration']
-        part = part_within(seen, duration)
+        part = part_within(seen, seen['duration'])
         offsets = np.array([*seen['segment_offsets'], 0.0, seen['segment']])
         *times, start, end = part[0] + place_segment(
             offsets, seen['segment'], seen['segment_start'], part[1] - part[0]
         )
+        shown = zip(times, seen['frame_times'], images, self.views, strict=True)
         views = [
-            View(
-                time=float(time),
-                frame_time=float(frame_time),
-                image=image,
-                **view | dict(frame=view['frame'][..., ::-1]),
-            )
-            for time, frame_time, image, view in zip(
-                times, seen['frame_times'], images, self.views, strict=True
-            )
+            PreviewView(time=float(time), frame_time=float(frame_time), image=image, **view)
+            for time, frame_time, image, view in shown
         ]
-        return Clip(
-            draw=draw,
-            path=seen['video_path'],
-            label=seen.get('gt_label'),
-            duration=duration,
-            part=part,
-            segment=(float(start), float(end)),
-            views=views,
-            skipped=list(dict(seen['skipped_videos']).items()),  # one may be drawn twice
+        skipped = list(dict(seen['skipped_videos']).items())  # one may be drawn twice
+        return PreviewClip(
+            *(draw, seen['video_path'], seen.get('gt_label'), seen['duration'], part),
+            *((float(start), float(end)), views, skipped),
         )
 
 
-def _types_of(settings: Any) -> Iterator[Any]:
-    """Types of a data set and of those that it wraps, before any is built."""
-    if isinstance(settings, Mapping):
-        inner = settings.get('datasets') or [settings.get('dataset')]
-        yield settings.get('type')
-        for other in inner:
-            yield from _types_of(other)
-
-
-def _is_video_dataset(kind: Any) -> bool:
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, VideoDataset)
-
-
-def summarise(clips: list[Clip], distances: list[Distances]) -> str:
-    """Tell clips, skipped videos and time differences in a few lines.
-
-    Args:
-        clips (list[Clip]): From :func:`draw_clips`.
-        distances (list[Distances]): From :func:`draw_distances`.
-
-    Returns:
-        str: The lines.
-    """
+def summarise(clips: list[PreviewClip], differences: list[TimeDifferences]) -> str:
+    """Summarise clips, skipped videos and time differences in a few lines."""
     lines = [f'{len(clips)} clips of {len({clip.path for clip in clips})} files']
     skipped = dict(pair for clip in clips for pair in clip.skipped)
     if skipped:
@@ -327,64 +314,6 @@ def summarise(clips: list[Clip], distances: list[Distances]) -> str:
         lines.append(
             f'|dt| of the shown clips: median {np.median(shown):.3f} s, mean {shown.mean():.3f} s'
         )
-    for found in distances:
-        lines += [repr(found.sampler), *(f'  {line}' for line in describe(found))]
+    for found in differences:
+        lines += [repr(found.sampler), *(f'  {line}' for line in found.lines())]
     return '\n'.join(lines)
-
-
-def describe(found: Distances) -> list[str]:
-    """Tell time differences in a few lines.
-
-    Args:
-        found (Distances): From :func:`draw_distances`.
-
-    Returns:
-        list[str]: The lines.
-    """
-    lines = []
-    if found.num_clips:
-        low, high = mode_of(found)
-        lines.append(
-            f'|dt| of {len(found.values):,} pairs of views in {found.num_clips:,} clips: '
-            f'mode {low:.2f} to {high:.2f} s, median {np.median(found.values):.3f} s, '
-            f'mean {found.values.mean():.3f} s'
-        )
-        if found.sampler.method == 'marginal':
-            lines.append(
-                f'in theory: mode 0, median {found.sampler.segment * (1 - 0.5**0.5):.3f} s, '
-                f'mean {found.sampler.segment / 3:.3f} s'
-            )
-        lines.append('in videos shorter than the segment it shrinks with them')
-    if found.num_images:
-        lines.append(f'{found.num_images:,} clips of single images, which have no time')
-    return lines
-
-
-_BINS = 25
-
-
-def mode_of(found: Distances) -> tuple[float, float]:
-    """Find the most frequent time difference.
-
-    Args:
-        found (Distances): From :func:`draw_distances`, of at least one video.
-
-    Returns:
-        tuple[float, float]: Lower and upper edge, in seconds, of the fullest bin of the histogram:
-        a 25th of the segment.
-    """
-    counts, edges = histogram_of(found)
-    fullest = int(counts.argmax())
-    return float(edges[fullest]), float(edges[fullest + 1])
-
-
-def histogram_of(found: Distances) -> tuple[np.ndarray, np.ndarray]:
-    """Count time differences in 25 bins over the segment.
-
-    Args:
-        found (Distances): From :func:`draw_distances`.
-
-    Returns:
-        tuple: Counts, and the edges of the bins in seconds.
-    """
-    return np.histogram(found.values, bins=_BINS, range=(0, found.sampler.segment))

@@ -13,16 +13,11 @@ from vito_mm.utils.atomic import written_aside
 TEXT = 13
 """Usual height of letters in pixels."""
 GREY = '#666666'
-"""Colour of what is said by the way."""
+"""Colour of secondary text."""
 
 
 class Canvas:
-    """A white sheet with its origin in the upper left corner; all lengths are in pixels.
-
-    Args:
-        width (int): Of the sheet.
-        height (int): Of the sheet.
-    """
+    """A white sheet with its origin in the upper left corner; all lengths are in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -30,13 +25,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def paste(self, picture: np.ndarray, x: int, y: int) -> None:
-        """Put a picture on the sheet.
-
-        Args:
-            picture (np.ndarray): RGB, uint8, shape (height, width, 3).
-            x (int): Left edge.
-            y (int): Upper edge.
-        """
+        """Put a picture (RGB, uint8, shape (height, width, 3)) on the sheet."""
         self._image.paste(Image.fromarray(picture), (x, y))
 
     def text(
@@ -49,54 +38,36 @@ class Canvas:
         bold: bool = False,
         anchor: str = 'la',
     ) -> None:
-        """Write a line.
-
-        Args:
-            x (float): Place of the anchor.
-            y (float): Place of the anchor.
-            text (str): What to write.
-            size (int): Height of letters. Defaults to 13.
-            colour (str): Defaults to 'black'.
-            bold (bool): Defaults to False.
-            anchor (str): Which point of the text is placed, as Pillow names it: 'l', 'm' or 'r'
-                across and 'a' (top) or 'm' (middle) down. Defaults to 'la'.
-        """
+        """Write a line; ``anchor`` says which point of it is placed, as Pillow names it."""
         self._draw.text((x, y), printable(text), colour, _font(size, bold), anchor=anchor)
 
-    def box(self, x: int, y: int, width: int, height: int, colour: str, line: int = 1) -> None:
-        """Draw a frame around a rectangle, outside of it.
+    def title(self, text: str, margin: int) -> None:
+        """Write a title at the top, as much of it as there is room for."""
+        size = TEXT + 2
+        text = shortened(text, self.width - 2 * margin, size, bold=True)
+        self.text(margin, margin, text, size, bold=True)
 
-        Args:
-            x (int): Left edge of the rectangle.
-            y (int): Upper edge of the rectangle.
-            width (int): Of the rectangle.
-            height (int): Of the rectangle.
-            colour (str): Of the frame.
-            line (int): Its thickness. Defaults to 1.
-        """
+    def box(self, x: int, y: int, width: int, height: int, colour: str, line: int = 1) -> None:
+        """Draw a frame of some thickness around a rectangle, outside of it."""
         corners = (x - line, y - line, x + width + line - 1, y + height + line - 1)
         self._draw.rectangle(corners, outline=colour, width=line)
 
-    def array(self) -> np.ndarray:
-        """The sheet.
+    def fill(self, x: int, y: int, width: int, height: int, colour: str) -> None:
+        """Fill a rectangle."""
+        if width > 0:
+            self._draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
 
-        Returns:
-            np.ndarray: RGB, uint8, shape (height, width, 3).
-        """
+    def dot(self, x: float, y: float, radius: float, colour: str) -> None:
+        """Draw a dot around a point."""
+        self._draw.circle((x, y), radius, fill=colour)
+
+    def array(self) -> np.ndarray:
+        """The sheet, RGB, uint8, shape (height, width, 3)."""
         return np.array(self._image)
 
 
 def text_width(text: str, size: int = TEXT, bold: bool = False) -> int:
-    """Pixels that a line takes.
-
-    Args:
-        text (str): The line.
-        size (int): Height of letters. Defaults to 13.
-        bold (bool): Defaults to False.
-
-    Returns:
-        int: Pixels, rounded up.
-    """
+    """Pixels that a line takes, rounded up."""
     return int(np.ceil(_font(size, bold).getlength(printable(text))))
 
 
@@ -122,16 +93,7 @@ def shortened(text: str, width: int, size: int = TEXT, bold: bool = False) -> st
 
 
 def wrapped(text: str, width: int, size: int = TEXT) -> list[str]:
-    """Break a text into lines.
-
-    Args:
-        text (str): Words.
-        width (int): Pixels that a line may take.
-        size (int): Height of letters. Defaults to 13.
-
-    Returns:
-        list[str]: At least one line.
-    """
+    """Break a text into lines of at most so many pixels, at least one."""
     lines: list[str] = []
     for word in text.split():
         if lines and text_width(f'{lines[-1]} {word}', size) <= width:
@@ -142,14 +104,7 @@ def wrapped(text: str, width: int, size: int = TEXT) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Escape what the font lacks, such as bytes of file names that are no text.
-
-    Args:
-        text (str): Any text.
-
-    Returns:
-        str: One line that can be written.
-    """
+    """Escape characters that the font lacks, such as bytes of file names that are no text."""
     return ''.join(
         char if char.isprintable() and ord(char) < 0x250 else char.encode('unicode_escape').decode()
         for char in text
@@ -157,24 +112,12 @@ def printable(text: str) -> str:
 
 
 def png_of(picture: np.ndarray) -> bytes:
-    """A picture as the content of a PNG file.
-
-    Args:
-        picture (np.ndarray): RGB, uint8, shape (height, width, 3).
-
-    Returns:
-        bytes: The content.
-    """
+    """Content of a PNG file with a picture (RGB, uint8, shape (height, width, 3))."""
     return cv2.imencode('.png', np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
 
 
 def write_png(picture: np.ndarray, file: Path) -> None:
-    """Write a picture, whole or not at all.
-
-    Args:
-        picture (np.ndarray): RGB, uint8, shape (height, width, 3).
-        file (Path): File to write; its folder is made.
-    """
+    """Write a picture (RGB, uint8, shape (height, width, 3)) atomically; the folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(file) as unfinished:
         unfinished.write_bytes(png_of(picture))

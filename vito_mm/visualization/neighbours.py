@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from vito_mm.probes.network import Network
+from vito_mm.probes import neighbours as search
+from vito_mm.probes.encoder import Encoder
+from vito_mm.videos import frames as reader
+from vito_mm.videos.frames import Clip
 
-from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
-from .clips import Clip, evenly, read_clip, read_clips
+from .canvas import GREY, Canvas, shortened, text_width, wrapped
+from .clips import read_clips
 
 _CLIPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of videos and images as a network sees them.
+    """Frames of videos and images, and their features.
 
     Attributes:
         rows (list[Mapping]): For each frame its video, a row of a manifest.
@@ -36,18 +40,12 @@ class Frames:
         return len(self.rows)
 
     def videos(self) -> np.ndarray:
-        """Which frames are of the same file: a name of it for each, shape (n, )."""
+        """Real path of each frame's file, shape (n, )."""
         return np.array([os.path.realpath(row['path']) for row in self.rows], object)
 
 
 class Neighbour(NamedTuple):
-    """A frame that is near to a query.
-
-    Attributes:
-        index (int): Which of the frames of the gallery.
-        cosine (float): Cosine of the angle between the features.
-        is_right (bool, optional): Whether it is of the query's class; None where that is not known.
-    """
+    """Index in the gallery, cosine, and whether it is of the query's class (None: unknown)."""
 
     index: int
     cosine: float
@@ -55,16 +53,7 @@ class Neighbour(NamedTuple):
 
 
 def labels_of(rows: Sequence[Mapping[str, Any]], folder: str | None) -> list[str | None]:
-    """Classes of videos.
-
-    Args:
-        rows (Sequence[Mapping]): Rows of a manifest.
-        folder (str, optional): Folder that they were found in, None if they are from a manifest.
-
-    Returns:
-        list[str | None]: ``class_name`` or ``label`` of a row, else the name of the sub-folder of
-        ``folder`` that it lies in.
-    """
+    """Classes: ``class_name`` or ``label`` of a row, else its sub-folder of ``folder``, if any."""
     found: list[str | None] = []
     for row in rows:
         label = row.get('class_name', row.get('label'))
@@ -76,16 +65,7 @@ def labels_of(rows: Sequence[Mapping[str, Any]], folder: str | None) -> list[str
 
 
 def choose(labels: Sequence[str | None], count: int, seed: int) -> list[int]:
-    """Choose videos at random, of all classes alike as far as there are enough.
-
-    Args:
-        labels (Sequence[str | None]): Class of each.
-        count (int): How many to choose at most.
-        seed (int): Decides the choice.
-
-    Returns:
-        list[int]: Indices, rising.
-    """
+    """Choose at most so many videos at random, equally many per class; ascending indices."""
     order = np.random.default_rng(seed).permutation(len(labels)).tolist()
     seen: Counter[str | None] = Counter()
     turn = {}
@@ -96,27 +76,27 @@ def choose(labels: Sequence[str | None], count: int, seed: int) -> list[int]:
 
 
 def read_frames(
-    network: Network,
+    encoder: Encoder,
     rows: Sequence[Mapping[str, Any]],
     labels: Sequence[str | None],
     size: int,
     frames_a_video: int = 1,
-    pooling: str = 'average',
+    layer: str = 'pooled',
     workers: int = 1,
 ) -> tuple[Frames, list[str]]:
     """Decode frames spread over videos and compute their features.
 
     Args:
-        network (Network): Computes the features.
+        encoder (Encoder): Computes the features.
         rows (Sequence[Mapping]): Rows of a manifest.
         labels (Sequence[str | None]): Class of each row.
-        size (int): Side in pixels of the square in the middle that the network gets.
-        frames_a_video (int): Those in the middle of as many equal parts. Defaults to 1.
-        pooling (str): See :meth:`.network.Network.features`. Defaults to 'average'.
+        size (int): Side in pixels of :func:`vito_mm.videos.frames.evaluation_view`.
+        frames_a_video (int): Frames of each, evenly spread. Defaults to 1.
+        layer (str): See :class:`vito_mm.probes.encoder.Encoder`. Defaults to 'pooled'.
         workers (int): Processes that decode. Defaults to 1.
 
     Returns:
-        tuple: The frames, and what was wrong with videos that cannot be read and are left out.
+        tuple: The frames, and the errors of videos that cannot be read.
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     errors: list[str] = []
@@ -125,15 +105,18 @@ def read_frames(
     def compute() -> None:
         if not waiting:
             return
-        vectors = network.features(np.concatenate([c.frames for c in waiting.values()]), pooling)
+        frames = np.concatenate([clip.frames for clip in waiting.values()])
+        vectors = encoder(frames, layer, batch_size=32).cpu().numpy()
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ends = np.cumsum([len(clip.frames) for clip in waiting.values()])[:-1]
         for (index, clip), part in zip(waiting.items(), np.split(vectors, ends), strict=True):
             found[index] = clip.times, part
         waiting.clear()
 
+    view = reader.evaluation_view(size)
+
     def read(row: Mapping[str, Any]) -> Clip:
-        return read_clip(row, size, evenly(frames_a_video))
+        return reader.spread(row, frames_a_video, view, reader.TIME_LIMIT).distinct()
 
     for index, result in read_clips(rows, range(len(rows)), read, workers):
         if isinstance(result, str):
@@ -156,47 +139,42 @@ def read_frames(
 def nearest(
     queries: Frames, gallery: Frames, k: int, same_video: bool = False
 ) -> list[list[Neighbour]]:
-    """The nearest frames of other videos by cosine, of each video its nearest one.
+    """Find the nearest frames of other videos by cosine, of each video its nearest one.
 
     Args:
-        queries (Frames): What is looked for.
-        gallery (Frames): Where.
+        queries (Frames): Frames to find neighbours of.
+        gallery (Frames): Frames to search.
         k (int): Neighbours of each query, fewer if there are not so many videos.
         same_video (bool): Whether frames of the query's own video count, which are near by
             themselves. Defaults to False.
 
     Returns:
-        list[list[Neighbour]]: For each query, nearest first. Whether one is right is told where
-        the class of the query is one of the gallery's.
+        list[list[Neighbour]]: For each query, nearest first. ``is_right`` is known where the class
+        of the query is one of the gallery's.
     """
     known = set(gallery.labels) - {None}
     videos = gallery.videos()
+    # So many that they are of more than k videos.
+    enough = (k + 1) * max(Counter(videos).values(), default=0)
+    features = (torch.from_numpy(frames.features) for frames in (queries, gallery))
+    cosines, indices = search.nearest(*features, enough)
     found = []
-    for video, label, cosines in zip(
-        queries.videos(), queries.labels, queries.features @ gallery.features.T, strict=True
+    for video, label, *near in zip(
+        queries.videos(), queries.labels, cosines.tolist(), indices.tolist(), strict=True
     ):
         taken = set() if same_video else {video}
-        neighbours: list[Neighbour] = []
-        for index in np.argsort(-cosines, kind='stable').tolist():
-            if len(neighbours) == k:
-                break
-            if videos[index] in taken:
-                continue
-            taken.add(videos[index])
-            is_right = gallery.labels[index] == label if label in known else None
-            neighbours.append(Neighbour(index, float(cosines[index]), is_right))
-        found.append(neighbours)
+        of_query: list[Neighbour] = []
+        for cosine, index in zip(*near, strict=True):
+            if videos[index] not in taken and len(of_query) < k:
+                taken.add(videos[index])
+                is_right = gallery.labels[index] == label if label in known else None
+                of_query.append(Neighbour(index, cosine, is_right))
+        found.append(of_query)
     return found
 
 
 class Score(NamedTuple):
-    """How many neighbours are right.
-
-    Attributes:
-        share (float): Of the neighbours whose query has a class, within [0, 1].
-        chance (float): What videos drawn at random would give.
-        count (int): Number of these neighbours.
-    """
+    """Share of right neighbours within [0, 1], that of random videos, and number of neighbours."""
 
     share: float
     chance: float
@@ -206,17 +184,7 @@ class Score(NamedTuple):
 def score(
     queries: Frames, gallery: Frames, found: Sequence[Sequence[Neighbour]], same_video: bool = False
 ) -> Score | None:
-    """Share of the neighbours that are of the query's class.
-
-    Args:
-        queries (Frames): What was looked for.
-        gallery (Frames): Where.
-        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
-        same_video (bool): As given to :func:`nearest`. Defaults to False.
-
-    Returns:
-        Score: None if no query has a class that the gallery has.
-    """
+    """Score what :func:`nearest` found; None if no query has a class that the gallery has."""
     classes = dict(zip(gallery.videos(), gallery.labels, strict=True))
     right, chances = [], []
     for video, label, neighbours in zip(queries.videos(), queries.labels, found, strict=True):
@@ -239,11 +207,11 @@ def draw_neighbours(
     """Draw a row for each query: the query, then its neighbours, nearest first.
 
     Args:
-        queries (Frames): What was looked for.
-        gallery (Frames): Where.
-        found (Sequence[Sequence[Neighbour]]): What :func:`nearest` returned.
-        title (str): What the picture shows.
-        summary (str): What is to be said of it.
+        queries (Frames): See :func:`nearest`.
+        gallery (Frames): Likewise.
+        found (Sequence[Sequence[Neighbour]]): Its result.
+        title (str): Title.
+        summary (str): Text below the title.
 
     Returns:
         np.ndarray: RGB, uint8, shape (height, width, 3).
@@ -256,8 +224,7 @@ def draw_neighbours(
         lines.append('')
     top = _MARGIN + (len(lines) + 3) * _LINE + 8
     canvas = Canvas(width, top + len(found) * row + _MARGIN)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     for number, line in enumerate(lines):
         y = _MARGIN + _LINE * (number + 1) + 8
         canvas.text(_MARGIN, y, line)
@@ -290,7 +257,7 @@ def _draw_frame(
 ) -> None:
     """A frame with its border and two lines; a query has none to be compared with."""
     row, time = frames.rows[index], frames.times[index]
-    clip = read_clip(row, _SIDE, lambda start, end: np.array([time]))
+    clip = reader.read(row, lambda *_: np.array([time]), reader.evaluation_view(_SIDE))
     canvas.paste(clip.frames[0], x, y)
     words, colour = [frames.labels[index] or ''], 'black'
     if neighbour is not None:
@@ -301,5 +268,5 @@ def _draw_frame(
     text = shortened(' '.join(words), _SIDE, _SMALL, bold=True)
     canvas.text(x, y, text, _SMALL, 'black' if colour == _UNKNOWN else colour, bold=True)
     when = f', {time:.2f} s' if clip.seconds else ''
-    name = shortened(os.path.splitext(clip.title)[0], _SIDE - text_width(when, _SMALL), _SMALL)
+    name = shortened(os.path.splitext(clip.name)[0], _SIDE - text_width(when, _SMALL), _SMALL)
     canvas.text(x, y + _LINE - 2, name + when, _SMALL, GREY)

@@ -1,6 +1,7 @@
-"""Pictures of a training run: similarities of embeddings, and retrieval across time."""
+"""Plots: similarities of embeddings, retrieval across time, time differences of views."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -9,6 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from .augmentation_preview import TimeDifferences
+
 _DPI = 110
 _SETTINGS = {'text.parse_math': False, 'font.size': 9}
 _POSITIVE, _NEGATIVE = '#0072b2', '#d55e00'
@@ -16,7 +20,7 @@ _MOST_EARLIER = 4  # curves of earlier measurements beside the first
 
 
 def draw_similarities(positives: Tensor, negatives: Tensor, bins: int, title: str) -> np.ndarray:
-    """Histograms of the cosines of positive and of negative pairs, over each other.
+    """Draw histograms of the cosines of positive and of negative pairs.
 
     Args:
         positives (Tensor): Counts over [-1, 1], shape (a multiple of bins, ).
@@ -51,12 +55,12 @@ def draw_similarities(positives: Tensor, negatives: Tensor, bins: int, title: st
 def draw_retrieval(
     delays: Sequence[float], history: Mapping[int, Sequence[float]], num_videos: int
 ) -> np.ndarray:
-    """Retrieval accuracy over the delay: now, at the first measurement, and at some between.
+    """Draw retrieval accuracy over the delay: now, at the first measurement, and some between.
 
     Args:
         delays (Sequence[float]): In seconds.
-        history (Mapping[int, Sequence[float]]): Accuracies in percent, one a delay, by iteration.
-        num_videos (int): Among which the own one is to be found.
+        history (Mapping[int, Sequence[float]]): Percent, one per delay, by iteration.
+        num_videos (int): Size of the gallery.
 
     Returns:
         np.ndarray: RGB, uint8, shape (height, width, 3).
@@ -72,8 +76,10 @@ def draw_retrieval(
         axes.axhline(chance, color='black', lw=1, ls=':', label=f'chance, {chance:.2g} %')
         for number, step in enumerate(earlier):
             colour = str(0.82 - 0.45 * number / len(earlier))  # grey, darker towards now
-            _curve(axes, delays, history[step], f'iteration {step}', color=colour, ms=3, lw=1.2)
-        _curve(axes, delays, history[now], f'iteration {now}', color=_POSITIVE, ms=5, lw=2)
+            style = dict(color=colour, ms=3, lw=1.2, label=f'iteration {step}')
+            axes.plot(delays, history[step], marker='o', clip_on=False, **style)
+        style = dict(color=_POSITIVE, ms=5, lw=2, label=f'iteration {now}')
+        axes.plot(delays, history[now], marker='o', clip_on=False, **style)
         axes.set(ylim=(0, 103), xlabel='delay, s', ylabel='own video is nearest, %')
         axes.set_xticks(delays, [f'{delay:g}' for delay in delays])
         handles, labels = axes.get_legend_handles_labels()
@@ -83,10 +89,30 @@ def draw_retrieval(
         return _pixels(figure)
 
 
-def _curve(
-    axes: Axes, delays: Sequence[float], values: Sequence[float], label: str, **style
-) -> None:
-    axes.plot(delays, values, marker='o', label=label, clip_on=False, **style)
+def draw_time_differences(found: 'TimeDifferences', width: int, height: int) -> np.ndarray:
+    """Draw the histogram of time differences, and the density in theory where it is known.
+
+    Args:
+        found (TimeDifferences): Of at least one video.
+        width (int): In pixels.
+        height (int): In pixels.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (height, width, 3).
+    """
+    counts, edges = found.histogram()
+    segment = found.sampler.segment
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _plot((width / _DPI, height / _DPI), '')
+        density = counts / counts.sum() / np.diff(edges)
+        axes.stairs(density, edges, fill=True, color=_POSITIVE, alpha=0.5, label='drawn')
+        axes.axvline(np.median(found.values), color=_POSITIVE, label='median')
+        if found.sampler.method == 'marginal':
+            theory = 2 * (segment - edges) / segment**2
+            axes.plot(edges, theory, color=_NEGATIVE, label='2 (T - dt) / T^2')
+        axes.set(xlim=(0, segment), xlabel='|dt|, seconds', ylabel='density, 1/s')
+        axes.legend(loc='upper right', frameon=False)
+        return _pixels(figure)
 
 
 def _plot(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.videos.frames import Clip
 from vito_mm.videos.prepare.integrity import import_av
 
 from .attention import LIMIT, TOP_AREA, entropy, overlay, scale_bar, top_share
-from .canvas import GREY, TEXT, Canvas, shortened, wrapped
-from .clips import Clip
+from .canvas import GREY, Canvas, shortened, wrapped
 
 Masks = Mapping[str, np.ndarray]
 """Masks by the name of their scale, shape (n, h, w) for n frames."""
@@ -34,12 +34,10 @@ _EXPLANATION = (
 def draw_strip(clips: Sequence[Clip], masks: Sequence[Masks], title: str) -> np.ndarray:
     """Draw clips: their frames from left to right, the masks of each scale below.
 
-    What has no room beside goes on below.
-
     Args:
         clips (Sequence[Clip]): At least one.
         masks (Sequence[Mapping[str, np.ndarray]]): Masks of the frames of each clip.
-        title (str): What the picture shows.
+        title (str): Title.
 
     Returns:
         np.ndarray: RGB, uint8, shape (height, width, 3).
@@ -54,8 +52,7 @@ def draw_strip(clips: Sequence[Clip], masks: Sequence[Masks], title: str) -> np.
     legend = _legend(width - 2 * _MARGIN)
     top = _MARGIN + 2 * _LINE
     canvas = Canvas(width, top + len(bands) * band_height + len(legend) + _MARGIN)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     for y, band in zip(range(top, canvas.height, band_height), bands, strict=False):
         _label_rows(canvas, y + 2 * _LINE, side, masks)
         x = _MARGIN + _LABELS
@@ -75,7 +72,7 @@ def draw_side_by_side(
         frame (np.ndarray): RGB, uint8, shape (size, size, 3).
         time (float): When it is shown, in seconds.
         masks (Mapping[str, np.ndarray]): Mask by the name of the scale, shape (h, w).
-        title (str): What the video shows.
+        title (str): Title.
 
     Returns:
         np.ndarray: RGB, uint8, shape (height, width, 3), both even and the same for every frame.
@@ -87,8 +84,7 @@ def draw_side_by_side(
     top = _MARGIN + 3 * _LINE
     height = top + side + 2 * _LINE + len(legend) + _MARGIN
     canvas = Canvas(width + width % 2, height + height % 2)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     x = (width - columns * (side + _GAP) + _GAP) // 2
     canvas.text(x, top - _LINE, f'{time:.2f} s')
     canvas.paste(_resized(frame, side), x, top)
@@ -101,13 +97,13 @@ def draw_side_by_side(
 
 
 def write_video(file: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
-    """Write pictures as an MP4 (H.264), whole or not at all.
+    """Write pictures as an MP4 (H.264), atomically.
 
     Args:
         file (Path): File to write; its folder is made.
         pictures (Iterable[np.ndarray]): RGB, uint8, shape (height, width, 3), all of one size with
             even sides.
-        fps (float): Pictures a second.
+        fps (float): Pictures per second.
 
     Returns:
         int: Number of pictures.
@@ -142,7 +138,7 @@ def _shown_side(side: int) -> int:
 
 
 def _bands(clips: Sequence[Clip], columns: int) -> list[list[tuple[int, range]]]:
-    """Which frames of which clips stand in one row of the picture, all rows about as long."""
+    """Clips and their frames in each row of the picture, all rows about as long."""
     longest = max(len(clip.frames) for clip in clips)
     if longest <= columns:
         beside = columns // longest
@@ -179,7 +175,7 @@ def _draw_frames(
     canvas: Canvas, x: int, y: int, side: int, clip: Clip, masks: Masks, frames: range
 ) -> None:
     room = len(frames) * (side + _GAP) - _GAP
-    canvas.text(x, y, shortened(clip.title, room))
+    canvas.text(x, y, shortened(clip.name, room))
     for number in frames:
         if clip.seconds:
             canvas.text(x, y + _LINE, f'{clip.times[number]:.2f} s', _SMALL, GREY)
@@ -204,7 +200,7 @@ def _draw_mask(
 
 
 def _legend(width: int) -> np.ndarray:
-    """What the colours and numbers mean."""
+    """Legend of colours and numbers."""
     lines = wrapped(_EXPLANATION, width, _SMALL)
     canvas = Canvas(width, 3 * _LINE + _BAR[1] + len(lines) * _LINE)
     canvas.text(0, 0, 'Attention in multiples of uniform attention', _SMALL)

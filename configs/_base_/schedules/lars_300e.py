@@ -9,7 +9,7 @@ schedule.
 """
 
 optim_wrapper = dict(
-    type='GuardedOptimWrapper',
+    type='SkipNonFiniteOptimWrapper',
     dtype='bfloat16',
     optimizer=dict(
         type='ForeachLARS', lr=4.8, momentum=0.9, weight_decay=1e-6, eta=1e-3, formula='byol'

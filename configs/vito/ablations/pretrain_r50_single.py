@@ -1,4 +1,4 @@
-"""Ablation: all views from one frame, drawn anew each time."""
+"""Ablation: all views from one frame, drawn again each time."""
 
 _base_ = '../pretrain_r50.py'
 

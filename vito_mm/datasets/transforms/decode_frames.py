@@ -1,4 +1,4 @@
-"""From moments to pixels."""
+"""Decoding of the moments that become views."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -25,13 +25,13 @@ class DecodeFrames(BaseTransform):
 
     **Added Keys:**
 
-    - imgs (list[np.ndarray]): One BGR uint8 frame a view, shape (height, width, 3).
+    - imgs (list[np.ndarray]): One BGR uint8 frame per view, shape (height, width, 3).
     - duration (float): Length of the video in seconds.
     - frame_times (np.ndarray): When these frames begin, in seconds, shape (num_views, ).
 
     Args:
-        backend (str): Decoder of video files: ``'pyav'``, ``'decord'``, ``'torchcodec'`` or
-            ``'opencv'``. All give the same frames. Defaults to 'pyav', the fastest.
+        backend (str): Decoder of video files: ``'pyav'``, ``'decord'`` or ``'torchcodec'``. All
+            give the same frames. Defaults to 'pyav', the fastest.
         short_side (int, optional): Short side in pixels to which larger frames are scaled down
             while they are converted. Defaults to None, which means the video's own size.
         time_limit (float, optional): Seconds after which a video is given up. None means never.

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are complete or not there."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's hook with a safe order: write aside, rename, point to it, then remove old ones.
 
     A kill or a full disk at any moment leaves the checkpoint before usable, and the file
-    ``last_checkpoint`` pointing to a whole one. MMEngine 0.10 writes in place and removes an old
+    ``last_checkpoint`` pointing to a complete one. MMEngine 0.10 writes in place and removes an old
     checkpoint first.
 
     Args:
@@ -28,7 +28,7 @@ class AtomicCheckpointHook(CheckpointHook):
     Raises:
         ValueError: At the start of training, if a checkpoint would fall between the micro-batches
             of an optimizer step, whose gradients it cannot hold.
-        RuntimeError: If a checkpoint cannot be written; names the last whole one.
+        RuntimeError: If a checkpoint cannot be written; names the last complete one.
     """
 
     def before_train(self, runner) -> None:
@@ -53,7 +53,7 @@ class AtomicCheckpointHook(CheckpointHook):
         preprocessor = getattr(unwrap(runner.model), 'data_preprocessor', None)
         preprocessing = None if preprocessor is None else preprocessing_of(preprocessor)
         if preprocessing is not None:
-            # Whoever uses the weights has to do the same to his images.
+            # Users of the weights have to do the same to their images.
             meta = dict(meta, preprocessing=preprocessing)
         if not self._is_local():
             super()._save_checkpoint_with_step(runner, step, meta)
@@ -82,10 +82,11 @@ class AtomicCheckpointHook(CheckpointHook):
                     pointer.write_text(str(file))
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            previous = previous or _read_text(Path(runner.work_dir) / 'last_checkpoint')
+            pointer = Path(runner.work_dir) / 'last_checkpoint'
+            previous = previous or (pointer.read_text().strip() if pointer.is_file() else '')
             raise RuntimeError(
                 f'cannot save the checkpoint {file}: {error}. '
-                + (f'The last whole one is {previous}: ' if previous else 'There is none before. ')
+                + (f'The last complete one is {previous}: ' if previous else 'There is none. ')
                 + 'make room and go on with --resume'
             ) from error
         if is_main_process():
@@ -101,7 +102,3 @@ class AtomicCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return [old for old in outdated if old != step]
-
-
-def _read_text(file: Path) -> str:
-    return file.read_text().strip() if file.is_file() else ''

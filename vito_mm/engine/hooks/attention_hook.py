@@ -9,12 +9,13 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
 from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
+from vito_mm.probes.encoder import Encoder
 from vito_mm.registry import HOOKS
 from vito_mm.utils.unwrap import unwrap
-from vito_mm.videos import place_segment
+from vito_mm.videos import frames, place_segment
 
 if TYPE_CHECKING:
-    from vito_mm.visualization.clips import Clip
+    from vito_mm.videos.frames import Clip
 
 NAME = 'attention_iter'
 """What visualizers call the picture: ``attention_iter_1000.png`` is that of iteration 1000."""
@@ -24,11 +25,10 @@ NAME = 'attention_iter'
 class AttentionHook(Hook):
     """Draw where the attention of each scale lies, always on the same clips.
 
-    Section 3.2 of https://arxiv.org/abs/2210.06433. One picture a checkpoint, through the run's
-    visualizer: ``LocalVisBackend`` writes ``vis_data/vis_image/attention_iter_N.png``, TensorBoard
-    and others show it in their way. Shown are the views of the online network in evaluation mode
-    and without augmentation: the short side resized, the centre cut out. Nothing of the training
-    changes; the first process draws, the others go on.
+    Section 3.2 of https://arxiv.org/abs/2210.06433. One picture per checkpoint, through the run's
+    visualizer: ``LocalVisBackend`` writes ``vis_data/vis_image/attention_iter_N.png``. Views of the
+    online network are not augmented: the short side is resized, the centre cut out. Nothing of the
+    training changes; the first process draws, the others go on.
 
     A model without attention pooling is trained as if the hook were not there.
 
@@ -79,10 +79,8 @@ class AttentionHook(Hook):
         self._drawn_at: int | None = None
 
     def before_train(self, runner) -> None:
-        """Read the clips, so that what is wrong with them is told at once."""
-        from vito_mm.probes.network import network_of
-
-        if network_of(unwrap(runner.model)) is None:
+        """Read the clips, so that bad ones are reported at once."""
+        if not Encoder.of_model(unwrap(runner.model)).scales():
             runner.logger.info('AttentionHook: the model has no attention pooling, nothing to draw')
             return
         checkpoints = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
@@ -116,16 +114,15 @@ class AttentionHook(Hook):
         return self.every_n_train_iters(runner, hook.interval, hook.save_begin)
 
     def _draw(self, runner, iteration: int) -> None:
-        from vito_mm.probes.network import network_of
         from vito_mm.visualization.strips import draw_strip
 
         if self._drawn_at == iteration:
             return
         self._drawn_at = iteration
-        network = network_of(unwrap(runner.model))
+        encoder = Encoder.of_model(unwrap(runner.model))
         title = f'Attention after {iteration} iterations, online network, {self.size} px'
         try:
-            masks = [network.masks(clip.frames) for clip in self.clips]
+            masks = [encoder.masks(clip.frames) for clip in self.clips]
             runner.visualizer.add_image(NAME, draw_strip(self.clips, masks, title), iteration)
         except (OSError, RuntimeError) as error:  # a full disk or GPU: no picture is worth a run
             runner.logger.warning(f'AttentionHook: no picture of iteration {iteration}: {error}')
@@ -145,17 +142,16 @@ class AttentionHook(Hook):
         return clips
 
     def _read(self, row: Mapping[str, Any]) -> 'Clip':
-        from vito_mm.visualization.clips import evenly, read_clip
-
         # The same in every run, whatever other videos there are.
         name = os.path.basename(row['path'])
         place = np.random.default_rng((self.seed, *os.fsencode(name))).uniform()
-        offsets = evenly(self.num_views)(0, self.segment)
-        return read_clip(
-            row,
-            self.size,
-            lambda start, end: start + place_segment(offsets, self.segment, place, end - start),
-        )
+        offsets = frames.evenly(self.num_views)(0, self.segment)
+
+        def times(start: float, end: float) -> np.ndarray:
+            return start + place_segment(offsets, self.segment, place, end - start)
+
+        view = frames.evaluation_view(self.size)
+        return frames.read(row, times, view, frames.TIME_LIMIT).distinct()
 
     @staticmethod
     def _trained_on(runner) -> 'Sequence[Mapping[str, Any]]':

@@ -1,14 +1,15 @@
-"""Accuracy on labelled images while a run goes on."""
+"""Accuracy on labelled images during a run."""
 
 import os
 
 import torch
 from mmengine.dist import is_main_process
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from vito_mm.probes.embedding import NETWORKS, Embedder
-from vito_mm.probes.frames import Gathered, collect, summarised
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.encoder import NETWORKS, Encoder
+from vito_mm.probes.frames import collect, summarised
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.labelled_images import labelled_frames
 from vito_mm.probes.linear_classifier import linear_accuracy
@@ -38,15 +39,15 @@ class KNNProbeHook(ProbeHook):
             0.07.
         image_size (int): Side of the images in pixels; the shorter side is resized to it and the
             centre is taken. Defaults to 224.
-        linear (bool): Whether to fit a linear classifier, too: that of ``tools/probe.py linear``,
-            on the first rank, while the others wait. Defaults to False.
+        linear (bool): Fit a linear classifier, too: that of ``tools/probe.py linear``, on the first
+            rank, while the others wait. Defaults to False.
         network (str): 'online', or 'target' for the slowly moving copy. Defaults to 'online'.
         batch_size (int): Images at a time on each rank. Defaults to 128.
         num_workers (int): Processes of each rank that read images, started for each measurement; 0
             reads in the training process. Defaults to 4.
         max_images (int, optional): Images of each part at most, the same ones every time; None for
             all. Defaults to 10,000.
-        begin (bool): Whether to measure before the first step, too. Defaults to True.
+        begin (bool): Measure before the first step, too. Defaults to True.
         seed (int): Seed of the choice of images and of the two parts of a manifest. Defaults to 0.
         prefix (str): Put before the names of the numbers. Defaults to ''.
 
@@ -77,15 +78,14 @@ class KNNProbeHook(ProbeHook):
                 f'{self._field("data")} is empty: give a folder with train/<class>/*.jpg and '
                 'val/<class>/*.jpg, or a manifest (.jsonl, .csv) with the column "label"'
             )
-        for name, value in dict(
-            k=k, temperature=temperature, image_size=image_size, batch_size=batch_size
-        ).items():
-            if not value > 0:
-                raise ValueError(f'{self._field(name)} must be positive, got {value}')
-        if network not in NETWORKS:
-            raise ValueError(f'{self._field("network")} must be one of {NETWORKS}, got {network!r}')
-        if max_images is not None and max_images < 1:
-            raise ValueError(f'{self._field("max_images")} must be positive, got {max_images}')
+        self._check_positive(
+            k=k,
+            temperature=temperature,
+            image_size=image_size,
+            batch_size=batch_size,
+            max_images=1 if max_images is None else max_images,
+        )
+        self._check_choice('network', network, NETWORKS)
         self.data = os.fspath(data)
         self.k, self.temperature, self.image_size, self.linear = k, temperature, image_size, linear
         self.network, self.batch_size, self.num_workers = network, batch_size, num_workers
@@ -93,7 +93,7 @@ class KNNProbeHook(ProbeHook):
 
     def prepare(self, runner) -> None:
         """List the images."""
-        Embedder(unwrap(runner.model), self.network)
+        Encoder.of_model(unwrap(runner.model), self.network)
         self.images = labelled_frames(self.data, self.image_size, self.max_images, self.seed)
         runner.logger.info(
             f'{type(self).__name__}: {len(self.images.train)} images to learn from, '
@@ -102,26 +102,26 @@ class KNNProbeHook(ProbeHook):
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict]:
         """See :meth:`.probe_hook.ProbeHook.measure`."""
-        model = unwrap(runner.model)
-        train, val = (self._embed(runner, part) for part in (self.images.train, self.images.val))
+        encoder = Encoder.of_model(unwrap(runner.model), self.network)
+        parts = (
+            *self._features(runner, encoder, self.images.train, self.images.train_labels),
+            *self._features(runner, encoder, self.images.val, self.images.val_labels),
+        )
         if not is_main_process():
             return {}, {}
-        device = next(model.parameters()).device
-        parts = (
-            *(train.features, self.images.train_labels[train.indices]),
-            *(val.features, self.images.val_labels[val.indices]),
-        )
-        parts = [part.to(device) for part in parts]
+        parts = [part.to(encoder.device) for part in parts]
         numbers = dict(knn_top1=knn_top1(*parts, k=self.k, temperature=self.temperature))
         if self.linear:
             numbers['linear_top1'] = linear_accuracy(*parts, seed=self.seed).top1
         return numbers, {}
 
-    def _embed(self, runner, images: Dataset) -> Gathered:
-        embed = Embedder(unwrap(runner.model), self.network)
+    def _features(
+        self, runner, encoder: Encoder, images: Dataset, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features and labels of the images that can be read."""
         found = collect(
             images,
-            lambda _, frames: embed(frames[:, 0]).cpu(),
+            lambda _, frames: encoder(frames[:, 0], batch_size=self.batch_size).cpu(),
             self.batch_size,
             self.num_workers,
         )
@@ -131,4 +131,4 @@ class KNNProbeHook(ProbeHook):
             raise ProbeError(f'none of {len(images)} images of {self.data} can be read')
         if not torch.isfinite(found.features).all():
             raise ProbeError('the features are not finite')
-        return found
+        return found.features, labels[found.indices]

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite."""
+"""Reports of skipped optimizer steps, and an end after too many."""
 
 import shlex
 
@@ -13,9 +13,9 @@ from vito_mm.registry import HOOKS
 class NonFiniteHook(Hook):
     """Report skipped optimizer steps, undo their traces, and stop after too many in a row.
 
-    Needs ``optim_wrapper=dict(type='GuardedOptimWrapper')``, which leaves such steps out. Batch
-    norm has seen the bad numbers by then: its running statistics are put back to those before the
-    step. The number of skipped steps is logged as ``skipped_steps``.
+    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``. Batch norm has seen the bad
+    numbers when a step is skipped: its running statistics are put back to those before the step.
+    The number of skipped steps is logged as ``skipped_steps``.
 
     Args:
         max_in_row (int): How many steps in a row may be skipped. Defaults to 10.
@@ -42,7 +42,7 @@ class NonFiniteHook(Hook):
         """Find the buffers to protect."""
         if not hasattr(runner.optim_wrapper, 'skipped_last_step'):
             raise ValueError(
-                'NonFiniteHook needs optim_wrapper.type="GuardedOptimWrapper", got '
+                'NonFiniteHook needs optim_wrapper.type="SkipNonFiniteOptimWrapper", got '
                 f'{type(runner.optim_wrapper).__name__}'
             )
         self._buffers = [b for b in runner.model.buffers() if b.dtype.is_floating_point]

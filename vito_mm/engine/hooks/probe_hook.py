@@ -1,14 +1,14 @@
-"""What the probes of a run have in common: when they measure, and where their numbers go."""
+"""Base of the probes of a run: when they measure, and where their numbers go."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from vito_mm.probes.embedding import undisturbed
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.encoder import undisturbed
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.utils.unwrap import unwrap
 
 
@@ -22,8 +22,8 @@ class ProbeHook(Hook):
 
     Args:
         interval (int): Iterations between measurements; there is one after the last iteration, too.
-        begin (bool): Whether to measure before the first step as well: what random weights give.
-        prefix (str): Put before the names of the numbers and pictures, to tell probes apart.
+        begin (bool): Measure before the first step as well: the score of random weights.
+        prefix (str): Put before the names of numbers and pictures, to tell probes apart.
 
     Raises:
         ValueError: If ``interval`` is not positive. Before the first step, if the data of a probe
@@ -35,19 +35,11 @@ class ProbeHook(Hook):
     priority = 45
 
     def __init__(self, interval: int, begin: bool, prefix: str) -> None:
-        if interval < 1:
-            raise ValueError(f'{self._field("interval")} must be positive, got {interval}')
+        self._check_positive(interval=interval)
         self.interval, self.begin, self.prefix = interval, begin, prefix
 
     def prepare(self, runner) -> None:
-        """Look at the data before the first step.
-
-        Args:
-            runner (Runner): The runner.
-
-        Raises:
-            ProbeError: If they cannot be used.
-        """
+        """Look at the data before the first step; raises ProbeError if they cannot be used."""
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Measure the model, which is in evaluation mode. Called on all ranks.
@@ -57,8 +49,7 @@ class ProbeHook(Hook):
             step (int): Iterations that are done.
 
         Returns:
-            tuple: Numbers and pictures (RGB, uint8) by name; what ranks but the first return is not
-            used.
+            tuple: Numbers and pictures (RGB, uint8) by name; only those of the first rank count.
 
         Raises:
             ProbeError: On all ranks, if there is nothing to measure.
@@ -77,16 +68,14 @@ class ProbeHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Measure if it is time."""
         if self._is_time(runner):
-            self._measure_or_warn(runner)
+            step = runner.iter + 1
+            try:
+                self._measure(runner, step)
+            except ProbeError as error:
+                runner.logger.warning(f'iteration {step}: {type(self).__name__}: {error}')
 
     def _is_time(self, runner) -> bool:
         return self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
-
-    def _measure_or_warn(self, runner) -> None:
-        try:
-            self._measure(runner, runner.iter + 1)
-        except ProbeError as error:
-            runner.logger.warning(f'iteration {runner.iter + 1}: {type(self).__name__}: {error}')
 
     def _measure(self, runner, step: int) -> None:
         start = time.perf_counter()
@@ -95,14 +84,7 @@ class ProbeHook(Hook):
         if is_main_process():
             self._report(runner, step, numbers, pictures, time.perf_counter() - start)
 
-    def _report(
-        self,
-        runner,
-        step: int,
-        numbers: Mapping[str, float],
-        pictures: Mapping[str, np.ndarray],
-        seconds: float,
-    ) -> None:
+    def _report(self, runner, step: int, numbers: Mapping, pictures: Mapping, seconds: float):
         numbers = {f'{self.prefix}{name}': value for name, value in numbers.items()}
         for name, value in numbers.items():
             runner.message_hub.update_scalar(f'probe/{name}', value)
@@ -118,3 +100,14 @@ class ProbeHook(Hook):
     @classmethod
     def _field(cls, name: str) -> str:
         return f'{cls.__name__}.{name}'
+
+    @classmethod
+    def _check_positive(cls, **settings: float) -> None:
+        for name, value in settings.items():
+            if not value > 0:
+                raise ValueError(f'{cls._field(name)} must be positive, got {value}')
+
+    @classmethod
+    def _check_choice(cls, name: str, value: str, known: Sequence[str]) -> None:
+        if value not in known:
+            raise ValueError(f'{cls._field(name)} must be one of {tuple(known)}, got {value!r}')

@@ -1,4 +1,4 @@
-"""What a run was: machine, versions, code and data, beside its logs."""
+"""Record of a run next to its logs: machine, versions, code and data."""
 
 import json
 import math
@@ -23,7 +23,7 @@ DATA_FINGERPRINT = 'data_fingerprint'
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Write ``run.json`` beside the log: what a reader of the results asks first.
+    """Write ``run.json``, the record of the run, next to the log.
 
     MMEngine saves the config next to it. Holds the command, package versions, the git revision of
     the code, MMEngine's description of the environment, seed, processes and batch, and for each

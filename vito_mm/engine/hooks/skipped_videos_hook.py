@@ -1,4 +1,4 @@
-"""An account of the videos that could not be read."""
+"""Count and list of the videos that could not be read."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,13 +7,13 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from vito_mm.registry import HOOKS
-from vito_mm.utils.spreadsheet import to_csv
+from vito_mm.utils.report import to_csv
 from vito_mm.videos.errors import printable
 
 
 @HOOKS.register_module()
 class SkippedVideosHook(Hook):
-    """Count, log and list the videos that the data set passed over.
+    """Count, log and list the videos that the data set skipped.
 
     Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the
     run's folder (``skipped_videos_rank1.csv`` and so on for further ranks; names that a spreadsheet

@@ -1,4 +1,4 @@
-"""Whether a frame finds its own video some time later."""
+"""Retrieval of a frame's own video some time later."""
 
 import os
 from bisect import bisect_right
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
-from vito_mm.probes.embedding import LAYERS, NETWORKS, Embedder
+from vito_mm.probes.encoder import NETWORKS, Encoder
 from vito_mm.probes.frames import VideoFrames, collect, gather, place_of, summarised
-from vito_mm.probes.frozen_features import ProbeError
+from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.representation import retrieval_top1
 from vito_mm.registry import HOOKS
 from vito_mm.utils.atomic import written_aside
@@ -26,23 +26,25 @@ from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError, part_name
 
 from .probe_hook import ProbeHook
 
+LAYERS = {'backbone': 'pooled', 'neck': 'neck'}
+"""Layers of :class:`vito_mm.probes.encoder.Encoder` by the values of ``layer``."""
+
 
 @HOOKS.register_module()
 class TimeRetrievalHook(ProbeHook):
     """Look for the video of a frame among frames that were taken a delay later.
 
-    At a fixed moment of each of N videos a frame is taken, and more of them each delay later. A
-    frame finds its video if, of the N frames that are one delay later, the nearest to it (by
-    cosine) is that of its own video. No labels, no augmentation: what persists in a video and tells
-    it from others. The ranks share the videos, and the result does not depend on their number.
+    A frame is taken at a fixed time of each of N videos, and one each delay later. A frame finds
+    its video if, of the N frames one delay later, the nearest (by cosine) is of its own video. No
+    labels, no augmentation. The ranks share the videos, and the result does not depend on their
+    number.
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
     ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are skipped and counted.
 
-    Logs ``retrieval@0.8s`` etc., percent, one a delay, and draws the curve: as the picture
-    ``time_retrieval``, and in the file ``time_retrieval.png`` beside the log, which holds the
-    newest one.
+    Logs ``retrieval@0.8s`` etc., percent, one per delay, and draws the curve: as the picture
+    ``time_retrieval``, and in the file ``time_retrieval.png`` next to the log, the newest one.
 
     Args:
         data (str, optional): Manifest or folder of videos. Defaults to None, the videos that the
@@ -60,7 +62,7 @@ class TimeRetrievalHook(ProbeHook):
         batch_size (int): Frames at a time on each rank. Defaults to 128.
         num_workers (int): Processes of each rank that decode, before the first step only; 0 decodes
             in the training process. Defaults to 4.
-        begin (bool): Whether to measure before the first step, too. Defaults to True.
+        begin (bool): Measure before the first step, too. Defaults to True.
         seed (int): Seed of the choice of videos and moments. Defaults to 0.
         prefix (str): Put before the names of the numbers. Defaults to ''.
 
@@ -92,12 +94,9 @@ class TimeRetrievalHook(ProbeHook):
                 f'{self._field("delays")} must be different numbers of seconds, none negative, got '
                 f'{delays}'
             )
-        for name, value in dict(image_size=image_size, batch_size=batch_size).items():
-            if value < 1:
-                raise ValueError(f'{self._field(name)} must be positive, got {value}')
-        for name, value, known in (('layer', layer, LAYERS), ('network', network, NETWORKS)):
-            if value not in known:
-                raise ValueError(f'{self._field(name)} must be one of {known}, got {value!r}')
+        self._check_positive(image_size=image_size, batch_size=batch_size)
+        self._check_choice('layer', layer, tuple(LAYERS))
+        self._check_choice('network', network, NETWORKS)
         self.data = None if data is None else os.fspath(data)
         self.num_videos, self.delays = num_videos, tuple(sorted(float(d) for d in delays))
         self.layer, self.network, self.image_size = layer, network, image_size
@@ -105,7 +104,9 @@ class TimeRetrievalHook(ProbeHook):
 
     def prepare(self, runner) -> None:
         """Read the frames."""
-        Embedder(unwrap(runner.model), self.network, self.layer)
+        encoder = Encoder.of_model(unwrap(runner.model), self.network)
+        if self.layer == 'neck' and encoder.neck is None:
+            raise ValueError(f"{self._field('layer')}='neck': the model has none; take 'backbone'")
         rows = list(_draw(self._datasets(runner), self.num_videos, self.seed))
         offsets = sorted({0.0, *self.delays})
         places = [place_of(row['video_path'], self.seed) for row in rows]
@@ -133,11 +134,12 @@ class TimeRetrievalHook(ProbeHook):
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """See :meth:`.probe_hook.ProbeHook.measure`."""
-        embed = Embedder(unwrap(runner.model), self.network, self.layer)
+        encoder = Encoder.of_model(unwrap(runner.model), self.network)
         indices, features = [], []
         for part, frames in self.batches:
             indices += part
-            features.append(embed(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).cpu())
+            found = encoder(frames.flatten(0, 1), LAYERS[self.layer], self.batch_size)
+            features.append(found.unflatten(0, frames.shape[:2]).cpu())
         found = gather(indices, features).features
         if not found.isfinite().all():
             raise ProbeError('the features are not finite')

@@ -52,11 +52,7 @@ class ForeachLARS(LARS):
             group['formula'] = formula
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over the state of a checkpoint.
-
-        Args:
-            state_dict (dict): What ``state_dict()`` returned.
-        """
+        """Load the state of a checkpoint."""
         for group in state_dict['param_groups']:
             found = group.get('formula', 'mmpretrain')  # what vito_mm 0.1.0 computed
             if found != self.formula:
@@ -69,15 +65,7 @@ class ForeachLARS(LARS):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Make one step.
-
-        Args:
-            closure (Callable, optional): Evaluates the model again and returns the loss. Defaults
-                to None.
-
-        Returns:
-            Tensor | None: The closure's loss.
-        """
+        """Make one step; returns the loss of ``closure``, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

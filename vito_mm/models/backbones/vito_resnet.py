@@ -1,8 +1,9 @@
-"""ResNet of the task library, initialised from a checkpoint with a check of every key."""
+"""ResNet of the task library, loaded strictly from a checkpoint."""
 
 import copy
 import inspect
 import logging
+import os
 import sys
 import weakref
 from collections import Counter
@@ -16,12 +17,10 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
 
+from vito_mm.checkpoint import Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained
-from vito_mm.checkpoint.matching import load_backbone
-from vito_mm.checkpoint.reading import CheckpointError
-from vito_mm.checkpoint.settings import preprocessing_of, settings_remarks
+from vito_mm.checkpoint.settings import preprocessor_around, settings_warnings
 from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
 
 
@@ -43,26 +42,25 @@ class VITOResNet:
     by the base config (``pretrained``, ``init_cfg`` of type Pretrained) are dropped with a warning
     when ``checkpoint`` is given. It also warns, when the weights are loaded, of settings with which
     they are wasted or compute something else (frozen parts, ``style='caffe'``, input in another
-    colour order or scale; see :func:`vito_mm.checkpoint.settings.settings_remarks`), and when they
+    colour order or scale; see :func:`vito_mm.checkpoint.settings.settings_warnings`), and when they
     are replaced afterwards (``load_from``).
 
     Args:
         *args: Positional arguments of the stock ResNet.
-        checkpoint (str, optional): Local checkpoint file; see
-            :func:`vito_mm.transfer.load_backbone` for what it may be. None leaves the stock
+        checkpoint (str | Checkpoint, optional): Local checkpoint file; see
+            :func:`vito_mm.checkpoint.load_backbone` for what it may be. None leaves the stock
             initialisation. Defaults to None.
         which (str): ``'online'`` or ``'target'`` network of a training checkpoint.
             Defaults to 'online'.
-        allow_partial (bool): Whether to load what matches and warn, instead of an error.
-            Defaults to False.
+        allow_partial (bool): Load what matches and warn, instead of an error. Defaults to False.
         library (str, optional): Scope whose ResNet it is, such as ``'mmdet'``. Defaults to None:
             the one before the dot of ``type``, else MMEngine's default scope, else the package
             that builds the model, else mmpretrain.
         **kwargs: Keywords of the stock ResNet. ``norm_eval`` defaults to False in every library.
 
     Raises:
-        CheckpointError: In ``init_weights``, if the checkpoint is not whole; see
-            :func:`vito_mm.transfer.load_backbone`.
+        CheckpointError: In ``init_weights``, if the checkpoint is not complete; see
+            :func:`vito_mm.checkpoint.load_backbone`.
         ValueError: If the scope has no ResNet.
     """
 
@@ -74,7 +72,7 @@ class VITOResNet:
     def __init__(
         self,
         *args: Any,
-        checkpoint: str | None = None,
+        checkpoint: str | os.PathLike | Checkpoint | None = None,
         which: str = 'online',
         allow_partial: bool = False,
         library: str | None = None,
@@ -84,7 +82,6 @@ class VITOResNet:
             kwargs.setdefault('norm_eval', False)
         if checkpoint is not None:
             kwargs = _without_other_weights(kwargs)
-            _remember_parents()
         super().__init__(*args, **kwargs)
         self.checkpoint = checkpoint
         self.which = which
@@ -112,12 +109,14 @@ class VITOResNet:
             print_log('VITOResNet: checkpoint=None, the stock initialisation stands', 'current')
         elif is_first:
             match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
+            self.checkpoint = os.fspath(self.checkpoint)
             self._holds_checkpoint = self._is_filled = True
             for copied in _COPIES.pop(self, ()):
                 if not copied._is_filled:
                     copied.load_state_dict(self.state_dict())
-            for remark in settings_remarks(self, _preprocessor_around(self), match.meta):
-                _warn(remark)
+            preprocessor = preprocessor_around(self, _initialised_model(self))
+            for warning in settings_warnings(self, preprocessor, match.meta):
+                _warn(warning)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the stock ResNet; refuses to train weights that were to be loaded and were not."""
@@ -145,6 +144,9 @@ class VITOResNet:
 
 register_in_every_scope('VITOResNet', VITOResNet)
 
+_COPIES: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
+"""The copies of a backbone that was to be loaded and was not yet."""
+
 
 @cache
 def _subclass_of(stock: type) -> type:
@@ -167,8 +169,7 @@ def _stock_resnet(library: str | None) -> type:
             f'VITOResNet: there is no scope {library!r} to take a ResNet from. Is the package '
             'installed?'
         )
-    places = [registry] if registry else []
-    for place in chain(places, _registries_on_the_stack()):
+    for place in chain([registry] if registry else [], _registries_on_the_stack()):
         for candidate in _with_bases(place):
             if resnet := _resnet_in(candidate):
                 return resnet
@@ -185,16 +186,32 @@ def _registry_of(scope: str) -> Registry | None:
         return registry if registry.scope == scope else None
 
 
+def _stack() -> Iterator[Any]:
+    """The frames that are being executed, the innermost first."""
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        yield frame
+
+
 def _registries_on_the_stack() -> Iterator[Registry]:
     """The registries of the packages whose code is building this, the nearest first.
 
     A model in mmengine's scope, as of a pure Python config, calls the registry of its own package.
     """
-    frame = sys._getframe()
-    while frame := frame.f_back:
+    for frame in _stack():
         package = frame.f_globals.get('__name__', '').partition('.')[0]
         if package in MMENGINE_MODELS.children and package != SCOPE:
             yield MMENGINE_MODELS.children[package]
+
+
+def _initialised_model(backbone: nn.Module) -> nn.Module:
+    """The outermost module around a backbone that is being initialised: a child knows no parent."""
+    found = backbone
+    for frame in _stack():
+        around = frame.f_locals.get('self')
+        if isinstance(around, nn.Module) and any(part is found for part in around.modules()):
+            found = around
+    return found
 
 
 def _with_bases(registry: Registry) -> Iterator[Registry]:
@@ -233,45 +250,11 @@ def _without_other_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
     if others := [cfg for cfg in listed if not is_pretrained(cfg)]:
         kwargs['init_cfg'] = others
     if dropped:
-        print_log(
-            f'VITOResNet: {" and ".join(dropped)} in the config is ignored, because checkpoint= '
-            'is given. Set model.pretrained=None (mmseg) or backbone.init_cfg=None to say so.',
-            'current',
-            logging.WARNING,
+        _warn(
+            f'{" and ".join(dropped)} in the config is ignored, because checkpoint= is given. Set '
+            'model.pretrained=None (mmseg) or backbone.init_cfg=None to say so'
         )
     return kwargs
-
-
-_COPIES: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
-"""The copies of a backbone that was to be loaded and was not yet."""
-
-_PARENTS: 'weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet]' = weakref.WeakKeyDictionary()
-"""The modules that a backbone, or a module around one, was assigned to."""
-
-
-@cache
-def _remember_parents() -> None:
-    """From now on know which model a VITOResNet stands in: a module does not know that by itself.
-
-    What its data preprocessor feeds it decides whether the weights mean anything.
-    """
-
-    def remember(parent: nn.Module, name: str, child: nn.Module | None) -> None:
-        if isinstance(child, VITOResNet) or any(child in around for around in _PARENTS.values()):
-            _PARENTS.setdefault(child, weakref.WeakSet()).add(parent)
-
-    register_module_module_registration_hook(remember)
-
-
-def _preprocessor_around(module: nn.Module) -> nn.Module | None:
-    """The outermost data preprocessor around a backbone that normalises: that one is called."""
-    found, level = None, [module]
-    while level := [parent for child in level for parent in _PARENTS.get(child, ())]:
-        for parent in level:
-            preprocessor = getattr(parent, 'data_preprocessor', None)
-            if preprocessor is not None and preprocessing_of(preprocessor) is not None:
-                found = preprocessor
-    return found
 
 
 def _warn(text: str) -> None:

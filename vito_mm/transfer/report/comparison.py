@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vito_mm.transfer.tasks import RANDOM, Outcome, Task
+from vito_mm.transfer.run import Outcome
+from vito_mm.transfer.tasks import RANDOM, Task
 from vito_mm.utils.text import setting_text
 
 

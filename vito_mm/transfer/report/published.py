@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SOURCE = 'arXiv:2210.06433'
-"""Parthasarathy et al., Self-supervised video pretraining yields robust and more human-aligned
-visual representations (VITO)."""
+"""Parthasarathy et al., Self-supervised video pretraining yields strong image representations."""
 
 
 @dataclass(frozen=True)

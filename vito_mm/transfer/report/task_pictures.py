@@ -1,4 +1,4 @@
-"""Pictures of a report: whatever the folders of the runs still hold."""
+"""Curves and predictions of the runs of a task, as far as their folders still allow."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,29 +9,24 @@ from vito_mm.transfer.run_folder import (
     scalars,
     training_curve,
 )
-from vito_mm.utils.markup import Block, Listing, Picture
+from vito_mm.utils.report import Block, Listing, Picture
 from vito_mm.utils.text import reason_text
+from vito_mm.visualization.curves import POINTS_PER_CURVE, Curve, draw_curves, run_colours
+from vito_mm.visualization.predictions import (
+    MOST_BOXES,
+    SCORE_SHOWN,
+    draw_predictions,
+    load_samples,
+    predict,
+)
 
 from .comparison import Comparison, Point
-from .pictures import (
-    MOST_BOXES,
-    POINTS_A_CURVE,
-    SCORE_SHOWN,
-    Curve,
-    draw_curves,
-    draw_predictions,
-    load_stills,
-    predict,
-    run_colours,
-)
 
 Lines = list[dict]
 
-_BEST_POINT = 'Of a sweep the best point of each checkpoint is shown.'
-
 
 def draw_task(comparison: Comparison) -> list[Block]:
-    """Curves and predictions of the best points of a task.
+    """Draw curves and predictions of the best points of a task.
 
     Args:
         comparison (Comparison): Runs of the task.
@@ -43,12 +38,11 @@ def draw_task(comparison: Comparison) -> list[Block]:
     best = {label: point for label, point in best.items() if point is not None}
     missing: list[str] = []
     blocks: list[Block] = []
-    for draw in (_curves, _predictions):
-        # Folders may have been moved, thinned out or cut off in any way, and data sets unmounted.
+    for what, draw in (('curves', _curves), ('predictions', _predictions)):
+        # Folders may have been moved, thinned out or torn in any way, and data sets unmounted.
         try:
             blocks += draw(comparison, best, missing)
         except Exception as error:
-            what = 'curves' if draw is _curves else 'predictions'
             missing.append(f'no {what}: {reason_text(error)}')
     if missing:
         blocks.append(Listing([f'Not shown: {text}' for text in missing]))
@@ -81,10 +75,9 @@ def _curves(comparison: Comparison, best: Mapping[str, Point], missing: list[str
         text += f', and {task.label} of each evaluation'
     if any(len(runs) > 1 for runs in logs.values()):
         text += '; thin: single seeds, bold: their mean'
-    if any(len(training_curve(lines)[0]) > POINTS_A_CURVE for x in logs.values() for lines in x):
+    if any(len(training_curve(lines)[0]) > POINTS_PER_CURVE for x in logs.values() for lines in x):
         text += '; the loss averaged over neighbouring logs'
-    caption = f'{task.title}. {text}. {_BEST_POINT}'
-    return [Picture(draw_curves(panels), caption)]
+    return [Picture(draw_curves(panels), _caption(comparison, text))]
 
 
 def _panel(
@@ -92,17 +85,14 @@ def _panel(
     colours: Mapping[str, str],
     values: Callable[[Lines], tuple[list[int], list[float]]],
 ) -> list[Curve]:
-    return [
-        Curve(label, colours[label], [curve for curve in map(values, runs) if curve[0]])
-        for label, runs in logs.items()
-        if any(values(lines)[0] for lines in runs)
-    ]
+    curves = {label: [x for x in map(values, runs) if x[0]] for label, runs in logs.items()}
+    return [Curve(label, colours[label], seeds) for label, seeds in curves.items() if seeds]
 
 
 def _predictions(
     comparison: Comparison, best: Mapping[str, Point], missing: list[str]
 ) -> list[Block]:
-    task, usable = comparison.task, {}
+    task, samples, predictions, seeds = comparison.task, None, {}, {}
     for label, point in best.items():
         run = point.scored[0].run
         name = f'predictions of {label}, seed {run.seed}'
@@ -111,31 +101,30 @@ def _predictions(
             missing.append(f'{name}: its folder holds no checkpoint (any more)')
             continue
         try:
-            usable[label] = (name, dumped_config(run.work_dir), checkpoint)
+            cfg = dumped_config(run.work_dir)
         except Exception as error:
             missing.append(f'{name}: {reason_text(error)}')
-    if not usable:
-        return []
-    stills = load_stills(next(iter(usable.values()))[1], task.package)
-    predictions = {}
-    for label, (name, cfg, checkpoint) in usable.items():
+            continue
+        if samples is None:
+            samples = load_samples(cfg, task.package)
         try:
-            predictions[label] = predict(cfg, task.package, checkpoint, stills)
+            predictions[label] = predict(cfg, checkpoint, samples)
+            seeds[label] = run.seed
         except Exception as error:
             missing.append(f'{name}: {reason_text(error)}')
     if not predictions:
         return []
-    seeds = {label: best[label].scored[0].run.seed for label in predictions}
     if len(set(seeds.values())) == 1:
         which = f'seed {next(iter(seeds.values()))}'
     else:
         which = '; '.join(f'{label}: seed {seed}' for label, seed in seeds.items())
-    if task.package == 'mmseg':
-        kind = 'Colours of the classes: see the legend'
-    else:
-        kind = f'Boxes with a score over {100 * SCORE_SHOWN:.0f} %, at most {MOST_BOXES}'
-    caption = (
-        f'{task.title}. Validation images, their truth, and what each checkpoint predicts after '
-        f'fine-tuning ({which}). {kind}. {_BEST_POINT}'
-    )
-    return [Picture(png, caption) for png in draw_predictions(stills, predictions)]
+    text = f'Validation images, ground truth, and predictions after fine-tuning ({which})'
+    if task.package == 'mmdet':
+        text += f'. Boxes with a score over {100 * SCORE_SHOWN:.0f} %, at most {MOST_BOXES}'
+    return [
+        Picture(png, _caption(comparison, text)) for png in draw_predictions(samples, predictions)
+    ]
+
+
+def _caption(comparison: Comparison, text: str) -> str:
+    return f'{comparison.task.title}. {text}. The best point of each checkpoint is shown.'

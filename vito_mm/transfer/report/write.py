@@ -1,13 +1,14 @@
-"""The report of a comparison: one CSV line a run, tables in Markdown, one page with pictures."""
+"""The report of a comparison: a CSV row per run, tables in Markdown, a page with pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vito_mm.transfer.tasks import TASKS, Outcome
-from vito_mm.utils.atomic import written_aside
-from vito_mm.utils.markup import (
+from vito_mm.transfer.run import Outcome
+from vito_mm.transfer.tasks import TASKS
+from vito_mm.utils.provenance import FACTS, conditions, fact_text
+from vito_mm.utils.report import (
     Block,
     Cell,
     Code,
@@ -15,12 +16,17 @@ from vito_mm.utils.markup import (
     Listing,
     Paragraph,
     Table,
-    to_html,
-    to_markdown,
+    to_csv,
+    write_document,
 )
-from vito_mm.utils.provenance import conditions
-from vito_mm.utils.spreadsheet import to_csv
-from vito_mm.utils.text import count_text, mean_text, setting_text, time_text, without_machine
+from vito_mm.utils.text import (
+    count_text,
+    first_few,
+    mean_text,
+    setting_text,
+    time_text,
+    without_machine,
+)
 
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
 from .published import PUBLISHED, SOURCE
@@ -28,8 +34,6 @@ from .task_pictures import draw_task
 
 _FEWER, _INCOMPLETE = '†', '‡'
 _LINES_OF_MESSAGE = 30
-_NAMED = 3
-_FACTS = dict(machine='Machine', versions='Versions', git='Git revision of vito_mm')
 
 
 def write_report(
@@ -37,30 +41,27 @@ def write_report(
 ) -> Path:
     """Write ``report.csv``, ``report.md`` and ``report.html``.
 
-    A run that is broken, unfinished or removed is named in them and does not stop them.
+    Broken, unfinished and removed runs are listed.
 
     Args:
-        outcomes (list[Outcome]): All runs of the comparison, whatever became of them.
-        folder (Path): Folder that gets the files.
+        outcomes (list[Outcome]): All runs of the comparison.
+        folder (Path): Folder of the files.
         protocol (str): One of :data:`vito_mm.transfer.tasks.PROTOCOLS`.
-        commands (Sequence[str]): What the user typed, one after another.
+        commands (Sequence[str]): Command lines of the user, in order.
 
     Returns:
         Path: The page, ``report.html``.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    title = f'Transfer to {count_text(len(_comparisons(outcomes)), "task")}, protocol {protocol}'
-    blocks = _document(title, outcomes, protocol, commands)
-    for name, content in (
-        ('report.csv', _csv(outcomes)),
-        ('report.md', to_markdown(blocks)),
-        ('report.html', to_html(title, blocks)),
-    ):
-        with written_aside(folder / name) as unfinished:
-            # Signs that a label or a message may hold and UTF-8 may not, such as half a character.
-            unfinished.write_text(content, encoding='utf-8', errors='backslashreplace', newline='')
-    return folder / 'report.html'
+    comparisons = _comparisons(outcomes)
+    title = f'Transfer to {count_text(len(comparisons), "task")}, protocol {protocol}'
+    blocks = [
+        *_summary(comparisons, labels(outcomes)),
+        *_published(comparisons, protocol),
+        *(block for comparison in comparisons for block in _task_section(comparison)),
+        *_troubles(outcomes),
+        *_conditions(outcomes, comparisons, protocol, commands),
+    ]
+    return write_document(folder, title, blocks, others={'report.csv': _csv(outcomes)})
 
 
 def _csv(outcomes: Sequence[Outcome]) -> str:
@@ -87,20 +88,6 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
         line |= {logged[name]: value for name, value in outcome.metrics.items()}
         rows.append([line.get(name, '') for name in header])
     return to_csv(rows)
-
-
-def _document(
-    title: str, outcomes: Sequence[Outcome], protocol: str, commands: Sequence[str]
-) -> list[Block]:
-    comparisons = _comparisons(outcomes)
-    blocks: list[Block] = [Heading(title, 1)]
-    blocks += _summary(comparisons, labels(outcomes))
-    blocks += _published(comparisons, protocol)
-    for comparison in comparisons:
-        blocks += _task_section(comparison)
-    blocks += _troubles(outcomes)
-    blocks += _conditions(outcomes, protocol, commands)
-    return blocks
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
@@ -258,65 +245,49 @@ def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
     return [Heading('Runs that do not count'), *blocks] if blocks else []
 
 
-def _conditions(outcomes: Sequence[Outcome], protocol: str, commands: Sequence[str]) -> list[Block]:
-    facts = [f'Protocol: {protocol}', *_facts(outcomes)]
-    rows = []
-    for comparison in _comparisons(outcomes):
-        runs = [o for points in comparison.points.values() for p in points for o in p.outcomes]
-        ended = [o.seconds for o in runs if o.state == 'finished']
-        rows.append(
-            [
-                comparison.task.title,
-                f'{len(ended)} of {len(runs)}',
-                time_text(float(np.median(ended))) if ended else '-',
-                time_text(sum(o.seconds for o in runs)),
-            ]
-        )
-    rows.append(
-        [
-            'all',
-            f'{sum(o.state == "finished" for o in outcomes)} of {len(outcomes)}',
-            '-',
-            time_text(sum(o.seconds for o in outcomes)),
+def _conditions(
+    outcomes: Sequence[Outcome],
+    comparisons: Sequence[Comparison],
+    protocol: str,
+    commands: Sequence[str],
+) -> list[Block]:
+    groups = {
+        comparison.task.title: [
+            o for points in comparison.points.values() for point in points for o in point.outcomes
         ]
-    )
+        for comparison in comparisons
+    }
+    rows = []
+    for title, runs in [*groups.items(), ('all', outcomes)]:
+        ended = [o.seconds for o in runs if o.state == 'finished']
+        median = time_text(float(np.median(ended))) if ended and title in groups else '-'
+        total = time_text(sum(o.seconds for o in runs))
+        rows.append([title, f'{len(ended)} of {len(runs)}', median, total])
     header = ['task', 'finished', 'median time of a run', 'time of all runs, added']
     return [
         Heading('Conditions'),
         Paragraph('Machine, versions and revision as each run recorded them when it ended.'),
-        Listing(facts),
+        Listing([f'Protocol: {protocol}', *_facts(outcomes)]),
         Code('\n'.join(commands)),
         Table(header, rows),
     ]
 
 
 def _facts(outcomes: Sequence[Outcome]) -> list[str]:
-    """Machine, versions and revision: one line of each, or one for each that differs."""
+    """List machine, versions and revision: one line each, or one for each that differs."""
     ended = [outcome for outcome in outcomes if outcome.state != 'waiting']
     current = conditions()
     lines = []
-    for key, title in _FACTS.items():
-        groups: dict[str, list[Outcome]] = {}
+    for key, title in FACTS.items():
+        groups: dict[str, list[str]] = {}
         for outcome in ended:
-            groups.setdefault(_fact(outcome.conditions.get(key)), []).append(outcome)
+            groups.setdefault(fact_text(outcome.conditions.get(key)), []).append(_name(outcome))
         for text, runs in (groups or {'': []}).items():
-            where = f' of {_several(runs)}' if len(groups) > 1 else ''
-            now = f'not recorded; when this report was written: {_fact(current[key])}'
+            named = f'{count_text(len(runs), "run")} ({first_few(runs, 3, "; ")})'
+            where = f' of {named}' if len(groups) > 1 else ''
+            now = f'not recorded; when this report was written: {fact_text(current[key])}'
             lines.append(f'{title}{where}: {text or now}')
     return lines
-
-
-def _fact(value: str | dict[str, str] | None) -> str:
-    """Words of an entry of the conditions, empty where there is none."""
-    if isinstance(value, dict):
-        return ', '.join(f'{name} {version}' for name, version in value.items())
-    return value or ''
-
-
-def _several(outcomes: Sequence[Outcome]) -> str:
-    names = '; '.join(map(_name, outcomes[:_NAMED]))
-    more = f' and {len(outcomes) - _NAMED} more' if len(outcomes) > _NAMED else ''
-    return f'{count_text(len(outcomes), "run")} ({names}{more})'
 
 
 def _name(outcome: Outcome) -> str:

@@ -6,25 +6,21 @@ All of them give the same frames for the same times; none is imported before it 
 import importlib
 from types import ModuleType
 
-BACKENDS = ('pyav', 'decord', 'torchcodec', 'opencv')
+BACKENDS = ('pyav', 'decord', 'torchcodec')
 """Known decoders of video files, the fastest first."""
 
 _EXTRAS = {'av': 'video', 'decord': 'decord', 'torchcodec': 'torchcodec'}
 
 
 def load_backend(name: str) -> ModuleType:
-    """Import a decoder.
-
-    Args:
-        name (str): One of ``BACKENDS``.
-
-    Returns:
-        ModuleType: Module with ``decode(request)``.
+    """Import one of ``BACKENDS``, a module with ``decode(request)``.
 
     Raises:
         ValueError: If there is no such decoder.
         ImportError: If the library it needs is not installed; names the extra to install.
     """
+    if name == 'opencv':  # until 0.1.0, the slowest, for files that pyav reads as well
+        raise ValueError("the video backend 'opencv' was removed: take 'pyav'")
     if name not in BACKENDS:
         raise ValueError(f'unknown video backend {name!r}, known are {", ".join(BACKENDS)}')
     try:

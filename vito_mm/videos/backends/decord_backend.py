@@ -7,7 +7,6 @@ import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
 
-from .conversion import converted
 from .plain import decode_plain
 from .request import Request
 
@@ -39,7 +38,7 @@ def _read(request: Request, numbers: np.ndarray, shown_at: np.ndarray) -> list[n
         raise VideoReadError(request.path, _reason(error, request.path)) from None
     if any(frame.shape[2] != 3 for frame in frames):  # upright frames of some widths have four
         return None
-    return [converted(frame, request, 'rgb') for frame in frames]
+    return [request.converted(frame, 'rgb') for frame in frames]
 
 
 def _reason(error: Exception, path: str) -> str:

@@ -23,8 +23,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vito_mm.videos.description import Display, PacketLog, makes_frame, opened
+from vito_mm.videos.description import Display, opened
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.timeline import PacketLog, makes_frame
 
 from .request import TOLERANCE, Request
 
@@ -94,7 +95,7 @@ class _UndecodableFrame(VideoReadError):
 def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: bool) -> VideoFrame:
     """Start earlier if need be: with periodic intra refresh no frame is a key frame by itself.
 
-    Where nothing of the beginning can be decoded, its first frame that can be stands for it.
+    Where nothing of the beginning can be decoded, the first frame that can be replaces it.
     """
     for earlier in (2, 4, None):
         try:
@@ -110,12 +111,7 @@ def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: b
 
 
 class Converter:
-    """Frames of the decoder as images: as shown, in the wanted size and order of channels.
-
-    Args:
-        request (Request): Says size and order.
-        stream (VideoStream): Stream of the frames.
-    """
+    """Frames of the decoder as images: as shown, in the size and order of channels of a request."""
 
     def __init__(self, request: Request, stream: VideoStream) -> None:
         self.request, self.stream = request, stream
@@ -126,14 +122,7 @@ class Converter:
         self.reformatter = _thread.reformatter
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """Convert a frame.
-
-        Args:
-            frame (VideoFrame): Frame as decoded.
-
-        Returns:
-            np.ndarray: uint8, shape (height, width, 3).
-        """
+        """Convert a decoded frame to uint8, shape (height, width, 3)."""
         display = Display.of(self.stream, frame)
         size = display.square(frame.width, frame.height)
         self.request.check_size(*size)
@@ -151,13 +140,7 @@ class Converter:
 
 
 class _Reader:
-    """Frames at increasing places, between one seek and the next.
-
-    Args:
-        request (Request): What to read.
-        stream (VideoStream): Its video stream.
-        packets (_Packets): Where its packets come from.
-    """
+    """Frames of a stream at increasing places, between one seek and the next."""
 
     def __init__(self, request: Request, stream: VideoStream, packets: '_Packets') -> None:
         self.request, self.packets = request, packets
@@ -196,9 +179,7 @@ class _Reader:
     def frame_at(self, place: int, is_last: bool) -> VideoFrame:
         """Decode the frame on screen at a place, not before that of the last call.
 
-        Args:
-            place (int): The place.
-            is_last (bool): Whether nothing behind it is wanted before the next start.
+        ``is_last`` says that no later frame is wanted before the next start.
         """
         self._look_ahead(place)
         wanted = self._latest(place)
@@ -215,7 +196,7 @@ class _Reader:
         return self.frame
 
     def first_frame_behind(self, place: int) -> VideoFrame | None:
-        """First frame of the whole file that can be decoded, if it is shown behind a place."""
+        """First frame of the file that can be decoded, if it is shown after a place."""
         first = self.packets.first_place
         if first is None:
             return None
@@ -248,7 +229,7 @@ class _Reader:
                     self._send(self.queue.popleft(), latest)
 
     def _latest(self, place: int) -> int | None:
-        """Last known frame that does not begin behind a place."""
+        """Last known frame that does not begin after a place."""
         position = bisect_right(self.known, place)
         return self.known[position - 1] if position else None
 
@@ -316,15 +297,15 @@ class _Packets(ABC):
     first_place: int | None = None
     """Place of the first frame, where all frames of the file are known."""
     has_pts = True
-    """Whether the ``pts`` of packets is the place of their frames."""
+    """True if the ``pts`` of packets is the place of their frames."""
 
     @abstractmethod
     def place_of(self, seconds: float) -> int:
-        """Latest place that is not behind a time."""
+        """Latest place that is not after a time."""
 
     @abstractmethod
     def seconds_at(self, place: int) -> float:
-        """When the frame at a place begins."""
+        """Begin of the frame at a place."""
 
     @abstractmethod
     def key_frames_before(self, places: list[int]) -> list[int | None]:
@@ -339,11 +320,11 @@ class _Packets(ABC):
         """Enter the place of a packet into a sorted list; return before which none can follow."""
 
     def is_cut_before(self, place: int, last: int) -> bool:
-        """Whether the file ended at its last frame, before a place that its index has."""
+        """True if the file ended at its last frame, before a place that its index has."""
         return False
 
     def is_splice(self, place: int) -> bool:
-        """Whether a frame is beside a gap in the data that is no damage."""
+        """True if a frame is next to a gap in the data that is no damage."""
         return False
 
     def output_order(self) -> Iterator[int] | None:
@@ -370,9 +351,9 @@ def _packets(request: Request, container: InputContainer, stream: VideoStream) -
 
 
 def _is_regular(index: Sequence) -> bool:
-    """Whether frames are evenly spaced and none is hidden. If not, it takes all packets to tell.
+    """True if frames are evenly spaced and none is hidden. If not, all packets must be read.
 
-    The index has decoding times, which do not tell when the last few frames are shown.
+    The index has decoding times, which do not give the times of the last few frames.
     """
     last = len(index) - 1
     if last < _FEW:
@@ -387,7 +368,7 @@ def _is_regular(index: Sequence) -> bool:
 
 
 class _SoughtPackets(_Packets):
-    """A long file that can be sought exactly: its last frames tell its duration. Places are pts."""
+    """A long file that can be sought exactly: its last frames give its duration. Places are pts."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
@@ -523,15 +504,9 @@ class _IndexedPackets(_SoughtPackets):
 
 
 class _ScannedPackets(_Packets):
-    """All packets of a file, which tell all about it. Places are numbers of frames.
+    """All packets of a file. Places are numbers of frames.
 
     Those of a short file are kept in memory, a long one is read again.
-
-    Args:
-        request (Request): What is wanted.
-        container (InputContainer): The file, opened.
-        stream (VideoStream): Its video stream.
-        is_used (bool): Whether packets have been read. Defaults to False.
     """
 
     first_place = 0

@@ -1,9 +1,10 @@
-"""What a decoder is asked for."""
+"""Frames that are asked of a decoder, in a size and an order of channels."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
@@ -34,22 +35,11 @@ class Request:
     deadline: float | None
 
     def times_within(self, duration: float) -> np.ndarray:
-        """Ask for the times.
-
-        Args:
-            duration (float): Duration of the video in seconds.
-
-        Returns:
-            np.ndarray: Times within [0, duration], float64, shape (n, ).
-        """
+        """Wanted times clipped to [0, duration], in seconds, float64, shape (n, )."""
         return np.clip(np.asarray(self.choose_times(duration), np.float64), 0, duration)
 
     def check_deadline(self) -> None:
-        """Stop when the time is over.
-
-        Raises:
-            VideoReadError: After the deadline.
-        """
+        """Raise a VideoReadError after the deadline."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise VideoReadError(self.path, 'decoding takes longer than the time limit')
 
@@ -58,20 +48,27 @@ class Request:
         check_pixels(self.path, width, height)
 
     def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Size to which frames are scaled down.
-
-        Args:
-            width (int): Of the video, in pixels.
-            height (int): Of the video, in pixels.
-
-        Returns:
-            tuple[int, int]: Width and height, never more than those of the video.
-        """
+        """Width and height, in pixels, to which frames of a size are scaled down."""
         short = min(width, height)
         if self.short_side is None or short <= self.short_side:
             return width, height
         scale = self.short_side / short
         return round(width * scale), round(height * scale)
+
+    def converted(self, frame: np.ndarray, channel_order: str) -> np.ndarray:
+        """Scale a decoded frame by averaging areas, and order its channels.
+
+        Args:
+            frame (np.ndarray): uint8, shape (height, width, 3).
+            channel_order (str): That of the frame, ``'rgb'`` or ``'bgr'``.
+        """
+        height, width = frame.shape[:2]
+        size = self.scaled_size(width, height)
+        if size != (width, height):
+            frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        if channel_order != self.channel_order:
+            frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # and the other way round
+        return frame
 
 
 def frames_on_screen(times: np.ndarray, shown_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +76,7 @@ def frames_on_screen(times: np.ndarray, shown_at: np.ndarray) -> tuple[np.ndarra
 
     Args:
         times (np.ndarray): Times in seconds, shape (n, ).
-        shown_at (np.ndarray): When each frame begins, in seconds, increasing.
+        shown_at (np.ndarray): Begin of each frame in seconds, increasing.
 
     Returns:
         tuple: Indices of the frames to decode, each once, increasing; and for each time the

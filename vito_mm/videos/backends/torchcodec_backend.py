@@ -8,7 +8,6 @@ from torchcodec.decoders import VideoDecoder
 
 from vito_mm.videos.errors import VideoReadError
 
-from .conversion import converted
 from .plain import decode_plain
 from .request import Request
 
@@ -46,7 +45,7 @@ def _read(request: Request, numbers: np.ndarray, shown_at: np.ndarray) -> list[n
         _trim(0)
     if np.abs(batch.pts_seconds.numpy() - first - shown_at[numbers]).max() > 2e-3:
         return None
-    return [converted(image, request, 'rgb') for image in batch.data.contiguous().numpy()]
+    return [request.converted(image, 'rgb') for image in batch.data.contiguous().numpy()]
 
 
 def _reason(error: Exception) -> str:

@@ -1,12 +1,10 @@
-"""From a tree of videos to a manifest that says what each holds: in parallel, and resumable."""
+"""Preparation of a tree of videos: a manifest with the facts of each; parallel and resumable."""
 
 import contextlib
-import fcntl
 import glob
 import math
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,28 +12,27 @@ from typing import Any
 
 from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
-from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
+from vito_mm.utils.file_lock import file_lock
+from vito_mm.utils.progress import Progress
+from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
-from vito_mm.videos.tables import ENDINGS, RowError, mark_length, parse_line, typed
+from vito_mm.videos.tables import ENDINGS
 
 from .integrity import BAD, import_av, inspect_video
-from .reencoding import Encoding, ReencodingError, reencode_video, unfinished_copy
-from .report import Progress, Summary
+from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy
+from .report import Summary
+from .row_index import RowIndex
 
 # Columns that are measured. Others belong to the user and are kept.
-_MEASURED = frozenset(
-    (
-        *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
-        *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'expected_sha256', 'checked'),
-        *('verdict', 'reason', 'notes'),
-    )
-)
-_COPY_COLUMNS = frozenset(
-    ('source', 'source_sha256', 'source_bytes', 'source_mtime_ns', 'encoding')
-)
+_MEASURED = {
+    *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
+    *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'expected_sha256', 'checked'),
+    *('verdict', 'reason', 'notes'),
+}
+_COPY_COLUMNS = {'source', 'source_sha256', 'source_bytes', 'source_mtime_ns', 'encoding'}
 
 
 class PreparationStopped(RuntimeError):
@@ -107,7 +104,7 @@ def prepare_videos(
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
-        copier = _Copier(os.path.abspath(copies), root, encoding or Encoding())
+        copier = Copier(os.path.abspath(copies), root, encoding or Encoding())
         copier.check([row['path'] for row in rows], source if is_folder else None)
     job = _Job(
         *(out, check, force, max_pixels, copier, is_folder),
@@ -139,29 +136,29 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _locked(parts: Path) -> Iterator[None]:
     """Make the folder of parts, and keep a second job with the same output away."""
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / 'lock').open('w')
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f'cannot write beside the manifest ({error.strerror}); choose another output',
-            str(parts.parent),
-        ) from None
-    with lock:
+
+    def busy(process: str) -> ValueError:
+        return ValueError(
+            f'another job (process {process}) writes this manifest ({parts}); wait for it, or '
+            'choose another output'
+        )
+
+    with contextlib.ExitStack() as held:
         try:
-            # Not flock, which a process that outlives this one would inherit.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f'another job writes this manifest ({parts}); wait for it, or choose another output'
+            parts.mkdir(parents=True, exist_ok=True)
+            held.enter_context(file_lock(parts / 'lock', busy))
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f'cannot write next to the manifest ({error.strerror}); choose another output',
+                str(parts.parent),
             ) from None
         yield
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a process needs to know about a video."""
+    """A video to inspect or re-encode in a process."""
 
     path: str
     expected_sha256: str | None = None
@@ -182,53 +179,6 @@ def _work(
 
 
 @dataclass
-class _Copier:
-    """Where copies go."""
-
-    folder: str
-    root: str
-    encoding: Encoding
-
-    def target(self, path: str) -> str:
-        """The copy of a video: same relative path, and ``.mp4`` added where it is missing.
-
-        It is added as well where it would hide another ending: a.avi.mp4 is the copy of a.avi.
-        """
-        inside = os.path.relpath(path, self.root)
-        if inside.startswith('..'):
-            inside = path.lstrip('/')
-        stem, ending = os.path.splitext(inside)
-        if ending != '.mp4' or stem.lower().endswith(VIDEO_EXTENSIONS):
-            inside += '.mp4'
-        return os.path.join(self.folder, inside)
-
-    def check(self, paths: Iterable[str], source_folder: str | None) -> None:
-        """Raise if a copy could take the place of a source or of another copy."""
-        real = os.path.realpath(self.folder) + os.sep
-        if source_folder and real.startswith(os.path.realpath(source_folder) + os.sep):
-            raise ValueError(
-                f'{self.folder!r} is {source_folder!r} or inside it, where copies would be taken '
-                'for sources the next time; choose a folder for copies beside it'
-            )
-        targets: dict[str, str] = {}
-        parents: dict[str, str] = {}
-        for path in paths:
-            parent = os.path.dirname(path)
-            if parent not in parents:
-                parents[parent] = os.path.realpath(parent) + os.sep
-            if parents[parent].startswith(real):
-                raise ValueError(
-                    f'the source {path!r} is inside the folder for copies {self.folder!r} and '
-                    'could be overwritten; choose another folder'
-                )
-            target = self.target(path)
-            if targets.setdefault(target, path) != path:
-                raise ValueError(
-                    f'{targets[target]!r} and {path!r} would both become {target!r}; rename one'
-                )
-
-
-@dataclass
 class _Job:
     """Videos to rows, rows to parts, parts to the manifest."""
 
@@ -236,14 +186,14 @@ class _Job:
     check: bool
     force: bool
     max_pixels: int
-    copier: _Copier | None
+    copier: Copier | None
     from_folder: bool
-    """Whether the manifest alone says which parts of a video are rows."""
+    """The manifest alone says which parts of a video are rows."""
     hashes: bool
-    """Whether hashes in the input hold."""
+    """Hashes in the input are binding."""
 
-    known: '_Index' = field(init=False)  # rows of the manifest as it is
-    done: '_Index' = field(init=False)  # rows of the parts
+    known: RowIndex = field(init=False)  # rows of the manifest as it is
+    done: RowIndex = field(init=False)  # rows of the parts
 
     def __post_init__(self) -> None:
         self.parts = self.out.with_name(f'{self.out.name}.parts')
@@ -253,8 +203,8 @@ class _Job:
         """Do what is not done yet and write the manifest."""
         with contextlib.ExitStack() as files:
             key = 'path' if self.copier is None else 'source'
-            self.known = files.enter_context(_Index(key))
-            self.done = files.enter_context(_Index(key))
+            self.known = files.enter_context(RowIndex(key))
+            self.done = files.enter_context(RowIndex(key))
             for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
                 leftover.unlink(missing_ok=True)  # of a merge that was killed
             if self.out.exists():
@@ -312,7 +262,7 @@ class _Job:
             with contextlib.suppress(OSError):
                 unfinished_copy(task.target).unlink()
 
-    def _tasks(self, rows, progress: 'Progress') -> Iterator[_Task]:
+    def _tasks(self, rows, progress: Progress) -> Iterator[_Task]:
         """Videos that are not done, each once."""
         seen = set()
         for row in rows:
@@ -350,14 +300,14 @@ class _Job:
         return through and not (self.check and 'expected_sha256' in row)
 
     def _source_facts(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What a row has of the video that was looked at, which is not always what it lists."""
+        """Facts of the inspected video, which is the source where a row lists a copy."""
         prefix = 'source_' if self.copier is not None and 'source_bytes' in row else ''
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
     def _is_current(
         self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
     ) -> bool:
-        """Whether a row is of the file as it is, and was made as this job would make it."""
+        """True if a row is of the file as it is, and was made as this job would make it."""
         facts = self._source_facts(row)
         if (facts['bytes'], facts['mtime_ns']) != now:
             return False
@@ -377,7 +327,7 @@ class _Job:
         return (copy.st_size, copy.st_mtime_ns) == (row['bytes'], row['mtime_ns'])
 
     def _to_row(self, task: _Task, result: Any) -> dict[str, Any]:
-        """Row of a task, whatever became of it."""
+        """Row of a task from its result or failure."""
         if isinstance(result, WorkError):
             result = self._bad(task, f'cannot be understood: {result}')
         elif isinstance(result, ReencodingError):
@@ -444,132 +394,5 @@ class _Job:
 
 
 def _goes_by_fps(path: str) -> bool:
-    """Whether the frame rate of the manifest is that of the video, which has none itself."""
+    """True if the frame rate of the manifest is that of the video, which has none itself."""
     return path.lower().endswith('.tar') or os.path.isdir(path)
-
-
-class _Index:
-    """Where in which file the row of a video is: a million rows need not fit into memory.
-
-    Args:
-        key (str): Column that names the video, ``path`` where a row does not have it.
-    """
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._files: list[Any] = []
-        # Of each video its place, or a list of places.
-        self._places: dict[str, tuple[int, int] | list[tuple[int, int]]] = {}
-        self._last_parts: tuple[str, dict[str, dict[str, Any]]] = '', {}
-
-    def __enter__(self) -> '_Index':
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for file in self._files:
-            file.close()
-
-    def add(self, path: Path, torn: bool) -> None:
-        """Add the rows of a file; later ones replace earlier ones.
-
-        Args:
-            path (Path): JSON lines.
-            torn (bool): Whether the last line may be cut off by a kill.
-        """
-        file = path.open('rb')
-        self._files.append(file)
-        place = mark_length(file.read(4), path)
-        file.seek(place)
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    row = typed(parse_line(line))
-                    key = row.get(self._key, row.get('path'))
-                    if not isinstance(key, str):
-                        raise RowError('no "path" in this row')
-                    found = len(self._files) - 1, place
-                    others = self._places.setdefault(key, found)
-                    if isinstance(others, list):
-                        others.append(found)
-                    elif others is not found:
-                        self._places[key] = [others, found]
-                except RowError as error:
-                    if not torn:
-                        raise ValueError(f'{path}, line {number}: {error}') from None
-            place += len(line)
-
-    def drop(self, key: str) -> None:
-        """Forget the row of a video."""
-        self._places.pop(key, None)
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Last row of a video, None if there is none."""
-        places = self._all(key)
-        return self._read(places[-1]) if places else None
-
-    def parts(self, key: str) -> dict[str, dict[str, Any]]:
-        """Rows of a video by :func:`part_name`, the last of several for the same part."""
-        if self._last_parts[0] != key:  # rows of a video come one after the other
-            rows = map(self._read, self._all(key))
-            self._last_parts = key, {part_name({**row, 'path': key}): row for row in rows}
-        return self._last_parts[1]
-
-    def _all(self, key: str) -> list[tuple[int, int]]:
-        places = self._places.get(key, [])
-        return places if isinstance(places, list) else [places]
-
-    def _read(self, place: tuple[int, int]) -> dict[str, Any]:
-        self._files[place[0]].seek(place[1])
-        return typed(parse_line(self._files[place[0]].readline()))
-
-
-def run(
-    source: str,
-    out: str,
-    reencode: str | None,
-    short_side: int,
-    gop: int,
-    crf: int,
-    preset: str,
-    fastdecode: bool,
-    no_b_frames: bool,
-    **options,
-) -> int:
-    """Do what the command line asks for, and print the summary or what is wrong, in one line.
-
-    Args:
-        source: Folder or manifest.
-        out: Manifest to write.
-        reencode: Folder for copies, if any.
-        short_side: See :class:`Encoding`, as ``gop``, ``crf`` and ``preset``.
-        gop: See above.
-        crf: See above.
-        preset: See above.
-        fastdecode: ``fast_decode`` of it.
-        no_b_frames: The opposite of ``b_frames`` of it.
-        **options: Further arguments of :func:`prepare_videos`.
-
-    Returns:
-        int: Status of the command: 0 if the job was finished, bad videos or not; 1 if it had to
-        stop; 2 if an argument is wrong; 130 after Ctrl-C or SIGTERM.
-    """
-    with stopped_by_signals():
-        try:
-            encoding = Encoding(short_side, gop, crf, preset, fastdecode, not no_b_frames)
-            summary = prepare_videos(source, out, copies=reencode, encoding=encoding, **options)
-        except KeyboardInterrupt:
-            print(
-                'stopped; what is done is kept. Run the same command again to go on',
-                file=sys.stderr,
-            )
-            return 130
-        except (PreparationStopped, ValueError, OSError, ImportError) as error:
-            print(f'error: {error}', file=sys.stderr)
-            return 1 if isinstance(error, PreparationStopped) else 2
-    print(summary)
-    if hint := summary.hint():
-        print(hint)
-    if summary.num_bad:
-        print(f'{summary.num_bad} videos are bad: rows with "verdict": "{BAD}" in {out}')
-    print(f'manifest {out}')
-    return 0

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from vito_mm.utils.atomic import rename_durably
 from vito_mm.videos.file_checks import MAX_PIXELS
+from vito_mm.videos.manifest import VIDEO_EXTENSIONS
 
 from .integrity import BAD, import_av, inspect_video
 
@@ -31,7 +33,7 @@ _TARGET_ERRORS = (
 
 @dataclass(frozen=True)
 class Encoding:
-    """How copies are encoded: H.264 by libx264, yuv420p, without sound, index first (faststart).
+    """Encoding of copies: H.264 by libx264, yuv420p, without sound, index first (faststart).
 
     Attributes:
         short_side (int): Pixels of the shorter side of a frame; smaller frames keep their size,
@@ -96,6 +98,59 @@ class ReencodingError(RuntimeError):
         return f'cannot write {self.path}: {self.reason}'
 
 
+@dataclass
+class Copier:
+    """Places and encoding of the copies of a job.
+
+    Attributes:
+        folder (str): Folder for copies.
+        root (str): Folder from which the relative paths of sources start.
+        encoding (Encoding): Encoding of the copies.
+    """
+
+    folder: str
+    root: str
+    encoding: Encoding
+
+    def target(self, path: str) -> str:
+        """Path of the copy of a video: the same relative path, ``.mp4`` added where it is missing.
+
+        It is also added to other endings: a.avi.mp4 is the copy of a.avi.
+        """
+        inside = os.path.relpath(path, self.root)
+        if inside.startswith('..'):
+            inside = path.lstrip('/')
+        stem, ending = os.path.splitext(inside)
+        if ending != '.mp4' or stem.lower().endswith(VIDEO_EXTENSIONS):
+            inside += '.mp4'
+        return os.path.join(self.folder, inside)
+
+    def check(self, paths: Iterable[str], source_folder: str | None) -> None:
+        """Raise if a copy could take the place of a source or of another copy."""
+        real = os.path.realpath(self.folder) + os.sep
+        if source_folder and real.startswith(os.path.realpath(source_folder) + os.sep):
+            raise ValueError(
+                f'{self.folder!r} is {source_folder!r} or inside it, where copies would be taken '
+                'for sources the next time; choose a folder for copies next to it'
+            )
+        targets: dict[str, str] = {}
+        parents: dict[str, str] = {}
+        for path in paths:
+            parent = os.path.dirname(path)
+            if parent not in parents:
+                parents[parent] = os.path.realpath(parent) + os.sep
+            if parents[parent].startswith(real):
+                raise ValueError(
+                    f'the source {path!r} is inside the folder for copies {self.folder!r} and '
+                    'could be overwritten; choose another folder'
+                )
+            target = self.target(path)
+            if targets.setdefault(target, path) != path:
+                raise ValueError(
+                    f'{targets[target]!r} and {path!r} would both become {target!r}; rename one'
+                )
+
+
 def reencode_video(
     source: str | os.PathLike,
     target: str | os.PathLike,
@@ -106,13 +161,13 @@ def reencode_video(
 ) -> dict[str, Any]:
     """Write a small copy of a video and compare it with the source.
 
-    The copy is there when it is whole. Frames keep their times, measured from the first one, so
+    The copy is there when it is complete. Frames keep their times, measured from the first one, so
     that a variable frame rate stays one. They are turned and scaled to square pixels.
 
     Args:
         source: Video file, or a folder or tar of images; it is checked frame by frame on the way.
         target: File to write, replaced if it is there. Its folder is made if need be.
-        encoding: How to encode.
+        encoding: Encoding of the copy.
         expected_sha256: Hash that the source should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         fps: Frames per second of a folder or tar of images. Defaults to None, 25.
@@ -165,19 +220,12 @@ def _as_reencoding_error(target: Path, error: Exception) -> ReencodingError:
 
 
 def unfinished_copy(target: str | os.PathLike) -> Path:
-    """Where a copy is written before it is whole.
-
-    Args:
-        target: The copy.
-
-    Returns:
-        Path: A file beside it. Always the same, so that a kill leaves no more than one.
-    """
+    """Path of an incomplete copy, next to the copy; always the same, so that a kill leaves one."""
     return Path(f'{os.fspath(target)}.tmp')
 
 
 def _difference(source: dict[str, Any], copy: dict[str, Any]) -> str | None:
-    """What is wrong with the copy, if anything."""
+    """Fault of the copy, None if it is like the source."""
     if copy['verdict'] == BAD:
         return f'the copy is bad ({copy["reason"]})'
     if copy['num_frames'] != source['num_frames']:

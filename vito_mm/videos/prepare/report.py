@@ -1,89 +1,12 @@
-"""What the user sees of work on many videos: its progress, and a summary of a preparation."""
+"""Summary of a preparation for the user."""
 
-import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from .integrity import BAD
 
-_SAY_EVERY = 30.0  # seconds, where there is no terminal
 _EDGES = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between key frames
-
-
-class Progress:
-    """Bar on a terminal, now and then a line elsewhere; on stderr.
-
-    Args:
-        total (int): Number of videos.
-        title (str): What is done, on the bar. Defaults to 'videos'.
-        bad (str): What the counted ones are. Defaults to 'bad'.
-    """
-
-    def __init__(self, total: int, title: str = 'videos', bad: str = 'bad') -> None:
-        # Comes with MMEngine.
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as RichProgress
-
-        self.total, self.done, self.skipped, self.bad = total, 0, 0, 0
-        self.title, self.bad_word = title, bad
-        self.start = self.said = time.monotonic()
-        console = Console(stderr=True)
-        # Without the thread that refreshes: processes are forked.
-        self.bar = RichProgress(
-            TextColumn(title),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn('{task.fields[rate]}'),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            auto_refresh=False,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task(title, total=total, rate='')
-
-    def __enter__(self) -> 'Progress':
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._show()
-        self.bar.__exit__(*exception)
-
-    def advance(self, count: int = 1, skipped: bool = False, bad: int = 0) -> None:
-        """Count videos.
-
-        Args:
-            count (int): How many. Defaults to 1.
-            skipped (bool): Whether they were done before. Defaults to False.
-            bad (int): How many of them are bad. Defaults to 0.
-        """
-        self.done += count
-        self.skipped += count * skipped
-        self.bad += bad
-        if time.monotonic() - self.said > (_SAY_EVERY if self.bar.disable else 0.2):
-            self._show()
-
-    def _show(self) -> None:
-        self.said = time.monotonic()
-        rate = (self.done - self.skipped) / max(self.said - self.start, 1e-9)
-        text = f'{rate:.1f} a second, {self.bad} {self.bad_word}'
-        if self.bar.disable:
-            left = f', {(self.total - self.done) / rate / 60:.0f} min left' if rate else ''
-            # "videos", or a stage of the curation and its videos.
-            what = 'videos' if self.title == 'videos' else f'videos ({self.title})'
-            print(f'{self.done} of {self.total} {what}, {text}{left}', file=sys.stderr, flush=True)
-        else:
-            self.bar.update(self.task, completed=self.done, rate=text, refresh=True)
 
 
 @dataclass
@@ -152,7 +75,7 @@ class Summary:
         return '\n'.join(lines)
 
     def hint(self, gop: int = 12) -> str | None:
-        """What rare key frames cost, None if they are not rare.
+        """Advice where key frames are rare, None elsewhere.
 
         Args:
             gop (int): Frames between key frames of the copies that are suggested. Defaults to 12.

@@ -1,0 +1,5 @@
+"""The error of all that has to do with checkpoint files."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot initialise the backbone; the message says why and what to do."""

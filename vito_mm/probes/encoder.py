@@ -1,0 +1,368 @@
+"""Features of frames by a network: a model in training, or one of :mod:`vito_mm.probes.loading`."""
+
+import inspect
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
+from vito_mm.videos.frames import View
+
+NETWORKS = ('online', 'target')
+"""The two networks of a self-distilling model."""
+
+_VIEW = View(256, 224)
+_COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Normalisation of pixels.
+
+    Attributes:
+        mean (tuple[float, ...]): Of pixels in [0, 255], in the order of the network's channels.
+        std (tuple[float, ...]): Likewise.
+        channel_order (str): ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str = 'rgb'
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise RGB images, uint8, shape (N, 3, H, W)."""
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return ((images.flip(1) if self.channel_order == 'bgr' else images).float() - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Features of uint8 RGB frames.
+
+    It leaves no trace in a model in training: the network is in evaluation mode meanwhile, and
+    afterwards modes and random numbers are as before.
+
+    Layers by name:
+
+    - ``'pooled'``: the network's last output, averaged over positions; of a classifier its logits.
+    - ``'neck'``: the neck's output, which is the attention pooling of VITO.
+    - ``'last'``: the network's last feature map, after its final norm.
+    - ``'res2'`` to ``'res5'``, or the index of a stage or transformer block (-1 is the last one):
+      the feature map there, before any norm that only outputs have.
+    - the name of a submodule, such as ``'layer3.5'`` or ``'blocks.11'``: its feature map.
+
+    Attributes:
+        backbone (nn.Module): The network.
+        preprocess (Callable): Makes its input from RGB images, uint8, shape (N, 3, H, W).
+        view (View): The part of a frame that it was trained or is evaluated with.
+        neck (nn.Module, optional): Takes the backbone's feature maps. Defaults to None.
+        memory_format (torch.memory_format): Of its input. Defaults to channels last.
+        exact (bool): Compute in single precision, the same each time, on a GPU as well, which is
+            slower. Defaults to False.
+    """
+
+    backbone: nn.Module
+    preprocess: Callable[[Tensor], Tensor]
+    view: View = _VIEW
+    neck: nn.Module | None = None
+    memory_format: torch.memory_format = torch.channels_last
+    exact: bool = False
+
+    @classmethod
+    def of_model(cls, model: nn.Module, network: str = 'online') -> 'Encoder':
+        """Take a network of a self-supervised model in training, whose modules are shared.
+
+        Args:
+            model (nn.Module): VITO or an algorithm of mmpretrain, with ``data_preprocessor``,
+                ``backbone`` and perhaps ``neck``; not wrapped.
+            network (str): 'online', or 'target' for its slowly moving copy. Defaults to 'online'.
+
+        Raises:
+            ValueError: If the model has no such network.
+        """
+        if network not in NETWORKS:
+            raise ValueError(f'network must be one of {NETWORKS}, got {network!r}')
+        parts = [model.backbone, getattr(model, 'neck', None)]
+        if network == 'target':
+            copies = [getattr(model, name) for name in _COPIES if hasattr(model, name)]
+            if not copies:
+                raise ValueError(
+                    f"network='target': {type(model).__name__} has none; take 'online'"
+                )
+            parts = [*copies[0].module, None]
+
+        def preprocess(images: Tensor) -> Tensor:
+            # OpenMMLab's loaders give BGR, and its preprocessors expect it.
+            data = dict(inputs=images.flip(1), data_samples=None)
+            return model.data_preprocessor(data, False)['inputs']
+
+        memory_format = getattr(model, 'memory_format', torch.contiguous_format)
+        return cls(parts[0], preprocess, neck=parts[1], memory_format=memory_format)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return next(self.backbone.parameters()).device
+
+    def __call__(
+        self,
+        frames: np.ndarray | Tensor | Sequence[np.ndarray],
+        layer: str | int = 'pooled',
+        batch_size: int = 100,
+    ) -> Tensor:
+        """Compute features of a layer.
+
+        Args:
+            frames (np.ndarray | Tensor | Sequence[np.ndarray]): RGB, uint8, shape (N, H, W, 3), of
+                any size that the network takes; of a list, shapes (H, W, 3), each frame is resized
+                and cropped by ``view``.
+            layer (str | int): See above. Defaults to 'pooled'.
+            batch_size (int): Frames at a time. Defaults to 100.
+
+        Returns:
+            Tensor: float32 on the network's device, shape (N, C), or (N, C, h, w) of a feature map.
+
+        Raises:
+            ValueError: If there is no such layer, or the network does not take frames of this size.
+        """
+        return torch.cat(self._run(frames, batch_size, lambda images: self.compute(images, layer)))
+
+    def compute(self, images: Tensor, layer: str | int) -> Tensor:
+        """Compute features of a layer from preprocessed images, in the network's current mode.
+
+        Args:
+            images (Tensor): The network's input, shape (N, 3, H, W).
+            layer (str | int): See above.
+
+        Returns:
+            Tensor: See :meth:`__call__`.
+        """
+        if layer == 'neck' and self.neck is None:
+            raise ValueError("layer='neck': the network has none; take 'pooled'")
+        compute = dict(pooled=self._pooled, neck=self._necked, last=self._last).get(layer)
+        if compute is None:
+            return self._output_of(self._module(layer), images).float()
+        return compute(images).float()
+
+    def scales(self) -> dict[str, int]:
+        """Scales that are pooled by attention.
+
+        Returns:
+            dict[str, int]: Number of the feature map by its name: 'stage 4' and 'stage 5' for the
+            last two of a ResNet, as the paper counts, where the stem is the first. Empty if there
+            is no attention.
+        """
+        if not isinstance(self.neck, MultiScaleAttentionPooling):
+            return {}
+        first = 2 if hasattr(self.backbone, 'res_layers') else 1
+        scales = zip(self.backbone.out_indices, self.neck.scales, strict=False)
+        return {
+            f'stage {stage + first}': number
+            for number, (stage, pooling) in enumerate(scales)
+            if isinstance(pooling, AttentionPooling)
+        }
+
+    def masks(self, frames: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """Compute attention masks.
+
+        Args:
+            frames (np.ndarray): See :meth:`__call__`.
+            batch_size (int): Frames at a time. Defaults to 32.
+
+        Returns:
+            dict[str, np.ndarray]: By the name of the scale, float32, shape (N, h, w); each mask
+            sums to 1.
+        """
+        batches = self._run(frames, batch_size, lambda x: self.neck.masks(self._forward(x)))
+        return {
+            name: np.concatenate([masks[number].float().cpu().numpy() for masks in batches])
+            for name, number in self.scales().items()
+        }
+
+    def _run(self, frames: np.ndarray, batch_size: int, compute: Callable) -> list:
+        if isinstance(frames, (list, tuple)):
+            frames = np.stack([replace(self.view, bicubic=True)(frame) for frame in frames])
+        if isinstance(frames, np.ndarray):
+            frames = torch.from_numpy(np.ascontiguousarray(frames))
+        parts = nn.ModuleList(part for part in (self.backbone, self.neck) if part is not None)
+        # A GPU would otherwise round to TF32, and choose its algorithm by a race.
+        precision = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        found = []
+        with torch.no_grad(), undisturbed(parts), precision if self.exact else nullcontext():
+            for batch in frames.split(batch_size):
+                images = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                images = self.preprocess(images).contiguous(memory_format=self.memory_format)
+                try:
+                    found.append(compute(images))
+                except AssertionError as error:  # by which transformers refuse sizes
+                    size = ' x '.join(map(str, batch.shape[1:3]))
+                    raise ValueError(
+                        f'the network does not take frames of {size} pixels: {error}'
+                    ) from error
+        return found
+
+    def _forward(self, images: Tensor) -> Tensor | Sequence[Tensor]:
+        # Masked image modelling leaves out patches otherwise.
+        masked = 'mask' in inspect.signature(self.backbone.forward).parameters
+        return self.backbone(images, mask=None) if masked else self.backbone(images)
+
+    def _necked(self, images: Tensor) -> Tensor:
+        return _last_of(self.neck(self._forward(images)), 0)
+
+    def _pooled(self, images: Tensor) -> Tensor:
+        last = _last_of(self._forward(images))
+        if last.ndim == 4:
+            return last.mean(dim=(2, 3))
+        return last.mean(dim=1) if last.ndim == 3 else last
+
+    def _last(self, images: Tensor) -> Tensor:
+        if hasattr(self.backbone, 'forward_features'):  # timm's
+            return self._as_map(self.backbone.forward_features(images), images)
+        kind = getattr(self.backbone, 'out_type', None)  # mmpretrain's transformers
+        try:
+            if kind is not None:
+                self.backbone.out_type = 'featmap'
+            return self._as_map(_last_of(self._forward(images)), images)
+        finally:
+            if kind is not None:
+                self.backbone.out_type = kind
+
+    def _output_of(self, module: nn.Module, images: Tensor) -> Tensor:
+        def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            raise _Reached(output)
+
+        handle = module.register_forward_hook(stop)
+        try:
+            self._forward(images)
+        except _Reached as reached:
+            return self._as_map(reached.args[0], images)
+        finally:
+            handle.remove()
+        raise ValueError('the network does not use this layer')
+
+    def _module(self, layer: str | int) -> nn.Module:
+        index = layer
+        if isinstance(layer, str):
+            if found := re.fullmatch(r'res(\d)|(-?\d+)', layer):
+                index = int(found[1]) - 2 if found[1] else int(found[2])
+            else:
+                try:
+                    return self.backbone.get_submodule(layer)
+                except AttributeError:
+                    names = ', '.join(name for name, _ in self.backbone.named_children())
+                    raise ValueError(
+                        f'there is no layer {layer!r}: take pooled, neck, last, res2 to res5, the '
+                        f'index of a stage, or a submodule of {names}'
+                    ) from None
+        stages = stages_of(self.backbone)
+        if not -len(stages) <= index < len(stages):
+            raise ValueError(f'there is no layer {layer!r}: the network has {len(stages)} stages')
+        return stages[index]
+
+    def _as_map(self, output: Tensor | Sequence, images: Tensor) -> Tensor:
+        """Make a feature map (N, C, h, w) of a module's output, tokens too."""
+        grid = None
+        if isinstance(output, (tuple, list)):
+            if len(output) == 2 and not isinstance(output[1], Tensor):
+                output, grid = output  # Swin's stages
+            else:
+                output = output[-1]
+        if output.ndim == 4:
+            is_last = getattr(self.backbone, 'output_fmt', 'NCHW') == 'NHWC'
+            return output.permute(0, 3, 1, 2) if is_last else output
+        if output.ndim != 3:
+            raise ValueError(f'the layer gives {tuple(output.shape[1:])} numbers and no map')
+        for name in ('num_extra_tokens', 'num_prefix_tokens'):  # mmpretrain's and timm's
+            if hasattr(self.backbone, name):
+                output = output[:, getattr(self.backbone, name) :]
+                break
+        else:
+            output = output[:, int(hasattr(self.backbone, 'class_token')) :]  # torchvision's
+        tokens, (height, width) = output.shape[1], images.shape[2:]
+        rows = [n for n in range(1, tokens + 1) if tokens % n == 0]
+        nearest = min(rows, key=lambda n: abs(n - (tokens * height / width) ** 0.5))
+        grid = grid or (nearest, tokens // nearest)
+        return output.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+class _Reached(Exception):
+    """The wanted layer has been computed."""
+
+
+def stages_of(backbone: nn.Module) -> list[nn.Module]:
+    """List the stages of a network, or the blocks of a plain transformer.
+
+    Args:
+        backbone (nn.Module): Of mmpretrain, mmseg, timm or torchvision.
+
+    Raises:
+        ValueError: If it has none under a known name.
+    """
+    if hasattr(backbone, 'layer1'):
+        names = [name for name, _ in backbone.named_children() if re.fullmatch(r'layer\d', name)]
+        return [getattr(backbone, name) for name in names]
+    for owner in (backbone, getattr(backbone, 'encoder', None)):
+        for name in ('stages', 'blocks', 'layers', 'features'):
+            if found := list(getattr(owner, name, ())):
+                # MobileNets of mmpretrain list names.
+                return [getattr(backbone, x) if isinstance(x, str) else x for x in found]
+    raise ValueError(f'{type(backbone).__name__} has no known stages: name a submodule')
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; afterwards modes and random numbers are as before.
+
+    Args:
+        model (nn.Module): The model.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    states = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            model.eval()  # batch norm keeps its running statistics
+            yield
+        finally:
+            # Not train(), whose overrides decide for themselves what is trained.
+            for module, training in modes:
+                module.training = training
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def choose_device(device: str | None = None) -> str:
+    """Choose where networks run.
+
+    Args:
+        device (str, optional): PyTorch's name. Defaults to None, a GPU where there is one.
+
+    Returns:
+        str: PyTorch's name.
+
+    Raises:
+        ValueError: If it cannot be used here.
+    """
+    if device is None:
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'device {device!r} cannot be used here: {reason}') from None
+    return device
+
+
+def _last_of(output: Tensor | Sequence[Tensor], index: int = -1) -> Tensor:
+    return output[index] if isinstance(output, (tuple, list)) else output

@@ -1,0 +1,64 @@
+"""Frozen features of labelled images."""
+
+import os
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .encoder import Encoder
+from .frames import collect
+from .image_folders import ProbeError
+from .labelled_images import labelled_frames
+
+
+def labelled_features(
+    encoder: Encoder,
+    data: str | os.PathLike,
+    image_size: int = 224,
+    batch_size: int = 128,
+    workers: int = 0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute pooled features of labelled images, to learn from and to classify.
+
+    Args:
+        encoder (Encoder): The network.
+        data: Folder with ``train/<class>/`` and ``val/<class>/`` images, or a manifest, see
+            :func:`.labelled_images.labelled_frames`.
+        image_size (int): Side in pixels; the shorter side is resized to it and the centre is taken.
+            Defaults to 224.
+        batch_size (int): Images at a time. Defaults to 128.
+        workers (int): Processes that read images. Defaults to 0, this one.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor, Tensor]: Features (N, C) and labels (N, ) of ``train``, then
+        of ``val``, on the device of the encoder.
+
+    Raises:
+        ProbeError: If there are no such data or an image cannot be read.
+    """
+    images = labelled_frames(data, image_size)
+    return (
+        _features(encoder, images.train, batch_size, workers),
+        images.train_labels.to(encoder.device),
+        _features(encoder, images.val, batch_size, workers),
+        images.val_labels.to(encoder.device),
+    )
+
+
+def _features(encoder: Encoder, images: Dataset, batch_size: int, workers: int) -> Tensor:
+    features = torch.empty(0)
+
+    def keep(indices: list[int], frames: Tensor) -> Tensor:
+        nonlocal features
+        found = encoder(frames[:, 0], batch_size=batch_size).cpu()
+        if not len(features):
+            # In its final size at once: joining batches would need the memory twice.
+            features = torch.empty(len(images), found.shape[1])
+        features[indices] = found
+        return found[:, :0]
+
+    skipped = collect(images, keep, batch_size, workers).skipped
+    if skipped:
+        raise ProbeError(f'{skipped[0].path}: {skipped[0].reason}. Repair or remove the file')
+    return features.to(encoder.device)

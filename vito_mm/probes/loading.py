@@ -1,0 +1,232 @@
+"""Encoders of checkpoints, of mmpretrain's configs, and of torchvision's and timm's networks."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from vito_mm.checkpoint import PREPROCESSING, BackboneMatch, Checkpoint, CheckpointError
+from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
+from vito_mm.models import MultiScaleAttentionPooling
+from vito_mm.utils.quiet import quiet_logger
+from vito_mm.videos.frames import View
+
+from .encoder import Encoder, Preprocessing, choose_device, stages_of
+from .sources import ConfigSource, Loaded, Source, fill, find_source
+from .stored_config import stored_model
+
+
+def load_encoder(
+    checkpoint: str | os.PathLike | Checkpoint | None,
+    which: str = 'online',
+    network: str | Mapping[str, Any] | None = None,
+    *,
+    keep: bool = True,
+    classifier: bool = False,
+    needs_attention: bool = False,
+    view: View | None = None,
+    output_stride: int | None = None,
+    device: str | None = None,
+    exact: bool = False,
+    seed: int = 0,
+) -> Encoder:
+    """Open a network with the weights of a file.
+
+    Args:
+        checkpoint: File of :func:`vito_mm.checkpoint.load_backbone`, or of the weights of
+            ``network``; None for random weights.
+        which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
+            to 'online'.
+        network (str | Mapping, optional): ``torchvision:NAME`` or ``timm:NAME`` (with the tag of
+            weights, whose preprocessing holds), the path of a config of mmpretrain, which is
+            executed, or the config of a backbone. Defaults to None: the config that MMEngine stores
+            in the checkpoint, of which nothing is executed and only registered parts are built; or
+            the ResNet of any depth and width that the shapes of the weights tell.
+        keep (bool): False replaces the weights of the file by random ones. Defaults to True.
+        classifier (bool): Keep the classifier of ``network``: features are logits. Defaults to
+            False.
+        needs_attention (bool): Refuse a file without attention pooling. Defaults to False.
+        view (View, optional): Defaults to None, that of ``network``, or 224 of 256 pixels.
+        output_stride (int, optional): Pixels per cell of a ResNet's last stages, 8 or 16: later
+            strides become 1, without dilation. Defaults to None, 32.
+        device (str, optional): Defaults to None, a GPU where there is one.
+        exact (bool): See :class:`.encoder.Encoder`. Defaults to False.
+        seed (int): Of random weights; the global generator is left alone. Defaults to 0.
+
+    Returns:
+        Encoder: In evaluation mode, without gradients.
+
+    Raises:
+        CheckpointError: If the file cannot be read, its network cannot be built or does not fit,
+            or it has no attention where that is needed.
+        ValueError: If there is no such network.
+        ImportError: If its library is not installed.
+    """
+    checkpoint = None if checkpoint is None else Checkpoint.read(checkpoint)
+    with (
+        torch.random.fork_rng(devices=[]),
+        quiet_logger('WARNING'),
+        DefaultScope.overwrite_default_scope('mmpretrain'),
+    ):
+        torch.manual_seed(seed)
+        if network is None:
+            source, (backbone, match) = _of_file(checkpoint, which)
+        else:
+            is_name = isinstance(network, str)
+            source = find_source(network) if is_name else ConfigSource('', dict(backbone=network))
+            backbone, match = source.load(checkpoint, which, classifier)
+        neck = None if match is None else _neck(checkpoint, match, backbone, source)
+        if not keep:
+            torch.manual_seed(seed)
+            backbone.init_weights()
+    if needs_attention and neck is None:
+        raise CheckpointError(_no_attention(checkpoint, match, source))
+    if output_stride is not None:
+        _set_output_stride(backbone, output_stride)
+    device = choose_device(device)
+    for part in (backbone, neck):
+        if part is not None:
+            part.eval()  # not chained: train() of OpenMMLab's backbones returns None
+            part.requires_grad_(False).to(device, memory_format=torch.channels_last)
+    is_named = isinstance(network, str) and not network.endswith('.py')
+    if view is None:
+        view = source.view() if classifier or is_named else View(256, 224)
+    return Encoder(backbone, _preprocessing(checkpoint, source), view, neck, exact=exact)
+
+
+def resnet(depth: int = 50, base_channels: int = 64) -> dict[str, Any]:
+    """Config of a ResNet as mmpretrain's, for :func:`load_encoder`.
+
+    Args:
+        depth (int): Defaults to 50.
+        base_channels (int): Width of stem and first stage. Defaults to 64.
+    """
+    return dict(
+        type='ResNet', depth=depth, stem_channels=base_channels, base_channels=base_channels
+    )
+
+
+def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
+    """The network of the config that a file stores, or of the shapes of its weights."""
+    problem = 'no config with a backbone is stored in the file'
+    if checkpoint.config is not None:
+        try:
+            source = ConfigSource(
+                'the stored config', stored_model(checkpoint.config), trusted=False
+            )
+            backbone = source.build(source.model['backbone'])
+        except (TypeError, ValueError, AssertionError, KeyError) as error:
+            problem = f'the backbone of the config that is stored in it cannot be built ({error})'
+        else:
+            return source, (backbone, fill(backbone, checkpoint, which))
+    remedy = f'{problem}; name the config of the run (--config)'
+    try:
+        match = checkpoint.match(which=which)
+    except CheckpointError as error:
+        raise CheckpointError(f'{error}\n{remedy}') from None
+    if not (match.complete and has_plain_width(match.weights)):
+        raise CheckpointError(
+            f'{checkpoint} holds no plain ResNet under {match.prefix!r}, and {remedy}.\n'
+            f'{match.describe()}'.rstrip()
+        )
+    widths = [match.weights[f'{name}.weight'].shape[0] for name in ('conv1', 'layer1.0.conv1')]
+    backbone = resnet(depth_of(match.weights)) | dict(out_indices=(2, 3))
+    backbone['stem_channels'], backbone['base_channels'] = widths
+    source = ConfigSource('ResNet', dict(backbone=backbone))
+    return source, source.load(checkpoint, which, False)
+
+
+def _neck(
+    checkpoint: Checkpoint, match: BackboneMatch, backbone: nn.Module, source: Source
+) -> nn.Module | None:
+    """The attention pooling next to a backbone in a file, None if there is none."""
+    prefix = _prefix_of_neck(match)
+    own = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint.state_dict.items()
+        if key.startswith(prefix)
+    }
+    channels = {
+        int(found[1]): value.shape[1]
+        for key, value in own.items()
+        if (found := re.fullmatch(r'scales\.(\d+)\.logits\.0\.weight', key))
+    }
+    if not channels:
+        return None
+    part = source.model.get('neck')
+    if type_name(part) == MultiScaleAttentionPooling.__name__:
+        neck = source.build(part)
+    else:
+        backbone.out_indices = tuple(_stage_with(match, width) for width in channels.values())
+        neck = MultiScaleAttentionPooling(tuple(channels.values()))
+        numbers = {old: new for new, old in enumerate(channels)}
+        own = {
+            re.sub(r'^scales\.(\d+)', lambda m: f'scales.{numbers[int(m[1])]}', key): value
+            for key, value in own.items()
+        }
+    try:
+        neck.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f'the attention under {prefix!r} does not fit: {error}') from None
+    if any(not value.isfinite().all() for value in own.values()):
+        raise CheckpointError(
+            f'the attention under {prefix!r} holds values that are not finite: training had '
+            'diverged; take an earlier checkpoint'
+        )
+    return neck
+
+
+def _prefix_of_neck(match: BackboneMatch) -> str:
+    for backbone, neck in (('backbone.', 'neck.'), ('module.0.', 'module.1.')):
+        if match.prefix.endswith(backbone):
+            return match.prefix.removesuffix(backbone) + neck
+    return 'neck.'
+
+
+def _stage_with(match: BackboneMatch, width: int) -> int:
+    """Number, from 0, of the ResNet's stage that gives out so many channels."""
+    last = 'conv3' if 'layer1.0.conv3.weight' in match.weights else 'conv2'
+    for key, value in match.weights.items():
+        if key.endswith(f'.{last}.weight') and value.shape[0] == width:
+            return stage_of(key) - 1
+    raise CheckpointError(
+        f'the attention in the file is for {width} channels, and no stage of its ResNet has so '
+        'many: name the config of the run (--config)'
+    )
+
+
+def _no_attention(checkpoint: Checkpoint, match: BackboneMatch, source: Source) -> str:
+    neck = source.model.get('neck')
+    pooling = f' (its neck is {type_name(neck)}' if isinstance(neck, Mapping) else ''
+    if pooling and neck.get('pooling'):
+        pooling += f' with pooling={neck["pooling"]!r}'
+    pooling += ')' if pooling else ''
+    return (
+        f'{checkpoint} has no attention network{pooling}: it holds a backbone ({match.origin()}) '
+        f'and nothing like {_prefix_of_neck(match)}scales.0.logits.0.weight. Exported backbones '
+        "and other programs' checkpoints have none; name a checkpoint that pre-training with "
+        'attention pooling wrote, such as work_dirs/pretrain_r50/iter_93750.pth'
+    )
+
+
+def _preprocessing(checkpoint: Checkpoint | None, source: Source) -> Preprocessing:
+    """The normalisation of a config or library, else that of the file, else ImageNet's."""
+    if found := source.preprocessing():
+        return found
+    stored = PREPROCESSING if checkpoint is None else checkpoint.preprocessing
+    return Preprocessing(tuple(stored['mean']), tuple(stored['std']), stored['channel_order'])
+
+
+def _set_output_stride(backbone: nn.Module, stride: int) -> None:
+    """Let the stages of a ResNet beyond a stride keep their size."""
+    kept = int(math.log2(stride)) - 1  # stages up to it; the stem has a stride of 4
+    for stage in stages_of(backbone)[kept:]:
+        for module in stage.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
