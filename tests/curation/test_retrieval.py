@@ -52,28 +52,20 @@ def kept_by_class(rows: list[dict]) -> dict[int, list[int]]:
     return kept
 
 
-def test_each_row_gets_the_classes_that_its_title_names(retrieve):
-    titles = ['My kitty', 'hot dog', 'dog & cat & kitty', '', 'nothing', 'renard ❤']
-    rows = [dict(path=f'/{n}.mp4', title=title, n=n) for n, title in enumerate(titles)]
-    found = retrieve(rows)
-    assert [{**row} for row in found] == [
-        {**rows[0], 'classes': [0], 'matches': ['kitty']},
-        {**rows[1], 'classes': [2], 'matches': ['hot dog']},
-        {**rows[2], 'classes': [0, 1], 'matches': ['kitty', 'dog']},
-        {**rows[3], 'dropped': 'title matches no class: the title is empty'},
-        {**rows[4], 'dropped': 'title matches no class'},
-        {**rows[5], 'classes': [3], 'matches': ['renard']},
+def test_each_row_gets_the_queried_classes_that_its_title_names(retrieve):
+    titles = ['My kitty', 'hot dog', 'dog & cat & kitty', '', 'nothing', 'renard \ud83d']
+    rows = [dict(path=f'/{n}\udcff.mp4', title=title, n=n) for n, title in enumerate(titles)]
+    expected = [
+        dict(classes=[0], matches=['kitty']),
+        dict(classes=[2], matches=['hot dog']),
+        dict(classes=[0, 1], matches=['kitty', 'dog']),
+        dict(dropped='title matches no class: the title is empty'),
+        dict(dropped='title matches no class'),
+        dict(classes=[3], matches=['renard']),
     ]
-
-
-def test_only_the_wanted_classes_are_queried(retrieve):
-    rows = [
-        dict(path=f'/{n}.mp4', title=title)
-        for n, title in enumerate(['a cat', 'cat and dog', 'hot dog'])
-    ]
+    assert retrieve(rows) == [row | more for row, more in zip(rows, expected, strict=True)]
     found = retrieve(rows, classes=('Dog',))
-    assert found[0]['dropped'] == found[2]['dropped'] == 'title matches no class'
-    assert (found[1]['classes'], found[1]['matches']) == ([1], ['dog'])
+    assert [row.get('matches') for row in found] == [None, None, ['dog'], None, None, None]
 
 
 @pytest.mark.parametrize('limit', [1, 20, 60])
@@ -86,12 +78,7 @@ def test_a_class_keeps_exactly_as_many_as_the_limit_allows(retrieve, limit):
     for index, numbers in named_by_class.items():
         assert len(kept[index]) == min(limit, len(numbers))
         assert set(kept[index]) <= set(numbers)
-    for row in found:
-        assert ('dropped' in row) != bool(row.get('classes'))
-        assert len(row.get('classes', ())) == len(row.get('matches', ()))
     full = [row['dropped'] for row in found if row.get('dropped', '').startswith('all its')]
-    assert full
-    assert {reason.split(':')[0] for reason in full} == {'all its classes are full'}
     assert 'all its classes are full: cat' in full
 
 
@@ -132,11 +119,8 @@ def test_among_rows_of_equal_file_name_and_title_the_first_are_kept(retrieve):
 
 def test_of_rows_of_one_path_the_first_stays_even_if_they_are_equal(retrieve):
     rows = random_rows(60)
-    copies = [*rows, *rows[:20], {**rows[3], 'title': 'fish'}, {**rows[0], 'title': 'cat'}]
-    rng = random.Random(1)
-    middle = copies[20:60]
-    rng.shuffle(middle)
-    copies = copies[:20] + middle + copies[60:]
+    random.Random(1).shuffle(rows)
+    copies = [*rows, *rows[:20], rows[3] | dict(title='fish'), rows[0] | dict(title='cat')]
     for shard in (17, 1000):
         found = retrieve(copies, shard=shard, workers=2, limit=12)
         assert [row.get('dropped') for row in found[60:]] == ['listed twice'] * 22
@@ -144,18 +128,9 @@ def test_of_rows_of_one_path_the_first_stays_even_if_they_are_equal(retrieve):
 
 
 def test_a_row_without_a_title_does_not_count_as_the_first(retrieve):
-    rows = [
-        dict(path='/a.mp4'),
-        dict(path='/a.mp4', title='cat', views=1),
-        dict(path='/a.mp4', title='cat', views=2),
-    ]
+    rows = [dict(path='/a.mp4'), *[dict(path='/a.mp4', title='cat', views=i) for i in (1, 2)]]
     found = retrieve(rows, limit=1)
     assert [row.get('dropped') for row in found] == ['has no title', None, 'listed twice']
-
-
-def test_titles_and_names_that_are_no_unicode_pass_through(retrieve):
-    rows = [dict(path='/\udcff.mp4', title='cat \ud83d', views=0), dict(path='/b', title='dog')]
-    assert [row['classes'] for row in retrieve(rows)] == [[0], [1]]
 
 
 def test_the_surveyed_stage_is_small_and_takes_what_it_needs_along(tmp_path, retrieve):

@@ -33,15 +33,6 @@ def random_hashes(count: int, seed: int, planted: int = 0, flips: int = 20):
     return hashes, rng.random((count, 3)) < 0.9
 
 
-def are_near(hashes, known, one: int, other: int, max_distance: float) -> bool:
-    distances = [
-        (int(a) ^ int(b)).bit_count()
-        for a, b, both in zip(hashes[one], hashes[other], known[one] & known[other], strict=True)
-        if both
-    ]
-    return bool(distances) and sum(distances) <= max_distance * len(distances)
-
-
 def all_near_pairs(hashes, known, max_distance: float) -> set[tuple[int, int]]:
     """By comparing all with all."""
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None]).astype(int)
@@ -91,10 +82,9 @@ def test_no_pair_is_missed_among_hashes_that_many_videos_share():
 def test_duplicates_are_those_near_the_first_that_is_kept(max_distance):
     hashes, known = random_hashes(400, seed=2, planted=500, flips=12)
     known[::40] = False
-    expected = []
+    pairs, expected = all_near_pairs(hashes, known, max_distance), []
     for row in range(len(hashes)):
-        kept = [k for k in range(row) if expected[k] == k]
-        near = [k for k in kept if are_near(hashes, known, k, row, max_distance)]
+        near = [k for k in range(row) if expected[k] == k and (k, row) in pairs]
         expected.append(near[0] if near else row)
     assert find_originals(hashes, known, max_distance).tolist() == expected
     assert len(set(expected)) < 390
@@ -451,17 +441,17 @@ def test_a_resumed_selection_ends_the_same(tmp_path):
 
 
 def test_decisions_travel_with_the_stage(tmp_path):
-    rows = busy_table()
-    expected = run_on(Select(per_class=9), rows, tmp_path, rows_per_shard=10)
+    expected = run_on(Select(per_class=9), busy_table(), tmp_path, rows_per_shard=10)
     stage = Select(per_class=9)
-    shards = list(enumerate(sorted((tmp_path / 'table').glob('part-*'))))
-    stage.survey([Shard(number, file, file) for number, file in shards], workers=1)
+    files = sorted((tmp_path / 'table').glob('part-*'))
+    stage.survey([Shard(number, file, file) for number, file in enumerate(files)], workers=1)
     assert json.dumps(stage.identity()) == json.dumps(Select(per_class=9).identity())
     there = pickle.loads(pickle.dumps(stage))
-    found = []
-    for number, file in shards:
-        for index, row in enumerate(read_table(file)):
-            found.append(there.finish(row, there.prepare_at(row, number, index)))
+    found = [
+        there.finish(row, there.prepare_at(row, number, index))
+        for number, file in enumerate(files)
+        for index, row in enumerate(read_table(file))
+    ]
     assert as_json(found) == as_json(expected)
 
 
