@@ -34,9 +34,10 @@ nitpicky = True
 nitpick_ignore_regex = [('py:class', r'(?!\.|vito_mm).*')]
 # Other packages are documented elsewhere.
 nitpick_ignore_regex += [('py:class', r'vito_mm\.(.*\.)?_\w+')]  # base classes that are private
-nitpick_ignore_regex += [('py:.*', r'(mmengine|mmpretrain|mmseg|mmdet|torch|numpy)\..*')]
+nitpick_ignore_regex += [('py:.*', r'(mmengine|mmpretrain|mmseg|mmdet|torch|numpy|av)\..*')]
 
 autodoc_default_options = {'members': True, 'member-order': 'bysource', 'show-inheritance': True}
+autodoc_default_options |= {'special-members': '__call__', 'ignore-module-all': True}
 autodoc_typehints = 'none'  # docstrings state them
 autodoc_preserve_defaults = True
 # Where mmcv-lite stands for mmcv, as on Read the Docs: mmdet's parts are documented all the same.

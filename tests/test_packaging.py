@@ -23,6 +23,7 @@ SOURCES = (
     'setup.cfg',
     'setup.py',
     'configs',
+    'projects',
     'requirements',
     'tools',
     'vito_mm',
@@ -89,7 +90,10 @@ class Environment:
         )
         root, origin = run([self.python, '-c', code], self.folder).splitlines()[-2:]
         assert Path(root).resolve() == Path(origin).parent.resolve() == package.resolve()
-        for part in ('configs/vito/pretrain_r50.py', 'tools/train.py', 'model-index.yml'):
+        for part in (
+            *('configs/vito/pretrain_r50.py', 'projects/miniscenes_study/demo.py'),
+            *('tools/train.py', 'model-index.yml'),
+        ):
             assert (Path(root) / '.mim' / part).is_file()
         output = self.mim('run', 'vito_mm', 'environment', '--', '--help')
         assert f'{root}/.mim/tools/environment.py' in output
@@ -128,6 +132,8 @@ def test_editable_install_then_sdist_then_wheel(tmp_path: Path) -> None:
     run([*command, checkout], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         assert set(archive.namelist()) == from_sdist
+    modules = {str(path.relative_to(REPO)) for path in (REPO / 'vito_mm').rglob('*.py')}
+    assert {name for name in modules if '.mim' not in name} <= from_sdist
     assert not any('__pycache__' in name or name.startswith('tests') for name in from_sdist)
 
     installed = Environment(tmp_path / 'wheel')
@@ -156,31 +162,23 @@ def failed_import(first_on_path: Path) -> str:
     return message
 
 
-def fake_module(folder: Path, name: str, text: str) -> None:
-    (folder / name).mkdir()
-    (folder / name / '__init__.py').write_text(text)
-
-
-def test_import_with_an_mmcv_that_is_too_new(tmp_path: Path) -> None:
-    fake_module(tmp_path, 'mmcv', '__version__ = "2.2.0"\n')
+@pytest.mark.parametrize(
+    ('version', 'ops', 'cause', 'remedy'),
+    [
+        ('2.2.0', None, 'mmcv >= 2.0.0, < 2.2.0, but 2.2.0 is installed', 'mmcv==2.1.0'),
+        ('2.1.0', None, 'without its compiled ops', 'MMCV_WITH_OPS=1'),
+        ('2.1.0', 'undefined symbol: _ZN3c10', 'undefined symbol', 'MMCV_WITH_OPS=1'),
+    ],
+    ids=['too new', 'no ops', 'ops for another torch'],
+)
+def test_import_with_a_wrong_mmcv(version, ops, cause, remedy, tmp_path: Path) -> None:
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv/__init__.py').write_text(f'__version__ = "{version}"\n')
+    if ops:
+        (tmp_path / 'mmcv/_ext.py').write_text(f'raise ImportError("{ops}")')
     message = failed_import(tmp_path)
-    assert 'mmcv >= 2.0.0, < 2.2.0, but 2.2.0 is installed' in message
-    assert 'mmcv==2.1.0' in message
-
-
-def test_import_with_an_mmcv_without_ops(tmp_path: Path) -> None:
-    fake_module(tmp_path, 'mmcv', '__version__ = "2.1.0"\n')
-    message = failed_import(tmp_path)
-    assert 'without its compiled ops' in message
-    assert 'MMCV_WITH_OPS=1' in message
-
-
-def test_import_with_ops_that_were_built_for_another_torch(tmp_path: Path) -> None:
-    fake_module(tmp_path, 'mmcv', '__version__ = "2.1.0"\n')
-    (tmp_path / 'mmcv' / '_ext.py').write_text('raise ImportError("undefined symbol: _ZN3c10")')
-    message = failed_import(tmp_path)
-    assert 'undefined symbol' in message
-    assert 'MMCV_WITH_OPS=1' in message
+    assert cause in message
+    assert remedy in message
 
 
 def test_import_with_a_setuptools_without_pkg_resources(tmp_path: Path) -> None:
@@ -201,10 +199,10 @@ def test_import_with_a_setuptools_without_pkg_resources(tmp_path: Path) -> None:
     assert 'setuptools>=70,<82' in message
 
 
-@pytest.mark.parametrize('how', ['import vito_mm', 'import vito_mm.models, vito_mm.transfer'])
-def test_import_is_light(how: str, tmp_path: Path) -> None:
+def test_import_is_light(tmp_path: Path) -> None:
     code = (
-        f'{how}; import sys; print(sorted({{"mmpretrain", "mmdet", "mmseg"}} & set(sys.modules)))'
+        'import vito_mm.models, vito_mm.transfer, sys; '
+        'print({"mmpretrain", "mmdet", "mmseg"} & set(sys.modules))'
     )
     output = run([sys.executable, '-c', code], tmp_path, PYTHONPATH=str(REPO))
-    assert output.splitlines()[-1] == '[]'
+    assert output.splitlines()[-1] == 'set()'

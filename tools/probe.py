@@ -25,12 +25,14 @@ FORMATS = {'L2': 'g', 'seconds': '.0f'}
 def main() -> None:
     """Parse the command line, probe each checkpoint, and print the table."""
     args = parse_arguments()
-    from vito_mm.checkpoint import CheckpointError
+    from vito_mm.checkpoint import Checkpoint, CheckpointError
     from vito_mm.probes.image_folders import ProbeError
 
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
+            # Held, so that each probe and its check find the file read.
+            _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
             rows = probe_segment(args) if args.name == 'segment' else probe_images(args)
     except (CheckpointError, ProbeError, ValueError, ImportError) as error:
         raise SystemExit(f'tools/probe.py {args.name}: {error}') from None
@@ -106,9 +108,7 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.linear_classifier import linear_accuracy
 
     labelled_frames(args.data, args.image_size)
-    for checkpoint in dict.fromkeys(
-        args.checkpoints
-    ):  # fail before the first probe
+    for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    return probe_each(args, [lambda c=c: segmentation.run_probe(c).metrics for c in configs])
+    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
 
 
 def probe_each(

@@ -1,8 +1,6 @@
-"""The one place that checks or bends third-party versions.
+"""Checks of third-party versions, and patches of third-party packages: here and nowhere else.
 
-Versions are compared by import (``mmcv.__version__``), never by distribution name, so that forks
-with the same import names pass. Nothing here is done before ``import vito_mm``, and nothing
-outside this module tests a version.
+Versions are those of the import (``mmcv.__version__``), so that forks of a distribution pass.
 """
 
 import functools
@@ -28,20 +26,15 @@ _MMCV_REMEDY = (
 )
 
 
-def _version_of(module: str) -> str:
-    """Version of an importable package, or an ImportError that names the remedy."""
+def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
+    from packaging.version import Version
+
     try:
-        return importlib.import_module(module).__version__
+        found = importlib.import_module(module).__version__
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
         raise ImportError(f'vito_mm needs {module}, which is not installed.') from None
-
-
-def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
-    from packaging.version import Version
-
-    found = _version_of(module)
     lowest, below = bounds
     if not Version(lowest) <= Version(found) < Version(below):
         raise ImportError(
@@ -74,23 +67,17 @@ def _check_mmcv_ops() -> None:
 
     try:
         importlib.import_module('mmcv._ext')
+    except ModuleNotFoundError:
+        if not any(importlib.metadata.distributions(name='mmcv-lite')):
+            raise ImportError(
+                'The installed mmcv was installed without its compiled ops (mmcv._ext is missing). '
+                f'{_MMCV_REMEDY}'
+            ) from None
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and _is_installed('mmcv-lite'):
-            return
-        what = (
-            'was installed without its compiled ops (mmcv._ext is missing)'
-            if isinstance(error, ModuleNotFoundError)
-            else f'has ops that do not load with torch {torch.__version__} ({error})'
-        )
-        raise ImportError(f'The installed mmcv {what}. {_MMCV_REMEDY}') from None
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        raise ImportError(
+            f'The installed mmcv has ops that do not load with torch {torch.__version__} '
+            f'({error}). {_MMCV_REMEDY}'
+        ) from None
 
 
 def install_patches() -> None:
@@ -108,13 +95,9 @@ def _allow_package_bases() -> None:
 
 
 def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:
-    """Call a function on every registry below one of MMEngine's, those to come included.
+    """Call ``visit`` once on every registry below one of MMEngine's, those to come included.
 
     MMEngine has no hook for a package that is imported later and makes a registry.
-
-    Args:
-        registry (Registry): Root of the tree.
-        visit (Callable): Gets each registry below it, once.
     """
     add = registry._add_child
 
@@ -145,15 +128,10 @@ def _getattr_for_history(obj: Any, name: str) -> Any:
 
 
 def unfilled_array(*args: Any) -> Any:
-    """Make the array that a pickle fills, in the place of numpy's own two functions for it.
+    """Make the array that a pickle fills, in place of numpy's own two functions for it.
 
-    ``numpy.ndarray`` takes any bytes of a file for pointers to objects.
-
-    Args:
-        *args (Any): Not used: all that counts is in the state that the pickle sets.
-
-    Returns:
-        numpy.ndarray: An empty array.
+    ``numpy.ndarray`` takes any bytes of a file for pointers to objects. The arguments do not
+    matter: all that counts is in the state that the pickle sets.
     """
     import numpy as np
 
@@ -163,8 +141,8 @@ def unfilled_array(*args: Any) -> Any:
 def _allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
 
-    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) beside the weights
-    and loads it without a thought of ``weights_only``: resume, ``mim test`` and initialisation from
+    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) next to the
+    weights and loads it without ``weights_only``: resume, ``mim test`` and initialisation from
     a training checkpoint all fail. Exactly the types found in such files are allowed.
     See https://docs.pytorch.org/docs/stable/notes/serialization.html#weights-only.
     """
@@ -172,8 +150,6 @@ def _allow_mmengine_checkpoints() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
-    if not hasattr(torch.serialization, 'add_safe_globals'):  # torch < 2.4 has no allow list
-        return
     HistoryBuffer()  # registers the standard statistics methods
     multiarray = sys.modules[np.ndarray.__reduce__(np.empty(0))[0].__module__]
     modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of numpy 1 and 2

@@ -13,54 +13,29 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
-from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine import registry as root
 from mmengine.registry import Registry
 
 from .compat import for_every_child
 
 SCOPE = 'vito_mm'
 
-DATA_SAMPLERS = Registry(
-    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=['vito_mm.datasets']
-)
-DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['vito_mm.datasets']
-)
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['vito_mm.engine'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['vito_mm.engine'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['vito_mm.evaluation'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['vito_mm.models'])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_CONSTRUCTORS,
-    scope=SCOPE,
-    locations=['vito_mm.engine'],
-)
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['vito_mm.engine']
-)
-OPTIMIZERS = Registry(
-    'optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['vito_mm.engine']
-)
-PARAM_SCHEDULERS = Registry(
-    'parameter scheduler',
-    parent=MMENGINE_PARAM_SCHEDULERS,
-    scope=SCOPE,
-    locations=['vito_mm.engine'],
-)
-TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['vito_mm.datasets']
-)
+
+def _below(parent: Registry, folder: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'vito_mm.{folder}'])
+
+
+DATA_SAMPLERS = _below(root.DATA_SAMPLERS, 'datasets')
+DATASETS = _below(root.DATASETS, 'datasets')
+HOOKS = _below(root.HOOKS, 'engine')
+LOOPS = _below(root.LOOPS, 'engine')
+METRICS = _below(root.METRICS, 'evaluation')
+MODELS = _below(root.MODELS, 'models')
+OPTIM_WRAPPER_CONSTRUCTORS = _below(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+OPTIM_WRAPPERS = _below(root.OPTIM_WRAPPERS, 'engine')
+OPTIMIZERS = _below(root.OPTIMIZERS, 'engine')
+PARAM_SCHEDULERS = _below(root.PARAM_SCHEDULERS, 'engine')
+TRANSFORMS = _below(root.TRANSFORMS, 'datasets')
 
 REGISTRIES = (
     DATA_SAMPLERS,
@@ -81,11 +56,7 @@ def register_lazily(registry: Registry, name: str, module: str) -> None:
     """Register a class that is imported only when it is first built.
 
     For parts that subclass another OpenMMLab package: a detection user needs no mmpretrain.
-
-    Args:
-        registry (Registry): Registry that receives the name.
-        name (str): Name of the class, both in the registry and in ``module``.
-        module (str): Full name of the module that defines the class.
+    ``name`` is the class, in the registry and in the module with the full name ``module``.
     """
 
     def build(*args: Any, **kwargs: Any) -> Any:
@@ -101,17 +72,13 @@ def register_in_every_scope(name: str, module: Callable) -> None:
 
     Packages that are imported later are included. ``module`` is called with the scope in whose
     registry it was found as ``library``.
-
-    Args:
-        name (str): Name within each scope.
-        module (Callable): Class or function with a keyword ``library``.
     """
 
     def enter(registry: Registry) -> None:
         if name not in registry.module_dict:
             registry.register_module(name=name, module=partial(module, library=registry.scope))
 
-    for_every_child(MMENGINE_MODELS, enter)
+    for_every_child(root.MODELS, enter)
 
 
 def publish() -> None:

@@ -23,6 +23,16 @@ def find(module: str, name: str) -> Any:
     return found
 
 
+def resolve(full: str) -> Any:
+    """An object by its full name, also where a package passes it on; MISSING if there is none."""
+    parts = full.split('.')
+    for cut in range(len(parts) - 1, 0, -1):
+        module = '.'.join(parts[:cut])
+        if module in sys.modules:
+            return find(module, '.'.join(parts[cut:]))
+    return MISSING
+
+
 def home_of(node: addnodes.pending_xref) -> str:
     """Module whose docstring holds a reference."""
     parent = node.parent
@@ -47,12 +57,11 @@ class ShortNames(SphinxPostTransform):
             if node.get('refdomain') != 'py' or name in objects or not name:
                 continue
             found = find(home_of(node), name)
-            if found is MISSING:
+            if found is MISSING and (found := resolve(name)) is MISSING:
                 continue
             last = name.rpartition('.')[2]
             for full in objects:
-                module, _, final = full.rpartition('.')
-                if final == last and find(module, final) is found:
+                if full.rpartition('.')[2] == last and resolve(full) is found:
                     node['reftarget'] = full
                     break
 

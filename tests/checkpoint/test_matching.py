@@ -8,11 +8,12 @@ from mmdet.models.backbones import ResNet as MMDetResNet
 from mmpretrain.models.backbones import ResNet as MMPretrainResNet
 from mmseg.models.backbones import ResNet as MMSegResNet
 from torch import nn
-from torchvision.models import resnet18, resnet34, resnet50
+from torchvision.models import get_model, resnet34, resnet50
 
 import vito_mm  # noqa: F401  lets torch.load read MMEngine's checkpoints
 from tests.helpers.features import assert_same_features
 from vito_mm.checkpoint import CheckpointError, load_backbone, resnet_keys
+from vito_mm.checkpoint.layouts import RESNET_BLOCKS
 
 KINDS = (
     'training',
@@ -36,10 +37,10 @@ STOCK = {
 }
 
 
-@pytest.mark.parametrize(('depth', 'model'), [(18, resnet18), (34, resnet34), (50, resnet50)])
-def test_key_names_are_torchvisions(depth, model):
+@pytest.mark.parametrize('depth', RESNET_BLOCKS)
+def test_key_names_are_torchvisions(depth):
     with torch.device('meta'):
-        keys = {k for k in model().state_dict() if not k.startswith('fc.')}
+        keys = {k for k in get_model(f'resnet{depth}').state_dict() if not k.startswith('fc.')}
     assert set(resnet_keys(depth)) == keys
 
 
@@ -127,21 +128,29 @@ def test_stock_pretrained_init_reads_training_checkpoint(checkpoints, online):
         (b'<!DOCTYPE html><html>', 'no PyTorch checkpoint.*DOCTYPE'),
         (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
         (b'PK\x03\x04' + b'0' * 1000, 'damaged or incomplete'),
+        ({'epoch': 3}, 'holds no weights'),
+        (nn.Linear(2, 2).state_dict(), 'no key of a ResNet'),
+        (
+            {'conv1.weight': torch.zeros(2, 2)},
+            r'99 missing: .*\(89 more\)[\s\S]*nearest prefix',
+        ),
     ],
 )
 def test_no_checkpoint(content, message, tmp_path):
     file = tmp_path / 'vito.pth'
-    if content is not None:
+    if isinstance(content, bytes):
         file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
     with pytest.raises(CheckpointError, match=message) as error:
         load_backbone(MMDetResNet(18), file)
     assert str(file) in str(error.value)
 
 
-def test_truncated_file(checkpoints, tmp_path):
+def test_part_of_a_file(checkpoints, tmp_path):
     file = tmp_path / 'half.pth'
-    with open(checkpoints['training'], 'rb') as whole:
-        file.write_bytes(whole.read(100_000))
+    with open(checkpoints['training'], 'rb') as complete:
+        file.write_bytes(complete.read(100_000))
     with pytest.raises(CheckpointError, match='damaged or incomplete'):
         load_backbone(MMDetResNet(18), file)
 
@@ -203,23 +212,6 @@ def test_a_model_without_memory_and_a_program(checkpoints, tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / 'program.pth')
     with pytest.raises(CheckpointError, match='TorchScript archive'):
         load_backbone(MMDetResNet(18), tmp_path / 'program.pth')
-
-
-def test_no_weights(tmp_path):
-    file = tmp_path / 'meta.pth'
-    torch.save({'epoch': 3}, file)
-    with pytest.raises(CheckpointError, match='holds no weights'):
-        load_backbone(MMDetResNet(18), file)
-
-
-def test_other_architecture(tmp_path):
-    file = tmp_path / 'linear.pth'
-    torch.save(nn.Linear(2, 2).state_dict(), file)
-    with pytest.raises(CheckpointError, match='no key of a ResNet'):
-        load_backbone(MMDetResNet(18), file)
-    torch.save({'conv1.weight': torch.zeros(2, 2)}, file)
-    with pytest.raises(CheckpointError, match=r'99 missing: .*\(89 more\)[\s\S]*nearest prefix'):
-        load_backbone(MMDetResNet(18), file)
 
 
 def test_one_missing_key(checkpoints, tmp_path):

@@ -24,7 +24,7 @@ REASONS = {
     'CascadeRPNHead.__init__() missing': 'mmdet cannot build it either',
     'has group norm': 'group norm, a checkpoint has batch norm: set norm_cfg, too',
     'another width': 'a wider deep stem: set stem_channels=64, too',
-    'over the whole part': 'a whole model is loaded over it: set model.init_cfg=None, too',
+    'over the complete part': 'a whole model is loaded over it: set model.init_cfg=None, too',
     'load_from=': 'a whole model is loaded over it: set load_from=None, too',
 }
 """What an exception says, and why it is one. Anything else fails the test."""
@@ -68,7 +68,7 @@ def test_every_stock_config_takes_the_checkpoint(
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
-    count, exceptions, unexplained, remarks = 0, [], [], Counter()
+    count, exceptions, unexplained, warnings = 0, [], [], Counter()
     for file in stock_files(library):
         name = '/'.join(file.parts[-2:])
         try:
@@ -80,8 +80,8 @@ def test_every_stock_config_takes_the_checkpoint(
             cfg = Config.fromfile(config)
             cfg.model.pop('teacher_ckpt', None)  # downloaded when the model is built
             check = check_config(cfg)
-            remarks.update(
-                remark.split(',')[0].split(' of the base')[0] for remark in check.warnings
+            warnings.update(
+                warning.split(',')[0].split(' of the base')[0] for warning in check.warnings
             )
             lost = first_difference(config, weights[depth])
             if lost is not None:
@@ -98,7 +98,7 @@ def test_every_stock_config_takes_the_checkpoint(
         print(*exceptions, sep='\n')
         print(
             'Warnings:',
-            *(f'{number} x {text}' for text, number in remarks.most_common(12)),
+            *(f'{number} x {text}' for text, number in warnings.most_common(12)),
             sep='\n',
         )
     assert not unexplained, '\n'.join(unexplained)

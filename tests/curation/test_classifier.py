@@ -176,7 +176,7 @@ def table(tmp_path):
 
 def test_a_table_becomes_the_same_table_with_any_number_of_workers(tmp_path, table, colours):
     rows = []
-    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2, form='jsonl'))):
+    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2))):
         counts = run_stage(Classify(**colours), table, tmp_path / name, running)
         assert counts.kept == 5
         assert counts.dropped == {
@@ -233,7 +233,7 @@ def test_a_checkpoint_that_does_not_fit_lists_what_differs(tmp_path, colours):
         assert part in str(caught.value)
     weights['layer1.0.conv1.weight'] = torch.zeros(64, 64, 1, 1)
     torch.save(weights, tmp_path / 'odd2.pth')
-    with pytest.raises(StageError, match=r'1 misshaped: .*\(64, 64, 1, 1\) -> \(64, 64, 3, 3\)'):
+    with pytest.raises(StageError, match=r'1 shape mismatch: .*1, 1\) -> \(64, 64, 3, 3\)'):
         Classify('torchvision:resnet18', f'{tmp_path}/odd2.pth', names).check_settings()
     with pytest.raises(StageError, match='missing'):
         Classify(**colours | dict(checkpoint=f'{tmp_path}/odd.pth')).check_settings()

@@ -357,9 +357,6 @@ def test_images_smaller_than_the_kernel(size):
 def test_bad_settings_are_named(kwargs, name):
     with pytest.raises(ValueError, match=name):
         BYOLAugmentation(**kwargs)
-
-
-def test_a_crop_knows_two_ways():
     with pytest.raises(ValueError, match='oversize'):
         shipped_crop(oversize='reject')
 

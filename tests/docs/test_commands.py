@@ -14,8 +14,8 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
+from tests.helpers.processes import shell, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
-from tests.tools.test_train import shell, user_environment
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
 

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from tests.conftest import REPO, write_video
 from tests.engine.test_hooks import run, tiny_config
 from tests.helpers import faulty_videos as faulty
-from tests.tools.test_train import CONFIG, shell, tiny_options, user_environment
+from tests.helpers.processes import shell, user_environment
+from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.datasets import ClipSampler, VideoDataset
 from vito_mm.engine.worker_restart import WorkerRestart
 

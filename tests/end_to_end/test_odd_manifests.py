@@ -11,8 +11,8 @@ from mmengine.hooks import Hook
 
 from tests.conftest import write_video
 from tests.engine.test_hooks import run, tiny_config
+from tests.helpers.processes import shell
 from tests.helpers.scenes import write_scene
-from tests.tools.test_train import shell
 from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import build_runner

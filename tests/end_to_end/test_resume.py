@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.conftest import REPO
-from tests.tools.test_train import CONFIG, free_port, shell, tiny_options, user_environment
+from tests.helpers.processes import free_port, shell, user_environment
+from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.launch import latest_checkpoint
 
 

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from tests.conftest import REPO
-from tests.tools.test_train import shell
+from tests.helpers.processes import shell
 from vito_mm.miniscenes import make_miniscenes
 
 

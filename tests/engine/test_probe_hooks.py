@@ -22,7 +22,7 @@ from tests.engine.test_hooks import run, tiny_config
 from tests.engine.test_monitoring import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
-from tests.tools.test_train import shell
+from tests.helpers.processes import shell
 from vito_mm.launch import build_runner, parse_options
 
 DELAYS = (0.2, 0.0, 1.0)

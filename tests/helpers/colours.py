@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 from mmpretrain import get_model
 
+from tests.helpers.frame_videos import encode
 from vito_mm.curation.running import Running, import_table
-from vito_mm.curation.tables import write_file
+from vito_mm.videos.manifest import write_manifest
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 NAMES = ['red', 'green', 'blue']
@@ -39,20 +39,9 @@ CUT = "dict(type='ResizeEdge', scale=48, edge='short'), dict(type='CenterCrop', 
 WHOLE = "dict(type='Resize', scale=32),"
 
 
-def write_frames(path: Path, frames: Sequence[np.ndarray], codec: str = 'libx264') -> Path:
+def write_frames(path: Path, frames: Sequence[np.ndarray]) -> Path:
     """Write frames as a video that keeps their colours but for rounding."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream(codec, rate=25, options=dict(crf='4', g='25'))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = 'yuv444p'
-        stream.codec_context.time_base = Fraction(1, 25)
-        for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    return encode(path, frames, pix_fmt='yuv444p', crf='4', g='25')
 
 
 def write_colours(path: Path, *parts: tuple[tuple[int, int, int], int]) -> Path:
@@ -117,8 +106,6 @@ def write_taxonomy(file: Path, classes: int) -> str:
 def make_table(folder: Path, rows: Sequence[dict], per_shard: int = 3) -> Path:
     """Rows as a table of shards."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / 'videos.jsonl', rows)
-    import_table(
-        folder / 'videos.jsonl', folder / 'table', Running(), per_shard, say=lambda text: None
-    )
+    write_manifest(folder / 'videos.jsonl', rows)
+    import_table(folder / 'videos.jsonl', folder / 'table', Running(), per_shard)
     return folder / 'table'

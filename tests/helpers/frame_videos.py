@@ -1,8 +1,10 @@
-"""Videos kept as images, whose content at each time is known to the pixel."""
+"""Videos kept as images, whose content at each time is known to the pixel; and any as a file."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -45,3 +47,25 @@ def write_rows(file: Path, rows: list[dict]) -> Path:
 def centre(file: Path) -> np.ndarray:
     """The square in the middle of a frame, BGR, shape (SIZE, SIZE, 3)."""
     return cv2.imread(str(file))[:, 4 : 4 + SIZE]
+
+
+def encode(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: int = 25,
+    codec: str = 'libx264',
+    pix_fmt: str = 'yuv420p',
+    **options: str,
+) -> Path:
+    """Write RGB frames of one size as a video file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream(codec, fps, options=options)
+        stream.pix_fmt = pix_fmt
+        for image in frames:
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = image.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 
+from tests.helpers.frame_videos import encode
 from vito_mm.curation.running import Running, import_table, run_stage
 from vito_mm.curation.stage import Stage
 from vito_mm.curation.tables import Row, read_table
@@ -50,17 +51,8 @@ def write_frames(
     path: Path, frames: Sequence[np.ndarray], fps: int, codec: str = 'libx264', crf: int = 18
 ) -> Path:
     """Write a video of frames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     options = {'libx264': {'preset': 'ultrafast'}, 'libvpx-vp9': {'b': '0', 'cpu-used': '8'}}
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream(codec, fps, options={'crf': str(crf)} | options[codec])
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = 'yuv420p'
-        for frame in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    return encode(path, frames, fps, codec, crf=str(crf), **options[codec])
 
 
 def copy_video(
@@ -87,7 +79,7 @@ def run_on(
     folder.mkdir(parents=True, exist_ok=True)
     running = Running(**dict(workers=2) | settings)
     (folder / 'rows.jsonl').write_bytes(b''.join(map(to_line, rows)))
-    import_table(folder / 'rows.jsonl', folder / 'table', running, rows_per_shard, say=_silent)
+    import_table(folder / 'rows.jsonl', folder / 'table', running, rows_per_shard)
     run_stage(stage, folder / 'table', folder / stage.name, running)
     return list(read_table(folder / stage.name))
 
@@ -95,7 +87,3 @@ def run_on(
 def as_json(rows: Sequence[Row]) -> list[str]:
     """Rows to compare, whatever the order of their columns."""
     return [json.dumps(row, sort_keys=True) for row in rows]
-
-
-def _silent(text: str) -> None:
-    pass

@@ -10,8 +10,8 @@ from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
 from tests.conftest import REPO
+from tests.helpers.processes import run_ranks, user_environment
 from tests.models.test_vito import config
-from tests.tools.test_train import user_environment
 from vito_mm.registry import MODELS
 
 GROUP_NORM = dict(type='GN', num_groups=4)
@@ -57,7 +57,7 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize('frozen', [False, True], ids=['group norm', 'frozen batch norm'])
 @pytest.mark.parametrize('micro_batch_size', [2, 4, 8])
-def test_micro_batches_have_the_gradients_of_the_whole_batch(micro_batch_size, frozen):
+def test_micro_batches_have_the_gradients_of_the_complete_batch(micro_batch_size, frozen):
     norm = dict(type='BN') if frozen else GROUP_NORM
     changes = {}
     if frozen:
@@ -252,18 +252,8 @@ dist.destroy_process_group()
 
 @pytest.mark.parametrize(('ranks', 'micro'), [(1, 2), (2, 0), (2, 2), (4, 0), (4, 2)])
 def test_ranks_have_the_loss_and_gradients_of_one(tmp_path, ranks, micro):
-    script, result = tmp_path / 'worker.py', tmp_path / 'result.pth'
-    script.write_text(WORKER)
-    subprocess.run(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *(f'--nproc-per-node={ranks}', str(script), str(result), str(micro)),
-        ],
-        cwd=REPO,
-        env=user_environment(),
-        check=True,
-        timeout=300,
-    )
+    result = tmp_path / 'result.pth'
+    run_ranks(WORKER, tmp_path, ranks, result, micro)
     got = torch.load(result, weights_only=True)
     model = build(GROUP_NORM)
     expected = losses_of(model, batch())
@@ -305,18 +295,8 @@ dist.destroy_process_group()
 
 def test_target_networks_of_two_ranks(tmp_path):
     """The same weights on both; running statistics of what passed through each, as of any BN."""
-    script, result = tmp_path / 'worker.py', tmp_path / 'target'
-    script.write_text(STATISTICS)
-    subprocess.run(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *('--nproc-per-node=2', str(script), str(result)),
-        ],
-        cwd=REPO,
-        env=user_environment(),
-        check=True,
-        timeout=300,
-    )
+    result = tmp_path / 'target'
+    run_ranks(STATISTICS, tmp_path, 2, result)
     first, second = (torch.load(f'{result}.{rank}', weights_only=True) for rank in range(2))
     differ = {name for name, value in first.items() if not torch.equal(value, second[name])}
     assert all('running_' in name for name in differ)

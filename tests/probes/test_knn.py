@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vito_mm.probes import knn
+from vito_mm.probes import neighbours
 from vito_mm.probes.knn import knn_top1
 
 
 @pytest.mark.parametrize('rows', [1024, 7])
 def test_vote_is_weighted_by_the_cosine(rows, monkeypatch):
-    monkeypatch.setattr(knn, '_ROWS', rows)
+    monkeypatch.setattr(neighbours, '_ROWS', rows)
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(40, 5)), rng.normal(size=(25, 5))
     train_labels, test_labels = rng.integers(0, 4, 40), rng.integers(0, 4, 25)

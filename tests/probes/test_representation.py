@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vito_mm.probes import representation
+from vito_mm.probes import neighbours
 from vito_mm.probes.representation import (
     alignment,
     effective_rank,
@@ -28,7 +28,7 @@ def unit_views(num_views: int = 3, clips: int = 13, dims: int = 6) -> torch.Tens
 
 @pytest.fixture(params=[1024, 5], ids=['at once', 'some rows at a time'])
 def rows(request, monkeypatch):
-    monkeypatch.setattr(representation, '_ROWS', request.param)
+    monkeypatch.setattr(neighbours, '_ROWS', request.param)
 
 
 @pytest.mark.parametrize('shape', [(40, 7), (5, 16)], ids=['tall', 'wide'])

@@ -114,15 +114,16 @@ def test_the_transfer_takes_the_seed_of_the_pretraining(mode, tmp_path, monkeypa
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         backbone = MODELS.build(cfg.model).backbone
     torch.save({'state_dict': {f'backbone.{k}': v for k, v in backbone.state_dict().items()}}, file)
-    for check in ('data_problems', 'label_problems', 'label_remarks', 'class_problems'):
+    for check in ('data_problems', 'class_problems'):
         monkeypatch.setattr(module, check, lambda *_: [])
+    monkeypatch.setattr(module, 'label_problems', lambda *_: ([], []))
     made = Study(REPO, tmp_path, tmp_path / 'data', PRESETS['cpu'], transfer_rows=[RANDOM], seeds=3)
     plan = make_plan(suite_options(made, mode, 2))
     assert len(plan.runs) == 4
     for planned in plan.runs:
-        assert planned.settings['randomness.seed'] == '2'
+        assert planned.cfg_options['randomness.seed'] == '2'
         # Where it is trained, the library's own random weights; where it is frozen, calibrated.
-        assert planned.run.checkpoint == (file if mode == 'frozen' else None)
-        frozen = planned.settings.get('model.backbone.frozen_stages')
+        assert planned.checkpoint == (file if mode == 'frozen' else None)
+        frozen = planned.cfg_options.get('model.backbone.frozen_stages')
         assert frozen == ('4' if mode == 'frozen' else None)
-        assert any(str(tmp_path / 'data') in value for value in planned.settings.values())
+        assert any(str(tmp_path / 'data') in value for value in planned.cfg_options.values())

@@ -9,7 +9,7 @@ import torch
 from projects.miniscenes_study.presets import PRESETS
 from projects.miniscenes_study.runs import Study, write_frames, write_random
 from tests.conftest import REPO
-from tests.tools.test_train import shell
+from tests.helpers.processes import shell
 
 
 @pytest.fixture(scope='module')

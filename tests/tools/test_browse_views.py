@@ -7,7 +7,8 @@ import cv2
 import pytest
 
 from tests.conftest import REPO
-from tests.tools.test_train import CONFIG, shell
+from tests.helpers.processes import shell
+from tests.tools.test_train import CONFIG
 
 TOOL = REPO / 'tools/browse_views.py'
 

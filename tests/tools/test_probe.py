@@ -11,8 +11,8 @@ import torch
 
 from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
+from tests.helpers.processes import shell
 from tests.helpers.segmentation_world import write_world
-from tests.tools.test_train import shell
 from vito_mm.probes.loading import load_encoder, resnet
 
 PAGES = ('README.md', 'docs/frozen_probes.md')

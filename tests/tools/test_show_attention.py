@@ -10,8 +10,8 @@ import torch
 import torchvision
 
 from tests.conftest import REPO, write_video
+from tests.helpers.processes import shell
 from tests.helpers.tiny_vito import save, tiny_vito
-from tests.tools.test_train import shell
 from vito_mm.videos import decode_frames
 
 TOOL = REPO / 'tools/show_attention.py'

@@ -1,53 +1,31 @@
-"""What the estimates of an earlier call are taken for."""
+"""Estimates of earlier calls, and the changes that make them outdated."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
-from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer import estimate
-from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import make_plan
-from vito_mm.transfer.state import write_json
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp('miniscenes')
-    tasks = ('voc', 'coco')
-    return make_miniscenes(root, preset='tiny', workers=0, tasks=tasks, progress=False)
+from vito_mm.transfer.run_folder import write_json
 
 
 @pytest.fixture
-def timed(data, tmp_path, monkeypatch):
-    """Which tasks are timed anew; what it would take is told without taking any steps."""
+def timed(options, monkeypatch):
+    """Returns the tasks that are timed anew; no steps are taken."""
     started: list[str] = []
 
     def run_jobs(jobs, *args) -> None:
         for job in jobs:
             started.append(job.name.removeprefix('timing of '))
-            result = Path(job.command[job.command.index('--result') + 1])
-            write_json(result, dict(seconds=float(len(started))))
+            assert (Path(job.work_dir) / 'config.py').is_file()
+            write_json(job.work_dir / 'result.json', dict(seconds=float(len(started))))
 
     monkeypatch.setattr(estimate, 'run_jobs', run_jobs)
 
     def timed(*cfg_options: str, **changes) -> list[str]:
-        known = dict(
-            checkpoints=['random'],
-            tasks=['pascal', 'coco'],
-            seeds=1,
-            protocol='miniscenes',
-            work_dir=tmp_path / 'suite',
-            data=[f'pascal={data["voc"]}', f'coco={data["coco"]}'],
-            cfg_options=cfg_options,
-        )
-        for name in ('pascal', 'coco'):
-            (tmp_path / 'suite' / 'estimates' / name).mkdir(parents=True, exist_ok=True)
-        plan = make_plan(SuiteOptions(REPO, **(known | changes)))
         started.clear()
-        estimate.estimates(plan)
-        assert set(plan.seconds) == {'pascal', 'coco'}
+        found = estimate.estimates(make_plan(options(cfg_options=cfg_options, **changes)))
+        assert set(found) == {'pascal', 'coco'}
         return list(started)
 
     return timed
@@ -65,4 +43,4 @@ def test_steps_are_timed_anew_where_the_loader_or_the_batch_is_another(timed):
     assert timed(gpus_per_run=2) == both
     assert timed(gpus_per_run=2) == []
     assert timed('coco:auto_scale_lr.base_batch_size=4') == ['coco']
-    assert timed() == []  # what was measured first is still known
+    assert timed() == []  # the first measurement is still known

@@ -77,18 +77,6 @@ def test_the_plan_holds_problems_and_warnings_of_labels(options, copied):
     assert 'coco:train_dataloader.dataset.metainfo.classes=names.txt' in found
 
 
-def test_the_labels_that_mmdet_makes_of_such_a_file_are_shifted(copied):
-    """The reason for which it is a problem and not left to the user."""
-    folder, classes = copied('coco'), CocoDataset.METAINFO['classes']
-
-    def label_of_cars(file: Path) -> int:
-        dataset = CocoDataset(ann_file=str(file), data_prefix=dict(img=''), test_mode=True)
-        return dataset.cat2label[3]
-
-    assert label_of_cars(change(folder, 'train', dict)) == classes.index('car')
-    assert label_of_cars(change(folder, 'train', without_bicycle)) == classes.index('bicycle')
-
-
 @pytest.mark.parametrize(
     ('function', 'expected'),
     [
@@ -105,14 +93,9 @@ def test_categories_that_are_not_those_of_the_config(copied, function, expected)
     (found,) = look(folder)[0]
     assert found.startswith(f'COCO, val_dataloader: {file} ')
     assert re.search(expected, found)
-
-
-def test_a_file_that_is_no_annotations(copied):
-    folder = copied('coco')
-    file = change(folder, 'train', dict)
     file.write_text('{"categories": [')
     (found,) = look(folder)[0]
-    assert found.startswith(f'COCO, train_dataloader: {file} cannot be read as COCO annotations: ')
+    assert found.startswith(f'COCO, val_dataloader: {file} cannot be read as COCO annotations: ')
 
 
 def test_the_evaluator_has_its_own_file(copied):

@@ -8,7 +8,6 @@ from vito_mm.transfer.run_folder import (
     dumped_config,
     evaluation_curve,
     last_checkpoint,
-    last_value,
     scalars,
     training_curve,
 )
@@ -35,7 +34,6 @@ def test_a_resumed_run_has_every_step_once_and_the_last_start_wins(tmp_path):
     lines = scalars(tmp_path)
     assert training_curve(lines) == ([10, 20, 30, 40], [5.0, 4.0, 3.5, 2.0])
     assert evaluation_curve(lines, 'mIoU') == ([20, 40], [1.0, 3.0])
-    assert last_value(tmp_path, 'mIoU') == 3.0
 
 
 def test_epochs_of_evaluations_are_not_mistaken_for_steps(tmp_path):
@@ -52,11 +50,10 @@ def test_an_evaluation_repeated_without_training_replaces_the_first(tmp_path):
     assert evaluation_curve(scalars(tmp_path), 'mIoU') == ([10], [2.0])
 
 
-def test_a_run_started_anew_forgets_the_one_before(tmp_path):
+def test_a_run_started_again_forgets_the_one_before(tmp_path):
     log(tmp_path, '20260101_000000', train(10, 1.0), train(20, 0.5), dict(mIoU=9.0, step=20))
     log(tmp_path, '20260101_010000', train(10, 2.0))
     assert training_curve(scalars(tmp_path)) == ([10], [2.0])
-    assert last_value(tmp_path, 'mIoU') is None
 
 
 def test_a_torn_line_costs_itself_alone(tmp_path):
@@ -68,7 +65,6 @@ def test_a_torn_line_costs_itself_alone(tmp_path):
 
 def test_an_empty_folder_has_nothing(tmp_path):
     assert scalars(tmp_path) == []
-    assert last_value(tmp_path, 'mIoU') is None
     assert last_checkpoint(tmp_path) is None
     with pytest.raises(FileNotFoundError, match='holds no config'):
         dumped_config(tmp_path)

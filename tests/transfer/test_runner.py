@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -14,22 +15,20 @@ import pytest
 import torch
 
 from tests.conftest import REPO, signal_while_forking
-from tests.helpers.demo_network import demo_checkpoint
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.tools.test_train import shell, user_environment
-from vito_mm.miniscenes import make_miniscenes
+from tests.helpers.processes import user_environment
+from vito_mm.transfer import jobs
 from vito_mm.transfer import runner as suite
-from vito_mm.transfer.commands import environment, evaluation_command, training_command
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import PlanError
-from vito_mm.transfer.state import note_start, outcome_of, write_without_optimizer
 
 
 @pytest.fixture(autouse=True)
 def _own_suite(monkeypatch):
-    """What fake_suite puts in the place of plan and report is taken back."""
+    """Take back the plan and report of fake_suite, and poll its short runs often."""
     monkeypatch.setattr(suite, 'make_plan', suite.make_plan)
     monkeypatch.setattr(suite, 'report', suite.report)
+    monkeypatch.setattr(jobs, '_POLL_SECONDS', 0.05)
 
 
 def run(tmp_path: Path, **behaviours: str) -> int:
@@ -40,13 +39,21 @@ def folder_of(tmp_path: Path, label: str) -> Path:
     return tmp_path / 'suite' / 'runs' / 'pascal' / label / 'default' / 'seed0'
 
 
-def tries(tmp_path: Path, label: str) -> int:
-    file = folder_of(tmp_path, label) / 'tries'
-    return len(file.read_text()) if file.exists() else 0
+def tries(tmp_path: Path, *labels: str) -> list[int]:
+    files = [folder_of(tmp_path, label) / 'tries' for label in labels]
+    return [len(file.read_text()) if file.exists() else 0 for file in files]
 
 
 def result(tmp_path: Path, label: str) -> dict:
     return json.loads((folder_of(tmp_path, label) / 'result.json').read_text())
+
+
+def transfer(*words: object, monkeypatch) -> int:
+    """The command as a user types it, in this process."""
+    monkeypatch.setattr(sys, 'argv', ['tools/transfer.py', *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPO / 'tools' / 'transfer.py'), run_name='__main__')
+    return ended.value.code
 
 
 def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, capsys):
@@ -55,21 +62,19 @@ def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, caps
     assert 'a/default/seed0 ended with status 1, it is resumed once' in printed
     assert 'the data worker died' in printed
     found = result(tmp_path, 'a')
-    assert found['state'] == 'finished'
-    assert found['score'] == 40.0
+    assert (found['state'], found['score']) == ('finished', 40.0)
     assert found['metrics'] == dict(mIoU=40.0, aAcc=70.0)
     assert found['versions']['torch']
-    assert found['versions']['Python']
     assert 'logical cores' in found['machine']
-    assert found['git']
-    facts = outcome_of(folder_of(tmp_path, 'a')).conditions
-    assert facts == {key: found[key] for key in ('machine', 'versions', 'git')}
+    (outcome, _) = suite.outcomes_in(tmp_path / 'suite')
+    assert (outcome.score, outcome.run.label) == (40.0, 'a')
+    assert outcome.conditions == {key: found[key] for key in ('machine', 'versions', 'git')}
     assert 'train.py' in found['command']
     assert '--resume' in (folder_of(tmp_path, 'a') / 'command.sh').read_text()
 
     assert run(tmp_path, a='crash+ok', b='ok', c='ok') == 0
     assert 'c/default/seed0: mIoU 40.00' in capsys.readouterr().out
-    assert [tries(tmp_path, label) for label in 'abc'] == [2, 1, 1]
+    assert tries(tmp_path, *'abc') == [2, 1, 1]
 
 
 def test_a_run_under_slurm_does_not_claim_to_be_of_this_machine(tmp_path):
@@ -89,31 +94,28 @@ def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_
     assert '1 of 2 runs finished' in printed
     assert 'tools/transfer.py --same' in printed
     assert result(tmp_path, 'a')['state'] == 'failed'
-    assert outcome_of(folder_of(tmp_path, 'a')).message.endswith('the data worker died')
+    assert result(tmp_path, 'a')['message'].endswith('the data worker died')
     assert run(tmp_path, a='crash+crash+ok', b='ok') == 0
     assert result(tmp_path, 'a')['state'] == 'finished'
-    assert tries(tmp_path, 'b') == 1
+    assert tries(tmp_path, 'b') == [1]
 
 
-def test_a_message_of_a_full_disk_is_a_crash_where_the_work_dir_has_room(tmp_path, capsys):
+def test_a_message_of_a_full_disk_is_a_crash_where_the_work_dir_has_room(tmp_path):
     assert run(tmp_path, a='full', c='ok') == 1
-    assert tries(tmp_path, 'a') == 2
+    assert tries(tmp_path, 'a') == [2]
     message = result(tmp_path, 'a')['message']
-    assert 'No space left on device' in message
-    assert '/dev/shm' in message
-    assert 'TMPDIR' in message
+    assert all(text in message for text in ('No space left on device', '/dev/shm', 'TMPDIR'))
     assert result(tmp_path, 'c')['state'] == 'finished'
 
 
-def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_what_can_be_done(tmp_path, capsys):
+def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_the_remedy(tmp_path, capsys):
     behaviours = dict(a='memory+ok', b='ok')
     assert run(tmp_path, **behaviours) == 1
-    assert tries(tmp_path, 'a') == 1
+    assert tries(tmp_path, 'a') == [1]
     assert 'resumed once' not in capsys.readouterr().out
     message = result(tmp_path, 'a')['message']
     assert '--gpus-per-run' in message
     assert 'pascal:optim_wrapper.accumulative_counts=2' in message
-    assert 'start them anew by --redo, or choose another --work-dir' in message
 
     # With another config the failed run is simply another; the finished one is not thrown away.
     plan = make_plan(tmp_path, behaviours)
@@ -123,7 +125,7 @@ def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_what_can_be_done(tmp_p
         run_suite(plan)
     plan.options.redo = True
     assert run_suite(plan) == 0
-    assert (tries(tmp_path, 'a'), tries(tmp_path, 'b')) == (2, 1)
+    assert tries(tmp_path, *'ab') == [2, 1]
 
 
 def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys, monkeypatch):
@@ -131,7 +133,7 @@ def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys, monkeypatch
     made_room = False
 
     def disk_usage(folder: Path):
-        is_full = tries(tmp_path, 'b') and not made_room
+        is_full = tries(tmp_path, 'b') != [0] and not made_room
         return usage._replace(free=1000) if is_full else usage
 
     monkeypatch.setattr(shutil, 'disk_usage', disk_usage)
@@ -143,98 +145,89 @@ def test_a_full_disk_stops_new_runs_and_fails_none(tmp_path, capsys, monkeypatch
     assert states == dict(a='finished', b='waiting', c='waiting')
     made_room = True
     assert run(tmp_path, a='ok', b='full+ok', c='ok') == 0
-    assert [tries(tmp_path, label) for label in 'abc'] == [1, 2, 1]
+    assert tries(tmp_path, *'abc') == [1, 2, 1]
 
 
-@pytest.mark.parametrize('error', [OSError('the disk is full'), AttributeError('no such name')])
-def test_a_report_that_fails_does_not_hide_what_was_run(tmp_path, capsys, monkeypatch, error):
+def test_a_report_that_fails_does_not_hide_the_runs(tmp_path, capsys, monkeypatch):
     plan = make_plan(tmp_path, dict(a='ok'))
 
     def fail(*args) -> None:
-        raise error
+        raise AttributeError('no such name')
 
     monkeypatch.setattr(suite, 'make_plan', lambda options: plan)
     monkeypatch.setattr(suite, 'report', fail)
     assert suite.run_suite(plan.options, 'command', estimate=False) == 1
     printed = capsys.readouterr().out
-    assert f'cannot be written: {type(error).__name__}: {error}' in printed
+    assert 'cannot be written: AttributeError: no such name' in printed
     assert '1 of 1 run finished' in printed
 
 
-def test_too_little_room_starts_nothing(tmp_path, capsys):
-    plan = make_plan(tmp_path, dict(a='ok'))
-    plan.run_bytes = dict(pascal=(10**18, 1))
-    assert run_suite(plan) == 1
-    assert 'No more runs are started' in capsys.readouterr().out
-    assert tries(tmp_path, 'a') == 0
+def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, monkeypatch):
+    work_dir = tmp_path / 'suite'
+    write_report = suite.report
 
+    def report_only() -> tuple[dict[str, str], str]:
+        """State of each label in the table of runs, and the page in Markdown."""
+        monkeypatch.setattr(suite, 'report', write_report)
+        words = ('--report-only', '--work-dir', work_dir)
+        assert transfer(*words, monkeypatch=monkeypatch) == 0
+        with (work_dir / 'report.csv').open(newline='') as file:
+            states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
+        return states, (work_dir / 'report.md').read_text()
 
-def report_only(work_dir: Path) -> tuple[dict[str, str], str]:
-    """State of each label in the table of runs, and the page in Markdown."""
-    done = shell(sys.executable, 'tools/transfer.py', '--report-only', '--work-dir', work_dir)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (work_dir / 'report.csv').open(newline='') as file:
-        states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
-    return states, (work_dir / 'report.md').read_text()
-
-
-def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path):
     never_started = make_plan(tmp_path, dict(x='ok', y='ok'))
     never_started.run_bytes = dict(pascal=(10**18, 1))
     assert run_suite(never_started, 'transfer.py first') == 1
+    assert 'No more runs are started' in capsys.readouterr().out
+    assert tries(tmp_path, *'xy') == [0, 0]
     for command in ('transfer.py second', 'transfer.py second', 'transfer.py first'):
         assert run_suite(make_plan(tmp_path, dict(y='ok', z='ok')), command) == 0
-    work_dir = tmp_path / 'suite'
-    states, page = report_only(work_dir)
+    states, page = report_only()
     assert states == dict(x='waiting', y='finished', z='finished')
     assert 'transfer.py first\ntransfer.py second\n```' in page
     assert 'report-only' not in page
 
-    # Written before commands and plans were noted: what was started is there all the same.
+    # Written before commands and plans were noted: runs that were started are there all the same.
     (work_dir / 'suite.json').write_text('{"protocol": "paper"}')
-    states, page = report_only(work_dir)
+    states, page = report_only()
     assert states == dict(y='finished', z='finished')
     assert '--report-only' in page
     assert run_suite(make_plan(tmp_path, dict(z='ok', a='ok')), 'transfer.py third') == 0
-    states, page = report_only(work_dir)
+    states, page = report_only()
     assert states == dict(z='finished', a='finished', y='finished')
     assert 'transfer.py third\n```' in page
 
 
-def test_what_is_made_of_odd_ends(tmp_path, capsys):
+def test_ends_that_are_unusual(tmp_path, capsys):
     """Divergence that crashes fails at once, one that is measured counts, no box counts as 0."""
     assert run(tmp_path, a='diverged+ok', b='nan', c='boxless', d='unevaluated+ok') == 1
     printed = capsys.readouterr().out
-    assert tries(tmp_path, 'a') == 1
+    assert tries(tmp_path, 'a') == [1]
     assert 'the loss was not finite from step 10 on' in result(tmp_path, 'a')['message']
     assert 'FAILED pascal/a/default/seed0: the loss was not finite from step 10' in printed
-    assert result(tmp_path, 'b')['score'] == 2.0
+    assert [result(tmp_path, label)['score'] for label in 'bcd'] == [2.0, 0.0, 44.0]
     assert 'not finite from step 10' in result(tmp_path, 'b')['message']
-    assert result(tmp_path, 'c')['score'] == 0.0
     assert 'not a single box' in result(tmp_path, 'c')['message']
     # It was killed between its last checkpoint and the end of the evaluation.
-    assert result(tmp_path, 'd')['score'] == 44.0
     assert 'test.py' in result(tmp_path, 'd')['command']
 
 
 def test_a_result_of_something_else_is_refused_unless_redone(tmp_path):
     assert run(tmp_path, a='ok', b='ok') == 0
     plan = make_plan(tmp_path, dict(a='ok', b='ok'))
-    plan.runs[0].fingerprint = 'another'
-    plan.runs[0].checkpoint_sha256 = 'another'
+    plan.runs[0].fingerprint = plan.runs[0].checkpoint_sha256 = 'another'
     with pytest.raises(PlanError, match=r'(?s)1 run\(s\).*--redo') as caught:
         run_suite(plan)
     assert 'pascal/a/default/seed0: random weights had another content' in str(caught.value)
     plan.options.redo = True
     assert run_suite(plan) == 0
-    assert (tries(tmp_path, 'a'), tries(tmp_path, 'b')) == (1, 1)  # a in a new folder
+    assert tries(tmp_path, *'ab') == [1, 1]  # a in a new folder
     plan.options.protocol = 'stock'
     with pytest.raises(PlanError, match='holds runs of --protocol paper'):
         run_suite(plan)
 
 
 def test_every_place_has_its_own_gpus(tmp_path):
-    """The second cannot have started after the first: that ends only when told to."""
     assert run_suite(make_plan(tmp_path, dict(a='ok', b='ok'), places=2)) == 0
     logs = [(folder_of(tmp_path, label) / 'console.log').read_text() for label in 'ab']
     assert sorted(line for log in logs for line in log.splitlines() if 'device' in line) == [
@@ -256,12 +249,6 @@ def start(tmp_path: Path, **behaviours: str) -> subprocess.Popen:
         )
 
 
-def wait_for(condition, process: subprocess.Popen, tmp_path: Path) -> None:
-    while not condition():
-        assert process.poll() is None, (tmp_path / 'out.txt').read_text()
-        time.sleep(0.05)
-
-
 def is_alive(pid: int) -> bool:
     try:
         return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
@@ -269,19 +256,20 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
 def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
     behaviours = dict(a='ok', b='hang+ok', c='ok')
     process = start(tmp_path, **behaviours)
     hanging = folder_of(tmp_path, 'b') / 'hanging'
-    wait_for(lambda: hanging.exists() and hanging.read_text(), process, tmp_path)
+    while not (hanging.exists() and hanging.read_text()):
+        assert process.poll() is None, (tmp_path / 'out.txt').read_text()
+        time.sleep(0.05)
     child = int(hanging.read_text())
 
     if number == signal.SIGINT:
-        second = start(tmp_path, **behaviours)
-        assert second.wait() == 1
-        text = (tmp_path / 'out.txt').read_text()
-        assert f'another suite works in {tmp_path / "suite"} (process {process.pid})' in text
+        found = rf'another suite works in {tmp_path / "suite"} \(process {process.pid}\)'
+        with pytest.raises(suite.SuiteError, match=found):
+            run(tmp_path, **behaviours)
 
     process.send_signal(number)
     assert process.wait() == (-number if number == signal.SIGKILL else 128 + number)
@@ -296,7 +284,7 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
     # The folder of a run is not touched again before the last process of it has gone.
     assert run(tmp_path, **behaviours) == 0
     assert not is_alive(child)
-    assert [tries(tmp_path, label) for label in 'abc'] == [1, 2, 1]
+    assert tries(tmp_path, *'abc') == [1, 2, 1]
     assert 'what: ok resume: True' in (folder_of(tmp_path, 'b') / 'console.log').read_text()
 
 
@@ -307,14 +295,14 @@ def test_a_signal_while_a_run_is_started_ends_the_suite(tmp_path, capfd, number)
     printed, errors = capfd.readouterr()
     assert f'STOPPED: ended by {number.name}' in printed
     assert 'Traceback' not in errors
-    assert tries(tmp_path, 'b') == 0
+    assert tries(tmp_path, 'b') == [0]
 
 
 def test_time_counts_over_restarts(tmp_path):
     plan = make_plan(tmp_path, dict(a='ok'))
-    folder = plan.runs[0].run.work_dir
+    folder = plan.runs[0].work_dir
     folder.mkdir(parents=True)
-    note_start(plan.runs[0], 'paper', 'command')
+    plan.runs[0].note_start(plan.options, ['command'])
     (folder / 'console.log').write_text('')
     started = json.loads((folder / 'run.json').read_text())['started']
     os.utime(folder / 'console.log', (started + 100, started + 100))
@@ -322,32 +310,33 @@ def test_time_counts_over_restarts(tmp_path):
     assert 100 <= result(tmp_path, 'a')['seconds'] < 1000
 
 
-def test_a_checkpoint_is_shrunk_beside_the_whole_one(tmp_path):
-    content = dict(
-        state_dict=dict(w=torch.ones(3)), meta=dict(iter=3), optimizer=dict(m=torch.ones(9))
-    )
-    torch.save(content, tmp_path / 'iter_3.pth')
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
-    small, whole = write_without_optimizer(tmp_path)
-    assert 'optimizer' in torch.load(whole)
+def test_a_checkpoint_is_shrunk_next_to_the_complete_one(tmp_path):
+    (run,) = make_plan(tmp_path, dict(a='ok')).runs
+    run.work_dir.mkdir(parents=True)
+    file = run.work_dir / 'iter_3.pth'
+    weights = dict(state_dict=dict(w=torch.ones(3)), meta=dict(iter=3))
+    torch.save(weights | dict(optimizer=dict(m=torch.ones(9))), file)
+    (run.work_dir / 'last_checkpoint').write_text(str(file))
+    small = run.write_without_optimizer()
+    assert 'optimizer' in torch.load(file)
     assert set(torch.load(small)) == {'state_dict', 'meta'}
+    run.finish_shrinking()
+    assert set(torch.load(file)) == {'state_dict', 'meta'}
 
 
 def test_commands_are_those_of_the_tools(tmp_path):
-    planned = make_plan(tmp_path, dict(a='ok')).runs[0]
-    one = SuiteOptions(REPO, ['random'])
-    folder = str(planned.run.work_dir)
+    (run,) = make_plan(tmp_path, dict(a='ok')).runs
+    folder, tools = str(run.work_dir), REPO / 'tools'
     rest = ['--resume', '--cfg-options', 'behaviours=ok']
-    train = str(REPO / 'tools/train.py')
-    assert training_command(one, planned) == (
-        [sys.executable, train, 'config.py', '--work-dir', folder, *rest]
-    )
+    one = SuiteOptions(REPO, ['random'])
+    train = [sys.executable, str(tools / 'train.py'), 'config.py', '--work-dir', folder, *rest]
+    assert run.command(one) == train
     two = SuiteOptions(REPO, ['random'], gpus_per_run=2)
-    script = str(REPO / 'tools/dist_train.sh')
-    assert training_command(two, planned) == (
-        ['bash', script, 'config.py', '2', '--work-dir', folder, *rest]
-    )
-    assert environment(two) == {'PYTHON': sys.executable}
+    script = ['bash', str(tools / 'dist_train.sh'), 'config.py', '2', '--work-dir', folder]
+    assert run.command(two) == [*script, *rest]
+    assert two.environment() == {'PYTHON': sys.executable}
+    test = run.command(two, evaluate=Path('x.pth'))
+    assert test[:5] == ['bash', str(tools / 'dist_test.sh'), 'config.py', 'x.pth', '2']
     slurm = SuiteOptions(
         *(REPO, ['random']),
         gpus_per_run=16,
@@ -355,61 +344,43 @@ def test_commands_are_those_of_the_tools(tmp_path):
         partition='gpu',
         srun_args='--mem=0 --exclusive',
     )
-    script = str(REPO / 'tools/slurm_train.sh')
-    assert training_command(slurm, planned) == (
-        ['bash', script, 'gpu', 'vito_transfer', 'config.py', folder, *rest]
-    )
-    assert environment(slurm)['GPUS'] == '16'
-    assert environment(slurm)['GPUS_PER_NODE'] == '8'
-    words = evaluation_command(slurm, planned, Path('x.pth'))
+    script = ['bash', str(tools / 'slurm_train.sh'), 'gpu', 'vito_transfer', 'config.py', folder]
+    assert run.command(slurm) == [*script, *rest]
+    assert slurm.environment()['GPUS'] == '16'
+    assert slurm.environment()['GPUS_PER_NODE'] == '8'
+    words = run.command(slurm, evaluate=Path('x.pth'))
     assert words[:5] == ['srun', '--partition=gpu', '--gres=gpu:1', '--ntasks=1', '--mem=0']
     assert '--resume' not in words
 
 
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    return Path(demo_checkpoint(tmp_path_factory.mktemp('checkpoint') / 'vito.pth'))
+@pytest.fixture
+def real(data, tmp_path, monkeypatch):
+    """Returns the command on the tiny MiniScenes, a few steps per run."""
+
+    def call(tasks: str, *more: object) -> int:
+        short = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
+        settings = [f'{task}:{text}' for task in ('pascal', 'ade20k') for text in short]
+        short = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+        settings += [f'{task}:{text}' for task in ('coco', 'lvis') for text in short]
+        return transfer(
+            *('--protocol', 'miniscenes', '--tasks', *tasks.split()),
+            *('--work-dir', tmp_path / 'suite', '--jobs', 2, '--seeds', 1),
+            *('--data', *(f'{task}={folder}' for task, folder in data.items())),
+            *('--cfg-options', *settings, *more),
+            monkeypatch=monkeypatch,
+        )
+
+    return call
 
 
-SHORT = (
-    *('pascal:train_cfg.max_iters=2', 'pascal:train_cfg.val_interval=2'),
-    *('ade20k:train_cfg.max_iters=2', 'ade20k:train_cfg.val_interval=2'),
-    *('coco:train_cfg.max_epochs=1', 'coco:train_cfg.val_interval=1'),
-    *('lvis:train_cfg.max_epochs=1', 'lvis:train_cfg.val_interval=1'),
-)
-
-
-def transfer(data: dict, work_dir: Path, checkpoints: list, tasks: str, *more: object):
-    """The command on the tiny MiniScenes, a few steps a run."""
-    names = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
-    return shell(
-        *(sys.executable, 'tools/transfer.py', '--protocol', 'miniscenes'),
-        *('--checkpoints', *checkpoints, '--tasks', *tasks.split()),
-        *('--work-dir', work_dir, '--data', *(f'{k}={data[v]}' for k, v in names.items())),
-        *('--cfg-options', *SHORT, '--jobs', 2, *more),
-    )
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp('miniscenes')
-    tasks = ('ade20k', 'voc', 'coco', 'lvis')
-    return make_miniscenes(root, preset='tiny', workers=0, tasks=tasks, progress=False)
-
-
-def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path):
+def test_a_real_suite_is_filled_repeated_and_extended(real, checkpoint, tmp_path, capsys):
     work_dir = tmp_path / 'suite'
-    both = ['random', checkpoint]
-    first = transfer(data, work_dir, both, 'pascal coco', '--seeds', 1, '--no-estimate')
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert '2 checkpoints x 2 tasks x 1 setting x 1 seed = 4 runs' in first.stdout
-    assert '4 of 4 runs finished' in first.stdout
-    files = sorted(work_dir.glob('runs/*/*/default/seed0/result.json'))
-    assert [file.parts[-5:-3] for file in files] == [
-        *(('coco', 'random'), ('coco', 'vito')),
-        *(('pascal', 'random'), ('pascal', 'vito')),
-    ]
+    assert real('pascal coco', '--checkpoints', checkpoint, '--no-estimate') == 0
+    printed = capsys.readouterr().out
+    assert '1 checkpoint x 2 tasks x 1 setting x 1 seed = 2 runs' in printed
+    assert '2 of 2 runs finished' in printed
+    files = sorted(work_dir.glob('runs/*/vito/default/seed0/result.json'))
+    assert [file.parts[-5] for file in files] == ['coco', 'pascal']
     for file in files:
         found = json.loads(file.read_text())
         assert found['state'] == 'finished'
@@ -420,33 +391,25 @@ def test_a_real_suite_is_filled_repeated_and_extended(data, checkpoint, tmp_path
     written = {file: file.stat().st_mtime_ns for file in files}
     assert (work_dir / 'report.html').is_file()
 
-    # A seed more: what has finished is not repeated.
-    second = transfer(data, work_dir, ['random'], 'pascal', '--seeds', 2, '--no-estimate')
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert '1 run to do, 2 at a time' in second.stdout
+    # Another checkpoint: what has finished is not repeated.
+    assert real('pascal', '--checkpoints', 'random', checkpoint, '--no-estimate') == 0
+    assert '1 run to do, 2 at a time' in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in files} == written
-    assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 5
+    assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 3
 
-    other = transfer(
-        *(data, work_dir, ['random'], 'coco', '--seeds', 1, '--no-estimate'),
-        *('--cfg-options', 'optim_wrapper.optimizer.lr=0.5'),
-    )
-    assert other.returncode == 2
-    assert 'optim_wrapper.optimizer.lr 0.001 -> 0.5' in other.stderr
+    changed = ('optim_wrapper.optimizer.lr=0.5', '--checkpoints', checkpoint, '--no-estimate')
+    assert real('coco', *changed) == 2
+    assert 'optim_wrapper.optimizer.lr 0.001 -> 0.5' in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_all_four_tasks_with_a_sweep_and_an_estimate(data, checkpoint, tmp_path):
-    work_dir = tmp_path / 'suite'
-    tasks = 'pascal ade20k coco lvis'
-    more = ('--seeds', 1, '--sweep', 'lr=0.001,0.002')
-    both = ['random', checkpoint]
-    plan = transfer(data, work_dir, both, tasks, *more, '--dry-run')
-    assert plan.returncode == 0, plan.stdout + plan.stderr
-    assert '2 checkpoints x 4 tasks x 2 settings x 1 seed = 16 runs' in plan.stdout
-    assert 'ESTIMATE' in plan.stdout
-    assert not (work_dir / 'runs').exists()
-    run = transfer(data, work_dir, both, tasks, *more)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert 'Timing' not in run.stdout  # known from the dry run
-    assert len(list(work_dir.glob('runs/*/*/lr0.00[12]/seed0/result.json'))) == 16
+def test_all_four_tasks_with_a_sweep_and_an_estimate(real, checkpoint, tmp_path, capsys):
+    more = ('--sweep', 'lr=0.001,0.002', '--checkpoints', 'random', checkpoint)
+    assert real('pascal ade20k coco lvis', *more, '--dry-run') == 0
+    printed = capsys.readouterr().out
+    assert '2 checkpoints x 4 tasks x 2 settings x 1 seed = 16 runs' in printed
+    assert 'ESTIMATE' in printed
+    assert not (tmp_path / 'suite' / 'runs').exists()
+    assert real('pascal ade20k coco lvis', *more) == 0
+    assert 'Timing' not in capsys.readouterr().out  # known from the dry run
+    assert len(list(tmp_path.glob('suite/runs/*/*/lr0.00[12]/seed0/result.json'))) == 16

@@ -5,16 +5,19 @@ from mmengine.config import Config
 from mmengine.optim import ExponentialLR, LinearLR, MultiStepLR
 from mmengine.registry import PARAM_SCHEDULERS
 
-from vito_mm.transfer.options import parse_settings
-from vito_mm.transfer.schedule import stretched_schedule
+from vito_mm.transfer.options import parse_settings, setting_words
+from vito_mm.transfer.plan import stretched_schedule
 
 COUNT = 4
 
 
+def config(schedulers: list | dict, count: int = COUNT) -> Config:
+    return Config(dict(param_scheduler=schedulers, optim_wrapper=dict(accumulative_counts=count)))
+
+
 def stretched(*schedulers: dict) -> dict:
-    cfg = Config(dict(param_scheduler=list(schedulers)))
-    settings = stretched_schedule(cfg, COUNT)
-    cfg.merge_from_dict(parse_settings([f'{key}={value}' for key, value in settings.items()]))
+    cfg = config(list(schedulers))
+    cfg.merge_from_dict(parse_settings(setting_words(stretched_schedule(cfg))))
     return cfg.to_dict()['param_scheduler']
 
 
@@ -36,10 +39,9 @@ def test_only_what_is_counted_in_iterations_is_stretched():
         steps,
         dict(cosine, begin=60, T_max=540),
     ]
-    single = Config(dict(param_scheduler=warm_up))
-    assert stretched_schedule(single, 2) == {'param_scheduler.end': '1000'}
-    assert stretched_schedule(single, 1) == {}
-    assert stretched_schedule(Config(dict(model=dict())), 2) == {}
+    assert stretched_schedule(config(warm_up, 2)) == {'param_scheduler.end': '1000'}
+    assert stretched_schedule(config(warm_up, 1)) == {}
+    assert stretched_schedule(Config(dict(model=dict()))) == {}
 
 
 def rates(schedulers: list[dict], count: int) -> list[float]:

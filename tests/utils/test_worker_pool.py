@@ -13,7 +13,13 @@ import pytest
 
 from tests.conftest import signal_while_forking
 from vito_mm.utils import worker_pool
-from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers, stopped_by_signals
+from vito_mm.utils.worker_pool import (
+    WorkerLost,
+    WorkError,
+    map_in_workers,
+    run_in_workers,
+    stopped_by_signals,
+)
 
 
 def square(number: int) -> int:
@@ -72,6 +78,16 @@ def test_a_task_that_hangs_is_ended(tmp_path: Path):
     assert results['hangs'].late
     assert str(results['hangs']) == 'longer than 1.5 s'
     assert (results['a'], results['b']) == ('A', 'B')
+
+
+def test_results_in_order_or_the_first_failure(tmp_path: Path):
+    work = partial(work_by_name, folder=tmp_path)
+    names = [*'abc', 'dies once', *'defgh']
+    assert list(map_in_workers(work, names, 3)) == [name.upper() for name in names]
+    with pytest.raises(WorkError, match='LookupError: not here, in work on raises'):
+        list(map_in_workers(work, ['a', 'raises', 'b'], 2))
+    with pytest.raises(WorkerLost, match='signal SIGTERM, in work on dies'):
+        list(map_in_workers(work, ['a', 'dies', 'b'], 2))
 
 
 @pytest.fixture

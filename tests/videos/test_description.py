@@ -7,23 +7,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import frame_index
-from tests.helpers.odd_videos import ODD, write_odd
-from tests.helpers.video_layouts import LAYOUTS, NO_KEY_FRAMES, frame_times, write_layouts
+from tests.helpers.odd_videos import ODD
+from tests.helpers.video_layouts import LAYOUTS, NO_KEY_FRAMES, frame_times
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
 from vito_mm.videos.frames import View, first
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory) -> dict[str, Path]:
-    return write_odd(tmp_path_factory.mktemp('odd'))
-
-
-@pytest.fixture(scope='module')
-def layouts(tmp_path_factory) -> dict[str, Path]:
-    return write_layouts(tmp_path_factory.mktemp('layouts'))
 
 
 def decoded(path: Path, times, backend: str = 'pyav'):
@@ -51,22 +41,22 @@ def check(name: str, path: Path, backend: str, tolerance: float = 2e-3) -> None:
 
 @pytest.mark.parametrize('backend', ['pyav', 'decord'])
 @pytest.mark.parametrize('name', ODD)
-def test_every_decoder_gives_the_frames_on_screen(files, name, backend):
-    check(name, files[name], backend)
+def test_every_decoder_gives_the_frames_on_screen(odd_files, name, backend):
+    check(name, odd_files[name], backend)
 
 
 @pytest.mark.parametrize('name', ODD)
-def test_a_long_file_is_read_alike(files, name, monkeypatch):
+def test_a_long_file_is_read_alike(odd_files, name, monkeypatch):
     """With seeks, or read again, instead of being kept in memory."""
     monkeypatch.setattr(pyav_backend, '_IN_MEMORY', 0)
-    check(name, files[name], 'pyav')
+    check(name, odd_files[name], 'pyav')
 
 
 @pytest.mark.parametrize('name', ODD)
-def test_inspection_tells_what_decoding_finds(files, name):
+def test_inspection_tells_what_decoding_finds(odd_files, name):
     odd = ODD[name]
     for thorough in (False, True):
-        row = inspect_video(files[name], thorough)
+        row = inspect_video(odd_files[name], thorough)
         assert row['verdict'] == 'ok', row
         assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
         assert row['num_frames'] == len(odd.times)
@@ -76,9 +66,9 @@ def test_inspection_tells_what_decoding_finds(files, name):
 
 
 @pytest.mark.parametrize('name', ODD)
-def test_a_copy_has_the_same_frames_at_the_same_times(files, name, tmp_path):
+def test_a_copy_has_the_same_frames_at_the_same_times(odd_files, name, tmp_path):
     odd = ODD[name]
-    row = reencode_video(files[name], tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
+    row = reencode_video(odd_files[name], tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
     assert row['verdict'] == 'ok', row
     assert (row['num_frames'], row['rotation']) == (len(odd.times), 0)
     assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
@@ -92,9 +82,9 @@ def test_a_copy_has_the_same_frames_at_the_same_times(files, name, tmp_path):
 
 
 @pytest.mark.parametrize('name', ODD)
-def test_curation_sees_the_same_first_frames(files, name):
+def test_curation_sees_the_same_first_frames(odd_files, name):
     odd = ODD[name]
-    frames = first(dict(path=files[name]), 5, View(48, 48, squash=True))
+    frames = first(dict(path=odd_files[name]), 5, View(48, 48, squash=True))
     assert odd.found(frames) == odd.indices[:5].tolist()
 
 
@@ -104,6 +94,8 @@ def test_layouts_are_described_alike(layouts, layout, tmp_path):
     path, times = layouts[layout], frame_times(layout)
     row = inspect_video(path, check=True)
     assert (row['verdict'], row['num_frames']) == ('ok', 100), row
+    # The last frame lasts as long as most do.
+    assert row['seconds'] == pytest.approx(times[-1] + 0.04, abs=0.08)
     copy = reencode_video(path, tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
     turned = LAYOUTS[layout][1].get('rotation', 0) // 90
     for file, backends in (

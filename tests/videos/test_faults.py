@@ -152,12 +152,12 @@ def test_names_that_are_not_utf8(tmp_path):
     assert os.fsencode(error.value.path) == path
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_frames_of_8k(tmp_path, backend):
+def test_frames_of_8k(tmp_path):
     faulty.large_frames(tmp_path / 'x.mp4')
-    frames, _ = decode_frames(tmp_path / 'x.mp4', at(0.05), backend, short_side=256)
-    assert frames[0].shape == (256, 455, 3)
-    assert frame_index(frames[0]) == 1
+    for backend in BACKENDS:
+        frames, _ = decode_frames(tmp_path / 'x.mp4', at(0.05), backend, short_side=256)
+        assert frames[0].shape == (256, 455, 3)
+        assert frame_index(frames[0]) == 1
 
 
 def test_frames_that_no_camera_makes_are_refused(tmp_path):

@@ -192,16 +192,3 @@ def test_frames_above_the_one_limit_are_refused(tmp_path, reader):
     assert MAX_PIXELS == 2**14 * 2**13
     with pytest.raises(VideoReadError, match='more pixels'):
         read_rgb(tmp_path / 'still.png')
-
-
-def test_a_file_that_grows_while_it_is_read_is_read_again_later(tmp_path):
-    path = write_video(tmp_path / 'x.ts', num_frames=30)
-
-    def grow(frame, turn, rate) -> None:
-        with path.open('ab') as file:
-            file.write(bytes(188))
-
-    row = inspect_video(path, on_frame=grow)
-    assert (row['verdict'], row['reason']) == ('bad', 'is written to while it is read')
-    assert 'sha256' not in row
-    assert inspect_video(write_video(path, num_frames=30))['verdict'] == 'ok'

@@ -50,10 +50,6 @@ class ConfigCheck:
     warnings: list[str] = field(default_factory=list)
     note: str = ''
 
-    @property
-    def remarks(self) -> list[str]:  # until its users move
-        return self.warnings
-
 
 def check_config(
     config: str | os.PathLike | Config, checkpoint: str | os.PathLike | Checkpoint | None = None
@@ -126,9 +122,6 @@ def read_config(name: str | os.PathLike) -> Config:
 
 def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     """Find the backbone in a config: VITOResNet where there is one, else the first ResNet.
-
-    Args:
-        cfg (Config): A complete config.
 
     Returns:
         tuple[str, Mapping]: Its place, such as ``'model.backbone'``, and what stands there.

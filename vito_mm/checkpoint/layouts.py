@@ -1,4 +1,4 @@
-"""How the parts of a ResNet are called, by torchvision and by others."""
+"""Names of the parts of a ResNet, torchvision's and others'."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ _PART_OF_RESNET = re.compile(r'(conv1|bn1|stem|layer[1-4])\.')
 
 
 def resnet_keys(depth: int) -> list[str]:
-    """Names of a ResNet's parameters and buffers, without the classifier.
+    """List a ResNet's parameters and buffers, without the classifier.
 
     Args:
         depth (int): One of 18, 34, 50, 101 and 152.
@@ -49,14 +49,7 @@ def resnet_keys(depth: int) -> list[str]:
 
 
 def depth_of(keys: Iterable[str]) -> int | None:
-    """Depth of the ResNet whose convolutions are among some keys.
-
-    Args:
-        keys (Iterable[str]): Names, torchvision's, of a whole ResNet; others are passed over.
-
-    Returns:
-        int | None: Depth, None if it is none of :data:`RESNET_BLOCKS`.
-    """
+    """Depth of the ResNet whose convolutions are among some of torchvision's names, if any."""
     found = {key for key in keys if _CONVOLUTION.fullmatch(key)}
     for depth in RESNET_BLOCKS:
         if found == {key for key in resnet_keys(depth) if _CONVOLUTION.fullmatch(key)}:
@@ -65,15 +58,7 @@ def depth_of(keys: Iterable[str]) -> int | None:
 
 
 def has_plain_width(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the first block is as wide as a ResNet's, not a ResNeXt's or a wide ResNet's.
-
-    Args:
-        weights (Mapping[str, Tensor]): A whole ResNet under torchvision's names, of any width.
-
-    Returns:
-        bool: Of a bottleneck, whether its 3x3 convolution has one group and a quarter of the
-        channels that the block gives out; of a basic block always True.
-    """
+    """Tell a ResNet of any width from a ResNeXt and a wide ResNet by its first block."""
     last = weights.get('layer1.0.conv3.weight')
     if last is None:
         return True
@@ -82,12 +67,12 @@ def has_plain_width(weights: Mapping[str, Tensor]) -> bool:
 
 
 def is_plain(key: str) -> bool:
-    """Whether a key is one that every ResNet of enough depth has."""
+    """True for a key that every ResNet of enough depth has."""
     return _PLAIN.fullmatch(key) is not None
 
 
 def is_part_of_resnet(key: str) -> bool:
-    """Whether a key stands in the stem or a stage of a ResNet, plain or with additions."""
+    """True for a key in the stem or a stage of a ResNet, plain or with additions."""
     return _PART_OF_RESNET.match(key) is not None
 
 
@@ -126,14 +111,9 @@ _FROM_SEQUENTIAL = (
 
 
 def to_detectron2(key: str) -> str:
-    """detectron2's name of a part of a ResNet.
+    """Name below detectron2's backbone, such as ``res2.0.conv2.norm.weight``.
 
-    Args:
-        key (str): torchvision's name, such as ``layer1.0.bn2.weight``.
-
-    Returns:
-        str: detectron2's name below the backbone, such as ``res2.0.conv2.norm.weight``, see
-        https://github.com/facebookresearch/detectron2/blob/main/detectron2/modeling/backbone/resnet.py.
+    See https://github.com/facebookresearch/detectron2/blob/main/detectron2/modeling/backbone/resnet.py.
     """
     return _renamed(key, _TO_DETECTRON2)
 

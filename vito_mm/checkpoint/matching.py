@@ -142,15 +142,8 @@ def find_backbone(
 ) -> BackboneMatch:
     """Find the ResNet in a state dict, under whatever prefix it stands.
 
-    Args:
-        state_dict (Mapping[str, Tensor]): The weights of a complete model or of a backbone alone.
-        expected (Mapping[str, Tensor], optional): State dict of the backbone to fill. Without it,
-            any ResNet of :data:`.layouts.RESNET_BLOCKS` will do, and shapes are not compared.
-            Defaults to None.
-        which (str): ``'online'`` or ``'target'``. Defaults to 'online'.
-
-    Returns:
-        BackboneMatch: The best match, which need not be complete.
+    The best match need not be complete. Without ``expected``, any ResNet of
+    :data:`.layouts.RESNET_BLOCKS` will do, and shapes are not compared.
 
     Raises:
         CheckpointError: If nothing of a ResNet is there, or not of the wanted network.
@@ -188,17 +181,7 @@ def match_prefix(
     prefix: str,
     which: str = 'online',
 ) -> BackboneMatch:
-    """Compare what has a prefix in a state dict with what is expected there.
-
-    Args:
-        state_dict (Mapping[str, Tensor]): The weights of a file.
-        expected (Mapping[str, Tensor | None]): State dict to fill; None for any shape.
-        prefix (str): Prefix with its dot; may be empty.
-        which (str): Network that the prefix belongs to. Defaults to 'online'.
-
-    Returns:
-        BackboneMatch: The match, which need not be complete.
-    """
+    """Compare what has a prefix in a state dict with what is expected there (None: any shape)."""
     match = BackboneMatch(prefix, which)
     is_resnet = any(map(is_plain, expected))
     stages = max((stage_of(key) for key in expected), default=0)
@@ -222,15 +205,7 @@ def match_prefix(
 
 
 def require_weights(weights: Mapping[str, Tensor], file: str | os.PathLike) -> None:
-    """Refuse numbers that cannot be weights.
-
-    Args:
-        weights (Mapping[str, Tensor]): Parameters and buffers.
-        file (str | os.PathLike): Where they are from, for the message.
-
-    Raises:
-        CheckpointError: If they are no floating-point numbers, or not finite.
-    """
+    """Refuse, by a CheckpointError, what is no floating-point number or not finite."""
     parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
     if kinds := [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]:
         raise CheckpointError(
@@ -326,7 +301,3 @@ def _remedy(match: BackboneMatch) -> str:
         'The checkpoint is of another ResNet than the model: compare base_channels, '
         'num_stages, plugins and norm_cfg with those of the pre-training.'
     )
-
-
-def require_complete(match: BackboneMatch, checkpoint: object) -> None:  # until its users move
-    match.require_complete()

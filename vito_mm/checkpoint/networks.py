@@ -25,12 +25,8 @@ _IN_RESNET = re.compile(r'conv1|bn1|stem|layer\d|res\d')
 def is_target(prefix: str) -> bool:
     """Tell by its name whether a network is the slowly moving one, such as ``model_ema.module.``.
 
-    Args:
-        prefix (str): Names of modules or entries of a file, joined by dots.
-
-    Returns:
-        bool: True if one of them contains ``target``, ``teacher``, ``momentum``, ``ema`` or the
-        like, as in VITO, BYOL, MoCo, DINO and timm.
+    One of its parts then contains ``target``, ``teacher``, ``momentum``, ``ema`` or the like, as in
+    VITO, BYOL, MoCo, DINO and timm.
     """
     return any(_TARGET.search(part) for part in prefix.split('.'))
 
@@ -40,6 +36,11 @@ def flat_weights(
 ) -> dict[str, Tensor]:
     """Gather the weights of a checkpoint in one flat dict.
 
+    Names that ``torch.compile``, FSDP and activation checkpointing insert are taken out. Dicts
+    within dicts that are none of :data:`WRAPPERS`, such as ``{'student': {...}, 'teacher':
+    {...}}``, become prefixes, and so do averaged weights next to a state dict. Where MMEngine's
+    ``EMAHook`` has swapped the two, the averaged ones have the prefix ``averaged.``.
+
     Args:
         content (Mapping): Entries of a file.
         path (str | os.PathLike): Its name, for the message.
@@ -47,11 +48,7 @@ def flat_weights(
             dict alone, as the program that wrote it loads it. Defaults to True.
 
     Returns:
-        dict[str, Tensor]: The weights by their name in the file, without the names that
-        ``torch.compile``, FSDP and activation checkpointing insert. Dicts within dicts that are
-        none of :data:`WRAPPERS`, such as ``{'student': {...}, 'teacher': {...}}``, become
-        prefixes, and so do averaged weights next to a state dict. Where MMEngine's ``EMAHook``
-        has swapped the two, the averaged ones have the prefix ``averaged.``.
+        dict[str, Tensor]: The weights by their name in the file.
 
     Raises:
         CheckpointError: If they are one process's part of sharded tensors.

@@ -43,12 +43,7 @@ _UNREADABLE += (ValueError, TypeError, LookupError, AttributeError)
 def read_content(path: Path) -> Mapping[str, Any]:
     """Read the entries of a file, see :meth:`.Checkpoint.read`.
 
-    Args:
-        path (Path): The file.
-
-    Returns:
-        Mapping: Its entries, tensors on the CPU. Of a safetensors file, its tensors as
-        ``state_dict`` and its metadata as ``meta``.
+    A safetensors file has its tensors as ``state_dict`` and its metadata as ``meta``.
     """
     content = _reader_of(path)(path)
     if not isinstance(content, Mapping):

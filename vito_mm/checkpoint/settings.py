@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import cycle, islice
-from statistics import fmean
 from typing import Any
 
 from torch import nn
@@ -33,15 +32,7 @@ def settings_warnings(
 
 
 def preprocessor_around(backbone: nn.Module, model: nn.Module) -> nn.Module | None:
-    """Find the data preprocessor that feeds a backbone: the outermost one that normalises.
-
-    Args:
-        backbone (nn.Module): A part of the model.
-        model (nn.Module): The model, which may hold others.
-
-    Returns:
-        nn.Module | None: The data preprocessor, None if there is none.
-    """
+    """Find the data preprocessor that feeds a backbone: the outermost one that normalises."""
     for around in model.modules():  # outer ones first
         preprocessor = getattr(around, 'data_preprocessor', None)
         known = preprocessor is not None and preprocessing_of(preprocessor) is not None
@@ -125,29 +116,20 @@ def _other_input(preprocessor: nn.Module, trained: Mapping[str, Any]) -> Iterato
     found = preprocessing_of(preprocessor)
     if found is None:
         return
-    differences = []
-    mean, std = found['mean'], found['std']
-    if found['channel_order'] != trained['channel_order']:
-        differences.append(
-            f'channels arrive as {found["channel_order"].upper()} and the weights were trained on '
-            f'{trained["channel_order"].upper()}'
-        )
-        mean, std = mean[::-1], std[::-1]
-    if not _close(std, trained['std']):
-        ratio = fmean(trained['std']) / fmean(std)
-        size = f'{ratio:.0f} times too large' if ratio > 1 else f'{1 / ratio:.0f} times too small'
-        differences.append(
-            f'std={_short(std)} instead of {_short(trained["std"])}'
-            + (f', which makes inputs {size}' if not 0.67 < ratio < 1.5 else '')
-        )
-    if not _close(mean, trained['mean']):
-        differences.append(f'mean={_short(mean)} instead of {_short(trained["mean"])}')
+    is_turned = found['channel_order'] != trained['channel_order']
+    differences = [f'channels arrive as {found["channel_order"].upper()}'] if is_turned else []
+    for name in ('mean', 'std'):
+        values = found[name][::-1] if is_turned else found[name]
+        if not _close(values, trained[name]):
+            differences.append(f'{name}={_short(values)}')
     if differences:
+        mean, std = _short(trained['mean']), _short(trained['std'])
         yield (
             'the data preprocessor does not give what the checkpoint was trained on: '
-            f'{"; ".join(differences)}. Every layer sees other values than it learnt from. Set '
-            f'data_preprocessor=dict(mean={_short(trained["mean"])}, '
-            f'std={_short(trained["std"])}, bgr_to_rgb={trained["channel_order"] == "rgb"})'
+            f'{", ".join(differences)} instead of {trained["channel_order"].upper()}, mean={mean}, '
+            f'std={std}. Every layer sees other values than it learnt from. Set '
+            f'data_preprocessor=dict(mean={mean}, std={std}, '
+            f'bgr_to_rgb={trained["channel_order"] == "rgb"})'
         )
 
 

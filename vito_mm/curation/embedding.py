@@ -32,7 +32,7 @@ class Embed(Stage):
 
     Attributes:
         backbone (str): A checkpoint with a ResNet of VITO or another method, see
-            :func:`vito_mm.transfer.load_backbone`; or a config of mmpretrain or of pre-training,
+            :func:`vito_mm.checkpoint.load_backbone`; or a config of mmpretrain or of pre-training,
             ``torchvision:NAME`` or ``timm:NAME``, see :func:`vito_mm.probes.sources.find_source`.
         checkpoint (str, optional): File with the weights, never downloaded. Defaults to None, which
             is right where ``backbone`` is a checkpoint.

@@ -1,4 +1,4 @@
-"""Which clip comes when, and the random numbers that belong to it.
+"""Order of the clips, and the random numbers that belong to each.
 
 The stream of clips is a pure function of (seed, number of the draw): neither the number of workers
 or ranks nor a restart changes what the n-th clip is.

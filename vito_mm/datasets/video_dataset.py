@@ -102,8 +102,8 @@ class VideoDataset(BaseDataset):
         if self.ann_file:
             self._table = read_manifest(self.ann_file, self.data_root or None)
             if self.data_root and not _first_exists(self._table):
-                beside = self._table.with_root(os.path.dirname(self.ann_file))
-                self._table = beside if _first_exists(beside) else self._table
+                nearby = self._table.with_root(os.path.dirname(self.ann_file))
+                self._table = nearby if _first_exists(nearby) else self._table
         else:
             rows = find_videos(self.data_root, self.extensions)
             self._table = Manifest.from_rows(rows, source=self.data_root)

@@ -118,7 +118,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
             )
 
     def _count_epochs_in_clips(self, iters_per_epoch: float) -> None:
-        """Tell schedulers given in epochs how long an epoch is: MMEngine knows whole ones only."""
+        """Give schedulers in epochs the length of an epoch: MMEngine knows whole ones only."""
         schedulers = self.runner.param_schedulers
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based'):

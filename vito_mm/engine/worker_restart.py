@@ -69,7 +69,7 @@ class WorkerRestart:
             try:
                 batch = next(self.iterator)
             except (RuntimeError, OSError, EOFError):
-                # PyTorch tells it, unless the batch of a dead worker is being fetched: then a
+                # PyTorch reports it, unless the batch of a dead worker is being fetched: then a
                 # connection breaks, perhaps a moment before the process is gone.
                 ended = wait([worker.sentinel for worker in self.workers], timeout=1)
                 dead = [worker.pid for worker in self.workers if worker.sentinel in ended]

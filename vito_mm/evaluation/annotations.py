@@ -46,7 +46,7 @@ def read_annotations(file: str) -> dict[str, list[dict]]:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no JSON as mmdet reads it, or lacks one of :data:`LISTS`.
+        ValueError: If it is no JSON as mmdet reads it, or lacks one of ``LISTS``.
     """
     with open(file, encoding='utf-8') as opened:
         content = json.load(opened)

@@ -26,9 +26,8 @@ ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 class FasterLVISMetric(LVISMetric):
     """mmdet's LVISMetric with faster-coco-eval in the place of the lvis package's evaluation.
 
-    The lvis package (0.5.3 in the registry) uses ``np.float``, which numpy 1.24 removed, and fails
-    after the whole validation. Keywords, collected results and the names of the metrics
-    (``lvis/bbox_AP``, ``lvis/bbox_APr``, ``lvis/segm_AP50``, ...) are those of mmdet's class.
+    The lvis package 0.5.3 uses ``np.float``, which numpy 1.24 removed. Keywords, collected results
+    and the names of the metrics (``lvis/bbox_AP``, ``lvis/segm_AP50``, ...) are those of mmdet.
 
     The rules are those of LVIS (https://www.lvisdataset.org/rules): the 300 best detections of an
     image count; a detection of a category that is neither annotated nor listed as absent in the

@@ -1,4 +1,4 @@
-"""Features of frames by a network: a model in training, or one that :mod:`.loading` opens."""
+"""Features of frames by a network: a model in training, or one of :mod:`vito_mm.probes.loading`."""
 
 import inspect
 import random
@@ -124,7 +124,7 @@ class Encoder:
         Args:
             frames (np.ndarray | Tensor | Sequence[np.ndarray]): RGB, uint8, shape (N, H, W, 3), of
                 any size that the network takes; of a list, shapes (H, W, 3), each frame is resized
-                and cropped by :attr:`view`.
+                and cropped by ``view``.
             layer (str | int): See above. Defaults to 'pooled'.
             batch_size (int): Frames at a time. Defaults to 100.
 

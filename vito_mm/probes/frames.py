@@ -20,13 +20,7 @@ from vito_mm.videos.images import read_rgb
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that a probe does without.
-
-    Attributes:
-        path (str): The file.
-        reason (str): Why.
-        too_short (bool): Whether it is a video that ends before a frame that is wanted.
-    """
+    """A file that a probe skips, why, and whether it is a video that ends too early."""
 
     path: str
     reason: str
@@ -216,17 +210,13 @@ def gather(
     skipped: Sequence[tuple[int, Skipped]] = (),
     failure: str = '',
 ) -> Gathered:
-    """Put together what the ranks made of their shares.
+    """Put together the results of the ranks, in the order of the items.
 
     Args:
         indices (Sequence[int]): Items of this rank.
-        features (Sequence[Tensor]): What was made of them, in batches, shapes (n, ...).
-        skipped (Sequence[tuple[int, Skipped]]): Items of this rank that could not be read.
-            Defaults to none.
-        failure (str): What kept this rank from its share. Defaults to '', nothing.
-
-    Returns:
-        Gathered: In the order of the items, for any number of ranks.
+        features (Sequence[Tensor]): Their results in batches, shapes (n, ...).
+        skipped (Sequence[tuple[int, Skipped]]): Unreadable items of this rank. Defaults to none.
+        failure (str): Error of this rank. Defaults to '', none.
 
     Raises:
         ProbeError: On all ranks, if one of them failed.

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from .neighbours import nearest
 
-_ROWS = 1024  # test images whose votes are in memory at a time
-
 
 def knn_top1(
     train_features: Tensor,
@@ -35,12 +33,8 @@ def knn_top1(
     """
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     train = F.normalize(train_features, dim=1)
-    correct = 0
-    found = nearest(F.normalize(test_features, dim=1), train, k)
-    for cosine, indices, labels in zip(
-        *(part.split(_ROWS) for part in (*found, test_labels)), strict=True
-    ):
-        votes = cosine.new_zeros(len(labels), num_classes)
-        votes.scatter_add_(1, train_labels[indices], (cosine / temperature).exp())
-        correct += int((votes.argmax(dim=1) == labels).sum())
+    cosines, indices = nearest(F.normalize(test_features, dim=1), train, k)
+    votes = cosines.new_zeros(len(test_labels), num_classes)
+    votes.scatter_add_(1, train_labels[indices], (cosines / temperature).exp())
+    correct = int((votes.argmax(dim=1) == test_labels).sum())
     return 100 * correct / len(test_labels)

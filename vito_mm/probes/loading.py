@@ -10,10 +10,9 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
+from vito_mm.checkpoint import PREPROCESSING, BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
-from vito_mm.checkpoint.reading import PREPROCESSING
 from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
@@ -40,7 +39,7 @@ def load_encoder(
     """Open a network with the weights of a file.
 
     Args:
-        checkpoint: File of :func:`vito_mm.transfer.load_backbone`, or of the weights of
+        checkpoint: File of :func:`vito_mm.checkpoint.load_backbone`, or of the weights of
             ``network``; None for random weights.
         which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
             to 'online'.

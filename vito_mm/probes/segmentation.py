@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,6 @@ SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
 
 _EXAMPLE = 'configs/seg/vito_pascal_stock.py'
-
-
-@dataclass(frozen=True)
-class SegmentationResult:
-    """What a linear segmentation probe found.
-
-    Attributes:
-        metrics (dict[str, float]): What the config's evaluator gave on its validation data, such as
-            mIoU, aAcc and mAcc in percent.
-        work_dir (Path): Folder with the derived config, the logs and the trained weights.
-    """
-
-    metrics: dict[str, float]
-    work_dir: Path
 
 
 def read_segmentation_config(
@@ -199,7 +184,7 @@ def check_probe(cfg: Config) -> None:
     """Load the backbone of a probe as its run will, so that a bad checkpoint is found beforehand.
 
     Args:
-        cfg (Config): What :func:`probe_config` returned.
+        cfg (Config): From :func:`probe_config`.
 
     Raises:
         CheckpointError: If the checkpoint does not cover the backbone.
@@ -212,18 +197,16 @@ def check_probe(cfg: Config) -> None:
         MODELS.build(cfg.model.backbone).init_weights()
 
 
-def run_probe(cfg: Config) -> SegmentationResult:
+def run_probe(cfg: Config) -> dict[str, float]:
     """Train and evaluate a linear probe through MMEngine's runner.
 
     Args:
-        cfg (Config): What :func:`probe_config` returned. It is dumped into its work dir, beside the
-            logs and the trained weights.
+        cfg (Config): From :func:`probe_config`. It is dumped into its work dir, next to the logs
+            and the trained weights.
 
     Returns:
-        SegmentationResult: The metrics.
-
-    Raises:
-        CheckpointError: If the checkpoint does not cover the backbone.
+        dict[str, float]: Metrics of the config's evaluator on its validation data, such as mIoU,
+        aAcc and mAcc in percent.
     """
     from vito_mm.launch import build_runner
 
@@ -240,8 +223,7 @@ def run_probe(cfg: Config) -> SegmentationResult:
         if name.startswith('val/') and name not in ('val/time', 'val/data_time')
     }
     # The figure that segmentation is compared by comes first, where the evaluator gives it.
-    ordered = dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
-    return SegmentationResult(ordered, Path(runner.work_dir))
+    return dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
 
 
 def _frozen_resnet(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import is_plain
-from vito_mm.checkpoint.matching import require_complete
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
 
@@ -31,9 +30,6 @@ def find_source(name: str) -> 'Source':
 
     Args:
         name (str): ``torchvision:NAME``, ``timm:NAME`` or the path of a config, ``FILE.py``.
-
-    Returns:
-        Source: The network.
 
     Raises:
         ValueError: If there is no such network.
@@ -83,28 +79,27 @@ class Source:
             classifier (bool): Keep the classifier.
 
         Raises:
-            CheckpointError: If the weights do not fit; lists missing, unexpected and mismatched
-                keys.
+            CheckpointError: If the weights do not fit.
         """
         raise NotImplementedError
 
 
 class _Library(Source):
-    """A network of a library, which names its mean and deviation of pixels in [0, 1]."""
+    """A network of a library.
 
-    mean_and_std: tuple[Sequence[float], Sequence[float]]
+    Subclasses set ``mean_and_std`` of pixels in [0, 1] and have ``make(classes)``, and
+    ``headless()``, which leaves the classifier out and names its modules.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = self.identity = name
 
     def preprocessing(self) -> Preprocessing:
-        """See :meth:`Source.preprocessing`."""
         return Preprocessing(
             *(tuple(255 * float(value) for value in values) for values in self.mean_and_std)
         )
 
     def load(self, checkpoint: Checkpoint | None, which: str, classifier: bool) -> Loaded:
-        """See :meth:`Source.load`."""
         weights = {} if checkpoint is None else _weights(checkpoint)
         if classifier:
             module = self.make(1000)
@@ -118,14 +113,6 @@ class _Library(Source):
         if checkpoint is not None:
             load_exactly(module, weights, checkpoint, self.name)
         return module, None
-
-    def make(self, classes: int) -> nn.Module:
-        """Build the network with a classifier."""
-        raise NotImplementedError
-
-    def headless(self) -> tuple[nn.Module, list[str]]:
-        """Build the network without its classifier; returns the names of the left-out modules."""
-        raise NotImplementedError
 
 
 class TorchvisionSource(_Library):
@@ -151,11 +138,9 @@ class TorchvisionSource(_Library):
         self.mean_and_std = self.about.mean, self.about.std
 
     def view(self) -> View:
-        """See :meth:`Source.view`."""
         return View(self.about.resize_size[0], self.about.crop_size[0])
 
     def remedy(self) -> str:
-        """See :meth:`Source.remedy`."""
         return f'get {self.weights.url} ({self.weights.name})'
 
     def make(self, classes: int) -> nn.Module:
@@ -198,7 +183,6 @@ class TimmSource(_Library):
         self.mean_and_std = self.data['mean'], self.data['std']
 
     def view(self) -> View:
-        """See :meth:`Source.view`."""
         _, height, width = self.data['input_size']
         if self.data['crop_mode'] != 'center' or height != width:
             raise ValueError(
@@ -208,23 +192,20 @@ class TimmSource(_Library):
         return View(int(height / self.data['crop_pct']), height)
 
     def remedy(self) -> str:
-        """See :meth:`Source.remedy`."""
         if repository := self.about.get('hf_hub_id'):
             return f'get https://huggingface.co/{repository}/resolve/main/model.safetensors'
         return f'get {self.about.get("url") or "its weights"}'
 
-    def make(self, classes: int) -> nn.Module:
+    def make(self, classes: int, **settings: Any) -> nn.Module:
         import timm
 
-        return timm.create_model(self.model, pretrained=False, num_classes=classes)
+        return timm.create_model(self.model, pretrained=False, num_classes=classes, **settings)
 
     def headless(self) -> tuple[nn.Module, list[str]]:
         heads = self.about.get('classifier') or ()
         module = self.make(0)
         if hasattr(module, 'dynamic_img_size'):  # plain transformers: frames of any size
-            import timm
-
-            module = timm.create_model(self.model, num_classes=0, dynamic_img_size=True)
+            module = self.make(0, dynamic_img_size=True)
         return module, [heads] if isinstance(heads, str) else list(heads)
 
 
@@ -274,7 +255,6 @@ class ConfigSource(Source):
         return f'config {hashlib.sha256(said.encode()).hexdigest()[:16]}'
 
     def preprocessing(self) -> Preprocessing | None:
-        """See :meth:`Source.preprocessing`."""
         mean, std = self.preprocessor.get('mean'), self.preprocessor.get('std')
         if mean is None or std is None:
             return None
@@ -284,7 +264,6 @@ class ConfigSource(Source):
         return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)), order)
 
     def view(self) -> View:
-        """See :meth:`Source.view`."""
         resize, crop, squash = None, None, False
         for transform in self.pipeline:
             kind = type_name(transform)
@@ -308,11 +287,9 @@ class ConfigSource(Source):
         return View(resize, crop or resize, squash)
 
     def remedy(self) -> str:
-        """See :meth:`Source.remedy`."""
         return 'take the file that training with the config wrote'
 
     def load(self, checkpoint: Checkpoint | None, which: str, classifier: bool) -> Loaded:
-        """See :meth:`Source.load`."""
         module = self.build(self.model if classifier else self.model['backbone'])
         if checkpoint is None:
             module.init_weights()
@@ -327,9 +304,6 @@ class ConfigSource(Source):
 
         MMEngine imports and calls whatever a dotted name stands for, ``os.system`` as well, so that
         types that are not trusted are taken by their last name from what is registered.
-
-        Raises:
-            ValueError: If such a type is not registered.
         """
         import mmpretrain.models  # noqa: F401  registers the backbones
         from mmpretrain.registry import MODELS
@@ -367,9 +341,6 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
         checkpoint (Checkpoint): The file.
         which (str): ``'online'`` or ``'target'`` network of it.
 
-    Returns:
-        BackboneMatch: Where in the file the weights are.
-
     Raises:
         CheckpointError: If the file does not hold exactly this backbone.
     """
@@ -387,7 +358,7 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
             bare = key.removeprefix(match.prefix)
             if key.startswith(match.prefix) and bare not in own and bare.split('.')[0] in names:
                 match.unexpected.append(bare)
-    require_complete(match, checkpoint)
+    match.require_complete()
     backbone.load_state_dict(match.weights, strict=False)
     return match
 
@@ -395,13 +366,7 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
 def load_exactly(
     module: nn.Module, weights: Mapping[str, Tensor], checkpoint: Checkpoint, name: str
 ) -> None:
-    """Load all weights into all places.
-
-    Args:
-        module (nn.Module): Network.
-        weights (Mapping[str, Tensor]): State dict.
-        checkpoint (Checkpoint): Where it is from, for the message.
-        name (str): Name of the network, for the message.
+    """Load all weights into all places; the file and the network are named if they do not fit.
 
     Raises:
         CheckpointError: If they do not fit; lists missing, unexpected and mismatched keys.
@@ -410,7 +375,7 @@ def load_exactly(
     match = BackboneMatch('', 'online')
     match.missing = [key for key in own if key not in weights]
     match.unexpected = [key for key in weights if key not in own]
-    match.misshaped = [
+    match.shape_mismatch = [
         f'{key} {tuple(weights[key].shape)} -> {tuple(value.shape)}'
         for key, value in own.items()
         if key in weights and weights[key].shape != value.shape

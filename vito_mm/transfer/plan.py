@@ -179,7 +179,7 @@ def _runs_of(
         try:
             with quiet():
                 check = checkpoint and check_config(base, checkpoint)
-            warnings += (f'{label}: {text}' for text in getattr(check, 'remarks', ()))
+            warnings += (f'{label}: {text}' for text in getattr(check, 'warnings', ()))
         except CheckpointError as error:
             unfit.setdefault((label, str(error)), []).append(task.title)
             fits = False

@@ -55,7 +55,7 @@ def opened(
         decoder = stream.codec_context
         check_pixels(path, decoder.width, decoder.height, max_pixels)
         decoder.thread_count = 1
-        decoder.options = {'max_pixels': str(max_pixels)}  # where the header does not tell
+        decoder.options = {'max_pixels': str(max_pixels)}  # where the header does not say
         yield container, stream
 
 

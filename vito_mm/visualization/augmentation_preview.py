@@ -30,15 +30,12 @@ class PreviewView:
 
     Attributes:
         name (str): Its augmentation: 'A1', 'A2', ..., in the order of ``AugmentViews``.
-        time (float): Drawn moment, in seconds from the start of the video.
-        frame_time (float): When the frame on screen at that moment begins, in seconds.
+        time (float): Drawn time, in seconds from the start of the video.
+        frame_time (float): When the frame on screen at that time begins.
         frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
-        box (tuple, optional): Left, top, width and height of the crop in pixels of ``frame``; None
-            if the pipeline has no ``BYOLCrop`` or ``RandomResizedCrop``.
-        image (np.ndarray): View that the network gets, not yet normalised: RGB, float32 within
-            [0, 255].
-        augmentation (ViewAugmentation, optional): Drawn values; None if the pipeline has no
-            ``BYOLAugmentation``.
+        box (tuple, optional): Left, top, width and height of the crop; None without random crop.
+        image (np.ndarray): View before normalisation, RGB, float32 within [0, 255].
+        augmentation (ViewAugmentation, optional): Values drawn by ``BYOLAugmentation``, if any.
         steps (list[str]): Names of the transforms of the view.
     """
 
@@ -129,10 +126,7 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
 
     Args:
         cfg (Config): Config of the run.
-        seed (int, optional): Seed of the run. Defaults to None, ``randomness.seed`` of the config.
-
-    Returns:
-        ClipSampler: The stream; ``dataset`` is what it draws from.
+        seed (int, optional): Defaults to None, ``randomness.seed`` of the config.
 
     Raises:
         ValueError: If the config does not train on videos, or has no seed.
@@ -174,15 +168,7 @@ def _is_video_dataset(kind: Any) -> bool:
 
 
 def time_differences(sampler: ClipSampler, num_clips: int = 20_000) -> list[TimeDifferences]:
-    """Draw the times of the first clips of a run, without decoding any.
-
-    Args:
-        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
-        num_clips (int): Number of draws. Defaults to 20,000.
-
-    Returns:
-        list[TimeDifferences]: One for each setting of ``SampleFrames``.
-    """
+    """Draw the times of the first clips of a run without decoding, per ``SampleFrames``."""
     datasets = list(video_datasets(sampler.dataset))
     pipelines = [videos.pipeline.transforms for videos in datasets]
     for videos, stages in zip(datasets, pipelines, strict=True):
@@ -221,14 +207,6 @@ def draw_clips(cfg: Config, sampler: ClipSampler, num_clips: int = 6) -> list[Pr
 
     The views are those of the data set's items: observers between the stages of its pipelines draw
     no random number that is not given back. They stay in the data set.
-
-    Args:
-        cfg (Config): Config of the run; says what happens to views before the network.
-        sampler (ClipSampler): Stream of clips, from :func:`build_sampler`.
-        num_clips (int): Number of clips. Defaults to 6.
-
-    Returns:
-        list[PreviewClip]: The clips.
 
     Raises:
         ValueError: If the items have no ``inputs``, as ``PackInputs`` makes them.
@@ -279,8 +257,8 @@ class _Observer:
         names = [type(step).__name__ for step in steps]
 
         def begin(results: dict) -> dict:
-            view = dict(name=name, frame=results['img'].copy(), box=None, steps=names)
-            self.views.append(view)
+            frame = results['img'][..., ::-1].copy()
+            self.views.append(dict(name=name, frame=frame, box=None, steps=names))
             return results
 
         def end(results: dict) -> dict:
@@ -297,7 +275,8 @@ class _Observer:
             state = np.random.get_state()
             top, left, height, width = step.rand_crop_params(results['img'])
             np.random.set_state(state)  # so that the step draws the same again
-            self.views[-1].update(frame=results['img'].copy(), box=(left, top, width, height))
+            frame = results['img'][..., ::-1].copy()
+            self.views[-1].update(frame=frame, box=(left, top, width, height))
             return step(results)
 
         return crop
@@ -312,23 +291,13 @@ class _Observer:
         )
         shown = zip(times, seen['frame_times'], images, self.views, strict=True)
         views = [
-            PreviewView(
-                time=float(time),
-                frame_time=float(frame_time),
-                image=image,
-                **view | dict(frame=view['frame'][..., ::-1]),
-            )
+            PreviewView(time=float(time), frame_time=float(frame_time), image=image, **view)
             for time, frame_time, image, view in shown
         ]
+        skipped = list(dict(seen['skipped_videos']).items())  # one may be drawn twice
         return PreviewClip(
-            draw=draw,
-            path=seen['video_path'],
-            label=seen.get('gt_label'),
-            duration=seen['duration'],
-            part=part,
-            segment=(float(start), float(end)),
-            views=views,
-            skipped=list(dict(seen['skipped_videos']).items()),  # one may be drawn twice
+            *(draw, seen['video_path'], seen.get('gt_label'), seen['duration'], part),
+            *((float(start), float(end)), views, skipped),
         )
 
 

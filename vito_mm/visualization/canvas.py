@@ -41,6 +41,12 @@ class Canvas:
         """Write a line; ``anchor`` says which point of it is placed, as Pillow names it."""
         self._draw.text((x, y), printable(text), colour, _font(size, bold), anchor=anchor)
 
+    def title(self, text: str, margin: int) -> None:
+        """Write a title at the top, as much of it as there is room for."""
+        size = TEXT + 2
+        text = shortened(text, self.width - 2 * margin, size, bold=True)
+        self.text(margin, margin, text, size, bold=True)
+
     def box(self, x: int, y: int, width: int, height: int, colour: str, line: int = 1) -> None:
         """Draw a frame of some thickness around a rectangle, outside of it."""
         corners = (x - line, y - line, x + width + line - 1, y + height + line - 1)

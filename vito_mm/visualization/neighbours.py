@@ -14,7 +14,7 @@ from vito_mm.probes.encoder import Encoder
 from vito_mm.videos import frames as reader
 from vito_mm.videos.frames import Clip
 
-from .canvas import GREY, TEXT, Canvas, shortened, text_width, wrapped
+from .canvas import GREY, Canvas, shortened, text_width, wrapped
 from .clips import read_clips
 
 _CLIPS_AT_ONCE = 16
@@ -45,13 +45,7 @@ class Frames:
 
 
 class Neighbour(NamedTuple):
-    """A frame that is near to a query.
-
-    Attributes:
-        index (int): Which of the frames of the gallery.
-        cosine (float): Cosine of the angle between the features.
-        is_right (bool, optional): Whether it is of the query's class; None where that is not known.
-    """
+    """Index in the gallery, cosine, and whether it is of the query's class (None: unknown)."""
 
     index: int
     cosine: float
@@ -230,8 +224,7 @@ def draw_neighbours(
         lines.append('')
     top = _MARGIN + (len(lines) + 3) * _LINE + 8
     canvas = Canvas(width, top + len(found) * row + _MARGIN)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     for number, line in enumerate(lines):
         y = _MARGIN + _LINE * (number + 1) + 8
         canvas.text(_MARGIN, y, line)

@@ -86,8 +86,7 @@ def _draw(
 
 def _heading(width: int, title: str) -> np.ndarray:
     canvas = Canvas(width, 46)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 4, bold=True)
-    canvas.text(_MARGIN, 12, title, TEXT + 4, bold=True)
+    canvas.title(title, _MARGIN)
     return canvas.array()
 
 
@@ -118,13 +117,7 @@ def _draw_clip(
 
 
 def _draw_times(
-    canvas: Canvas,
-    left: int,
-    top: int,
-    width: int,
-    span: tuple[float, float],
-    name: str,
-    clip: PreviewClip,
+    canvas: Canvas, left: int, top: int, width: int, span: tuple, name: str, clip: PreviewClip
 ) -> None:
     """The times of the views within a span, with the segment and what is outside of the part."""
 

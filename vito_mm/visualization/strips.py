@@ -12,7 +12,7 @@ from vito_mm.videos.frames import Clip
 from vito_mm.videos.prepare.integrity import import_av
 
 from .attention import LIMIT, TOP_AREA, entropy, overlay, scale_bar, top_share
-from .canvas import GREY, TEXT, Canvas, shortened, wrapped
+from .canvas import GREY, Canvas, shortened, wrapped
 
 Masks = Mapping[str, np.ndarray]
 """Masks by the name of their scale, shape (n, h, w) for n frames."""
@@ -52,8 +52,7 @@ def draw_strip(clips: Sequence[Clip], masks: Sequence[Masks], title: str) -> np.
     legend = _legend(width - 2 * _MARGIN)
     top = _MARGIN + 2 * _LINE
     canvas = Canvas(width, top + len(bands) * band_height + len(legend) + _MARGIN)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     for y, band in zip(range(top, canvas.height, band_height), bands, strict=False):
         _label_rows(canvas, y + 2 * _LINE, side, masks)
         x = _MARGIN + _LABELS
@@ -85,8 +84,7 @@ def draw_side_by_side(
     top = _MARGIN + 3 * _LINE
     height = top + side + 2 * _LINE + len(legend) + _MARGIN
     canvas = Canvas(width + width % 2, height + height % 2)
-    title = shortened(title, width - 2 * _MARGIN, TEXT + 2, bold=True)
-    canvas.text(_MARGIN, _MARGIN, title, TEXT + 2, bold=True)
+    canvas.title(title, _MARGIN)
     x = (width - columns * (side + _GAP) + _GAP) // 2
     canvas.text(x, top - _LINE, f'{time:.2f} s')
     canvas.paste(_resized(frame, side), x, top)

@@ -1,91 +1,17 @@
 """Probing and checking one file."""
 
-import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 from tests.conftest import REPO
+from tests.helpers import faulty_videos as faulty
+from tests.helpers.faulty_videos import cut, overwrite, write_moving
 from vito_mm.videos.prepare.integrity import inspect_video
-
-
-def write_moving(
-    path: Path,
-    codec: str = 'libx264',
-    num_frames: int = 50,
-    size: tuple[int, int] = (160, 120),
-    times: list[int] | None = None,
-    pix_fmt: str = 'yuv420p',
-    rotation: int = 0,
-    audio: bool = False,
-    mux: dict[str, str] | None = None,
-    **options: str,
-) -> Path:
-    """Write noise that moves, so that all bytes of the file matter.
-
-    Args:
-        path: File to write; its ending is the container.
-        codec: FFmpeg's name of the encoder.
-        num_frames: Number of frames, at 25 a second.
-        size: Width and height in pixels.
-        times: Times of the frames in milliseconds instead.
-        pix_fmt: Pixel format.
-        rotation: Degrees counter-clockwise that a player is told to turn the frames.
-        audio: Whether to add silence, as long as the frames.
-        mux: Options of the container.
-        options: Options of the encoder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    noise = np.kron(rng.integers(0, 256, (40, 50), dtype=np.uint8), np.ones((8, 8), np.uint8))
-    with av.open(str(path), 'w', options=mux or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
-        if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        if audio:
-            sound = container.add_stream('aac', rate=16000)
-        for index in range(num_frames):
-            gray = np.roll(noise, (2 * index, 3 * index), (0, 1))[: size[1], : size[0]]
-            image = np.stack([gray, gray // 2, 255 - gray], -1)
-            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-            if times is not None:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if audio:
-            silence = np.zeros((1, 640 * num_frames), np.float32)
-            frame = av.AudioFrame.from_ndarray(silence, format='fltp', layout='mono')
-            frame.sample_rate = 16000
-            container.mux(sound.encode(frame))
-            container.mux(sound.encode())
-    return path
-
-
-def cut(path: Path, part: float = 0.6) -> Path:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(part * len(data))])
-    return path
-
-
-def overwrite(path: Path, seed: int, num_bytes: int = 200) -> Path:
-    """Copy of a file with random bytes somewhere in its middle."""
-    rng = random.Random(seed)
-    data = bytearray(path.read_bytes())
-    start = rng.randrange(len(data) // 5, len(data) * 4 // 5 - num_bytes)
-    data[start : start + num_bytes] = rng.randbytes(num_bytes)
-    damaged = path.with_name(f'{seed}_{path.name}')
-    damaged.write_bytes(data)
-    return damaged
 
 
 def test_row_of_an_intact_clip(make_video: Callable[..., Path]):
@@ -166,87 +92,48 @@ def test_a_single_frame_is_ok_and_noted(tmp_path: Path):
     assert row['seconds'] < 0.1
 
 
-def test_name_that_is_not_utf8(tmp_path: Path):
-    clip = write_moving(tmp_path / 'a.mp4', num_frames=5)
-    name = os.fsdecode(os.fsencode(tmp_path) + b'/\xff.mp4')
-    os.rename(clip, name)
-    row = inspect_video(name)
-    assert (row['verdict'], row['path']) == ('ok', name)
+def noise(path: Path) -> None:
+    path.write_bytes(random.Random(0).randbytes(5000))
 
 
-def make_bad(folder: Path, kind: str) -> Path:
-    path = folder / 'a.mp4'
-    if kind == 'folder':
-        path.mkdir()
-    elif kind == 'pipe':
-        os.mkfifo(path)
-    elif kind == 'link':
-        path.symlink_to('nothing')
-    elif kind == 'empty':
-        path.touch()
-    elif kind == 'page':
-        path.write_text('<!DOCTYPE html>\n<title>Zugriff nicht möglich</title>' * 20)
-    elif kind == 'playlist':  # FFmpeg would open what it lists
-        path.write_text('#EXTM3U\n#EXTINF:10,\nhttp://localhost/a.ts\n')
-    elif kind == 'noise':
-        path.write_bytes(random.Random(0).randbytes(5000))
-    elif kind == 'sound':
-        with av.open(str(path), 'w') as container:
-            stream = container.add_stream('aac', rate=16000)
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), 'fltp', 'mono')
-            frame.sample_rate = 16000
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-    elif kind == 'no index':
-        cut(write_moving(path))
-    elif kind == 'cut mp4':
-        cut(write_moving(path, mux={'movflags': 'faststart'}))
-    elif kind.startswith('cut '):
-        ending, codec = kind.split()[1:]
-        path = cut(write_moving(folder / f'a.{ending}', codec))
-    elif kind == 'undecodable':
-        data = write_moving(path, preset='ultrafast', mux={'movflags': 'faststart'}).read_bytes()
-        start = data.index(b'mdat') + 4
-        path.write_bytes(data[:start] + b'\xff' * (len(data) - start))
-    return path
+def cut_with(codec: str, **mux: str) -> Callable[[Path], object]:
+    return lambda path: cut(write_moving(path, codec, mux=mux))
+
+
+def undecodable(path: Path) -> None:
+    data = write_moving(path, preset='ultrafast', mux={'movflags': 'faststart'}).read_bytes()
+    start = data.index(b'mdat') + 4
+    path.write_bytes(data[:start] + b'\xff' * (len(data) - start))
 
 
 @pytest.mark.parametrize(
-    ('kind', 'reason'),
+    ('name', 'make', 'reason'),
     [
-        ('missing', 'no such file'),
-        ('folder', 'holds no images'),
-        ('pipe', 'is no regular file'),
-        ('link', 'a link to a missing file'),
-        ('empty', 'is empty (0 bytes)'),
-        ('page', "is text and not a video: it begins with '<!DOCTYPE html>"),
-        ('playlist', 'is text and not a video'),
-        ('noise', 'no known video format'),
-        ('sound', 'no video stream, only audio'),
-        ('no index', 'cut off: the index (moov) is missing'),
-        ('cut mp4', 'cut off: '),
-        ('cut avi mpeg4', 'cut off: '),
-        ('cut webm libvpx-vp9', 'cut off: '),
-        ('cut mkv libx264', 'cut off: '),
-        ('undecodable', 'no frame can be decoded: there is no key frame'),
+        ('a.mp4', lambda path: None, 'no such file'),
+        ('a.mp4', faulty.folder, 'holds no images'),
+        ('a.mp4', faulty.pipe, 'is no regular file'),
+        ('a.mp4', lambda path: path.symlink_to('nothing'), 'a link to a missing file'),
+        ('a.mp4', faulty.empty, 'is empty (0 bytes)'),
+        ('a.mp4', faulty.page, "is text and not a video: it begins with '<!doctype html>"),
+        # A playlist, of which FFmpeg would open what it lists.
+        ('a.mp4', lambda path: path.write_text('#EXTM3U\nhttp://localhost/a.ts\n'), 'is text'),
+        ('a.mp4', noise, 'no known video format'),
+        ('a.mp4', faulty.audio_only, 'no video stream, only audio'),
+        ('a.mp4', cut_with('libx264'), 'cut off: the index (moov) is missing'),
+        ('a.mp4', cut_with('libx264', movflags='faststart'), 'cut off: '),
+        ('a.avi', cut_with('mpeg4'), 'cut off: '),
+        ('a.webm', cut_with('libvpx-vp9'), 'cut off: '),
+        ('a.mkv', cut_with('libx264'), 'cut off: '),
+        ('a.mp4', undecodable, 'no frame can be decoded: there is no key frame'),
     ],
 )
-def test_bad_files_are_called_by_their_fault(tmp_path: Path, kind: str, reason: str):
-    path = make_bad(tmp_path, kind)
+def test_bad_files_are_called_by_their_fault(tmp_path, name, make, reason):
+    make(tmp_path / name)
     for check in (False, True):
-        row = inspect_video(path, check=check)
+        row = inspect_video(tmp_path / name, check=check)
         assert row['verdict'] == 'bad'
         assert row['reason'].startswith(reason), row
         assert '\n' not in row['reason']
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
-def test_no_permission(tmp_path: Path):
-    path = write_moving(tmp_path / 'a.mp4', num_frames=5)
-    path.chmod(0)
-    row = inspect_video(path)
-    assert (row['verdict'], row['reason']) == ('bad', 'no permission to read it')
-    assert 'sha256' not in row
 
 
 def test_limit_of_pixels(make_video: Callable[..., Path]):
@@ -294,16 +181,19 @@ def test_sound_does_not_count(tmp_path: Path):
 
 def test_pyav_is_imported_where_used_and_its_extra_is_named():
     code = (
-        'import sys, vito_mm.videos, vito_mm.videos.prepare.integrity as integrity\n'
-        'import vito_mm.videos.prepare.preparation\n'
-        'assert "av" not in sys.modules\n'
-        'sys.modules["av"] = None\n'
-        'integrity.inspect_video("a.mp4")\n'
+        'import sys; sys.modules["av"] = None\n'
+        'import numpy, vito_mm.videos, vito_mm.videos.prepare.preparation\n'
+        'from vito_mm.videos.prepare.integrity import inspect_video\n'
+        'for read in inspect_video, lambda name: vito_mm.videos.decode_frames(name, numpy.zeros):\n'
+        '    try:\n'
+        '        read("setup.py")\n'
+        '    except (ImportError, vito_mm.videos.VideoReadError) as error:\n'
+        '        print(error)\n'
+        'vito_mm.videos.backends.load_backend("pyav")\n'
     )
-    run = subprocess.run(
-        [sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True, check=False
-    )
-    assert 'ImportError: preparing videos needs PyAV: pip install "vito_mm[video]"' in run.stderr
+    run = subprocess.run([sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True)
+    assert 'preparing videos needs PyAV: pip install "vito_mm[video]"' in run.stdout
+    assert 'backend \'pyav\' needs av: pip install "vito_mm[video]"' in run.stderr
 
 
 def test_recordings_may_start_between_key_frames(tmp_path: Path):

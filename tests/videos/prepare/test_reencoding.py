@@ -9,7 +9,7 @@ import pytest
 from av.video.frame import PictureType
 
 from tests.conftest import frame_index, write_video
-from tests.videos.prepare.test_integrity import cut, overwrite, write_moving
+from tests.helpers.faulty_videos import cut, overwrite, write_moving
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import (
     Encoding,

@@ -1,4 +1,4 @@
-"""One pipeline of augmentations a view."""
+"""One pipeline of augmentations per view."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -35,7 +35,7 @@ class AugmentViews(BaseTransform):
 
     **Required Keys:**
 
-    - imgs (list[np.ndarray]): One frame a view.
+    - imgs (list[np.ndarray]): One frame per view.
 
     **Added Keys:**
 

@@ -15,7 +15,7 @@ JITTER_ORDERS = tuple(itertools.permutations(('brightness', 'contrast', 'saturat
 
 
 class ViewAugmentation(NamedTuple):
-    """What is done to one view. Colours are those of an image with values within [0, 1].
+    """Augmentation of one view. Colours are those of an image with values within [0, 1].
 
     Args:
         flip (bool): Mirror left and right.
@@ -227,7 +227,7 @@ def _hue(image: np.ndarray, turns: float) -> np.ndarray:
 
 
 def _blur(image: np.ndarray, sigma: float, kernel_size: int) -> np.ndarray:
-    # Beyond four standard deviations the kernel weighs less than 8 bits can tell.
+    # Beyond four standard deviations the kernel weighs less than 8 bits resolve.
     size = min(kernel_size, 2 * int(np.ceil(4 * sigma)) + 1)
     kernel = cv2.getGaussianKernel(size, sigma, cv2.CV_32F)
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)

@@ -1,4 +1,4 @@
-"""From moments to pixels."""
+"""Decoding of the moments that become views."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -25,7 +25,7 @@ class DecodeFrames(BaseTransform):
 
     **Added Keys:**
 
-    - imgs (list[np.ndarray]): One BGR uint8 frame a view, shape (height, width, 3).
+    - imgs (list[np.ndarray]): One BGR uint8 frame per view, shape (height, width, 3).
     - duration (float): Length of the video in seconds.
     - frame_times (np.ndarray): When these frames begin, in seconds, shape (num_views, ).
 

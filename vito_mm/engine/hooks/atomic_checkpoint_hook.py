@@ -82,14 +82,11 @@ class AtomicCheckpointHook(CheckpointHook):
                     pointer.write_text(str(file))
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            previous = previous or _read_text(Path(runner.work_dir) / 'last_checkpoint')
+            pointer = Path(runner.work_dir) / 'last_checkpoint'
+            previous = previous or (pointer.read_text().strip() if pointer.is_file() else '')
             raise RuntimeError(
                 f'cannot save the checkpoint {file}: {error}. '
-                + (
-                    f'The last complete one is {previous}: '
-                    if previous
-                    else 'There is none before. '
-                )
+                + (f'The last complete one is {previous}: ' if previous else 'There is none. ')
                 + 'make room and go on with --resume'
             ) from error
         if is_main_process():
@@ -105,7 +102,3 @@ class AtomicCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return [old for old in outdated if old != step]
-
-
-def _read_text(file: Path) -> str:
-    return file.read_text().strip() if file.is_file() else ''

@@ -25,11 +25,10 @@ NAME = 'attention_iter'
 class AttentionHook(Hook):
     """Draw where the attention of each scale lies, always on the same clips.
 
-    Section 3.2 of https://arxiv.org/abs/2210.06433. One picture a checkpoint, through the run's
-    visualizer: ``LocalVisBackend`` writes ``vis_data/vis_image/attention_iter_N.png``, TensorBoard
-    and others show it in their way. Shown are the views of the online network in evaluation mode
-    and without augmentation: the short side resized, the centre cut out. Nothing of the training
-    changes; the first process draws, the others go on.
+    Section 3.2 of https://arxiv.org/abs/2210.06433. One picture per checkpoint, through the run's
+    visualizer: ``LocalVisBackend`` writes ``vis_data/vis_image/attention_iter_N.png``. Views of the
+    online network are not augmented: the short side is resized, the centre cut out. Nothing of the
+    training changes; the first process draws, the others go on.
 
     A model without attention pooling is trained as if the hook were not there.
 
@@ -80,7 +79,7 @@ class AttentionHook(Hook):
         self._drawn_at: int | None = None
 
     def before_train(self, runner) -> None:
-        """Read the clips, so that what is wrong with them is told at once."""
+        """Read the clips, so that bad ones are reported at once."""
         if not Encoder.of_model(unwrap(runner.model)).scales():
             runner.logger.info('AttentionHook: the model has no attention pooling, nothing to draw')
             return

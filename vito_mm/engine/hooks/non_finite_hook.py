@@ -13,9 +13,9 @@ from vito_mm.registry import HOOKS
 class NonFiniteHook(Hook):
     """Report skipped optimizer steps, undo their traces, and stop after too many in a row.
 
-    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``, which leaves such steps out. Batch
-    norm has seen the bad numbers by then: its running statistics are put back to those before the
-    step. The number of skipped steps is logged as ``skipped_steps``.
+    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``. Batch norm has seen the bad
+    numbers when a step is skipped: its running statistics are put back to those before the step.
+    The number of skipped steps is logged as ``skipped_steps``.
 
     Args:
         max_in_row (int): How many steps in a row may be skipped. Defaults to 10.

@@ -49,8 +49,7 @@ class ProbeHook(Hook):
             step (int): Iterations that are done.
 
         Returns:
-            tuple: Numbers and pictures (RGB, uint8) by name; what ranks but the first return is not
-            used.
+            tuple: Numbers and pictures (RGB, uint8) by name; only those of the first rank count.
 
         Raises:
             ProbeError: On all ranks, if there is nothing to measure.

@@ -32,9 +32,8 @@ _FINENESS = 2000  # bins at least in which cosines are counted, so that quantile
 class RepresentationHook(ProbeHook):
     """Describe the projections of a batch, those of all ranks together.
 
-    They are the ones the loss is computed of, kept as they pass by: nothing is computed twice, also
-    with ``micro_batch_size``, and between measurements there is no cost at all. With gradient
-    accumulation it is one micro-batch. All have norm 1, as in the loss.
+    They are those of the loss, kept as they pass by: nothing is computed twice, with
+    ``micro_batch_size`` as well. With gradient accumulation it is one micro-batch. All have norm 1.
 
     Logs of the online network, and with the prefix ``target_`` of the target network,
 
@@ -53,20 +52,19 @@ class RepresentationHook(ProbeHook):
     Args:
         interval (int): Iterations between measurements. Defaults to 1000.
         bins (int): Bars of the histograms. Defaults to 50.
-        begin (bool): Whether to measure the first batch, too. Defaults to True.
+        begin (bool): Measure the first batch, too. Defaults to True.
         prefix (str): Put before the names of the numbers. Defaults to ''.
 
     Raises:
-        ValueError: If a setting makes no sense. While training, if the head is given something
-            else than projections.
+        ValueError: If a setting makes no sense. During training, if the head gets something other
+            than projections.
     """
 
     def __init__(
         self, interval: int = 1000, bins: int = 50, begin: bool = True, prefix: str = ''
     ) -> None:
         super().__init__(interval, begin, prefix)
-        if bins < 1:
-            raise ValueError(f'{self._field("bins")} must be positive, got {bins}')
+        self._check_positive(bins=bins)
         self.bins = bins
         self._listener: _Listener | None = None
 
@@ -117,11 +115,7 @@ class RepresentationHook(ProbeHook):
 
 
 class _Listener:
-    """Keeps what the loss is computed of: the tensors themselves, without their graph.
-
-    Args:
-        head (nn.Module): Called as a whole (vito_mm) or by its method ``loss`` (mmpretrain).
-    """
+    """Keeps the arguments of a head, called by itself (vito_mm) or by ``loss`` (mmpretrain)."""
 
     def __init__(self, head: nn.Module) -> None:
         self.head, self.calls = head, []
@@ -135,11 +129,7 @@ class _Listener:
         setattr(head, self.name, keep)  # hides the method of the class
 
     def stop(self) -> list[list]:
-        """Leave the head as it was.
-
-        Returns:
-            list[list]: The first two arguments of each call.
-        """
+        """Leave the head as it was; returns the first two arguments of each call."""
         delattr(self.head, self.name)
         return self.calls
 

@@ -34,18 +34,17 @@ LAYERS = {'backbone': 'pooled', 'neck': 'neck'}
 class TimeRetrievalHook(ProbeHook):
     """Look for the video of a frame among frames that were taken a delay later.
 
-    At a fixed moment of each of N videos a frame is taken, and more of them each delay later. A
-    frame finds its video if, of the N frames that are one delay later, the nearest to it (by
-    cosine) is that of its own video. No labels, no augmentation: what persists in a video and tells
-    it from others. The ranks share the videos, and the result does not depend on their number.
+    A frame is taken at a fixed time of each of N videos, and one each delay later. A frame finds
+    its video if, of the N frames one delay later, the nearest (by cosine) is of its own video. No
+    labels, no augmentation. The ranks share the videos, and the result does not depend on their
+    number.
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
     ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are skipped and counted.
 
-    Logs ``retrieval@0.8s`` etc., percent, one a delay, and draws the curve: as the picture
-    ``time_retrieval``, and in the file ``time_retrieval.png`` beside the log, which holds the
-    newest one.
+    Logs ``retrieval@0.8s`` etc., percent, one per delay, and draws the curve: as the picture
+    ``time_retrieval``, and in the file ``time_retrieval.png`` next to the log, the newest one.
 
     Args:
         data (str, optional): Manifest or folder of videos. Defaults to None, the videos that the

@@ -95,7 +95,7 @@ class _UndecodableFrame(VideoReadError):
 def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: bool) -> VideoFrame:
     """Start earlier if need be: with periodic intra refresh no frame is a key frame by itself.
 
-    Where nothing of the beginning can be decoded, its first frame that can be stands for it.
+    Where nothing of the beginning can be decoded, the first frame that can be replaces it.
     """
     for earlier in (2, 4, None):
         try:
@@ -368,7 +368,7 @@ def _is_regular(index: Sequence) -> bool:
 
 
 class _SoughtPackets(_Packets):
-    """A long file that can be sought exactly: its last frames tell its duration. Places are pts."""
+    """A long file that can be sought exactly: its last frames give its duration. Places are pts."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream

@@ -75,7 +75,7 @@ class Summary:
         return '\n'.join(lines)
 
     def hint(self, gop: int = 12) -> str | None:
-        """What rare key frames cost, None if they are not rare.
+        """Advice where key frames are rare, None elsewhere.
 
         Args:
             gop (int): Frames between key frames of the copies that are suggested. Defaults to 12.

@@ -1,9 +1,9 @@
-"""What is told from a config before a run starts."""
+"""Identity of a run, wherever its data lies."""
 
 import pytest
 from mmengine.config import Config
 
-from vito_mm.transfer.checks import moved_data, without_places
+from vito_mm.transfer.identity import moved_data, without_places
 
 
 def config_of(root: str) -> Config:

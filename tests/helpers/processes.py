@@ -1,0 +1,143 @@
+"""Processes that tests start.
+
+Most of a short process is the import of torch and OpenMMLab. So tools and ranks are forked from a
+process that has imported them, one per session and started when first needed.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+
+SERVER = """
+import atexit, json, os, runpy, sys, threading, traceback
+import mmengine.runner, mmpretrain.models, vito_mm.models.selfsup.vito
+
+def run(job):
+    os.setsid()
+    for number, name in ((0, os.devnull), (1, job['out']), (2, job['err'])):
+        os.dup2(os.open(name, os.O_RDWR), number)
+    os.environ.update(job['environment'])
+    script, *_ = sys.argv = job['command']
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    code = 0
+    try:
+        runpy.run_path(script, run_name='__main__')
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)
+
+for line in sys.stdin:
+    job = json.loads(line)
+    if isinstance(job, int):
+        answer = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
+    else:
+        answer = os.fork()
+        if answer == 0:
+            run(job)
+    print(answer, flush=True)
+"""
+
+
+def user_environment(**changes: str) -> dict[str, str]:
+    """This interpreter's environment, activated, with one thread."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
+    return {**env, **changes}
+
+
+def free_port() -> str:
+    """Number of a port that is free on this machine."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+@cache
+def _server() -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, '-c', SERVER],
+        cwd=REPO,
+        env=user_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _ask(what: object) -> int:
+    server = _server()
+    server.stdin.write(json.dumps(what) + '\n')
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+def forked(
+    folder: Path, *commands: Sequence[object], environments: Sequence[dict[str, str]] = ({},)
+) -> list[subprocess.CompletedProcess]:
+    """Run scripts at the same time, each ``[FILE, ARGUMENT, ...]`` with its environment.
+
+    Args:
+        folder: Where their output is kept.
+        commands: One command for each environment.
+        environments: Changes of the environment of each.
+    """
+    jobs = []
+    for number, (command, environment) in enumerate(zip(commands, environments, strict=True)):
+        command = [str(word) for word in command]
+        out, err = (str(folder / f'{name}{number}') for name in ('out', 'err'))
+        for name in (out, err):
+            Path(name).write_text('')
+        job = dict(command=command, environment=environment, out=out, err=err)
+        jobs.append((_ask(job), command, out, err))
+    codes = [_ask(pid) for pid, *_ in jobs]
+    return [
+        subprocess.CompletedProcess(command, code, Path(out).read_text(), Path(err).read_text())
+        for code, (_, command, out, err) in zip(codes, jobs, strict=True)
+    ]
+
+
+def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[str]:
+    """Run Python code once per rank of a process group; returns what each rank printed."""
+    script = folder / 'worker.py'
+    script.write_text(code)
+    place = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=str(ranks))
+    done = forked(
+        folder,
+        *[[script, *arguments]] * ranks,
+        environments=[place | dict(RANK=str(r), LOCAL_RANK=str(r)) for r in range(ranks)],
+    )
+    assert [one.returncode for one in done] == [0] * ranks, done[-1].stderr[-3000:]
+    return [one.stdout for one in done]
+
+
+def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command in the checkout as a user does; a tool in Python is forked."""
+    words = [str(part) for part in command]
+    if words[0] == sys.executable and words[1].startswith('tools/') and not environment:
+        with tempfile.TemporaryDirectory() as folder:
+            return forked(Path(folder), words[1:])[0]
+    return subprocess.run(
+        words,
+        cwd=REPO,
+        env=user_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )

@@ -1,0 +1,1 @@
+"""Preparation of videos: integrity checks, re-encoding, a manifest and a report."""
