@@ -139,7 +139,9 @@ def test_held_out_objects_have_colours_and_patterns_that_are_drawn_nowhere_else(
     # The length of the edges goes with the frequency, whatever its direction.
     for family in ('stripes', 'lines'):
         known, held_out = (
-            np.array([edges(draw_tile(family, np.random.default_rng(s), 128, flag)) for s in range(40)])
+            np.array(
+                [edges(draw_tile(family, np.random.default_rng(s), 128, flag)) for s in range(40)]
+            )
             for flag in (False, True)
         )
         apart = [np.mean(np.abs(x / np.median(known) - 1) > 0.12) for x in (held_out, known)]

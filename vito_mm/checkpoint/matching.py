@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vito_mm.utils.text import first_few
+
 from .errors import CheckpointError
 from .layouts import (
     NAMINGS,
@@ -220,8 +222,7 @@ def require_weights(weights: Mapping[str, Tensor], file: str | os.PathLike) -> N
 
 def listing(kind: str, keys: list[str], shown: int = 10) -> str:
     """Number of keys of a kind and the first of them."""
-    more = f', ... ({len(keys) - shown} more)' if len(keys) > shown else ''
-    return f'{len(keys)} {kind}: {", ".join(keys[:shown])}{more}'
+    return f'{len(keys)} {kind}: {first_few(keys, shown)}'
 
 
 def _best_prefix(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vito_mm.utils.text import first_few
+
 LISTS = ('images', 'annotations', 'categories')
 
 _SAMPLE = 1000
@@ -89,7 +91,7 @@ def problems(content: Mapping[str, list[dict]], uses: Uses) -> list[str]:
         counts = Counter(_key(each.get('id')) for each in content[name])
         twice = [each for each, count in counts.items() if count > 1 and each is not None]
         if twice:
-            shown = ', '.join(map(repr, twice[:3])) + ', ...' * (len(twice) > 3)
+            shown = first_few([repr(each) for each in twice], 3)
             found.append(
                 f'{name}: {len(twice)} ids come more than once ({shown}), and each must be of one'
             )

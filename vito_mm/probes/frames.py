@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.utils.hashing import priority_of
+from vito_mm.utils.text import first_few
 from vito_mm.videos import VideoReadError, frames
 from vito_mm.videos.images import read_rgb
 
@@ -243,7 +244,6 @@ def summarised(skipped: Sequence[Skipped], shown: int = 3) -> str:
     short = sum(item.too_short for item in skipped)
     counts = [(short, 'too short'), (len(skipped) - short, 'unreadable')]
     counted = ' and '.join(f'{count} {what}' for count, what in counts if count)
-    first = sorted(skipped, key=lambda item: item.too_short)[:shown]
-    names = '; '.join(f'{item.path}: {item.reason}' for item in first)
-    more = f'; and {len(skipped) - shown} more' if len(skipped) > shown else ''
-    return f'{counted} ({names}{more})'.encode('utf-8', 'backslashreplace').decode()
+    first = sorted(skipped, key=lambda item: item.too_short)
+    names = first_few([f'{item.path}: {item.reason}' for item in first], shown, '; ')
+    return f'{counted} ({names})'.encode('utf-8', 'backslashreplace').decode()

@@ -1,7 +1,6 @@
 """Folders of labelled images, one sub-folder per class."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vito_mm.utils.text import first_few
 from vito_mm.videos.names import files_below, is_hidden
 
 
@@ -47,7 +47,7 @@ def train_and_val(folder: str | os.PathLike) -> tuple[LabelledImages, LabelledIm
     for one, other in ((train, val), (val, train)):
         if lacking := sorted(set(one.classes) - set(other.classes)):
             raise ProbeError(
-                f'{other.folder} lacks classes of {one.folder}: {_some(lacking)}. '
+                f'{other.folder} lacks classes of {one.folder}: {first_few(lacking)}. '
                 'Both need the same sub-folders'
             )
     if len(train.classes) < 2:
@@ -84,14 +84,9 @@ def labelled_images(folder: str | os.PathLike) -> LabelledImages:
     found = [sorted(map(Path, files_below(folder / name, IMG_EXTENSIONS))) for name in classes]
     if empty := [name for name, files in zip(classes, found, strict=True) if not files]:
         raise ProbeError(
-            f'{folder} has classes without an image: {_some(empty)}. Images end in '
+            f'{folder} has classes without an image: {first_few(empty)}. Images end in '
             f'{", ".join(IMG_EXTENSIONS)}; add some or remove the sub-folder'
         )
     counts = torch.tensor([len(files) for files in found])
     labels = torch.arange(len(classes)).repeat_interleave(counts)
     return LabelledImages(folder, tuple(classes), tuple(chain(*found)), labels)
-
-
-def _some(names: Sequence[str], shown: int = 5) -> str:
-    more = f', ... ({len(names) - shown} more)' if len(names) > shown else ''
-    return ', '.join(names[:shown]) + more

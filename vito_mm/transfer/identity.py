@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vito_mm.utils.text import first_few
+
 LOADERS = ('train_dataloader', 'val_dataloader')
 """Loaders of a fine-tuning run."""
 
@@ -46,8 +48,8 @@ def difference(there: Config, identity: Mapping) -> str:
     """Name the first keys in which a config differs from an identity, with both values."""
     old, new = (dict(leaves(node)) for node in (identity_of(there), identity))
     keys = [key for key in old | new if old.get(key) != new.get(key)]
-    shown = ', '.join(f'{key} {old.get(key)} -> {new.get(key)}' for key in keys[:3])
-    return (shown or 'another config') + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')
+    changes = [f'{key} {old.get(key)} -> {new.get(key)}' for key in keys]
+    return first_few(changes, 3) or 'another config'
 
 
 def moved_data(cfg: Config, folder: str) -> dict[str, str]:

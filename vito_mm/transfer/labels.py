@@ -20,6 +20,7 @@ from vito_mm.evaluation.annotations import (
 from vito_mm.transfer.checks import as_list, classes_of, dataset_class, heads_of, quiet
 from vito_mm.transfer.identity import LOADERS, placed_datasets
 from vito_mm.transfer.tasks import Task
+from vito_mm.utils.text import first_few
 
 _SAMPLE = 8
 """Images and masks of a data set that are read."""
@@ -27,7 +28,6 @@ _SAMPLE = 8
 _MORE = 100
 """Masks that are read where the first ones show no class but 0."""
 
-_SHOWN = 5
 
 _METRICS = dict(CocoMetric='coco', FasterLVISMetric='lvis', LVISMetric='lvis')
 
@@ -77,7 +77,7 @@ def label_problems(cfg: Config, task: Task) -> tuple[list[str], list[str]]:
         if extra and listed.by_name and not listed.chosen:
             warnings.append(
                 f'{where}: {listed.file} has {len(names)} categories, of which {len(extra)} are no '
-                f'class of the config and are skipped: {_few(extra)}'
+                f'class of the config and are skipped: {first_few(extra)}'
             )
         warnings += (f'{where}: {listed.file}: {text}' for text in remarks(content, listed.uses))
     return found, warnings
@@ -179,12 +179,12 @@ def _difference(names: Sequence[str], listed: _Listed) -> str:
         return '' if len(names) == len(classes) else 'each category is a label, whatever its name'
     if missing := [name for name in classes if name not in names]:
         return (
-            f'it lacks {len(missing)} of them ({_few(missing)}). mmdet counts through those that '
-            'are there, so that the classes behind these would have the labels of others'
+            f'it lacks {len(missing)} of them ({first_few(missing)}). mmdet counts through those '
+            'that are there, so that the classes behind these would have the labels of others'
         )
     labels = [name for name in names if name in classes]
     if twice := [name for name in classes if labels.count(name) > 1]:
-        return f'it has {_few(twice)} more than once, and mmdet gives each a label of its own'
+        return f'it has {first_few(twice)} more than once, and mmdet gives each a label of its own'
     if other := [pair for pair in zip(labels, classes, strict=False) if pair[0] != pair[1]]:
         return (
             f'they are in another order (first: {other[0][0]} in the file, {other[0][1]} in the '
@@ -273,7 +273,7 @@ def _mask_fault(sample: dict, load: Any, load_image: Any, head: Mapping, values:
     wrong = (labels >= count) & (labels != head.get('ignore_index', 255)) | (raw > 255)
     if wrong.any():
         start = 1 if sample.get('reduce_zero_label') else 0
-        shown = _few([str(value) for value in np.unique(raw[wrong])])
+        shown = first_few([str(value) for value in np.unique(raw[wrong])])
         return f'{file} has {shown} where the config has {count} classes, counted from {start} on'
     values.update(np.unique(raw).tolist())
     try:
@@ -299,7 +299,3 @@ def _missing_text(paths: Sequence[str], kind: str) -> str:
 def _spread(count: int, wanted: int = _SAMPLE) -> list[int]:
     """Indices of a sample, evenly over all."""
     return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)}) if count else []
-
-
-def _few(names: Sequence[str]) -> str:
-    return ', '.join(names[:_SHOWN]) + ', ...' * (len(names) > _SHOWN)
