@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from vito_mm.miniscenes import CLASSES, LABEL_MAPS, get_preset
-from vito_mm.miniscenes.detection_layouts import coco_categories, encode_mask, lvis_categories
+from vito_mm.miniscenes.layouts import coco_categories, encode_mask, lvis_categories
 from vito_mm.miniscenes.stills import render_still
 
 SEED, PRESET = 3, get_preset('tiny')
@@ -21,21 +21,18 @@ def stock_dataset(package, name, root):
     library = pytest.importorskip(package)
     base = Path(library.__file__).parent / '.mim' / 'configs' / '_base_' / 'datasets' / name
     config = Config.fromfile(base)
-    root = root.rstrip('/') + '/'
 
     def move(node):
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key == 'data_root':
-                    node[key] = root
-                elif key == 'ann_file' and isinstance(value, str) and value.startswith('data/'):
-                    # Evaluators join data_root and the file in the config itself.
-                    node[key] = root + '/'.join(Path(value).parts[-2:])
-                else:
-                    move(value)
-        elif isinstance(node, (list, tuple)):
-            for member in node:
-                move(member)
+        for key, value in node.items() if isinstance(node, dict) else ():
+            if key == 'data_root':
+                node[key] = f'{root}/'
+            elif key == 'ann_file' and isinstance(value, str) and value.startswith('data/'):
+                # Evaluators join data_root and the file in the config itself.
+                node[key] = f'{root}/' + '/'.join(Path(value).parts[-2:])
+            else:
+                move(value)
+        for member in node if isinstance(node, (list, tuple)) else ():
+            move(member)
 
     move(config._cfg_dict)
     return config
@@ -47,38 +44,29 @@ def build(package, dataset):
     return module.DATASETS.build(copy.deepcopy(dataset))
 
 
-@pytest.mark.parametrize(('split', 'count'), [('train', 8), ('val', 4)])
-def test_ade20k(miniscenes, split, count):
-    config = stock_dataset('mmseg', 'ade20k.py', miniscenes['ade20k'])
-    dataset = build('mmseg', config[f'{split}_dataloader'].dataset)
-    assert len(dataset) == count
-    labels = LABEL_MAPS['ade20k']
-    # The files count from 1, mmseg's classes from 0.
-    assert tuple(dataset.METAINFO['classes'][number - 1] for number in labels.ids) == labels.names
-    assert dataset.METAINFO['classes'][labels.background - 1] == 'wall'
-    dataset[0]
-    if split == 'val':
-        for index in range(count):
-            found = dataset[index]['data_samples'].gt_sem_seg.data[0].numpy()
-            still = render_still(PRESET, SEED, 'ade20k', split, index)
-            expected = still.semantic(labels.ids, labels.background) - 1
-            np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize('name', ['pascal_voc12.py', 'pascal_voc12_aug.py'])
-def test_voc(miniscenes, name):
-    config = stock_dataset('mmseg', name, miniscenes['voc'])
+@pytest.mark.parametrize(
+    ('name', 'task', 'first_id', 'count'),
+    [
+        ('ade20k.py', 'ade20k', 1, 8),  # the files count from 1, mmseg's classes from 0
+        ('pascal_voc12.py', 'voc', 0, 8),
+        ('pascal_voc12_aug.py', 'voc', 0, 12),
+    ],
+)
+def test_segmentation(miniscenes, name, task, first_id, count):
+    config = stock_dataset('mmseg', name, miniscenes[task])
     train = build('mmseg', config.train_dataloader.dataset)
-    assert len(train) == (12 if 'aug' in name else 8)
-    train[0], train[len(train) - 1]
+    assert len(train) == count
+    train[0], train[count - 1]
     val = build('mmseg', config.val_dataloader.dataset)
     assert len(val) == 4
-    labels = LABEL_MAPS['voc']
-    assert tuple(val.METAINFO['classes'][number] for number in labels.ids) == labels.names
+    labels, classes = LABEL_MAPS[task], val.METAINFO['classes']
+    assert tuple(classes[number - first_id] for number in labels.ids) == labels.names
+    assert classes[labels.background - first_id] in ('wall', 'background')
     for index in range(4):
         found = val[index]['data_samples'].gt_sem_seg.data[0].numpy()
-        still = render_still(PRESET, SEED, 'voc', 'val', index)
-        np.testing.assert_array_equal(found, still.semantic(labels.ids, labels.background))
+        still = render_still(PRESET, SEED, task, 'val', index)
+        expected = still.semantic(labels.ids, labels.background) - first_id
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_voc_lists_and_boxes(miniscenes):
@@ -99,10 +87,9 @@ def test_voc_lists_and_boxes(miniscenes):
         assert names == [LABEL_MAPS['voc'].names[label] for label in still.labels]
 
 
-DETECTION = [('coco', 'coco_instance.py'), ('lvis', 'lvis_v1_instance.py')]
-
-
-@pytest.mark.parametrize(('task', 'name'), DETECTION)
+@pytest.mark.parametrize(
+    ('task', 'name'), [('coco', 'coco_instance.py'), ('lvis', 'lvis_v1_instance.py')]
+)
 def test_detection(miniscenes, task, name):
     config = stock_dataset('mmdet', name, miniscenes[task])
     train = build('mmdet', config.train_dataloader.dataset)
@@ -189,7 +176,7 @@ def test_coco_categories_are_those_of_coco():
     assert tuple(by_id[number] for number in labels.ids) == labels.names
 
 
-def test_lvis_file_is_whole(miniscenes):
+def test_lvis_file_is_complete(miniscenes):
     file = Path(miniscenes['lvis']) / 'annotations/lvis_v1_train.json'
     content = json.loads(file.read_text())
     categories = {category['id']: category for category in content['categories']}

@@ -1,4 +1,4 @@
-"""Stills: masks, boxes and labels against an independent computation, with and without occluders."""
+"""Stills: masks, boxes and labels against an independent computation."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Titles of MiniScenes: drawn anew alike, in their shares, and naming what they say they name."""
+"""Titles of MiniScenes: reproducible, in their shares, and naming what they say they name."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,7 @@ from vito_mm.curation.taxonomy import load_taxonomy
 from vito_mm.curation.titles import TitleMatcher
 from vito_mm.miniscenes import CLASSES
 from vito_mm.miniscenes.titles import KINDS, draw_titles, write_taxonomy, write_titled_table
-from vito_mm.miniscenes.videos import video_label
+from vito_mm.miniscenes.classes import video_label
 from vito_mm.videos import read_manifest
 
 LABELS = [video_label(index) for index in range(4000)]

@@ -76,23 +76,26 @@ def test_a_row_differs_from_vito_in_what_it_says_alone(row, differs):
     assert changed == differs
 
 
-@pytest.mark.parametrize(
-    ('preset', 'row'),
-    [*(('cpu', row) for row in TRAINED), ('gpu', 'vito'), ('gpu', 'moclr'), ('gpu', 'supervised')],
-)
-def test_every_row_builds_and_takes_as_many_steps(preset, row):
-    cfg = row_config(study(preset), row)
-    reference = row_config(study(preset), 'vito')
-    steps = reference.train_cfg.max_iters
-    assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == steps
-    warm_up, decay = cfg.param_scheduler
-    assert (decay.begin, decay.T_max) == (warm_up.end, steps - warm_up.end)
+@pytest.mark.parametrize('preset', ['cpu', 'gpu'])
+def test_every_row_builds_the_same_backbone_and_takes_as_many_steps(preset):
+    shapes, steps = set(), set()
+    for row in TRAINED if preset == 'cpu' else ('vito', 'moclr', 'supervised'):
+        cfg = row_config(study(preset), row)
+        warm_up, decay = cfg.param_scheduler
+        assert (decay.begin, decay.T_max) == (warm_up.end, cfg.train_cfg.max_iters - warm_up.end)
+        steps.add((cfg.train_cfg.max_iters, decay.end))
+        with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
+            backbone = MODELS.build(cfg.model.backbone)
+        shapes.add(tuple((k, tuple(v.shape)) for k, v in sorted(backbone.state_dict().items())))
+    assert len(shapes) == 1
+    ((taken, scheduled),) = steps
+    assert taken == scheduled
+
+
+@pytest.mark.parametrize('row', TRAINED)
+def test_every_row_builds(row):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model, other = MODELS.build(cfg.model), MODELS.build(reference.model)
-    widths = {name: tuple(value.shape) for name, value in model.backbone.state_dict().items()}
-    assert widths == {
-        name: tuple(value.shape) for name, value in other.backbone.state_dict().items()
-    }
+        MODELS.build(row_config(study('cpu'), row).model)
 
 
 def test_orderings_compare_rows_that_are_there():

@@ -1,1 +1,1 @@
-"""What a transfer suite found, in tables, curves and pictures."""
+"""The report of a transfer suite: tables, curves and pictures."""

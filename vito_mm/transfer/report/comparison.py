@@ -1,4 +1,4 @@
-"""Scores of many runs: points of a sweep, the best of them, and what it gains over random."""
+"""Scores of many runs: points of a sweep, the best one, and its gain over random weights."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Point:
     Attributes:
         label (str): Checkpoint.
         settings (tuple): Pairs of name and value.
-        outcomes (list[Outcome]): Its runs by seed, whatever became of them.
+        outcomes (list[Outcome]): Its runs by seed.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Point:
 
     @property
     def scores(self) -> list[float]:
-        """Percent of each run that counts."""
+        """Score of each run that counts, in percent."""
         return [outcome.score for outcome in self.scored]
 
     @property
@@ -45,13 +45,9 @@ class Point:
         """Sample standard deviation over seeds, None below two of them."""
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else None
 
-    def describe(self) -> str:
-        """The settings in words."""
-        return ', '.join(f'{name} {setting_text(value)}' for name, value in self.settings)
-
 
 class Comparison:
-    """Runs of one task, ordered.
+    """Runs of one task, in order.
 
     Args:
         task (Task): The task.
@@ -75,14 +71,8 @@ class Comparison:
         every = (point for points in self.points.values() for point in points)
         return list(dict.fromkeys(name for point in every for name, _ in point.settings))
 
-    @property
-    def most_seeds(self) -> int:
-        """The largest number of runs that count in any point."""
-        every = (point for points in self.points.values() for point in points)
-        return max((len(point.scores) for point in every), default=0)
-
     def best(self, label: str) -> Point | None:
-        """The point with the highest mean, the first of equal ones; None where no run counts.
+        """Find the point with the highest mean, the first of equal ones; None where no run counts.
 
         Points that lack a run are taken only where there is no other: few seeds are easily lucky.
         """
@@ -92,7 +82,7 @@ class Comparison:
         return max(points, key=lambda point: point.mean, default=None)
 
     def gain(self, label: str) -> float | None:
-        """Best mean less that of random weights; None for these and where either is missing."""
+        """Subtract the best mean of random weights; None for these and where either is missing."""
         best, reference = self.best(label), self.best(RANDOM)
         if label == RANDOM or best is None or reference is None:
             return None
@@ -100,13 +90,11 @@ class Comparison:
 
     def fewer_seeds(self, point: Point) -> bool:
         """Whether another point of the task has more runs that count."""
-        return len(point.scores) < self.most_seeds
+        every = (point for points in self.points.values() for point in points)
+        return any(len(other.scores) > len(point.scores) for other in every)
 
     def edges(self, label: str) -> list[str]:
-        """How the best point lies at the border of what was swept, in words; empty within it.
-
-        Points whose runs failed belong to what was swept.
-        """
+        """Describe the settings of the best point at the edge of the sweep, failed runs included."""
         best = self.best(label)
         remarks = []
         for name, value in best.settings if best else ():
@@ -121,19 +109,19 @@ class Comparison:
 
 
 def labels(outcomes: Sequence[Outcome]) -> list[str]:
-    """Labels of checkpoints, random weights first and the others in their order."""
+    """List the labels of checkpoints, random weights first and the others in order."""
     found = list(dict.fromkeys(outcome.run.label for outcome in outcomes))
     return sorted(found, key=lambda label: label != RANDOM)
 
 
 def is_scored(outcome: Outcome) -> bool:
-    """Whether a run ended with a number; a training that diverged may have ended without."""
+    """Check that a run ended with a finite score; a diverged one may have ended without."""
     score = outcome.score
     return outcome.state == 'finished' and score is not None and math.isfinite(score)
 
 
 def _order(point: Point) -> list[tuple]:
-    """Numbers by size before words."""
+    """Sort numbers by size, before words."""
     return [
         (name, isinstance(value, str), value if not isinstance(value, str) else 0, str(value))
         for name, value in point.settings

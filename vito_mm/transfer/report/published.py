@@ -1,4 +1,4 @@
-"""What the paper reports for the four tasks, to stand beside own runs."""
+"""Scores of the paper for the four tasks, for comparison with own runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ def write_report(
 
 
 def _csv(outcomes: Sequence[Outcome]) -> str:
-    """All runs, with every digit."""
+    """Format all runs, with every digit."""
     fixed = ['task', 'checkpoint', 'seed', 'state', 'score', 'seconds', 'message']
     settings = list(dict.fromkeys(name for o in outcomes for name, _ in o.run.settings))
     metrics = sorted({name for outcome in outcomes for name in outcome.metrics})
@@ -91,7 +91,7 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
-    """One for each task that has runs, in the order of the paper's table."""
+    """Group the runs by task, in the order of the paper's table."""
     tasks = {outcome.run.task.name: outcome.run.task for outcome in outcomes}
     known = [name for name in TASKS if name in tasks]
     ordered = known + [name for name in tasks if name not in known]
@@ -145,7 +145,7 @@ def _best_cell(comparison: Comparison, label: str) -> Cell:
 
 
 def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
-    """Rows of the paper, where they say something about the runs."""
+    """Show the rows of the paper, unless the protocol is that of MiniScenes."""
     tasks = [c.task for c in comparisons if c.task.name in PUBLISHED[0].scores]
     if protocol == 'miniscenes' or not tasks:
         return []
@@ -225,7 +225,7 @@ def _remark(comparison: Comparison, point: Point, best: bool) -> str:
 
 
 def _troubles(outcomes: Sequence[Outcome]) -> list[Block]:
-    """Runs that do not count, with the reason."""
+    """List the runs that do not count, with the reason."""
     blocks: list[Block] = []
     waiting = []
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""Names of files and messages are text in every report, whatever they hold."""
+"""Reports: Markdown, and names and messages that stay text whatever they hold."""
 
 import csv
 import html.parser
@@ -95,3 +95,20 @@ def test_an_error_is_one_line_whatever_the_name():
         text = str(VideoReadError(name, 'no such file'))
         assert text.isprintable()
         text.encode()
+
+
+def test_markdown_leaves_out_headings_whose_pictures_it_cannot_hold():
+    picture = Picture(b'', 'caption')
+    blocks = [
+        *(Paragraph('1. text'), Heading('empty'), Heading('too', 3), picture),
+        *(Heading('full'), Heading('sub', 3), Table(('a', 'b'), [('x', '-1.5')]), Heading('end')),
+        picture,
+    ]
+    assert to_markdown('title', blocks) == (
+        '# title\n\n1\\. text\n\n## full\n\n### sub\n\n| a | b |\n| --- | ---: |\n| x | -1.5 |\n'
+    )
+
+
+def test_a_fence_is_longer_than_what_it_holds():
+    assert to_markdown('t', [Code('````')]) == '# t\n\n`````text\n````\n`````\n'
+    assert '<pre>&lt;b&gt;</pre>' in to_html('t', [Code('<b>')])
