@@ -8,8 +8,8 @@ import pytest
 from vito_mm.curation.taxonomy import load_taxonomy
 from vito_mm.curation.titles import TitleMatcher
 from vito_mm.miniscenes import CLASSES
-from vito_mm.miniscenes.titles import KINDS, draw_titles, write_taxonomy, write_titled_table
 from vito_mm.miniscenes.classes import video_label
+from vito_mm.miniscenes.titles import KINDS, draw_titles, write_taxonomy, write_titled_table
 from vito_mm.videos import read_manifest
 
 LABELS = [video_label(index) for index in range(4000)]

@@ -94,7 +94,7 @@ class Comparison:
         return any(len(other.scores) > len(point.scores) for other in every)
 
     def edges(self, label: str) -> list[str]:
-        """Describe the settings of the best point at the edge of the sweep, failed runs included."""
+        """Describe settings of the best point at the edge of the sweep, failed runs included."""
         best = self.best(label)
         remarks = []
         for name, value in best.settings if best else ():
