@@ -1,4 +1,4 @@
-"""How large the study is: on a CPU, and on a GPU."""
+"""Sizes of the study: on a CPU, on a GPU, and for tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StudyPreset:
-    """How large the study is.
+    """Size of the study.
 
     Attributes:
         world (str): Preset of MiniScenes.
@@ -15,9 +15,9 @@ class StudyPreset:
         base (str): Config of full VITO, relative to ``configs``.
         supervised (str): Config of the upper line, relative to ``configs``.
         image_size (int): Side of the images of the probes, in pixels.
-        settings (Mapping[str, Any]): What every pre-training changes of its config.
+        settings (Mapping[str, Any]): Changes to the config of every pre-training.
         transfer (tuple[str, ...]): Settings of the transfer suite, as its ``--cfg-options``.
-        frames (int): Frames of each video that the upper line learns from.
+        frames (int): Number of frames of each video for the upper line.
     """
 
     world: str

@@ -1,4 +1,4 @@
-"""What the study compares: its rows, and the orderings that the paper found."""
+"""Rows of the study, and the orderings that the paper found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ VITO = 'vito'
 SUPERVISED = 'supervised'
 
 Changes = Callable[[Config], dict[str, Any]]
-"""From the base config to the settings that a row changes, as ``merge_from_dict`` takes them."""
+"""Function from the base config to the settings of a row, for ``merge_from_dict``."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name (str): What the command line and the folders call it.
-        title (str): What tables call it.
+        name (str): Name on the command line and of the folders.
+        title (str): Name in tables.
         changes (Callable): Settings that differ from full VITO. Defaults to none.
     """
 
@@ -32,12 +32,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Ordering:
-    """One row that the paper found better than another.
+    """A row that the paper found better than another.
 
     Attributes:
-        better (str): Name of the row that should be ahead.
-        worse (str): Name of the other.
-        paper (str): What the paper gives for it.
+        better (str): Name of the better row.
+        worse (str): Name of the worse row.
+        paper (str): Result of the paper.
     """
 
     better: str
@@ -97,8 +97,8 @@ ROWS = {
         Row(SUPERVISED, "supervised, with the videos' labels"),
     )
 }
-"""Rows by name, in the order of the table. All have the base's number of views, so that all cost
-the same; the paper's MoCLR has two."""
+"""Rows by name, in the order of the table. All have the same number of views and cost the same; the
+paper's MoCLR has two views."""
 
 MAIN_ROWS = (RANDOM, 'moclr', VITO, SUPERVISED)
 """Rows that go through the transfer suite."""
