@@ -227,7 +227,7 @@ def draw(scores: Scores, columns: Sequence[str]) -> bytes:
     """Draw a panel per column with a line per row: seeds as dots, their mean as a bar.
 
     Args:
-        scores (Mapping): What :func:`scores_of` returned.
+        scores (Mapping): Result of :func:`scores_of`.
         columns (Sequence[str]): Columns to draw.
 
     Returns:

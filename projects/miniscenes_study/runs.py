@@ -54,7 +54,7 @@ class Study:
         repo (Path): Folder with ``configs`` and ``tools``.
         work_dir (Path): Folder of all outputs.
         data (Path): Folder of MiniScenes.
-        preset (StudyPreset): How large it is.
+        preset (StudyPreset): Its size.
         rows (Sequence[str]): Rows that are pre-trained.
         transfer_rows (Sequence[str]): Rows that are transferred as well.
         tasks (Sequence[str]): Tasks of the transfer.

@@ -46,7 +46,7 @@ class Pose:
 
     @property
     def is_affine(self) -> bool:
-        """Whether the object is seen stiff and from afar, so that a matrix describes it."""
+        """True for a stiff object seen from afar, which a matrix describes."""
         return not self.bend and self.perspective == 0.0
 
 
@@ -197,7 +197,7 @@ class Camera:
     Attributes:
         position: Place in the scene at the centre of the picture, x and y in pixels at zoom 1; the
             middle of the background is (0, 0).
-        zoom: How many times larger everything is seen.
+        zoom: Magnification.
         roll: Turn of the picture, in radians.
     """
 

@@ -89,7 +89,7 @@ class Comparison:
         return best.mean - reference.mean
 
     def fewer_seeds(self, point: Point) -> bool:
-        """Whether another point of the task has more runs that count."""
+        """Check if another point of the task has more runs that count."""
         every = (point for points in self.points.values() for point in points)
         return any(len(other.scores) > len(point.scores) for other in every)
 

@@ -12,7 +12,7 @@ class PublishedRow:
     """A row of the paper's table.
 
     Attributes:
-        method (str): How the backbone, a ResNet-50, was pre-trained.
+        method (str): Pre-training of the backbone, a ResNet-50.
         data (str): On what, empty for random weights.
         epochs (int, optional): For how long.
         scores (Mapping[str, float]): Percent by the name of the task in
