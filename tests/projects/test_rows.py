@@ -83,19 +83,11 @@ def test_every_row_builds_the_same_backbone_and_takes_as_many_steps(preset):
         cfg = row_config(study(preset), row)
         warm_up, decay = cfg.param_scheduler
         assert (decay.begin, decay.T_max) == (warm_up.end, cfg.train_cfg.max_iters - warm_up.end)
-        steps.add((cfg.train_cfg.max_iters, decay.end))
-        with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
-            backbone = MODELS.build(cfg.model.backbone)
+        steps |= {cfg.train_cfg.max_iters, decay.end}
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            backbone = MODELS.build(cfg.model).backbone
         shapes.add(tuple((k, tuple(v.shape)) for k, v in sorted(backbone.state_dict().items())))
-    assert len(shapes) == 1
-    ((taken, scheduled),) = steps
-    assert taken == scheduled
-
-
-@pytest.mark.parametrize('row', TRAINED)
-def test_every_row_builds(row):
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        MODELS.build(row_config(study('cpu'), row).model)
+    assert len(shapes) == len(steps) == 1
 
 
 def test_orderings_compare_rows_that_are_there():
