@@ -185,7 +185,7 @@ def _objects(info: dict) -> list[dict]:
 def _resized(image: np.ndarray) -> np.ndarray:
     size = (_WIDTH, max(1, round(_WIDTH * image.shape[0] / image.shape[1])))
     shrinks = image.shape[1] > _WIDTH
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
 
 
 def _overlays(
