@@ -1,7 +1,9 @@
 """The command that draws the attention of a checkpoint."""
 
+import itertools
 import runpy
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -88,6 +90,15 @@ def test_errors_are_told_without_a_traceback(
         call(monkeypatch, checkpoint_name, video, *options)
     assert message in str(error.value)
     assert not list(tmp_path.glob('*.png'))
+
+
+@pytest.mark.parametrize('out', ['strip.png', 'masks.mp4'])
+def test_a_video_that_takes_too_long_is_given_up(tmp_path, checkpoint, monkeypatch, out):
+    video, now = write_video(tmp_path / 'a.mp4'), time.monotonic()
+    # Each look at the clock is half a minute after the last.
+    monkeypatch.setattr(time, 'monotonic', (now + 31.0 * n for n in itertools.count()).__next__)
+    with pytest.raises(SystemExit, match=r'a\.mp4.*longer than the time limit'):
+        call(monkeypatch, checkpoint, video, '--out', tmp_path / out, '--size', 64)
 
 
 @pytest.mark.parametrize(
