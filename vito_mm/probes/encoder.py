@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vito_mm.checkpoint import NETWORKS
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
 from vito_mm.videos.frames import View
 
-NETWORKS = ('online', 'target')
-"""The two networks of a self-distilling model."""
+DEFAULT_VIEW = View(256, 224)
+"""The usual view of networks at 224 px."""
 
-_VIEW = View(256, 224)
 _COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
 
 
@@ -77,7 +77,7 @@ class Encoder:
 
     backbone: nn.Module
     preprocess: Callable[[Tensor], Tensor]
-    view: View = _VIEW
+    view: View = DEFAULT_VIEW
     neck: nn.Module | None = None
     memory_format: torch.memory_format = torch.channels_last
     exact: bool = False
