@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import runpy
 import shlex
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmengine.registry import MODELS
 from tests.conftest import REPO
 from tests.helpers import third_parties
 from tests.helpers.demo_network import demo_checkpoint, demo_weights
+from tests.helpers.processes import run_tool
 from vito_mm.checkpoint import CheckpointError, check_config
 
 PASCAL = REPO / 'configs' / 'miniscenes' / 'seg_pascal.py'
@@ -318,35 +318,30 @@ def test_a_config_that_never_imports_vito_mm(write, checkpoints):
         assert any('custom_imports=' in warning for warning in warnings) == told
 
 
-def _run(monkeypatch, *args):
-    monkeypatch.setattr('sys.argv', ['check_checkpoint.py', *map(str, args)])
-    runpy.run_path(str(REPO / 'tools' / 'check_checkpoint.py'), run_name='__main__')
-
-
 @pytest.mark.parametrize('name', ['tiny_rotate', 'python_mmdet', MMDET_R18])
 def test_the_advice_works_when_typed(name, packages, checkpoints, tmp_path, monkeypatch, capsys):
     is_file = '::' not in name
     config = third_parties.write_config(tmp_path, name) if is_file else name
     file = checkpoints['training']
-    _run(monkeypatch, config, file)
+    run_tool(monkeypatch, 'check_checkpoint.py', config, file)
     advice = re.search(r'not from this file\. Set (.*)', capsys.readouterr().out)[1]
-    _run(monkeypatch, config, *shlex.split(advice))
+    run_tool(monkeypatch, 'check_checkpoint.py', config, *shlex.split(advice))
     out = capsys.readouterr().out
     assert 'complete: model.backbone gets 120/120' in out
     assert 'starts from' not in out
     other = checkpoints['moco']
-    _run(monkeypatch, config, other, *shlex.split(advice))
+    run_tool(monkeypatch, 'check_checkpoint.py', config, other, *shlex.split(advice))
     advice += re.search(r'name this file by --cfg-options(.*)', capsys.readouterr().out)[1]
-    _run(monkeypatch, config, *shlex.split(advice))
+    run_tool(monkeypatch, 'check_checkpoint.py', config, *shlex.split(advice))
     assert f'from {other}' in capsys.readouterr().out
 
 
 def test_the_advice_for_a_file_that_command_lines_cannot_name(write, tmp_path, monkeypatch, capsys):
     file = tmp_path / 'vito, "final" (2).pth'
     demo_checkpoint(file)
-    _run(monkeypatch, PASCAL, file)
+    run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, file)
     advice = re.search(r'name this file by (.*) in the config', capsys.readouterr().out)[1]
-    _run(monkeypatch, write(f'_base_ = {str(PASCAL)!r}\n{advice}\n'))
+    run_tool(monkeypatch, 'check_checkpoint.py', write(f'_base_ = {str(PASCAL)!r}\n{advice}\n'))
     out = capsys.readouterr().out
     assert out.startswith('complete')
     assert 'Note' not in out
@@ -354,16 +349,16 @@ def test_the_advice_for_a_file_that_command_lines_cannot_name(write, tmp_path, m
 
 def test_command(tmp_path, monkeypatch, capsys):
     checkpoint = demo_checkpoint(tmp_path / 'demo.pth')
-    _run(monkeypatch, PASCAL, checkpoint)
+    run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint)
     out = capsys.readouterr().out
     assert out.startswith('complete: model.backbone gets 120/120 backbone keys from')
     assert 'name this file by --cfg-options model.backbone.checkpoint=' in out
     assert 'WARNING' not in out
     with pytest.raises(SystemExit, match=r'NOT complete\. There is no checkpoint'):
-        _run(monkeypatch, PASCAL, tmp_path / 'gone.pth')
+        run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, tmp_path / 'gone.pth')
     frozen = ('--cfg-options', 'model.backbone.frozen_stages=1')
-    _run(monkeypatch, PASCAL, checkpoint, *frozen)
+    run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint, *frozen)
     assert 'WARNING: the config keeps frozen_stages=1' in capsys.readouterr().out
     with pytest.raises(SystemExit) as error:
-        _run(monkeypatch, PASCAL, checkpoint, '--strict', *frozen)
+        run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint, '--strict', *frozen)
     assert error.value.code == 1

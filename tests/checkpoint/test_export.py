@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import runpy
 
 import pytest
 import timm
@@ -13,8 +12,8 @@ from mmseg.models.backbones import ResNet as MMSegResNet
 from safetensors import safe_open
 from torchvision.models import resnet18, resnext50_32x4d, wide_resnet50_2
 
-from tests.conftest import REPO
 from tests.helpers.features import Detectron2ResNet18, assert_same_features, stages
+from tests.helpers.processes import run_tool
 from vito_mm.checkpoint import Checkpoint, CheckpointError, export_backbone, load_backbone
 from vito_mm.checkpoint.export import LAYOUTS
 
@@ -143,9 +142,7 @@ def test_relatives_of_the_resnet_are_refused(model, tmp_path):
 
 def test_command(checkpoints, tmp_path, monkeypatch, capsys):
     def run(*words):
-        monkeypatch.setattr('sys.argv', ['export_checkpoint.py', *map(str, words)])
-        monkeypatch.syspath_prepend(str(REPO / 'tools'))
-        runpy.run_path(str(REPO / 'tools' / 'export_checkpoint.py'), run_name='__main__')
+        run_tool(monkeypatch, 'export_checkpoint.py', *words)
 
     out = tmp_path / 'vito.safetensors'
     run(checkpoints['training'], out, '--layout', 'timm', '--which', 'target')

@@ -14,7 +14,7 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import shell, user_environment
+from tests.helpers.processes import run_tool, shell, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
@@ -24,12 +24,9 @@ from .pages import python_blocks, runs
 
 def call(monkeypatch: pytest.MonkeyPatch, command: str) -> int | str | None:
     """Run ``python FILE ...`` in this process; returns its exit status."""
-    words = shlex.split(command)[1:]
-    monkeypatch.setattr('sys.argv', words)
-    monkeypatch.setattr(sys.stdout, 'reconfigure', lambda **_: None, raising=False)
-    monkeypatch.setattr(sys.stderr, 'reconfigure', lambda **_: None, raising=False)
+    _, file, *arguments = shlex.split(command)
     try:
-        runpy.run_path(str(REPO / words[0]), run_name='__main__')
+        run_tool(monkeypatch, file.removeprefix('tools/'), *arguments)
     except SystemExit as error:
         return error.code
     return 0

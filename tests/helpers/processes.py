@@ -6,6 +6,7 @@ process that has imported them, one per session and started when first needed.
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -110,6 +113,21 @@ def forked(
         subprocess.CompletedProcess(command, code, Path(out).read_text(), Path(err).read_text())
         for code, (_, command, out, err) in zip(codes, jobs, strict=True)
     ]
+
+
+def run_tool(patch: pytest.MonkeyPatch, tool: str, *arguments: object) -> None:
+    """Run a tool in this process, as most of another one would be imports.
+
+    Args:
+        patch: Undoes afterwards what is set for the tool.
+        tool: Name of the file in ``tools``.
+        *arguments: Words of the command line.
+    """
+    patch.syspath_prepend(str(REPO / 'tools'))
+    patch.setattr(sys, 'argv', [f'tools/{tool}', *map(str, arguments)])
+    for stream in (sys.stdout, sys.stderr):  # those of pytest cannot be reconfigured
+        patch.setattr(stream, 'reconfigure', lambda **_: None, raising=False)
+    runpy.run_path(str(REPO / 'tools' / tool), run_name='__main__')
 
 
 def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[str]:

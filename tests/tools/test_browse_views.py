@@ -1,13 +1,10 @@
 """The command that draws what a run will see."""
 
-import runpy
-import sys
-
 import cv2
 import pytest
 
 from tests.conftest import REPO
-from tests.helpers.processes import shell
+from tests.helpers.processes import run_tool, shell
 from tests.tools.test_train import CONFIG
 
 TOOL = REPO / 'tools/browse_views.py'
@@ -45,9 +42,7 @@ def test_errors_are_told_without_a_traceback(tmp_path, monkeypatch, config, mess
         (tmp_path / 'config.py').write_text(config.format(base=CONFIG, folder=tmp_path / 'videos'))
         config = 'config.py'
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), config])
-    # Not in a process of its own, as most of that would be imports.
     with pytest.raises(SystemExit) as error:
-        runpy.run_path(str(TOOL), run_name='__main__')
+        run_tool(monkeypatch, 'browse_views.py', config)
     assert message in str(error.value)
     assert not list(tmp_path.rglob('*.png'))

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import resource
-import runpy
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import REPO, write_video
 from tests.helpers.faulty_videos import overwrite, write_moving
+from tests.helpers.processes import run_tool
 from vito_mm.videos import read_manifest
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
@@ -45,11 +45,8 @@ def start_python(*arguments: object, **options) -> subprocess.Popen:
 
 def run(*arguments: object) -> int:
     """Run the command in this process; returns its status."""
-    words = ['tools/prepare_videos.py', *map(os.fspath, arguments)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', words)
-        with pytest.raises(SystemExit) as ending:
-            runpy.run_path(str(REPO / words[0]), run_name='__main__')
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ending:
+        run_tool(patch, 'prepare_videos.py', *arguments)
     return ending.value.code
 
 

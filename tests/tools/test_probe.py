@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shlex
 import sys
 
@@ -11,7 +10,7 @@ import torch
 
 from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
-from tests.helpers.processes import shell
+from tests.helpers.processes import run_tool, shell
 from tests.helpers.segmentation_world import write_world
 from vito_mm.probes.loading import load_encoder, resnet
 
@@ -28,8 +27,7 @@ def probe(monkeypatch, capsys):
     """Runs the script in this process; returns what it prints as results."""
 
     def run(*words):
-        monkeypatch.setattr(sys, 'argv', ['tools/probe.py', *map(str, words)])
-        runpy.run_path(str(REPO / 'tools/probe.py'), run_name='__main__')
+        run_tool(monkeypatch, 'probe.py', *words)
         return capsys.readouterr().out
 
     return run

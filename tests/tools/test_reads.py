@@ -1,7 +1,5 @@
 """Each tool reads each checkpoint once, and MMEngine's own initialisation not once more."""
 
-import runpy
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import torch
 from tests.conftest import REPO, write_video
 from tests.helpers.demo_network import demo_checkpoint
 from tests.helpers.image_folders import write_classes
+from tests.helpers.processes import run_tool
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.options import SuiteOptions
@@ -38,9 +37,7 @@ def run(monkeypatch):
     """Run a tool in this process."""
 
     def run(tool, *words):
-        monkeypatch.syspath_prepend(str(REPO / 'tools'))
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, words)])
-        runpy.run_path(str(REPO / 'tools' / tool), run_name='__main__')
+        run_tool(monkeypatch, tool, *words)
 
     return run
 

@@ -1,7 +1,7 @@
 """The command that draws the attention of a checkpoint."""
 
-import runpy
-import sys
+import itertools
+import time
 
 import cv2
 import numpy as np
@@ -10,19 +10,11 @@ import torch
 import torchvision
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import shell
+from tests.helpers.processes import run_tool, shell
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.videos import decode_frames
 
 TOOL = REPO / 'tools/show_attention.py'
-
-
-def call(monkeypatch, *arguments: object) -> None:
-    """Run the tool in this process, as most of another one would be imports."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    monkeypatch.setattr(sys.stdout, 'reconfigure', lambda **_: None, raising=False)
-    monkeypatch.setattr(sys.stderr, 'reconfigure', lambda **_: None, raising=False)
-    runpy.run_path(str(TOOL), run_name='__main__')
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def test_a_name_ending_in_mp4_gives_a_video(tmp_path, checkpoint, monkeypatch, c
     video = write_video(tmp_path / 'a.mp4', num_frames=80, texture=1)
     out = tmp_path / 'masks.mp4'
     part = ('--start', 1, '--end', 3, '--fps', 10)
-    call(monkeypatch, checkpoint, video, '--out', out, '--size', 64, *part)
+    run_tool(monkeypatch, TOOL.name, checkpoint, video, '--out', out, '--size', 64, *part)
     assert 'frames: 20, 10 a second\n2.00 s from 1.00 to 3.00 s\n' in capsys.readouterr().out
     frames, _ = decode_frames(out, lambda seconds: np.array([0, seconds]))
     assert frames[0].shape[1] > 3 * 160
@@ -60,7 +52,7 @@ def test_the_target_network_looks_elsewhere(tmp_path, monkeypatch):
     video = write_video(tmp_path / 'a.mp4', texture=1)
     for which in ('online', 'target'):
         out = ('--out', tmp_path / f'{which}.png', '--which', which)
-        call(monkeypatch, checkpoint, video, *out, '--size', 64, '--frames', 1)
+        run_tool(monkeypatch, TOOL.name, checkpoint, video, *out, '--size', 64, '--frames', 1)
     online, target = (cv2.imread(str(tmp_path / f'{x}.png')) for x in ('online', 'target'))
     assert (online[250:400] != target[250:400]).mean() > 0.05
 
@@ -85,9 +77,18 @@ def test_errors_are_told_without_a_traceback(
         torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'resnet.pth')
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as error:
-        call(monkeypatch, checkpoint_name, video, *options)
+        run_tool(monkeypatch, TOOL.name, checkpoint_name, video, *options)
     assert message in str(error.value)
     assert not list(tmp_path.glob('*.png'))
+
+
+@pytest.mark.parametrize('out', ['strip.png', 'masks.mp4'])
+def test_a_video_that_takes_too_long_is_given_up(tmp_path, checkpoint, monkeypatch, out):
+    video, now = write_video(tmp_path / 'a.mp4'), time.monotonic()
+    # Each look at the clock is half a minute after the last.
+    monkeypatch.setattr(time, 'monotonic', (now + 31.0 * n for n in itertools.count()).__next__)
+    with pytest.raises(SystemExit, match=r'a\.mp4.*longer than the time limit'):
+        run_tool(monkeypatch, TOOL.name, checkpoint, video, '--out', tmp_path / out, '--size', 64)
 
 
 @pytest.mark.parametrize(
@@ -101,5 +102,5 @@ def test_errors_are_told_without_a_traceback(
 )
 def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, options, message):
     with pytest.raises(SystemExit):
-        call(monkeypatch, 'iter_7.pth', *options)
+        run_tool(monkeypatch, TOOL.name, 'iter_7.pth', *options)
     assert message in capsys.readouterr().err

@@ -1,15 +1,12 @@
 """The command that draws nearest neighbours."""
 
-import runpy
-import sys
-
 import cv2
 import pytest
 import torch
 import torchvision
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import shell
+from tests.helpers.processes import run_tool, shell
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.videos import write_manifest
 
@@ -25,13 +22,6 @@ def world(tmp_path):
             file = tmp_path / 'videos' / name / f'{index}.mp4'
             write_video(file, num_frames=20 + index, texture=texture)
     return tmp_path
-
-
-def call(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    monkeypatch.setattr(sys.stdout, 'reconfigure', lambda **_: None, raising=False)
-    monkeypatch.setattr(sys.stderr, 'reconfigure', lambda **_: None, raising=False)
-    runpy.run_path(str(TOOL), run_name='__main__')
 
 
 def test_the_command_finds_the_other_videos_of_the_class(world):
@@ -58,8 +48,8 @@ def test_queries_may_be_images_and_the_gallery_a_manifest(world, monkeypatch, ca
     (world / 'queries' / 'dog').mkdir(parents=True)
     capture = cv2.VideoCapture(str(world / 'videos' / 'dog' / '0.mp4'))
     cv2.imwrite(str(world / 'queries' / 'dog' / 'still.png'), capture.read()[1])
-    call(
-        monkeypatch,
+    run_tool(
+        *(monkeypatch, TOOL.name),
         *(world / 'iter_7.pth', '--queries', world / 'queries', world / 'videos/cat/1.mp4'),
         *('--gallery', world / 'videos.jsonl', '--out', world / 'neighbours.png'),
         *('--size', 64, '--k', 3, '--frames', 1, '--workers', 1, '--pooling', 'attention'),
@@ -73,13 +63,15 @@ def test_queries_may_be_images_and_the_gallery_a_manifest(world, monkeypatch, ca
 def test_without_labels_nothing_is_judged_and_any_resnet_will_do(world, monkeypatch, capsys):
     torch.save(torchvision.models.resnet18().state_dict(), world / 'resnet.pth')
     gallery = ('--gallery', world / 'videos', '--no-labels', '--num-queries', 2, '--size', 32)
-    call(monkeypatch, world / 'resnet.pth', *gallery, '--out', world / 'neighbours.png')
+    run_tool(
+        monkeypatch, TOOL.name, world / 'resnet.pth', *gallery, '--out', world / 'neighbours.png'
+    )
     text = capsys.readouterr().out
     assert text.startswith('2 queries')
     assert 'class' not in text
     pooling = ('--pooling', 'attention', '--out', world / 'out.png')
     with pytest.raises(SystemExit) as error:
-        call(monkeypatch, world / 'resnet.pth', *gallery, *pooling)
+        run_tool(monkeypatch, TOOL.name, world / 'resnet.pth', *gallery, *pooling)
     assert 'has no attention network' in str(error.value)
 
 
@@ -99,6 +91,6 @@ def test_errors_are_told_without_a_traceback(world, monkeypatch, options, messag
     (world / 'bad' / 'a.mp4').write_text('<html>404</html>')
     monkeypatch.chdir(world)
     with pytest.raises(SystemExit) as error:
-        call(monkeypatch, 'iter_7.pth', *options, '--out', 'out.png', '--size', 32)
+        run_tool(monkeypatch, TOOL.name, 'iter_7.pth', *options, '--out', 'out.png', '--size', 32)
     assert message in str(error.value)
     assert not (world / 'out.png').exists()

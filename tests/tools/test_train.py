@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import free_port, shell, user_environment
+from tests.helpers.processes import free_port, run_tool, shell, user_environment
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import list_stages, load_config, parse_options
 
@@ -235,13 +234,11 @@ def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
     ],
 )
 def test_errors_of_the_command_line(tool, words, message, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, words)])
     with pytest.raises(SystemExit, match=message):
-        runpy.run_path(str(REPO / 'tools' / tool), run_name='__main__')
+        run_tool(monkeypatch, tool, *words)
 
 
 def test_no_videos_is_one_clear_error(tmp_path, monkeypatch):
     words = [CONFIG, '--work-dir', tmp_path / 'run', *tiny_options(tmp_path / 'nowhere')]
-    monkeypatch.setattr(sys, 'argv', ['train.py', *map(str, words)])
     with pytest.raises(Exception, match=f"there is no folder '{tmp_path}/nowhere' to take videos"):
-        runpy.run_path(str(REPO / 'tools' / 'train.py'), run_name='__main__')
+        run_tool(monkeypatch, 'train.py', *words)

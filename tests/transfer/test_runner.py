@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import torch
 
 from tests.conftest import REPO, signal_while_forking
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.helpers.processes import user_environment
+from tests.helpers.processes import run_tool, user_environment
 from vito_mm.transfer import jobs
 from vito_mm.transfer import runner as suite
 from vito_mm.transfer.options import SuiteOptions
@@ -50,9 +49,8 @@ def result(tmp_path: Path, label: str) -> dict:
 
 def transfer(*words: object, monkeypatch) -> int:
     """The command as a user types it, in this process."""
-    monkeypatch.setattr(sys, 'argv', ['tools/transfer.py', *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(REPO / 'tools' / 'transfer.py'), run_name='__main__')
+        run_tool(monkeypatch, 'transfer.py', *words)
     return ended.value.code
 
 

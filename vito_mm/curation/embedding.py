@@ -81,7 +81,7 @@ class Embed(Stage):
     def prepare(self, row: Row) -> np.ndarray | VideoReadError:
         """Decode some frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
         try:
-            return frames.spread(row, self.frames, backbone_view(self.size)).frames
+            return frames.spread(row, self.frames, backbone_view(self.size), None).frames
         except VideoReadError as error:
             return error
 
@@ -132,7 +132,7 @@ def embed_images(
     encoder = open_backbone(backbone, checkpoint, which, size, choose_device(device))
 
     def read(file: Path) -> np.ndarray:
-        return frames.spread(dict(path=file), 1, encoder.view).frames[0]
+        return frames.spread(dict(path=file), 1, encoder.view, None).frames[0]
 
     parts = []
     with ThreadPoolExecutor(threads) as pool:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vito_mm.checkpoint import NETWORKS
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
 from vito_mm.videos.frames import View
 
-NETWORKS = ('online', 'target')
-"""The two networks of a self-distilling model."""
+DEFAULT_VIEW = View(256, 224)
+"""The usual view of networks at 224 px."""
 
-_VIEW = View(256, 224)
 _COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
 
 
@@ -29,19 +29,24 @@ class Preprocessing:
         mean (tuple[float, ...]): Of pixels in [0, 255], in the order of the network's channels.
         std (tuple[float, ...]): Likewise.
         channel_order (str): ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
+        unit_range (bool): Divide pixels by 255 first, as torchvision does: other roundings.
+            Defaults to False.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel_order: str = 'rgb'
+    unit_range: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise RGB images, uint8, shape (N, 3, H, W)."""
+        scale = 255 if self.unit_range else 1
         mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            torch.tensor([value / scale for value in values], device=images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return ((images.flip(1) if self.channel_order == 'bgr' else images).float() - mean) / std
+        images = images.flip(1) if self.channel_order == 'bgr' else images
+        return (images.float() / scale - mean) / std
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,7 @@ class Encoder:
 
     backbone: nn.Module
     preprocess: Callable[[Tensor], Tensor]
-    view: View = _VIEW
+    view: View = DEFAULT_VIEW
     neck: nn.Module | None = None
     memory_format: torch.memory_format = torch.channels_last
     exact: bool = False

@@ -109,7 +109,7 @@ class VideoFrames(_Frames):
                 raise TooShortError(row['video_path'], reason)
             return start + self.places[index] * room + self.offsets
 
-        return frames.read(row, times, self.view, frames.TIME_LIMIT).frames
+        return frames.read(row, times, self.view).frames
 
 
 def place_of(path: str, seed: int) -> float:

@@ -17,7 +17,7 @@ from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
-from .encoder import Encoder, Preprocessing, choose_device, stages_of
+from .encoder import DEFAULT_VIEW, Encoder, Preprocessing, choose_device, stages_of
 from .sources import ConfigSource, Loaded, Source, fill, find_source
 from .stored_config import stored_model
 
@@ -96,7 +96,7 @@ def load_encoder(
             part.requires_grad_(False).to(device, memory_format=torch.channels_last)
     is_named = isinstance(network, str) and not network.endswith('.py')
     if view is None:
-        view = source.view() if classifier or is_named else View(256, 224)
+        view = source.view() if classifier or is_named else DEFAULT_VIEW
     return Encoder(backbone, _preprocessing(checkpoint, source), view, neck, exact=exact)
 
 

@@ -78,6 +78,7 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
         if not todo:
             continue
         cfg = Config(base.to_dict())
+        cfg.model.backbone.checkpoint = None  # the weights do not change how long a step takes
         cfg.train_dataloader.batch_size = int(todo[0].cfg_options['train_dataloader.batch_size'])
         facts = f'{cfg.pretty_text}\n{device}\n{plan.threads}'
         key = f'{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'

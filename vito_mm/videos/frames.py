@@ -121,7 +121,7 @@ class Clip:
         return Clip(self.path, self.frames[first], times, self.seconds)
 
 
-def read(row: Row, times: Times, view: View, time_limit: float | None = None) -> Clip:
+def read(row: Row, times: Times, view: View, time_limit: float | None = TIME_LIMIT) -> Clip:
     """Read the frames on screen at some times.
 
     Args:
@@ -129,7 +129,8 @@ def read(row: Row, times: Times, view: View, time_limit: float | None = None) ->
         times (Callable): Takes start and end of the part in seconds; returns the wanted times in
             seconds from the start of the video, shape (n, ), in any order.
         view (View): How frames are scaled and cut.
-        time_limit (float, optional): Seconds after which decoding is given up. Defaults to None.
+        time_limit (float, optional): Seconds after which decoding is given up, None for never.
+            Defaults to 60.
 
     Returns:
         Clip: One frame for each time.
@@ -164,7 +165,7 @@ def evenly(count: int) -> Times:
     return lambda start, end: start + (np.arange(count) + 0.5) / count * (end - start)
 
 
-def spread(row: Row, count: int, view: View, time_limit: float | None = None) -> Clip:
+def spread(row: Row, count: int, view: View, time_limit: float | None = TIME_LIMIT) -> Clip:
     """Read frames that are evenly spread: those in the middle of equal parts.
 
     Args:
@@ -214,7 +215,7 @@ def first(row: Row, count: int, view: View) -> np.ndarray:
             wanted = np.clip(round((end - start) * fps), 1, count)
             return start + (np.arange(wanted) + 0.5) / fps
 
-        return read(row, times, view).frames
+        return read(row, times, view, None).frames
     with opened_file(path, row.get('fps')) as source:
         if source.images is not None:
             times = np.arange(min(count, len(source.images.names))) / source.images.fps

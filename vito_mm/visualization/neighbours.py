@@ -116,7 +116,7 @@ def read_frames(
     view = reader.evaluation_view(size)
 
     def read(row: Mapping[str, Any]) -> Clip:
-        return reader.spread(row, frames_a_video, view, reader.TIME_LIMIT).distinct()
+        return reader.spread(row, frames_a_video, view).distinct()
 
     for index, result in read_clips(rows, range(len(rows)), read, workers):
         if isinstance(result, str):

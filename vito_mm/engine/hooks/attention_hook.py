@@ -151,7 +151,7 @@ class AttentionHook(Hook):
             return start + place_segment(offsets, self.segment, place, end - start)
 
         view = frames.evaluation_view(self.size)
-        return frames.read(row, times, view, frames.TIME_LIMIT).distinct()
+        return frames.read(row, times, view).distinct()
 
     @staticmethod
     def _trained_on(runner) -> 'Sequence[Mapping[str, Any]]':

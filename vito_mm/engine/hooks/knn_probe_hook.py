@@ -7,7 +7,8 @@ from mmengine.dist import is_main_process
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vito_mm.probes.encoder import NETWORKS, Encoder
+from vito_mm.checkpoint import NETWORKS
+from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.frames import collect, summarised
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.knn import knn_top1

@@ -13,9 +13,10 @@ import torch
 from mmengine.dist import is_main_process
 from torch import Tensor
 
+from vito_mm.checkpoint import NETWORKS
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
-from vito_mm.probes.encoder import NETWORKS, Encoder
+from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.frames import VideoFrames, collect, gather, place_of, summarised
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.representation import retrieval_top1
