@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Videos a second of each stage of the curation, and what that means for five million.
+"""Videos per second of each stage of the curation, and what that means for five million.
 
     python benchmarks/curation.py [--videos 400] [--rows 200000]
 
@@ -7,7 +7,7 @@
 frames ten seconds apart), the classifier is torchvision's ResNet-50 with random weights.
 ``retrieve`` and ``select`` get made-up rows, since they open no video: titles of English words of
 which a fifth holds a class name, hashes of which a hundredth is near another; so does
-``select_by_embedding``: 64 numbers a video, 5,000 reference images. Each stage runs in a
+``select_by_embedding``: 64 numbers per video, 5,000 reference images. Each stage runs in a
 process of its own, whose peak memory is shown with that of its largest worker; ``retrieve`` and
 ``select`` run for a tenth of the rows as well, to show how memory grows.
 """
@@ -113,15 +113,15 @@ def make_table(name: str, folder: Path, rows: int) -> Path:
         Path: Folder of the shards.
     """
     from vito_mm.curation.running import Running, import_table
-    from vito_mm.curation.tables import write_file
+    from vito_mm.videos.manifest import write_manifest
 
     source, table = folder / f'{name}-{rows}.jsonl', folder / f'{name}-table-{rows}'
     made_up = dict(retrieve=make_titles, select=make_hashes, select_by_embedding=make_embeddings)
     if name in made_up:
-        write_file(source, made_up[name](rows))
+        write_manifest(source, made_up[name](rows))
     else:
         write_videos(source, rows)
-    import_table(source, table, Running(), ROWS_PER_SHARD, say=lambda text: None)
+    import_table(source, table, Running(), ROWS_PER_SHARD)
     return table
 
 
@@ -141,9 +141,9 @@ def measure(name: str, table: Path, workers: int, options: dict) -> dict:
     from vito_mm.curation.embedding import Embed
     from vito_mm.curation.probing import Probe
     from vito_mm.curation.reference_selection import SelectByEmbedding
+    from vito_mm.curation.retrieval import Retrieve
     from vito_mm.curation.running import Running, run_stage
     from vito_mm.curation.selection import Select
-    from vito_mm.curation.titles import Retrieve
 
     kinds = (Retrieve, Probe, Classify, Embed, Select, SelectByEmbedding)
     stage = {kind.name: kind for kind in kinds}[name](**options)

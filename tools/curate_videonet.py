@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""From a pile of titled videos to a manifest for pre-training, as the paper made VideoNet.
+"""From a collection of titled videos to a manifest for pre-training, as the paper made VideoNet.
 
 tools/curate_videonet.py videos.jsonl work_dirs/videonet --classifier torchvision:resnet50 \\
     --checkpoint resnet50.pth
@@ -13,17 +13,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vito_mm.curation.pipeline import Curation
 
 # Those of vito_mm.curation, which takes seconds to import.
 BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
-STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING[:-1]]))
-ENGINES = ('local', 'ray')
-FORMATS = ('parquet', 'jsonl')
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,7 +32,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         '--stages',
         nargs='+',
-        choices=[*STAGES, 'manifest', 'report'],
+        choices=list(dict.fromkeys([*BY_TITLE, *BY_EMBEDDING, 'report'])),
         metavar='STAGE',
         help=f'stages to run, default: {" ".join(BY_TITLE)}, or with --by-embedding '
         f'{" ".join(BY_EMBEDDING)}. A stage reads the table of the one before it in WORK_DIR, the '
@@ -57,7 +50,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         default='imagenet',
         help='classes and their names: imagenet, or a file, default: %(default)s',
     )
-    add('--classes', nargs='+', default=[], help='classes to look for, or @FILE, one a line')
+    add('--classes', nargs='+', default=[], help='classes to look for, or @FILE, one per line')
     add('--limit', type=int, default=5000, help='videos retrieved for a class, default: 5000')
     add(
         '--classifier',
@@ -91,13 +84,12 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
 
     group = parser.add_argument_group('how it is run')
     add = group.add_argument
-    add('--engine', choices=ENGINES, default='local', help='default: %(default)s')
+    add('--engine', choices=['local', 'ray'], default='local', help='default: %(default)s')
     add('--workers', type=int, help='processes (default: cores), or those of each Ray actor (1)')
     add('--ray-address', help='Ray cluster to join')
     add('--gpus', type=float, default=0, help='GPUs of each Ray actor, default: 0')
     add('--device', help='of classifier and backbone, default: a GPU if there is one')
     add('--batch-size', type=int, default=100, help='frames at once on the device, default: 100')
-    add('--format', choices=FORMATS, default='parquet', help='of the tables, default: %(default)s')
     add('--rows-per-shard', type=int, default=500, help='default: %(default)s')
     add('--redo', action='store_true', help='make again what was made with other settings')
     return parser.parse_args(words)
@@ -114,59 +106,9 @@ def main(words: Sequence[str] | None = None) -> int:
         int: See :func:`vito_mm.curation.pipeline.run`.
     """
     args = parse_args(words)
+    from vito_mm.curation.pipeline import run  # after parsing, which needs no PyTorch
 
-    from vito_mm.curation.pipeline import run
-
-    try:
-        return run(
-            _curation(args),
-            shlex.join([sys.argv[0], *words] if words else sys.argv),
-            args.stages == ['report'],
-        )
-    except (ValueError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-
-
-def _curation(args: argparse.Namespace) -> 'Curation':
-    from vito_mm.curation.pipeline import Curation, make_stages
-    from vito_mm.curation.running import Running
-
-    stages = make_stages(
-        args.by_embedding,
-        taxonomy=args.taxonomy,
-        queried=[name for name in args.classes if name.strip()],  # lines of a file may be empty
-        limit=args.limit,
-        seed=args.seed,
-        min_seconds=args.min_seconds,
-        check=args.check,
-        classifier=args.classifier,
-        checkpoint=args.checkpoint,
-        frames=args.frames,
-        min_frames=args.min_frames,
-        batch_size=args.batch_size,
-        device=args.device,
-        filters=args.filters,
-        max_distance=None if args.max_distance < 0 else args.max_distance,
-        per_class=args.per_class,
-        backbone=args.backbone,
-        which=args.which,
-        keep=args.keep,
-        fraction=args.fraction,
-        clusters=args.clusters,
-    )
-    columns = dict(path=args.path_column, title=args.title_column)
-    return Curation(
-        args.table,
-        args.work_dir,
-        stages,
-        args.stages or (BY_EMBEDDING if args.by_embedding else BY_TITLE),
-        Running(args.engine, args.workers, args.format, args.redo, args.ray_address, args.gpus),
-        args.manifest or args.work_dir / 'manifest.jsonl',
-        args.rows_per_shard,
-        columns,
-        target=None if args.by_embedding else args.limit,
-    )
+    return run(args, shlex.join([sys.argv[0], *words] if words else sys.argv))
 
 
 if __name__ == '__main__':

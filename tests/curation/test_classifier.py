@@ -176,7 +176,7 @@ def table(tmp_path):
 
 def test_a_table_becomes_the_same_table_with_any_number_of_workers(tmp_path, table, colours):
     rows = []
-    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2, form='jsonl'))):
+    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2))):
         counts = run_stage(Classify(**colours), table, tmp_path / name, running)
         assert counts.kept == 5
         assert counts.dropped == {

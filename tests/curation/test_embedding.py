@@ -174,7 +174,7 @@ def test_a_table_becomes_the_same_table_with_any_number_of_workers(tmp_path, che
     table = make_table(tmp_path, [dict(path=str(path)) for path in [*paths, tmp_path / 'bad.mp4']])
     stage = Embed(checkpoint, frames=2, size=SIZE)
     rows = []
-    for name, running in (('one', Running(workers=1, form='jsonl')), ('two', Running(workers=2))):
+    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2))):
         counts = run_stage(stage, table, tmp_path / name, running)
         assert (counts.kept, counts.dropped) == (4, {'a frame cannot be decoded': 1})
         rows.append(list(read_table(tmp_path / name)))

@@ -156,7 +156,7 @@ def test_the_result_depends_neither_on_processes_nor_on_the_format_of_tables(tmp
         rows.append(dict(path=str(path), title=f'video {index}'))
     stage = pickle.loads(pickle.dumps(Probe(min_seconds=1.5, hashes=2)))
     one = run_on(stage, rows, tmp_path / 'one', rows_per_shard=1, workers=1)
-    two = run_on(stage, rows, tmp_path / 'two', rows_per_shard=4, workers=2, form='jsonl')
+    two = run_on(stage, rows, tmp_path / 'two', rows_per_shard=4, workers=2)
     assert as_json(one) == as_json(two)
     assert sum('dropped' in row for row in one) == 3
 

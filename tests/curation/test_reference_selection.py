@@ -106,7 +106,7 @@ def test_shards_workers_and_formats_change_nothing(tmp_path, world):
     results = []
     for name, per_shard, running in (
         ('a', 3, dict(workers=2)),
-        ('b', 100, dict(workers=1, form='jsonl')),
+        ('b', 100, dict(workers=1)),
         ('c', 1, dict(workers=1)),
     ):
         stage = SelectByEmbedding(str(tmp_path / 'reference.npy'), 20, clusters=6, seed=1)

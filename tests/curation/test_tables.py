@@ -1,10 +1,9 @@
-"""Tables in shards: what is written is read, and what cannot be is named."""
+"""Tables in shards and tables of users: what is written is read, and what cannot be is named."""
 
 import datetime
 import json
 import resource
 import signal
-import subprocess
 import sys
 from decimal import Decimal
 
@@ -15,7 +14,8 @@ import pytest
 from tests.helpers.toy_stages import Double
 from vito_mm.curation.running import Running, import_table, run_stage
 from vito_mm.curation.sources import content_of, rows_of
-from vito_mm.curation.stage import StageError, write_record
+from vito_mm.curation.stage import StageError
+from vito_mm.curation.stage_folder import write_record
 from vito_mm.curation.tables import (
     TableError,
     find_files,
@@ -24,38 +24,51 @@ from vito_mm.curation.tables import (
     read_table,
     write_file,
 )
+from vito_mm.videos.manifest import write_manifest
 
-ROWS = [
-    dict(path='/a.mp4', title='Ein Größenvergleich 🐈', classes=[1, 2], seconds=1.5),
-    dict(path='/b.mp4', title='', more=dict(x=1)),
-    dict(path='/c.mp4', dropped='bad: by 3'),
-]
+REDO = Running(redo=True)
 
 
-@pytest.mark.parametrize('form', ['jsonl', 'parquet'])
-def test_rows_come_back_as_they_were(tmp_path, form):
-    file = tmp_path / f'table.{form}'
-    write_file(file, ROWS)
-    assert list(read_file(file)) == ROWS
-    assert read_kept(file) == ROWS[:2]
+def test_rows_come_back_as_they_were(tmp_path):
+    rows = [
+        dict(path='/a.mp4', title='Ein Größenvergleich 🐈', classes=[1, 2], seconds=1.5),
+        dict(path='/b.mp4', title='', more=dict(x=1)),
+        dict(path='/c.mp4', dropped='bad: by 3'),
+    ]
+    file = tmp_path / 'table.parquet'
+    write_file(file, rows)
+    assert list(read_file(file)) == rows
+    assert read_kept(file) == rows[:2]
     assert [row['path'] for row in read_kept(file, ['path'])] == ['/a.mp4', '/b.mp4']
     write_file(file, [])
     assert list(read_file(file)) == []
 
 
-def test_a_csv_of_a_spreadsheet_is_read(tmp_path):
+@pytest.mark.parametrize(
+    'values', [[1, 'many', None], [2**70, 1, 0], [{}, None, [dict(y={})]], ['\ud83d', 'é', '']]
+)
+def test_what_parquet_has_no_type_for_comes_back_too(tmp_path, values):
+    rows = [dict(path=f'/{i}', x=x) if x is not None else dict(path='/') for i, x in
+            enumerate(values)]  # fmt: skip
+    write_file(tmp_path / 'a.parquet', rows)
+    assert list(read_file(tmp_path / 'a.parquet')) == rows
+    assert list(read_file(tmp_path / 'a.parquet', ['x'])) == [
+        {name: row[name] for name in row if name == 'x'} for row in rows
+    ]
+
+
+def test_shards_and_spreadsheets_are_read_in_order(tmp_path):
+    for number in (10, 2, 0):
+        write_file(tmp_path / f'part-{number:06d}.parquet', [dict(path=str(number))])
+    assert [row['path'] for row in read_table(tmp_path)] == ['0', '2', '10']
     file = tmp_path / 'table.csv'
     file.write_text('path,title,views\na.mp4,"Cats, mostly",12\nb.mp4,,3\n', encoding='utf-8-sig')
     assert list(read_table(file)) == [
         dict(path='a.mp4', title='Cats, mostly', views='12'),
         dict(path='b.mp4', views='3'),
     ]
-
-
-def test_shards_are_read_in_order(tmp_path):
-    for number in (10, 2, 0):
-        write_file(tmp_path / f'part-{number:06d}.jsonl', [dict(path=str(number))])
-    assert [row['path'] for row in read_table(tmp_path)] == ['0', '2', '10']
+    with pytest.raises(TableError, match='several kinds'):
+        find_files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -63,65 +76,29 @@ def test_shards_are_read_in_order(tmp_path):
     [
         ('table.txt', 'a.mp4', 'ends in .parquet, .jsonl, .csv'),
         ('table.jsonl', '{"path": "a"}\n[1]\n', 'table.jsonl, line 2: not a JSON object'),
-        ('table.jsonl', '{"path": \n', 'table.jsonl, line 1: not JSON'),
         ('table.parquet', 'PAR1 no', 'table.parquet: cannot be read as Parquet'),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
+    with pytest.raises(TableError, match='there is no table'):
+        list(read_table(tmp_path))
     (tmp_path / name).write_text(content)
     with pytest.raises(TableError, match=message):
         list(read_table(tmp_path / name))
 
 
-@pytest.mark.parametrize(
-    ('value', 'message'),
-    [
-        (2**70, "column 'x' does not fit into a Parquet table"),
-        ({}, "'x' with no child field.*--format jsonl"),
-        ('\ud83d', "column 'x' of '/b.mp4' is no Unicode.*--format jsonl"),
-    ],
-)
-def test_what_parquet_does_not_take_is_named(tmp_path, value, message):
-    with pytest.raises(TableError, match=message):
-        write_file(tmp_path / 'a.parquet', [dict(path='/a.mp4'), dict(path='/b.mp4', x=value)])
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('name', ['a.parquet', 'a.jsonl'])
-def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     """More than the limit of the process for a file, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with pytest.raises(OSError, match=rf'{name} cannot be written: File too large'):
-            write_file(tmp_path / name, [dict(path='/a.mp4', title='x' * 1000)])
+        with pytest.raises(OSError, match=r'a.parquet cannot be written: File too large'):
+            write_file(tmp_path / 'a.parquet', [dict(path='/a.mp4', title='x' * 1000)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert not list(tmp_path.iterdir())
-
-
-def test_nothing_and_a_mixture_are_no_table(tmp_path):
-    with pytest.raises(TableError, match='there is no table'):
-        find_files(tmp_path)
-    write_file(tmp_path / 'a.jsonl', ROWS)
-    write_file(tmp_path / 'b.parquet', ROWS)
-    with pytest.raises(TableError, match='several kinds'):
-        find_files(tmp_path)
-
-
-def test_a_column_of_several_types_is_named(tmp_path):
-    rows = [dict(path='a', views=1), dict(path='b', views='many')]
-    with pytest.raises(TableError, match="column 'views' does not fit"):
-        write_file(tmp_path / 'a.parquet', rows)
-    assert not list(tmp_path.iterdir())
-
-
-def test_paths_are_relative_to_the_table_and_columns_may_have_other_names(tmp_path):
-    write_file(tmp_path / 'in.jsonl', [dict(file='a.mp4', name='Cat'), dict(file='/b.mp4')])
-    rows = list(rows_of(tmp_path / 'in.jsonl', dict(path='file', title='name')))
-    assert rows == [dict(path=str(tmp_path / 'a.mp4'), title='Cat'), dict(path='/b.mp4')]
 
 
 def test_titles_of_a_folder_are_what_the_downloader_left(tmp_path):
@@ -136,10 +113,12 @@ def test_titles_of_a_folder_are_what_the_downloader_left(tmp_path):
         list(rows_of(tmp_path))
 
 
-def test_with_another_column_of_paths_one_named_path_is_left_out(tmp_path):
-    write_file(tmp_path / 'in.jsonl', [dict(path='odd', file='/a.mp4', title=5, views=None)])
-    assert list(rows_of(tmp_path / 'in.jsonl', dict(path='file'))) == [
-        dict(path='/a.mp4', title='5')
+def test_paths_are_relative_to_the_table_and_columns_may_have_other_names(tmp_path):
+    rows = [dict(path='odd', file='a.mp4', name=5, views=None), dict(file='/b.mp4')]
+    write_manifest(tmp_path / 'in.jsonl', rows)
+    assert list(rows_of(tmp_path / 'in.jsonl', dict(path='file', title='name'))) == [
+        dict(path=str(tmp_path / 'a.mp4'), title='5'),
+        dict(path='/b.mp4'),
     ]
 
 
@@ -147,7 +126,7 @@ def test_with_another_column_of_paths_one_named_path_is_left_out(tmp_path):
 @pytest.mark.parametrize('column', ['path', 'title'])
 def test_paths_and_titles_are_text_or_missing(tmp_path, column, value):
     row = dict(path='/a.mp4', title='Cat')
-    write_file(tmp_path / 'in.jsonl', [row, row | {column: None}, row | {column: value}])
+    write_manifest(tmp_path / 'in.jsonl', [row, row | {column: None}, row | {column: value}])
     rows = rows_of(tmp_path / 'in.jsonl')
     assert [column in next(rows) for _ in range(2)] == [True, False], 'not the word None'
     with pytest.raises(TableError, match=rf"in\.jsonl, row 3: the column '{column}' has .*no text"):
@@ -179,9 +158,9 @@ def test_values_of_parquet_become_what_json_knows(tmp_path):
 
 
 def test_a_finished_stage_is_a_table_of_what_it_kept(tmp_path):
+    """In the format of shards or that of earlier versions."""
     rows = [dict(path='/a.mp4'), dict(path='/b.mp4', dropped='odd')]
-    (tmp_path / 'stage').mkdir()
-    write_file(tmp_path / 'stage/part-000000.jsonl', rows)
+    write_manifest(tmp_path / 'stage/part-000000.jsonl', rows)
     with pytest.raises(TableError, match=r"a column 'dropped', .*: rename it"):
         list(rows_of(tmp_path / 'stage'))
     write_record(tmp_path / 'stage', dict(stage='probe', finished=False))
@@ -193,89 +172,73 @@ def test_a_finished_stage_is_a_table_of_what_it_kept(tmp_path):
 
 def test_files_that_no_stage_wrote_are_never_removed(tmp_path):
     """Spark calls its files part-* too."""
-    (tmp_path / 'table').mkdir()
-    write_file(tmp_path / 'table/part-00000.jsonl', [dict(path='/a.mp4', number=1)])
-    redo = Running(form='jsonl', redo=True)
+    write_manifest(tmp_path / 'table/part-00000.jsonl', [dict(path='/a.mp4', number=1)])
     with pytest.raises(TableError, match='lies where its shards are to be written'):
-        import_table(tmp_path / 'table', tmp_path / 'table', redo, 10)
-    write_file(tmp_path / 'in.jsonl', [dict(path='/b.mp4', number=2)])
+        import_table(tmp_path / 'table', tmp_path / 'table', REDO, 10)
+    write_manifest(tmp_path / 'in.jsonl', [dict(path='/b.mp4', number=2)])
     with pytest.raises(StageError, match=r'files that are not of the curation.*part-00000\.jsonl'):
-        import_table(tmp_path / 'in.jsonl', tmp_path / 'table', redo, 10)
-    import_table(tmp_path / 'in.jsonl', tmp_path / 'other', redo, 10, say=lambda text: None)
+        import_table(tmp_path / 'in.jsonl', tmp_path / 'table', REDO, 10)
+    import_table(tmp_path / 'in.jsonl', tmp_path / 'other', REDO, 10)
     with pytest.raises(StageError, match='files that are not of the curation'):
-        run_stage(Double(), tmp_path / 'other', tmp_path / 'table', redo)
+        run_stage(Double(), tmp_path / 'other', tmp_path / 'table', REDO)
     assert list(read_table(tmp_path / 'table')) == [dict(path='/a.mp4', number=1)]
 
 
 def test_a_folder_of_videos_that_has_changed_is_another_table(tmp_path):
-    (tmp_path / 'videos').mkdir()
     found = []
     for name in ('a.mp4', 'a.info.json', 'b.mp4'):
-        (tmp_path / 'videos' / name).write_text('{"title": "Tabby"}')
-        found.append(content_of(tmp_path / 'videos'))
-    assert len({*found, content_of(tmp_path / 'videos')}) == 3
+        (tmp_path / name).write_text('{"title": "Tabby"}')
+        found.append(content_of(tmp_path))
+    assert len({*found, content_of(tmp_path)}) == 3
 
 
 def test_a_table_is_cut_into_shards_once(tmp_path):
-    write_file(tmp_path / 'in.jsonl', [dict(path=f'{i}.mp4', title=str(i)) for i in range(25)])
-    running, said = Running(form='jsonl'), []
+    write_manifest(tmp_path / 'in.jsonl', [dict(path=f'{i}.mp4') for i in range(25)])
+    times = []
     for _ in range(2):
-        count = import_table(
-            tmp_path / 'in.jsonl', tmp_path / 'out', running, 10, ('path', 'title'), say=said.append
-        )
-        assert count == 25
-    assert len(said) == 1
-    sizes = [len(read_kept(file)) for file in find_files(tmp_path / 'out')]
-    assert sizes == [10, 10, 5]
-    with pytest.raises(RuntimeError, match=r'in other shards.*--redo'):
-        import_table(tmp_path / 'in.jsonl', tmp_path / 'out', running, 20)
-    redo = Running(form='jsonl', redo=True)
-    import_table(tmp_path / 'in.jsonl', tmp_path / 'out', redo, 20, say=said.append)
+        assert import_table(tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10) == 25
+        times.append([file.stat().st_mtime_ns for file in find_files(tmp_path / 'out')])
+    assert times[0] == times[1]
+    assert [len(read_kept(file)) for file in find_files(tmp_path / 'out')] == [10, 10, 5]
+    with pytest.raises(StageError, match=r'in other shards.*--redo'):
+        import_table(tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 20)
+    import_table(tmp_path / 'in.jsonl', tmp_path / 'out', REDO, 20)
     assert len(find_files(tmp_path / 'out')) == 2
 
 
-def test_a_table_without_titles_is_refused_with_its_columns(tmp_path):
-    write_file(tmp_path / 'in.jsonl', [dict(path='a.mp4', name='Cat')])
-    with pytest.raises(TableError, match=r"no column 'title', only 'path', 'name'.*--title-column"):
-        import_table(
-            tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10, needs=('path', 'title')
-        )
-
-
-def test_a_column_that_begins_late_is_found_whatever_the_shards(tmp_path):
-    rows = [dict(path=f'/{i}.mp4') for i in range(30)] + [dict(path='/x.mp4', title='Cat')]
-    write_file(tmp_path / 'in.jsonl', rows)
+def test_a_column_that_begins_late_is_found_whatever_the_shards(tmp_path, monkeypatch):
+    rows = [dict(path=f'/{i}.mp4', name='x') for i in range(30)]
+    write_manifest(tmp_path / 'in.jsonl', [*rows, dict(path='/x.mp4', title='Cat')])
+    needs = ('path', 'title')
     for size in (1, 100):
-        folder = tmp_path / str(size)
-        import_table(tmp_path / 'in.jsonl', folder, Running(), size, ('path', 'title'))
-        assert list(read_table(folder)) == rows
+        import_table(tmp_path / 'in.jsonl', tmp_path / str(size), Running(), size, needs)
+        assert len(list(read_table(tmp_path / str(size)))) == 31
+    for first in (10, 1000):  # within rows that are read, and in none
+        monkeypatch.setattr('vito_mm.curation.running._FIRST_ROWS', first)
+        write_manifest(tmp_path / 'in.jsonl', rows)
+        with pytest.raises(
+            TableError, match=r"no column 'title', only 'path', 'name'.*--title-column"
+        ):
+            import_table(tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10, needs)
 
 
 def test_what_is_wrong_in_a_table_may_be_corrected(tmp_path):
     """Without --redo, as nothing is lost."""
     file = tmp_path / 'in.jsonl'
-    file.write_text('{"path": "/a.mp4"}\nodd\n')
-    with pytest.raises(TableError, match='line 2: not JSON'):
-        import_table(file, tmp_path / 'out', Running(), 1)
+    for content, message in (
+        ('', 'lists no video'),
+        ('{"path": "/a.mp4"}\nodd\n', 'line 2: not JSON'),
+    ):
+        file.write_text(content)
+        with pytest.raises(TableError, match=message):
+            import_table(file, tmp_path / 'out', Running(), 1)
     file.write_text('{"path": "/a.mp4"}\n')
     assert import_table(file, tmp_path / 'out', Running(), 1) == 1
     assert len(list(read_table(tmp_path / 'out'))) == 1
 
 
-def test_an_empty_table_is_refused(tmp_path):
-    (tmp_path / 'in.jsonl').write_text('')
-    with pytest.raises(TableError, match='lists no video'):
-        import_table(tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 10)
-
-
-def test_without_pyarrow_json_lines_are_the_remedy(tmp_path):
-    code = (
-        'import sys; sys.modules["pyarrow"] = None\n'
-        'from pathlib import Path\n'
-        'from vito_mm.curation.tables import read_file, write_file\n'
-        'write_file(Path("a.jsonl"), [dict(path="a")]); list(read_file(Path("a.jsonl")))\n'
-        'write_file(Path("a.parquet"), [dict(path="a")])'
-    )
-    command = [sys.executable, '-c', code]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert 'pip install "vito_mm[curation]", or take JSON lines: --format jsonl' in result.stderr
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    monkeypatch.delitem(sys.modules, 'pyarrow.parquet')
+    with pytest.raises(ImportError, match=r'pip install "vito_mm\[curation\]"'):
+        write_file(tmp_path / 'a.parquet', [dict(path='a')])

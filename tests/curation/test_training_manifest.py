@@ -15,7 +15,7 @@ from tests.helpers.scenes import run_on, write_scene
 from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.selection import Select
-from vito_mm.curation.stage import write_record
+from vito_mm.curation.stage_folder import write_record
 from vito_mm.curation.tables import TableError, write_file
 from vito_mm.videos import read_manifest
 from vito_mm.videos.prepare.integrity import inspect_video
@@ -119,7 +119,7 @@ def test_pre_training_draws_a_clip_of_it(selected, tmp_path):
 def test_a_table_that_is_not_finished_or_empty_is_refused(tmp_path):
     folder = tmp_path / 'table'
     folder.mkdir()
-    write_file(folder / 'part-000000.jsonl', [dict(path='/a.mp4', dropped='too short: 1 s')])
+    write_file(folder / 'part-000000.parquet', [dict(path='/a.mp4', dropped='too short: 1 s')])
     with pytest.raises(TableError, match='keeps no video'):
         write_training_manifest(folder, tmp_path / 'videos.jsonl')
     write_record(folder, dict(stage='select', finished=False))
@@ -130,13 +130,16 @@ def test_a_table_that_is_not_finished_or_empty_is_refused(tmp_path):
     assert not list(tmp_path.glob('videos*'))
 
 
-def test_what_json_does_not_know_is_named(tmp_path):
+def test_values_become_what_json_knows(tmp_path):
     row = dict(path='/a.mp4', seconds=12.0, uploaded=datetime.date(2020, 1, 1))
     (tmp_path / 'table').mkdir()
-    write_file(tmp_path / 'table' / 'part.parquet', [row])
-    with pytest.raises(TableError, match=r"/a\.mp4: the column 'uploaded' has a date"):
+    write_file(tmp_path / 'table/part.parquet', [row])
+    assert write_training_manifest(tmp_path / 'table', tmp_path / 'videos.jsonl') == 1
+    assert lines_of(tmp_path / 'videos.jsonl') == [row | dict(uploaded='2020-01-01')]
+    write_file(tmp_path / 'table/part.parquet', [row | dict(icon=b'x')])
+    with pytest.raises(TableError, match=r"/a\.mp4: the column 'icon' has b'x'"):
         write_training_manifest(tmp_path / 'table', tmp_path / 'videos.jsonl')
-    assert not (tmp_path / 'videos.jsonl').exists()
+    assert lines_of(tmp_path / 'videos.jsonl')[0]['uploaded'] == '2020-01-01'
 
 
 def test_columns_that_are_left_out_are_not_those_that_training_reads():

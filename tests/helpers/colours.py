@@ -12,7 +12,7 @@ from mmpretrain import get_model
 
 from tests.helpers.frame_videos import encode
 from vito_mm.curation.running import Running, import_table
-from vito_mm.curation.tables import write_file
+from vito_mm.videos.manifest import write_manifest
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 NAMES = ['red', 'green', 'blue']
@@ -106,8 +106,6 @@ def write_taxonomy(file: Path, classes: int) -> str:
 def make_table(folder: Path, rows: Sequence[dict], per_shard: int = 3) -> Path:
     """Rows as a table of shards."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / 'videos.jsonl', rows)
-    import_table(
-        folder / 'videos.jsonl', folder / 'table', Running(), per_shard, say=lambda text: None
-    )
+    write_manifest(folder / 'videos.jsonl', rows)
+    import_table(folder / 'videos.jsonl', folder / 'table', Running(), per_shard)
     return folder / 'table'

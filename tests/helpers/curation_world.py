@@ -1,8 +1,7 @@
-"""MiniScenes as a pile of web videos: titles of all kinds, broken files, and a classifier."""
+"""MiniScenes as a collection of web videos: titles of all kinds, broken files, and a classifier."""
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from tests.conftest import REPO, write_video
 from tests.helpers.faulty_videos import UNREADABLE
-from tests.helpers.processes import user_environment
-from vito_mm.curation.tables import read_table, write_file
+from vito_mm.curation.tables import read_table
 from vito_mm.miniscenes.classes import CLASSES
 from vito_mm.miniscenes.make import make_miniscenes
 from vito_mm.miniscenes.titles import write_taxonomy, write_titled_table
+from vito_mm.videos.manifest import write_manifest
 
 SIDE = 64
 NUM_VIDEOS = 64
@@ -82,7 +81,7 @@ class World:
             dict(self.rows[2], path=self.copy),
         ]
         self.table = root / 'videos.jsonl'
-        write_file(self.table, self.rows)
+        write_manifest(self.table, self.rows)
         self.truth = {row['path']: row.get('true_label') for row in self.rows}
         self.config = root / 'classifier.py'
         self.config.write_text(CLASSIFIER)
@@ -140,12 +139,6 @@ class World:
     def curate_here(self, work_dir: Path, *more: object) -> int:
         """Run the command within this process, which is quicker; returns its status."""
         return call_tool(self.command(work_dir, *more)[2:])
-
-    def curate(self, work_dir: Path, *more: object) -> subprocess.CompletedProcess:
-        """Run the command to its end."""
-        return subprocess.run(
-            self.command(work_dir, *more), capture_output=True, text=True, env=user_environment()
-        )
 
 
 def call_tool(words: Sequence[str]) -> int:

@@ -79,7 +79,7 @@ def run_on(
     folder.mkdir(parents=True, exist_ok=True)
     running = Running(**dict(workers=2) | settings)
     (folder / 'rows.jsonl').write_bytes(b''.join(map(to_line, rows)))
-    import_table(folder / 'rows.jsonl', folder / 'table', running, rows_per_shard, say=_silent)
+    import_table(folder / 'rows.jsonl', folder / 'table', running, rows_per_shard)
     run_stage(stage, folder / 'table', folder / stage.name, running)
     return list(read_table(folder / stage.name))
 
@@ -87,7 +87,3 @@ def run_on(
 def as_json(rows: Sequence[Row]) -> list[str]:
     """Rows to compare, whatever the order of their columns."""
     return [json.dumps(row, sort_keys=True) for row in rows]
-
-
-def _silent(text: str) -> None:
-    pass

@@ -1,4 +1,4 @@
-"""Stages that need no video, for what holds for all of them. As a script: one, to be killed."""
+"""Stages that need no video, for tests of all stages. As a script: one, to be killed."""
 
 import os
 import sys
@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from vito_mm.curation.running import Running, import_table, run_stage
 from vito_mm.curation.stage import Stage
-from vito_mm.curation.tables import Row, write_file
+from vito_mm.curation.tables import Row, read_kept
+from vito_mm.videos.manifest import write_manifest
 
 
 @dataclass
@@ -50,8 +51,6 @@ class AboveMean(Stage):
     not_identity: ClassVar[frozenset[str]] = frozenset(['pause', 'mean'])
 
     def survey(self, shards, workers: int) -> None:
-        from vito_mm.curation.tables import read_kept
-
         numbers = [row['number'] for shard in shards for row in read_kept(shard.source)]
         self.mean = sum(numbers) / len(numbers)
 
@@ -69,13 +68,16 @@ def make_table(folder: Path, running: Running, count: int = 40, **odd: str) -> P
     """A table of numbers; ``odd`` tells what some of them do, by ``x`` and the number."""
     rows = [dict(path=f'/{i}.mp4', number=i, what=odd.get(f'x{i}', '')) for i in range(count)]
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / 'numbers.jsonl', rows)
-    import_table(folder / 'numbers.jsonl', folder / 'table', running, 7, say=lambda text: None)
+    write_manifest(folder / 'numbers.jsonl', rows)
+    import_table(folder / 'numbers.jsonl', folder / 'table', running, 7)
     return folder / 'table'
 
 
-if __name__ == '__main__':
-    root, name, pause, engine = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4]
+def run_stage_of(root: Path, name: str, pause: float, engine: str) -> None:
+    """Run a stage on a table of numbers."""
     running = Running(engine=engine, workers=2 if engine == 'local' else 1)
-    table = make_table(root, running)
-    print(run_stage(STAGES[name](pause=pause), table, root / name, running))
+    print(run_stage(STAGES[name](pause=pause), make_table(root, running), root / name, running))
+
+
+if __name__ == '__main__':
+    run_stage_of(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4])

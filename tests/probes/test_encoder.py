@@ -246,7 +246,7 @@ def test_a_transformer_of_a_config_gives_tokens_as_maps(tmp_path, out_type):
     pixels = dict(mean=MEAN.tolist(), std=STD.tolist())
     text = f'model = dict(backbone={part!r}, data_preprocessor={pixels!r})'
     (tmp_path / 'vit.py').write_text(text)
-    network = MODELS.build(part)
+    network = MODELS.build(dict(part, type='mmpretrain.VisionTransformer'))
     network.init_weights()
     weights = {f'backbone.{key}': value for key, value in network.state_dict().items()}
     torch.save(dict(state_dict=weights, meta=dict(cfg=text)), tmp_path / 'vit.pth')
@@ -277,8 +277,8 @@ def test_a_masked_transformer_in_training_sees_all_patches():
     from mmpretrain.registry import MODELS
 
     model = nn.Module()
-    model.backbone = MODELS.build(VIT | dict(type='MAEViT'))
-    model.data_preprocessor = MODELS.build(dict(type='SelfSupDataPreprocessor'))
+    model.backbone = MODELS.build(VIT | dict(type='mmpretrain.MAEViT'))
+    model.data_preprocessor = MODELS.build(dict(type='mmpretrain.SelfSupDataPreprocessor'))
     encoder = Encoder.of_model(model.train())
     first, second = encoder(FRAMES, 0), encoder(FRAMES, 0)
     assert first.shape == (5, 24, 4, 4)

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import REPO
 from vito_mm.checkpoint.export import LAYOUTS
 from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE, STAGES
-from vito_mm.curation.running import ENGINES, FORMATS
+from vito_mm.curation.engines import ENGINES
+from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.miniscenes import PRESETS as SCENE_PRESETS
 from vito_mm.miniscenes import TASKS as SCENE_TASKS
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS
@@ -124,7 +124,7 @@ def parser_of(tool: str, monkeypatch: pytest.MonkeyPatch) -> ArgumentParser:
         ('make_miniscenes.py', dict(preset=sorted(SCENE_PRESETS), tasks=SCENE_TASKS), {}),
         (
             'curate_videonet.py',
-            dict(stages=[*STAGES, 'manifest', 'report'], engine=ENGINES, format=FORMATS),
+            dict(stages=dict.fromkeys([*BY_TITLE, *BY_EMBEDDING, 'report']), engine=ENGINES),
             {},
         ),
         (

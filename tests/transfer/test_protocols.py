@@ -77,7 +77,8 @@ def test_segmentation_of_the_paper(task, images, epochs, classes):
     )
     config.train_cfg.max_iters = config.param_scheduler[0].end = 200  # the same course in little
     rates = _course_of_the_rate(config, 1)
-    np.testing.assert_allclose(rates, 0.04 * (1 - np.arange(200) / 200) ** 0.9, atol=1e-5)
+    # MMEngine's PolyLR ends at the last step and not behind it.
+    np.testing.assert_allclose(rates, 0.04 * (1 - np.arange(200) / 199) ** 0.9, atol=1e-7)
 
     model = config.model
     assert model.auxiliary_head is None

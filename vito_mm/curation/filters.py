@@ -40,17 +40,7 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> 'Filter':
-        """Read a condition.
-
-        Args:
-            text (str): Column, operator and number.
-
-        Returns:
-            Filter: The condition.
-
-        Raises:
-            ValueError: If it is none.
-        """
+        """Read a condition: column, operator and number; a ValueError if it is none."""
         if match := _SYNTAX.fullmatch(text):
             name, sign, limit = match.groups()
             with suppress(ValueError):
@@ -67,9 +57,6 @@ class Filter:
         for each of the row's ``labels``: labels that do not pass are taken away with their values,
         and the row is dropped if none is left. A row without a value does not pass.
 
-        Args:
-            row (dict): A row.
-
         Returns:
             dict: The row, maybe with fewer labels or dropped.
 
@@ -77,27 +64,18 @@ class Filter:
             TableError: If its value is no number.
         """
         values = self.values_of(row)
-        passed = [_OPERATORS[self.operator](value, self.limit) for value in values]
-        if _is_of_labels(self.name, row) and any(passed):
-            return _with_labels(row, passed)
-        largest = max(range(len(values)), key=values.__getitem__, default=None)
-        if largest is None or not passed[largest]:
-            said = 'none' if largest is None else f'{values[largest]:.10g}'
-            return {**row, DROPPED: f'filter {self.name}: {said}'}
-        return row
+        if _is_of_labels(self.name, row):
+            passed = [_OPERATORS[self.operator](value, self.limit) for value in values]
+            if any(passed):
+                return _with_labels(row, passed)
+        largest = max(values, default=None)
+        if largest is not None and _OPERATORS[self.operator](largest, self.limit):
+            return row
+        value = 'none' if largest is None else f'{largest:.10g}'
+        return {**row, DROPPED: f'filter {self.name}: {value}'}
 
     def values_of(self, row: Row) -> list[float]:
-        """The values that a row has for the condition.
-
-        Args:
-            row (dict): A row.
-
-        Returns:
-            list[float]: One, more in a list, none where there is none.
-
-        Raises:
-            TableError: If one is no number.
-        """
+        """List the values that a row has for the condition; a TableError if one is no number."""
         value = row.get(self.name)
         if value is None and self.name == 'aspect' and row.get('width') and row.get('height'):
             sides = row['width'], row['height']
@@ -113,14 +91,7 @@ class Filter:
             ) from None
 
     def unknown_in(self, names: Iterable[str]) -> TableError:
-        """The error that a table does not have the column.
-
-        Args:
-            names (Iterable[str]): Columns that it has.
-
-        Returns:
-            TableError: It names them.
-        """
+        """Make the error that a table does not have the column, but others."""
         names = list(names)
         near = near_text(self.name, [*names, 'aspect'])
         return TableError(
@@ -138,7 +109,7 @@ def _is_of_labels(name: str, row: Row) -> bool:
 
 
 def _with_labels(row: Row, kept: list[bool]) -> Row:
-    """A row with some of its labels."""
+    """Keep some labels of a row."""
     changed = {}
     for name in row:
         if name == 'labels' or _is_of_labels(name, row):

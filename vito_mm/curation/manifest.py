@@ -1,15 +1,14 @@
-"""From the last table to the manifest that pre-training reads."""
+"""Manifest that pre-training reads, made from the last table."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from vito_mm.utils.text import near_text
 from vito_mm.videos.manifest import write_manifest
+from vito_mm.videos.tables import RowError, plain
 
-from .stage import finished_record
+from .stage_folder import finished_record
 from .tables import Row, TableError, find_files, read_kept
 
 _FIRST = (
@@ -23,7 +22,7 @@ LEFT_OUT = (
     *('pix_fmt', 'rotation', 'keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'checked'),
     'notes',
 )
-"""Columns of the stages that pre-training has no use for."""
+"""Columns of the stages that pre-training does not use."""
 
 
 def write_training_manifest(table: Path, file: Path, include: Sequence[str] = ()) -> int:
@@ -31,7 +30,7 @@ def write_training_manifest(table: Path, file: Path, include: Sequence[str] = ()
     reads them.
 
     A row has path, title, label, class_name, seconds, fps, num_frames, width, height and codec, as
-    far as the table has them, and then the user's columns. The file is whole or not there.
+    far as the table has them, and then the user's columns. The file is complete or not there.
 
     Args:
         table (Path): Folder of a stage that is finished.
@@ -48,56 +47,28 @@ def write_training_manifest(table: Path, file: Path, include: Sequence[str] = ()
         ValueError: If the file does not end in ``.jsonl``.
     """
     finished_record(table)
-    rows = _Rows(Path(table), Path(file), include)
-    try:
-        write_manifest(file, rows)
-    except TypeError:
-        raise TableError(_unwritable(rows.last)) from None
-    return rows.count
+    folder = os.path.join(os.path.abspath(file.parent), '')
+    left_out = frozenset(LEFT_OUT) - set(include)
+    count = 0
 
-
-class _Rows:
-    """Rows as they are written, one shard in memory at a time."""
-
-    def __init__(self, table: Path, file: Path, include: Sequence[str]) -> None:
-        self.table, self.include = table, include
-        self.folder = os.path.join(os.path.abspath(file.parent), '')
-        self.left_out = frozenset(LEFT_OUT) - set(include)
-        self.count, self.last = 0, {}
-
-    def __iter__(self) -> Iterator[Row]:
-        seen: dict[str, None] = {}
-        for shard in find_files(self.table):
+    def rows() -> Iterator[Row]:
+        nonlocal count
+        seen: set[str] = set()
+        for shard in find_files(table):
             for row in read_kept(shard):
-                seen.update(dict.fromkeys(row))
-                self.count += 1
-                self.last = self._written(row)
-                yield self.last
-        if not self.count:
-            raise TableError(f'{self.table} keeps no video, so there is nothing to train on')
-        for name in self.include:
+                seen |= row.keys()
+                count += 1
+                row['path'] = str(row['path']).removeprefix(folder)
+                names = dict.fromkeys(name for name in (*_FIRST, *row) if name in row)
+                try:
+                    yield {name: plain(row[name], name) for name in names if name not in left_out}
+                except RowError as error:
+                    raise TableError(f'{row["path"]}: {error}') from None
+        if not count:
+            raise TableError(f'{table} keeps no video, so there is nothing to train on')
+        for name in include:
             if name not in seen:
-                near = near_text(name, seen)
-                raise TableError(f'{self.table} has no column {name!r}{near}')
+                raise TableError(f'{table} has no column {name!r}{near_text(name, seen)}')
 
-    def _written(self, row: Row) -> Row:
-        first = {name: row[name] for name in _FIRST if name in row}
-        first['path'] = str(row['path']).removeprefix(self.folder)
-        others = {name: row[name] for name in row if name not in self.left_out}
-        return first | {name: others[name] for name in others if name not in first}
-
-
-def _unwritable(row: Row) -> str:
-    name = next(name for name in row if not _is_json(row[name]))
-    return (
-        f'{row["path"]}: the column {name!r} has a {type(row[name]).__name__}, which JSON does not '
-        'know: give it as text or a number, or leave it out of the table'
-    )
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True
+    write_manifest(file, rows())
+    return count

@@ -1,6 +1,7 @@
-"""The order of the stages, what each reads, and the command line's job as a whole."""
+"""The order of the stages, the table that each reads, and the job of the command line."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,19 +18,13 @@ from .manifest import write_training_manifest
 from .probing import Probe
 from .reference_selection import SelectByEmbedding
 from .report import write_report
+from .retrieval import Retrieve
 from .running import Running, import_table, run_stage
 from .selection import Select
-from .stage import (
-    Stage,
-    StageError,
-    fingerprint_of,
-    finished_record,
-    only_job,
-    read_record,
-)
+from .stage import Stage, StageError
+from .stage_folder import fingerprint_of, finished_record, only_job, read_record
 from .tables import TableError
 from .taxonomy import load_taxonomy
-from .titles import Retrieve
 
 BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 """Stages of the published procedure, in order."""
@@ -37,17 +32,14 @@ BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 """Stages where videos near reference images are kept, and no label is used."""
 
-STAGES = tuple(dict.fromkeys([*BY_TITLE[:-1], *BY_EMBEDDING[:-1]]))
-"""All stages."""
-
 
 @dataclass(frozen=True)
 class Curation:
-    """A curation: what is read, where it goes, and the settings of its stages.
+    """A curation: its table, its folder, and the settings of its stages.
 
     Attributes:
         table (Path): See :func:`.sources.rows_of`.
-        work_dir (Path): Gets a folder a stage, the manifest and the report.
+        work_dir (Path): Folder of the stages' folders, the manifest and the report.
         stages (dict[str, Stage]): Stages by name, in the order in which they may run; ``manifest``
             is not among them.
         wanted (Sequence[str]): Names of those that are to run, in order, ``manifest`` included.
@@ -72,7 +64,7 @@ class Curation:
         """Run the wanted stages, each on the table of the one before, and write the report.
 
         Args:
-            command (str): What the user typed. Defaults to nothing.
+            command (str): Command that the user typed. Defaults to nothing.
 
         Raises:
             ValueError: If a setting is wrong.
@@ -85,7 +77,7 @@ class Curation:
                 for name in wanted:
                     self._run_stage(name)
             except Exception:
-                with suppress(Exception):  # the first error is the one to tell
+                with suppress(Exception):  # the first error is the one to report
                     self.report(command)
                 raise
             print(f'report: {self.report(command)}')
@@ -108,7 +100,7 @@ class Curation:
         return BY_EMBEDDING if 'embed' in self.stages else BY_TITLE
 
     def _checked(self) -> list[str]:
-        """The wanted stages in order; raises for what is known to fail after hours of work."""
+        """Order the wanted stages; raise for what is known to fail after hours of work."""
         names = set(self.wanted) - {'report'}  # which is written at the end anyway
         for name in sorted(names - {'manifest', *self.stages}):
             remedy = '--classifier' if name in self._order else 'another order: see --by-embedding'
@@ -135,7 +127,7 @@ class Curation:
                 f'{self.work_dir} is the folder of the table: give another work dir, such as '
                 f'{self.work_dir / "curation"}'
             )
-        if table.parent == work_dir and table.name in ('table', *STAGES):
+        if table.parent == work_dir and table.name in ('table', *BY_TITLE, *BY_EMBEDDING):
             raise ValueError(f'{self.table} is a table of this work dir: give another work dir')
         if manifest == table or (table.is_dir() and manifest.parent == table):
             raise ValueError(
@@ -144,10 +136,10 @@ class Curation:
             )
 
     def report(self, command: str = '') -> Path:
-        """Write the report of what has been done so far.
+        """Write the report of the finished stages.
 
         Args:
-            command (str): What the user typed, kept with earlier ones. Defaults to nothing.
+            command (str): Command that the user typed, kept with earlier ones. Defaults to nothing.
 
         Returns:
             Path: The page.
@@ -163,19 +155,18 @@ class Curation:
         classes: Sequence[str] = ()
         if not by_embedding:
             taxonomy = load_taxonomy(self.stages['select'].taxonomy)
-            for name in done:
-                identity = (read_record(self.work_dir / name) or {})['identity']
-                if identity.get('taxonomy', taxonomy.fingerprint) != taxonomy.fingerprint:
+            for name, record in done.items():
+                if record['identity'].get('taxonomy') not in (None, taxonomy.fingerprint):
                     raise TableError(
                         f'{self.work_dir / name} was made with other classes: give the same '
                         '--taxonomy as then'
                     )
             classes = taxonomy.names
-        return write_report(self.work_dir, done, classes, self.target, commands)
+        return write_report(self.work_dir, list(done), classes, self.target, commands)
 
-    def _finished(self, order: Sequence[str]) -> list[str]:
-        """Finished stages, each made from the one before it as it is now."""
-        done, table = [], self.work_dir / 'table'
+    def _finished(self, order: Sequence[str]) -> dict[str, dict]:
+        """Read the records of finished stages, each made from the one before it as it is now."""
+        done, table = {}, self.work_dir / 'table'
         for name in order:
             record = read_record(self.work_dir / name)
             if record is None:
@@ -183,7 +174,7 @@ class Curation:
             is_of_table = read_record(table) is None or record['input'] == fingerprint_of(table)
             if not (record['finished'] and is_of_table):
                 break
-            done.append(name)
+            done[name] = record
             table = self.work_dir / name
         return done
 
@@ -198,7 +189,7 @@ class Curation:
         return lines
 
     def _table_for(self, name: str) -> Path:
-        """The table of the nearest stage before one, or the user's."""
+        """Find the table of the nearest stage before one, or cut the user's into shards."""
         before = self._order[: self._order.index(name)]
         there = [each for each in before if read_record(self.work_dir / each) is not None]
         if there:
@@ -212,102 +203,56 @@ class Curation:
             return table
         if name == 'manifest':
             raise TableError(f'{self.work_dir} has no stage to make a manifest of')
-        needs = self.stages[name].needs
-        folder = self.work_dir / 'table'
-        import_table(self.table, folder, self.running, self.rows_per_shard, needs, self.columns)
+        folder, needs = self.work_dir / 'table', self.stages[name].needs
+        count = import_table(
+            self.table, folder, self.running, self.rows_per_shard, needs, self.columns
+        )
+        shards = count_text(-(-count // self.rows_per_shard), 'shard')
+        print(f'{self.table}: {count_text(count, "video")} in {shards}')
         return folder
 
 
-def make_stages(
-    by_embedding: str | None,
-    *,
-    taxonomy: str = 'imagenet',
-    queried: Sequence[str] = (),
-    limit: int = 5000,
-    seed: int = 0,
-    min_seconds: float = 10.0,
-    check: bool = False,
-    classifier: str | None = None,
-    checkpoint: str | None = None,
-    frames: int = 100,
-    min_frames: int = 1,
-    batch_size: int = 100,
-    device: str | None = None,
-    filters: Sequence[str] = (),
-    max_distance: float | None = 6,
-    per_class: int | None = None,
-    backbone: str | None = None,
-    which: str = 'online',
-    keep: int | None = None,
-    fraction: float | None = None,
-    clusters: int = 100,
-) -> dict[str, Stage]:
-    """The stages of a curation with their settings.
+def make_stages(args: Namespace) -> dict[str, Stage]:
+    """Build the stages of a curation by name, in order.
 
     Args:
-        by_embedding (str, optional): Folder of reference images or file of their embeddings; None
-            for the published procedure by titles and classifier.
-        taxonomy (str): See :func:`.taxonomy.load_taxonomy`. Defaults to 'imagenet'.
-        queried (Sequence[str]): Classes to look for. Defaults to none, which means all.
-        limit (int): Videos retrieved for a class, at most. Defaults to 5,000.
-        seed (int): Of all choices. Defaults to 0.
-        min_seconds (float): Shortest video. Defaults to 10.
-        check (bool): Whether to decode every frame when probing. Defaults to False.
-        classifier (str, optional): See :class:`.classifier.Classify`.
-        checkpoint (str, optional): Weights of the classifier or of the backbone.
-        frames (int): Frames that are classified, from the first. Defaults to 100.
-        min_frames (int): On how many a class must be top-1. Defaults to 1.
-        batch_size (int): Frames at once on the device. Defaults to 100.
-        device (str, optional): Defaults to None, a GPU if there is one.
-        filters (Sequence[str]): See :class:`.selection.Select`.
-        max_distance (float, optional): Of duplicates, in bits of 64; None keeps them. Defaults to
-            6.
-        per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
-        backbone (str, optional): See :class:`.embedding.Embed`.
-        which (str): Network of a pre-training checkpoint, 'online' or 'target'. Defaults to
-            'online'.
-        keep (int, optional): Videos that are kept by embedding.
-        fraction (float, optional): Their share, in the place of a number.
-        clusters (int): Clusters of the reference that get the same share. Defaults to 100.
-
-    Returns:
-        dict[str, Stage]: By name, in order.
+        args (Namespace): Settings by the names of the options of ``tools/curate_videonet.py``.
 
     Raises:
         ValueError: If a setting that the procedure needs is missing.
     """
-    select = Select(tuple(filters), max_distance, per_class, seed, taxonomy)
-    probe = Probe(min_seconds, check)
-    if by_embedding is None:
-        classify = [
-            Classify(name, checkpoint, taxonomy, frames, min_frames, batch_size, device)
-            for name in [classifier]
-            if name is not None
-        ]
-        retrieve = Retrieve(taxonomy, tuple(queried) or None, limit, seed)
-        stages: list[Stage] = [retrieve, probe, *classify, select]
+    select = Select(
+        tuple(args.filters), args.max_distance, args.per_class, args.seed, args.taxonomy
+    )
+    probe = Probe(args.min_seconds, args.check)
+    checkpoint, common = args.checkpoint, dict(batch_size=args.batch_size, device=args.device)
+    if args.by_embedding is None:
+        names = tuple(name for name in args.classes if name.strip())  # lines of a file may be empty
+        stages: list[Stage] = [Retrieve(args.taxonomy, names or None, args.limit, args.seed), probe]
+        if args.classifier is not None:
+            frames = args.frames, args.min_frames
+            stages.append(Classify(args.classifier, checkpoint, args.taxonomy, *frames, **common))
+        stages.append(select)
     else:
-        if per_class is not None:
+        if args.per_class is not None:
             raise ValueError('--per-class needs labels, and with --by-embedding there are none')
-        if backbone is None:
+        if args.backbone is None:
             raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
-        network = dict(which=which, batch_size=batch_size, device=device)
-        embed = Embed(backbone, checkpoint, **network)
-        nearest = SelectByEmbedding(
-            by_embedding, keep, clusters, seed, backbone, checkpoint, fraction=fraction, **network
+        network = dict(backbone=args.backbone, checkpoint=checkpoint, which=args.which, **common)
+        choice = dict(
+            keep=args.keep, fraction=args.fraction, clusters=args.clusters, seed=args.seed
         )
-        stages = [probe, embed, select, nearest]
+        nearest = SelectByEmbedding(args.by_embedding, **choice, **network)
+        stages = [probe, Embed(**network), select, nearest]
     return {stage.name: stage for stage in stages}
 
 
-def run(curation: Curation, command: str, report_only: bool = False) -> int:
+def run(args: Namespace, command: str) -> int:
     """Do what the command line asks for, and print what is wrong in one line.
 
     Args:
-        curation (Curation): What to do.
-        command (str): What the user typed.
-        report_only (bool): Whether to write the report again and do nothing else. Defaults to
-            False.
+        args (Namespace): Options of ``tools/curate_videonet.py``.
+        command (str): Command that the user typed.
 
     Returns:
         int: Status of the command: 0 if it was finished; 1 if a stage had to stop; 2 if a setting
@@ -315,15 +260,23 @@ def run(curation: Curation, command: str, report_only: bool = False) -> int:
     """
     with stopped_by_signals():
         try:
-            if report_only:
+            curation = Curation(
+                args.table,
+                args.work_dir,
+                make_stages(args),
+                args.stages or (BY_EMBEDDING if args.by_embedding else BY_TITLE),
+                Running(args.engine, args.workers, args.redo, args.ray_address, args.gpus),
+                args.manifest or args.work_dir / 'manifest.jsonl',
+                args.rows_per_shard,
+                dict(path=args.path_column, title=args.title_column),
+                target=None if args.by_embedding else args.limit,
+            )
+            if args.stages == ['report']:
                 print(f'report: {curation.report()}')
             else:
                 curation.run(command)
         except KeyboardInterrupt:
-            print(
-                'stopped; what is done is kept. Run the same command again to go on',
-                file=sys.stderr,
-            )
+            print('stopped; finished shards are kept: the same command goes on', file=sys.stderr)
             return 130
         except (StageError, OSError) as error:
             print(f'error: {error}', file=sys.stderr)

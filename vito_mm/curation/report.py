@@ -22,7 +22,7 @@ from vito_mm.utils.report import (
 from vito_mm.utils.text import first_few
 from vito_mm.videos.manifest import PART, part_name
 
-from .stage import read_record
+from .stage_folder import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip, draw_thumbnails
 

@@ -1,7 +1,6 @@
-"""A stage from its table to the next, on an engine: resumed, counted, and in view."""
+"""Running a stage from its table to the next, on an engine: resumed, counted, with progress."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,21 +9,19 @@ from vito_mm.utils.progress import Progress
 
 from .engines import ENGINES, local, ray_data
 from .sources import content_of, rows_of
-from .stage import (
-    Counts,
-    Shard,
-    Stage,
-    StageError,
+from .stage import Counts, Shard, Stage, StageError
+from .stage_folder import (
+    FORMAT,
     check_columns,
     clear,
     close_stage,
-    count_file,
     only_job,
     open_stage,
     read_record,
+    shard_name,
     write_record,
 )
-from .tables import FORMATS, TableError, shard_name, split, write_file
+from .tables import DROPPED, TableError, read_file, split, write_file
 
 _FIRST_ROWS = 10_000
 """Rows among which every column that is needed occurs."""
@@ -32,15 +29,13 @@ _FIRST_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Running:
-    """How stages are run; none of it changes what comes out.
+    """Engine and resources; none of it changes what comes out.
 
     Attributes:
         engine (str): ``'local'`` or ``'ray'``. Defaults to 'local'.
         workers (int, optional): Processes; with Ray those of each actor. Defaults to None, which
             means the number of cores, and 1 with Ray.
-        form (str): What tables are written as, ``'parquet'`` or ``'jsonl'``. Defaults to
-            'parquet'.
-        redo (bool): Whether to make again what was made with other settings. Defaults to False.
+        redo (bool): Make again what was made with other settings. Defaults to False.
         ray_address (str, optional): Ray cluster to join. Defaults to None, see
             :func:`.engines.ray_data.run_shards`.
         gpus (float): GPUs of a Ray actor. Defaults to 0.
@@ -51,7 +46,6 @@ class Running:
 
     engine: str = 'local'
     workers: int | None = None
-    form: str = 'parquet'
     redo: bool = False
     ray_address: str | None = None
     gpus: float = 0
@@ -59,8 +53,6 @@ class Running:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f'--engine {self.engine}: choose among {", ".join(ENGINES)}')
-        if self.form not in FORMATS:
-            raise ValueError(f'--format {self.form}: choose among {", ".join(FORMATS)}')
         if self.workers is not None and self.workers < 1:
             raise ValueError(f'--workers {self.workers}: give 1 or more')
         if self.gpus < 0:
@@ -72,15 +64,7 @@ class Running:
         return count_cores() if self.workers is None else self.workers
 
     def work(self, stage: Stage, shards: Sequence[Shard]) -> Iterator[Counts]:
-        """Work on shards.
-
-        Args:
-            stage (Stage): The stage, surveyed.
-            shards (Sequence[Shard]): Shards that are not finished.
-
-        Returns:
-            Iterator[Counts]: Of rows as they are done.
-        """
+        """Work on shards that are not finished; gives counts of rows as they are done."""
         if self.engine == 'ray':
             return ray_data.run_shards(
                 stage, shards, self.workers or 1, self.ray_address, self.gpus
@@ -94,27 +78,27 @@ def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Coun
     Args:
         stage (Stage): The stage.
         table (Path): Folder of shards that it reads.
-        folder (Path): Folder that gets its shards.
+        folder (Path): Folder of the shards that it writes.
         running (Running): How it is run.
 
     Returns:
-        Counts: What became of all rows.
+        Counts: Of all rows.
 
     Raises:
         StageError: If it cannot go on, or keeps no row.
         TableError: If the table lacks a column or cannot be read.
     """
     with only_job(folder):
-        shards = open_stage(stage, table, folder, running.form, running.redo)
-        finished = [shard for shard in shards if shard.target.exists()]
-        counts = sum((count_file(shard.target) for shard in finished), Counts())
-        if len(finished) < len(shards):
+        shards = open_stage(stage, table, folder, running.redo)
+        todo = [shard for shard in shards if not shard.target.exists()]
+        finished = [shard.target for shard in shards if shard not in todo]
+        counts = Counts.of(row for file in finished for row in read_file(file, ['path', DROPPED]))
+        if todo:
             check_columns(stage, shards)
             stage.survey(shards, running.processes)
             total = (read_record(table) or {}).get('kept')
             with Progress(total or counts.total, stage.name, 'dropped') as progress:
                 progress.advance(counts.total, skipped=True)
-                todo = [shard for shard in shards if not shard.target.exists()]
                 for part in running.work(stage, todo):
                     counts += part
                     progress.advance(part.total, bad=part.dropped.total())
@@ -135,19 +119,17 @@ def import_table(
     rows_per_shard: int,
     needs: Sequence[str] = ('path',),
     columns: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = print,
 ) -> int:
     """Cut a table of the user into shards, once.
 
     Args:
         source (Path): See :func:`.sources.rows_of`.
-        folder (Path): Folder that gets the shards.
-        running (Running): How tables are written.
+        folder (Path): Folder of the shards.
+        running (Running): Says whether to make it again.
         rows_per_shard (int): Rows of a shard.
         needs (Sequence[str]): Columns that some row must have. Defaults to path.
         columns (Mapping[str, str], optional): Names that the table has for ``path`` and ``title``.
             Defaults to None: these.
-        say (Callable): What messages are given to. Defaults to print.
 
     Returns:
         int: Number of rows.
@@ -164,7 +146,7 @@ def import_table(
         stage='table',
         identity=dict(rows_per_shard=rows_per_shard, columns=dict(columns or {})),
         input=content_of(source),
-        format=running.form,
+        format=FORMAT,
     )
     with only_job(folder):
         found = read_record(folder)
@@ -178,24 +160,20 @@ def import_table(
                 )
         clear(folder)
         write_record(folder, wanted | dict(finished=False))
-        count, missing = 0, set(needs)
-        names: dict[str, None] = {}
+        count, names = 0, dict[str, None]()
         for number, rows in enumerate(split(rows_of(source, columns), rows_per_shard)):
-            for row in rows:
-                missing -= row.keys()
-                names.update(dict.fromkeys(row))
-            if missing and count >= _FIRST_ROWS:
+            names |= dict.fromkeys(name for row in rows for name in row)
+            if count >= _FIRST_ROWS and not names.keys() >= set(needs):
                 break  # no need to read on
-            write_file(folder / shard_name(number, running.form), rows)
+            write_file(folder / shard_name(number), rows)
             count += len(rows)
         if not names:
             raise TableError(f'{source} lists no video')
-        if missing:
+        if missing := [name for name in needs if name not in names]:
             raise TableError(
-                f'{source} has no column {", ".join(map(repr, sorted(missing)))}, only '
+                f'{source} has no column {", ".join(map(repr, missing))}, only '
                 f'{", ".join(map(repr, names))}. Columns of other names: '
                 '--title-column, --path-column'
             )
         write_record(folder, wanted | dict(finished=True, kept=count, dropped={}))
-    say(f'{source}: {count} videos in {math.ceil(count / rows_per_shard)} shards')
     return count

@@ -1,4 +1,4 @@
-"""What is kept of the videos that a procedure found: filters, no duplicates, not too many."""
+"""Selection among the videos that a procedure found: filters, duplicates, limits of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ class Select(Stage):
 
     **Filters** are conditions such as ``seconds<=600``, see :meth:`.filters.Filter.apply`.
 
-    **Duplicates** are files with equal ``sha256``, and videos whose ``hashes`` differ by few bits
-    on average over the frames that have a hash in both. Copies that were scaled or compressed again
-    are found; not those that were cut, cropped, mirrored or framed. Of duplicates the longest video
-    is kept, to a tenth of a second, of equally long ones that with most pixels, else the first by
-    path. Only what is near
-    the one that is kept is dropped for it: see :func:`.duplicates.find_originals`. It keeps its own
-    labels, whatever those of its duplicates are. Videos without any hash are compared by ``sha256``
-    alone. A path that is listed again, with the same start and end, is a duplicate of itself; parts
-    of one file are never duplicates of each other.
+    **Duplicates** are files with equal ``sha256``, and videos whose ``hashes`` differ by few
+    bits on average over the frames that have a hash in both. Copies that were scaled or
+    compressed again are found; not those that were cut, cropped, mirrored or framed. Of
+    duplicates the longest video is kept, to a tenth of a second, of equally long ones that with
+    most pixels, else the first by path. Only what is near the one that is kept is dropped for
+    it: see :func:`.duplicates.find_originals`. It keeps its own labels, whatever those of its
+    duplicates are. Videos without any hash are compared by ``sha256`` alone. A path that is
+    listed again, with the same start and end, is a duplicate of itself; parts of one file are
+    never duplicates of each other.
 
     **Classes.** A row with ``labels`` gets one of them as ``label``, with its ``class_name``: that
     on most frames (``label_frames``), of several that of the highest score (``label_scores``), of
     several the first. Which videos of a class are kept follows from the seed and the file's name.
 
-    The survey takes some 500 bytes a row. What it decides takes 4 bytes a row, and the paths of
+    The survey takes some 500 bytes per row. What it decides takes 4 bytes per row, and the paths of
     videos that have duplicates.
 
     Attributes:
@@ -93,34 +93,28 @@ class Select(Stage):
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """See :meth:`.stage.Stage.survey`."""
-        survey = _Survey(self.max_distance is not None)
-        seen: set[str] = set()
+        compare = self.max_distance is not None
+        survey, seen = _Survey(compare), set()
         for shard in shards:
             rows = read_kept(shard.source, [*_COLUMNS, *(each.name for each in self._filters)])
-            for row in rows:
-                seen.update(each.name for each in self._filters if each.values_of(row))
+            seen.update(each for each in self._filters for row in rows if each.values_of(row))
             survey.add(shard.number, [self._filtered(row) for row in rows])
         for each in self._filters:
-            if each.name not in seen and sum(survey.sizes):
+            if each not in seen and sum(survey.sizes.values()):
                 raise each.unknown_in(_columns_of(shards))
-        if self.max_distance is not None and survey.paths and not survey.can_be_compared:
-            raise TableError(
-                'duplicates are found by the columns "sha256" and "hashes", which no row has: run '
-                'the stage "probe" before, or keep duplicates: --max-distance -1'
-            )
         survey.finish()
-        if self.max_distance is not None:
+        if compare:
             survey.drop_duplicates(self.max_distance)
         if self.per_class is not None:
             survey.limit_classes(self.per_class, self.seed)
-        if (survey.labels >= 0).any():
+        if (most := int(survey.columns['label'].max(initial=-1))) >= 0:
             self._class_names = load_taxonomy(self.taxonomy).names
-            if (most := int(survey.labels.max())) >= len(self._class_names):
+            if most >= len(self._class_names):
                 raise TableError(
                     f'the table has the label {most}, but the taxonomy {self.taxonomy!r} only '
                     f'{len(self._class_names)} classes: give that of the classifier (--taxonomy)'
                 )
-        self._fates, self._originals = survey.result()
+        self._fates, self._originals = survey.result(), survey.originals
 
     def prepare_at(self, row: Row, shard: int, index: int) -> int:
         """See :meth:`.stage.Stage.prepare_at`."""
@@ -154,14 +148,11 @@ class Select(Stage):
 
 
 def label_of(row: Row) -> int | None:
-    """The label that says most about a video.
-
-    Args:
-        row (dict): A row with ``labels``, and maybe ``label_frames`` and ``label_scores``.
+    """Choose among the ``labels`` of a row that on most ``label_frames``.
 
     Returns:
-        int, optional: That on most frames, of several that with the highest score, of several the
-        first class. None if there is none.
+        int, optional: Of several that with the highest of ``label_scores``, of several the first
+        class. None if there is none.
     """
     labels = row.get('labels')
     if not labels:
@@ -178,7 +169,7 @@ def label_of(row: Row) -> int | None:
 
 
 class _Survey:
-    """What must be known of all rows at once, as arrays.
+    """Facts of all rows, as arrays, and what follows from them.
 
     Args:
         compare (bool): Whether duplicates are looked for.
@@ -186,89 +177,76 @@ class _Survey:
 
     def __init__(self, compare: bool) -> None:
         self.compare = compare
-        self.numbers: list[int] = []  # of shards
-        self.sizes: list[int] = []  # of shards, rows that were dropped included
-        self.paths: list[str] = []  # names of the parts of rows that are left, as all that follows
-        self.files: list[str] = []  # paths without the part
-        self._parts: list[dict[str, np.ndarray]] = []
+        self.sizes: dict[int, int] = {}  # of shards, rows that were dropped included
+        self.paths: list[str] = []  # with their part, of rows that are left, as all that follows
+        self.files: list[str] = []  # without the part
+        self.columns: dict[str, np.ndarray] = {}
         self.originals: list[str] = []
+        self._parts: list[dict[str, np.ndarray]] = []
 
     def add(self, number: int, rows: list[Row]) -> None:
         """Add a shard."""
-        first = sum(self.sizes)
-        self.numbers.append(number)
-        self.sizes.append(len(rows))
+        first = sum(self.sizes.values())
+        self.sizes[number] = len(rows)
         left = [
-            (first + index, row)
+            index
             for index, row in enumerate(rows)
             if DROPPED not in row and row.get('path') is not None
         ]
-        self.paths += [part_name(row) for _, row in left]
-        self.files += [row['path'] for _, row in left]
-        hashes = [_hashes_of(row) if self.compare else [] for _, row in left]
-        digests = [_sha256_of(row) if self.compare else 0 for _, row in left]
-        frames = max(map(len, hashes), default=0)
-        labels = [label_of(row) for _, row in left]
-        self._parts.append(
-            dict(
-                row=np.array([place for place, _ in left], np.int64),
-                hashes=_filled([[h or 0 for h in group] for group in hashes], frames, np.uint64),
-                known=_filled([[h is not None for h in group] for group in hashes], frames, bool),
-                sha256=np.array(digests, np.uint64),
-                # Containers round lengths: that should not decide between copies.
-                seconds=np.array([round(row.get('seconds', 0.0), 1) for _, row in left]),
-                pixels=np.array(
-                    [float(row.get('width', 0) * row.get('height', 0)) for _, row in left]
-                ),
-                labels=np.array([-1 if label is None else label for label in labels], np.int64),
-            )
+        rows = [rows[index] for index in left]
+        self.paths += map(part_name, rows)
+        self.files += [row['path'] for row in rows]
+        hashes = [_hashes_of(row) if self.compare else [] for row in rows]
+        labels = [label_of(row) for row in rows]
+        part = dict(
+            row=np.array(left, np.int64) + first,
+            hashes=_filled([[h or 0 for h in group] for group in hashes], np.uint64),
+            known=_filled([[h is not None for h in group] for group in hashes], bool),
+            sha256=np.array([_sha256_of(row) if self.compare else 0 for row in rows], np.uint64),
+            # Containers round lengths: that should not decide between copies.
+            seconds=np.array([round(row.get('seconds', 0.0), 1) for row in rows]),
+            pixels=np.array([float(row.get('width', 0) * row.get('height', 0)) for row in rows]),
+            label=np.array([-1 if label is None else label for label in labels], np.int64),
         )
-
-    @property
-    def can_be_compared(self) -> bool:
-        """Whether any row can be the duplicate of another."""
-        return any(part['known'].any() or part['sha256'].any() for part in self._parts)
+        self._parts.append(part)
 
     def finish(self) -> None:
         """Get ready to decide, after the last shard."""
-        frames = max((part['hashes'].shape[1] for part in self._parts), default=0)
+        frames = max(part['hashes'].shape[1] for part in self._parts)
         for part in self._parts:
             for name in ('hashes', 'known'):
                 missing = frames - part[name].shape[1]
                 part[name] = np.pad(part[name], ((0, 0), (0, missing)))
-        columns = {
-            name: np.concatenate([part[name] for part in self._parts])
-            for name in (self._parts[0] if self._parts else ())
+        self.columns = {
+            name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
         }
         self._parts = []
-        self.row, self.labels = columns['row'], columns['labels']
-        self.columns = columns
-        self.by_path = np.array(
-            sorted(range(len(self.paths)), key=self.paths.__getitem__), np.int64
-        )
-        self.fates = np.full(len(self.paths), _KEPT, np.int32)
+        by_path = sorted(range(len(self.paths)), key=self.paths.__getitem__)
+        self.by_path = np.array(by_path, np.int64)
+        self.fates = np.full(len(by_path), _KEPT, np.int32)
 
     def drop_duplicates(self, max_distance: float) -> None:
-        """Decide what is dropped as the duplicate of another row."""
+        """Decide which rows are dropped as the duplicates of others."""
+        columns = self.columns
+        if self.paths and not (columns['known'].any() or columns['sha256'].any()):
+            raise TableError(
+                'duplicates are found by the columns "sha256" and "hashes", which no row has: run '
+                'the stage "probe" before, or keep duplicates: --max-distance -1'
+            )
         # Rows with the same path are neighbours in this stable order, the first of them ahead.
         paths = np.array([self.paths[i] for i in self.by_path], object)
-        again = self.by_path[1:][paths[1:] == paths[:-1]]
-        self.fates[again] = _TWICE
+        self.fates[self.by_path[1:][paths[1:] == paths[:-1]]] = _TWICE
         # By preference; what is left to the last key is the order of paths.
         order = self.by_path[self.fates[self.by_path] == _KEPT]
-        columns = {name: self.columns[name][order] for name in self.columns}
-        order = order[np.lexsort([-columns['pixels'], -columns['seconds']])]
-        columns = {name: self.columns[name][order] for name in self.columns}
-        rows = np.arange(len(order))
-        equal = np.where(columns['sha256'] > 0, first_equal([columns['sha256']]), rows)
+        order = order[np.lexsort([-columns['pixels'][order], -columns['seconds'][order]])]
+        sha256, rows = columns['sha256'][order], np.arange(len(order))
+        equal = np.where(sha256 > 0, first_equal([sha256]), rows)
         left = np.flatnonzero(equal == rows)
+        hashes, known = columns['hashes'][order[left]], columns['known'][order[left]]
         numbers = {file: number for number, file in enumerate(dict.fromkeys(self.files))}
         files = np.array([numbers[self.files[i]] for i in order[left]], np.int64)
-        originals = find_originals(
-            columns['hashes'][left], columns['known'][left], max_distance, files
-        )
         near = rows.copy()
-        near[left] = left[originals]
+        near[left] = left[find_originals(hashes, known, max_distance, files)]
         kept = near[equal]
         duplicates = np.flatnonzero(kept != rows)
         named, which = np.unique(kept[duplicates], return_inverse=True)
@@ -276,9 +254,9 @@ class _Survey:
         self.originals = [self.paths[i] for i in order[named]]
 
     def limit_classes(self, per_class: int, seed: int) -> None:
-        """Decide what is dropped since its class has enough without it."""
+        """Decide which rows are dropped since their class has enough without them."""
         left = self.by_path[self.fates[self.by_path] == _KEPT]
-        labels = self.labels[left]
+        labels = self.columns['label'][left]
         if (labels < 0).any():
             path = self.paths[left[int(np.argmax(labels < 0))]]
             raise TableError(
@@ -287,16 +265,15 @@ class _Survey:
             )
         priorities = np.array([priority_of(self.paths[i], seed) for i in left], np.uint64)
         order = np.lexsort([priorities, labels])
-        _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-        place = np.arange(len(order)) - np.repeat(starts, sizes)
+        place = np.arange(len(order)) - np.searchsorted(labels[order], labels[order])
         self.fates[left[order[place >= per_class]]] = _FULL
 
-    def result(self) -> tuple[dict[int, np.ndarray], list[str]]:
-        """What becomes of each row of each shard, and the paths that this refers to."""
-        fates = np.full(sum(self.sizes), _KEPT, np.int32)
-        fates[self.row] = self.fates
-        parts = np.split(fates, np.cumsum(self.sizes)[:-1])
-        return dict(zip(self.numbers, parts, strict=True)), self.originals
+    def result(self) -> dict[int, np.ndarray]:
+        """Return the fate of each row by shard: kept, full, twice, or an index of originals."""
+        fates = np.full(sum(self.sizes.values()), _KEPT, np.int32)
+        fates[self.columns['row']] = self.fates
+        parts = np.split(fates, np.cumsum([*self.sizes.values()])[:-1])
+        return dict(zip(self.sizes, parts, strict=True))
 
 
 def _hashes_of(row: Row) -> list[int | None]:
@@ -323,13 +300,14 @@ def _sha256_of(row: Row) -> int:
     return hash64(str(number), part) if number and part else number
 
 
-def _filled(rows: list[list[Any]], width: int, kind: type) -> np.ndarray:
+def _filled(rows: list[list[Any]], kind: type) -> np.ndarray:
+    width = max(map(len, rows), default=0)
     filled = [row + [0] * (width - len(row)) for row in rows]
     return np.array(filled, kind).reshape(len(rows), width)
 
 
 def _columns_of(shards: Sequence[Shard]) -> list[str]:
-    """Columns of the first shard with rows; only for an error."""
+    """List the columns of the first shard with rows; only for an error."""
     for shard in shards:
         if rows := read_kept(shard.source):
             return list(dict.fromkeys(name for row in rows for name in row))

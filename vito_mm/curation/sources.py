@@ -1,4 +1,4 @@
-"""What a user has: a table, or a folder of videos with what the downloader wrote beside them."""
+"""Tables of the user, and folders of videos with the files of the downloader next to them."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from vito_mm.utils.hashing import hash64
 from vito_mm.videos.manifest import find_videos
 from vito_mm.videos.tables import RowError, plain, shortened
 
-from .stage import fingerprint_of, finished_record, read_record
+from .stage_folder import fingerprint_of, finished_record, read_record
 from .tables import DROPPED, Row, TableError, find_files, read_table
 
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
-    """Rows of a table or folder, with ``path`` as an absolute path.
+    """Read the rows of a table or folder, with ``path`` as an absolute path.
 
     Values are what JSON knows: dates, decimals and the like become text. Values that are None are
-    left out.
+    omitted.
 
     Args:
         source (Path): A table (see :func:`.tables.find_files`), whose relative paths are relative
@@ -27,7 +27,7 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
             then the ``title`` in ``a.info.json``, which yt-dlp's --write-info-json leaves, and
             without such a file the name of the video in words.
         columns (Mapping[str, str], optional): Names that a table has for ``path`` and ``title``;
-            columns that have these names themselves are then left out. Defaults to None: these.
+            columns that have these names themselves are then skipped. Defaults to None: these.
 
     Yields:
         dict: A row with ``path``, and ``title`` where there is one.
@@ -49,20 +49,15 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
                 continue
             raise TableError(
                 f'{source} has a column {DROPPED!r}, which is where stages say what they drop: '
-                'rename it. Of a stage give the whole folder'
+                'rename it. Of a stage give the complete folder'
             )
         yield _renamed(row, folder, columns or {}, f'{source}, row {number}')
 
 
 def content_of(source: Path) -> str:
-    """Hash that tells a table of the user from another one.
+    """Hash a table of the user, see :func:`rows_of`.
 
-    Args:
-        source (Path): See :func:`rows_of`.
-
-    Returns:
-        str: Of a folder of videos: of their paths, and of size and time of the files with their
-        titles.
+    Of a folder of videos: their paths, and size and time of the files with their titles.
 
     Raises:
         TableError: If there is nothing to read.
@@ -109,7 +104,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _videos_of(source: Path) -> list[str] | None:
-    """Videos of a folder that has no table."""
+    """List the videos of a folder that has no table."""
     if not source.is_dir() or read_record(source) is not None:
         return None
     try:

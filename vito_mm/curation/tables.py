@@ -1,4 +1,4 @@
-"""Tables of videos as shard files, read and written in parts."""
+"""Tables of videos as shards: Parquet files, read in parts, written complete or not at all."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.utils.atomic import written_aside
-from vito_mm.videos.manifest import to_line
 from vito_mm.videos.tables import (
+    AS_JSON,
     ENDINGS,
     Row,
     RowError,
@@ -21,21 +21,12 @@ from vito_mm.videos.tables import (
     typed,
 )
 
-FORMATS = ('parquet', 'jsonl')
-"""What shards are written as."""
-
 DROPPED = 'dropped'
 """Column of the reason why a stage dropped a row; absent or None where it was kept."""
 
 
 def find_files(table: str | os.PathLike) -> list[Path]:
-    """The files of a table.
-
-    Args:
-        table (str | os.PathLike): A file, or a folder of shards, taken in the order of their names.
-
-    Returns:
-        list[Path]: At least one file.
+    """List the files of a table: a file, or the shards of a folder in the order of their names.
 
     Raises:
         TableError: If there is none.
@@ -53,7 +44,7 @@ def find_files(table: str | os.PathLike) -> list[Path]:
 
 
 def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Rows of a file with their types, a part in memory at a time.
+    """Read the rows of a file with their types, see :func:`vito_mm.videos.tables.typed`.
 
     Args:
         file (Path): Table ending in one of ``ENDINGS``.
@@ -61,7 +52,7 @@ def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
             None, all.
 
     Yields:
-        dict: A row, see :func:`vito_mm.videos.tables.typed`.
+        dict: A row.
 
     Raises:
         TableError: If it cannot be read, or a row cannot be used.
@@ -76,31 +67,14 @@ def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
 
 
 def read_table(table: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Rows of all files of a table, those that were dropped included.
-
-    Args:
-        table (str | os.PathLike): See :func:`find_files`.
-        columns (Sequence[str], optional): See :func:`read_file`.
-
-    Yields:
-        dict: A row.
-    """
+    """Read the rows of all files of a table, dropped ones included, see :func:`read_file`."""
     for file in find_files(table):
         yield from read_file(file, columns)
 
 
 def read_kept(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """Rows of a shard that its stage kept, in order.
-
-    Args:
-        file (Path): Shard.
-        columns (Sequence[str], optional): See :func:`read_file`.
-
-    Returns:
-        list[dict]: Rows without the column ``DROPPED``.
-    """
-    wanted = None if columns is None else [*columns, DROPPED]
-    rows = read_file(file, wanted)
+    """Read the rows that a stage kept, without the column ``DROPPED``, see :func:`read_file`."""
+    rows = read_file(file, None if columns is None else [*columns, DROPPED])
     return [
         {name: value for name, value in row.items() if name != DROPPED}
         for row in rows
@@ -109,94 +83,47 @@ def read_kept(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
 
 
 def write_file(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a shard, whole or not at all.
+    """Write rows to a Parquet file.
 
-    Args:
-        file (Path): Shard ending in ``.parquet`` or ``.jsonl``.
-        rows (Sequence[Mapping]): Its rows.
+    A column that Parquet cannot hold (values of several types, text that is not Unicode) is written
+    as JSON, which ``AS_JSON`` in the metadata of its field says and reading undoes.
 
     Raises:
-        TableError: If a column does not fit into the format.
         OSError: If it cannot be written; names the file.
     """
-    try:
-        with written_aside(file) as unfinished:
-            if file.suffix == '.parquet':
-                _write_parquet(unfinished, rows)
-            else:
-                with unfinished.open('wb') as lines:
-                    lines.writelines(to_line(row) for row in rows)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno is not None:  # PyArrow words it at length
-            reason = os.strerror(error.errno)
-        raise OSError(f'{file} cannot be written: {reason}') from error
-
-
-def split(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Lists of some rows each, until there are none left.
-
-    Args:
-        rows (Iterable[dict]): Rows.
-        size (int): Rows of each list but the last.
-
-    Yields:
-        list[dict]: Some rows.
-    """
-    rows = iter(rows)
-    while part := list(islice(rows, size)):
-        yield part
-
-
-def shard_name(number: int, form: str) -> str:
-    """File name of a shard.
-
-    Args:
-        number (int): Its number, from 0.
-        form (str): One of ``FORMATS``.
-
-    Returns:
-        str: Such as ``'part-000007.parquet'``.
-    """
-    return f'part-{number:06d}.{form}'
-
-
-def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     parquet = import_parquet()
     import pyarrow
 
-    remedy = 'leave it out, give it one type, or take JSON lines (--format jsonl)'
     # from_pylist takes the columns of the first row for all.
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        if name == 'label' and len({isinstance(value, str) for value in values}) > 1:
-            # Numbers among names; they are read as numbers again.
-            values = [None if value is None else str(value) for value in values]
-        try:
-            columns[name] = pyarrow.array(values)
-        except UnicodeEncodeError as error:
-            at = next(i for i, value in enumerate(values) if not _is_unicode(value))
-            raise TableError(
-                f'column {name!r} of {rows[at].get("path")!r} is no Unicode ({error}), which '
-                'Parquet needs: correct it, or take JSON lines (--format jsonl)'
-            ) from error
-        except (pyarrow.ArrowException, TypeError, OverflowError) as error:
-            raise TableError(
-                f'column {name!r} does not fit into a Parquet table ({error}): {remedy}'
-            ) from error
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [_column(name, [row.get(name) for row in rows]) for name in names]
+    schema = pyarrow.schema([field for field, _ in columns])
+    table = pyarrow.table([array for _, array in columns], schema)
     try:
-        parquet.write_table(pyarrow.table(columns), file)
-    except pyarrow.ArrowNotImplementedError as error:  # says which column
-        raise TableError(
-            f'a column does not fit into a Parquet table ({error}): {remedy}'
-        ) from None
+        with written_aside(file) as unfinished:
+            parquet.write_table(table, unfinished)
+    except OSError as error:
+        # PyArrow words it at length.
+        reason = os.strerror(error.errno) if error.errno is not None else str(error)
+        raise OSError(f'{file} cannot be written: {reason}') from error
 
 
-def _is_unicode(value: Any) -> bool:
+def _column(name: str, values: list[Any]) -> tuple[Any, Any]:
+    import pyarrow
+
     try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        array = pyarrow.array(values)
+        if 'struct<>' not in str(array.type):  # Parquet has none without fields
+            return pyarrow.field(name, array.type), array
+    except (pyarrow.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+        pass
+    texts = [None if value is None else json.dumps(value) for value in values]
+    text = pyarrow.string()
+    return pyarrow.field(name, text, metadata=AS_JSON), pyarrow.array(texts, text)
+
+
+def split(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Cut rows into lists of ``size``, of which the last may be shorter."""
+    rows = iter(rows)
+    while part := list(islice(rows, size)):
+        yield part

@@ -1,20 +1,21 @@
 """Classes and all their names: ImageNet's 1,000 with WordNet's synonyms, or classes of the user."""
 
-import csv
-import functools
 import hashlib
+import importlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vito_mm.utils.text import near_text
+from vito_mm.videos.tables import RowError, place_in, read_rows
 
 ENDINGS = ('.txt', '.json', '.jsonl', '.csv')
-"""What files of classes end in."""
+"""Endings of files of classes."""
 
 _IMAGENET_NAMES = {134: 'crane bird', 639: 'maillot tank suit'}
 """Names of the classes whose first WordNet lemma is that of another class; torchvision's."""
@@ -43,25 +44,8 @@ class Taxonomy:
         content = json.dumps([self.names, self.synonyms, self.ids])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def index(self, name: str) -> int:
-        """Index of a class.
-
-        Args:
-            name (str): Its display name.
-
-        Returns:
-            int: Index of the class.
-
-        Raises:
-            ValueError: If there is no such name, with those that are spelled alike.
-        """
-        try:
-            return self.names.index(name)
-        except ValueError:
-            raise ValueError(self._unknown([name])) from None
-
     def select(self, names: Iterable[str]) -> list[int]:
-        """Classes that a user names.
+        """Find the classes that a user names.
 
         A display name means its class alone, spelled exactly or else in other letter case; so does
         an id. Any other name means all classes that have it: in ImageNet ``'crane'`` is the
@@ -74,46 +58,38 @@ class Taxonomy:
             list[int]: Indices of the classes, ascending.
 
         Raises:
-            ValueError: If a name is unknown, with those that are spelled alike.
+            ValueError: If a name is unknown, with names of a similar spelling.
         """
-        tables = self._tables()
+        # By what classes may be called, that which counts first ahead.
+        display, ids = [[name] for name in self.names], [[name] for name in self.ids or ()]
+        tables = [
+            (_squeezed, _by_name(_squeezed, display)),
+            (_squeezed, _by_name(_squeezed, ids)),
+            (_folded, _by_name(_folded, display)),
+            (_folded, _by_name(_folded, self.synonyms)),
+        ]
         chosen: set[int] = set()
         unknown = []
         for name in names:
-            for fold, classes in tables:
-                if found := classes.get(fold(name)):
-                    chosen |= found
-                    break
+            found = (classes.get(fold(name)) for fold, classes in tables)
+            if indices := next(filter(None, found), None):
+                chosen |= indices
             else:
-                unknown.append(name)
+                known = [*self.names, *itertools.chain(*self.synonyms)]
+                unknown.append(f'{name!r}{near_text(name, known, _folded)}')
         if unknown:
-            raise ValueError(self._unknown(unknown))
+            classes = 'class' if len(unknown) == 1 else 'classes'
+            source = self.source or 'the taxonomy'
+            raise ValueError(f'{source} has no {classes} {", ".join(unknown)}')
         return sorted(chosen)
 
-    def _tables(self) -> list[tuple[Any, dict[str, set[int]]]]:
-        """Classes by what they may be called, those that count first ahead."""
 
-        def table(fold, names: Iterable[Iterable[str]]) -> tuple[Any, dict[str, set[int]]]:
-            classes: dict[str, set[int]] = {}
-            for index, group in enumerate(names):
-                for name in group:
-                    classes.setdefault(fold(name), set()).add(index)
-            return fold, classes
-
-        display = [[name] for name in self.names]
-        ids = [[name] for name in self.ids or ()]
-        return [
-            table(_squeezed, display),
-            table(_squeezed, ids),
-            table(_folded, display),
-            table(_folded, self.synonyms),
-        ]
-
-    def _unknown(self, names: list[str]) -> str:
-        known = [*self.names, *itertools.chain(*self.synonyms)]
-        parts = [f'{name!r}{near_text(name, known, _folded)}' for name in names]
-        classes = 'class' if len(names) == 1 else 'classes'
-        return f'{self.source or "the taxonomy"} has no {classes} {", ".join(parts)}'
+def _by_name(fold: Callable[[str], str], names: Iterable[Iterable[str]]) -> dict[str, set[int]]:
+    classes: dict[str, set[int]] = {}
+    for index, group in enumerate(names):
+        for name in group:
+            classes.setdefault(fold(name), set()).add(index)
+    return classes
 
 
 def load_taxonomy(source: str) -> Taxonomy:
@@ -129,10 +105,10 @@ def load_taxonomy(source: str) -> Taxonomy:
               that WordNet calls crane and maillot get torchvision's names.
             - ``'timm:imagenet-22k'`` and the other lists of timm's ``ImageNetInfo``, with ids of
               WordNet. Where classes share their first lemma, its id is added to the name.
-            - A file. ``.txt``: a class a line, ``name, synonym, synonym``; lines that start with
-              ``#`` are left out. ``.json``: a list of such lines; or a list of objects with
+            - A file. ``.txt``: a class per line, ``name, synonym, synonym``; lines that start with
+              ``#`` are skipped. ``.json``: a list of such lines; or a list of objects with
               ``name``, and maybe ``synonyms`` (a list) and ``id``; or an object of names with
-              their synonyms. ``.jsonl``: such an object a line. ``.csv``: columns ``name``, and
+              their synonyms. ``.jsonl``: such an object per line. ``.csv``: columns ``name``, and
               maybe ``synonyms``, separated by ``;``, and ``id``.
 
     Returns:
@@ -153,175 +129,137 @@ def load_taxonomy(source: str) -> Taxonomy:
             f"taxonomy {source!r}: give 'imagenet', 'timm:imagenet-22k' or a file that ends in "
             f'{", ".join(ENDINGS)}'
         )
-    readers = {'.txt': _read_lines, '.json': _read_json, '.jsonl': _read_jsonl, '.csv': _read_csv}
+    read = {'.txt': _read_lines, '.json': _read_json}.get(file.suffix, _read_table)
     try:
-        return _build(list(readers[file.suffix](file)), source)
+        return _build(read(file), source)
     except FileNotFoundError:
         raise ValueError(f'there is no taxonomy {source!r}') from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise ValueError(f'{source}: not UTF-8 ({error})') from None
 
 
-@functools.cache
+@cache
 def _imagenet() -> Taxonomy:
-    try:
-        from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
-    except ModuleNotFoundError as error:
-        if (error.name or '').split('.')[0] != 'mmpretrain':
-            raise
-        raise ImportError(
-            "the taxonomy 'imagenet' needs mmpretrain, which is not installed: pip install "
-            '"vito_mm[curation]", or give a file'
-        ) from None
-    lemmas = [_names_in(line) for line in IMAGENET_CATEGORIES]
+    lines = _import('mmpretrain.datasets.categories', 'imagenet').IMAGENET_CATEGORIES
+    lemmas = [_names_in(line) for line in lines]
     names = [_IMAGENET_NAMES.get(index, group[0]) for index, group in enumerate(lemmas)]
-    return Taxonomy(
-        tuple(names),
-        tuple(_unique([name, *group]) for name, group in zip(names, lemmas, strict=True)),
-        source='imagenet',
-    )
+    return Taxonomy(tuple(names), _with_first(names, lemmas), source='imagenet')
 
 
-@functools.cache
+@cache
 def _from_timm(source: str) -> Taxonomy:
+    data = _import('timm.data', source)
     try:
-        from timm.data import ImageNetInfo
-    except ModuleNotFoundError as error:
-        if (error.name or '').split('.')[0] != 'timm':
-            raise
-        raise ImportError(
-            f'the taxonomy {source!r} needs timm, which is not installed: pip install timm'
-        ) from None
-    try:
-        info = ImageNetInfo(source.removeprefix('timm:'))
+        info = data.ImageNetInfo(source.removeprefix('timm:'))
     except AssertionError as error:
         raise ValueError(f'taxonomy {source!r}: {error}') from None
     ids = tuple(info.label_names())
     lemmas = [_names_in(info.label_name_to_description(name)) for name in ids]
-    firsts = [group[0] for group in lemmas]
-    counts = Counter(firsts)
+    counts = Counter(group[0] for group in lemmas)
     names = [
-        f'{name} ({class_id})' if counts[name] > 1 else name
-        for name, class_id in zip(firsts, ids, strict=True)
+        f'{group[0]} ({class_id})' if counts[group[0]] > 1 else group[0]
+        for group, class_id in zip(lemmas, ids, strict=True)
     ]
-    synonyms = tuple(_unique([name, *group]) for name, group in zip(names, lemmas, strict=True))
-    return Taxonomy(tuple(names), synonyms, ids, source)
+    return Taxonomy(tuple(names), _with_first(names, lemmas), ids, source)
 
 
-class _Entry(NamedTuple):
-    """A class as a file has it."""
+def _import(module: str, source: str) -> Any:
+    package = module.split('.')[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or '').split('.')[0] != package:
+            raise
+        remedy = '"vito_mm[curation]", or give a file' if package == 'mmpretrain' else package
+        raise ImportError(
+            f'the taxonomy {source!r} needs {package}, which is not installed: pip install {remedy}'
+        ) from None
 
-    where: str
-    name: Any
-    synonyms: Any
-    id: str | None = None
 
-
-def _build(entries: list[_Entry], source: str) -> Taxonomy:
-    if not entries:
-        raise ValueError(f'{source} lists no class')
+def _build(entries: Iterable[tuple[str, Any]], source: str) -> Taxonomy:
+    """Build the taxonomy of places in a file and the classes there: lines or objects."""
     names: dict[str, str] = {}
-    synonyms = []
-    for entry in entries:
-        if not isinstance(entry.name, str):
-            raise ValueError(f'{entry.where}: the name of a class is text, not {entry.name!r}')
-        others = entry.synonyms
-        if not isinstance(others, list) or not all(isinstance(name, str) for name in others):
-            raise ValueError(f'{entry.where}: synonyms are a list of text, not {others!r}')
-        name = _squeezed(entry.name)
-        group = _unique(_squeezed(other) for other in (name, *others))
-        if not name or not any(letter.isalnum() for other in group for letter in other):
-            raise ValueError(f'{entry.where}: a class without a name of letters or digits')
+    synonyms, ids = [], []
+    for where, entry in entries:
+        if isinstance(entry, str):
+            name, *others = entry.split(',')
+            entry = dict(name=name, synonyms=others)
+        if not isinstance(entry, dict) or 'name' not in entry:
+            raise ValueError(f'{where}: an object with "name" is wanted, not {entry!r}')
+        name, others, class_id = entry['name'], entry.get('synonyms') or [], entry.get('id')
+        if isinstance(others, str):
+            others = others.split(';')
+        if not isinstance(name, str):
+            raise ValueError(f'{where}: the name of a class is text, not {name!r}')
+        if not isinstance(others, list) or not all(isinstance(each, str) for each in others):
+            raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
+        name = _squeezed(name)
+        group = _unique(map(_squeezed, (name, *others)))
+        ''.join(group).encode()  # a UnicodeError if it is no text
+        if not name or not any(letter.isalnum() for each in group for letter in each):
+            raise ValueError(f'{where}: a class without a name of letters or digits')
         if name in names:
-            raise ValueError(f'{entry.where}: the class {name!r} is there twice, see {names[name]}')
-        names[name] = entry.where
+            raise ValueError(f'{where}: the class {name!r} is there twice, see {names[name]}')
+        names[name] = where
         synonyms.append(group)
-    ids = [entry.id for entry in entries]
-    if any(value is not None for value in ids):
-        for entry in entries:
-            if entry.id is None:
-                raise ValueError(f'{entry.where}: no id, which other classes have')
-    return Taxonomy(
-        tuple(names),
-        tuple(synonyms),
-        None if ids[0] is None else tuple(ids),
-        source,
-    )
+        ids.append(None if class_id in (None, '') else str(class_id))
+    if not names:
+        raise ValueError(f'{source} lists no class')
+    if any(ids) and None in ids:
+        raise ValueError(
+            f'{list(names.values())[ids.index(None)]}: no id, which other classes have'
+        )
+    return Taxonomy(tuple(names), tuple(synonyms), tuple(ids) if any(ids) else None, source)
 
 
-def _read_lines(file: Path) -> Iterator[_Entry]:
+def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
     with file.open(encoding='utf-8-sig') as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip() and not line.lstrip().startswith('#'):
-                yield _entry_of_line(f'{file}, line {number}', line)
+                yield f'{file}, line {number}', line
 
 
-def _read_json(file: Path) -> Iterator[_Entry]:
+def _read_json(file: Path) -> Iterator[tuple[str, Any]]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        key, count = Counter(key for key, _ in items).most_common(1)[0] if items else ('', 0)
-        if count > 1:
-            raise ValueError(f'{key!r} is there twice')
+        counts = Counter(key for key, _ in items)
+        for key in counts:
+            if counts[key] > 1:
+                raise ValueError(f'{key!r} is there twice')
         return dict(items)
 
+    text = file.read_text(encoding='utf-8-sig')
     try:
-        content = json.loads(file.read_text(encoding='utf-8-sig'), object_pairs_hook=pairs)
-    except UnicodeDecodeError:
-        raise
+        content = json.loads(text, object_pairs_hook=pairs)
     except ValueError as error:
         raise ValueError(f'{file}: cannot be read as JSON ({error})') from None
     if isinstance(content, dict):
         for name, others in content.items():
-            yield _Entry(f'{file}, class {name!r}', name, others)
-        return
-    if not isinstance(content, list):
+            where = f'{file}, class {name!r}'
+            if not isinstance(others, list):
+                raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
+            yield where, dict(name=name, synonyms=others)
+    elif isinstance(content, list):
+        yield from ((f'{file}, class {n}', entry) for n, entry in enumerate(content, start=1))
+    else:
         raise ValueError(f'{file}: a list or an object of classes is wanted, not {content!r}')
-    for number, entry in enumerate(content, start=1):
-        where = f'{file}, class {number}'
-        yield _entry_of_line(where, entry) if isinstance(entry, str) else _of_object(where, entry)
 
 
-def _read_jsonl(file: Path) -> Iterator[_Entry]:
-    with file.open(encoding='utf-8-sig') as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f'{file}, line {number}'
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f'{where}: not JSON ({error})') from None
-            yield _of_object(where, entry)
+def _read_table(file: Path) -> Iterator[tuple[str, Any]]:
+    for number, row in read_rows(file, needs=('name',)):
+        where = place_in(file, number)
+        if isinstance(row, RowError):
+            raise ValueError(f'{where}: {row}')
+        yield where, row
 
 
-def _read_csv(file: Path) -> Iterator[_Entry]:
-    with file.open(encoding='utf-8-sig', newline='') as lines:
-        table = csv.DictReader(lines)
-        if table.fieldnames and 'name' not in table.fieldnames:
-            raise ValueError(
-                f'{file}, line 1: there is no column "name", only '
-                f'{", ".join(map(repr, table.fieldnames))}'
-            )
-        for row in table:
-            yield _of_object(f'{file}, line {table.line_num}', row)
-
-
-def _of_object(where: str, entry: Any) -> _Entry:
-    if not isinstance(entry, dict) or 'name' not in entry:
-        raise ValueError(f'{where}: an object with "name" is wanted, not {entry!r}')
-    others = entry.get('synonyms') or []
-    if isinstance(others, str):
-        others = others.split(';')
-    class_id = entry.get('id')
-    return _Entry(where, entry['name'], others, None if class_id in (None, '') else str(class_id))
-
-
-def _entry_of_line(where: str, line: str) -> _Entry:
-    name, *others = line.split(',')
-    return _Entry(where, name, others)
+def _with_first(
+    names: Iterable[str], groups: Iterable[Iterable[str]]
+) -> tuple[tuple[str, ...], ...]:
+    return tuple(_unique([name, *group]) for name, group in zip(names, groups, strict=True))
 
 
 def _names_in(line: str) -> tuple[str, ...]:
-    return _unique(_squeezed(name) for name in line.split(','))
+    return _unique(map(_squeezed, line.split(',')))
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ from typing import Any
 ENDINGS = ('.parquet', '.jsonl', '.csv')
 """File name endings of tables, in any case."""
 
+AS_JSON = {b'vito_mm': b'json'}
+"""Metadata of a Parquet column whose text is JSON, since Parquet has no type for its values."""
+
 Row = dict[str, Any]
 
 _NUMBERS: dict[str, Callable] = dict(
@@ -194,8 +197,7 @@ def import_parquet() -> Any:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise ImportError(
-            'Parquet needs PyArrow, which is not installed: pip install "vito_mm[curation]", or '
-            'take JSON lines: --format jsonl in curation'
+            'Parquet needs PyArrow, which is not installed: pip install "vito_mm[curation]"'
         ) from error
     return pyarrow.parquet
 
@@ -278,11 +280,19 @@ def _read_parquet(
     try:
         with parquet.ParquetFile(file) as source:
             names = source.schema_arrow.names
+            as_json = [
+                field.name
+                for field in source.schema_arrow
+                if AS_JSON.items() <= (field.metadata or {}).items()
+            ]
             _check_columns(file, names, needs)
             if columns is not None:
                 columns = [name for name in columns if name in names]
             for batch in source.iter_batches(batch_size=1024, columns=columns):
                 for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
+                    row = {name: value for name, value in row.items() if value is not None}
+                    for name in row.keys() & as_json if as_json else ():
+                        row[name] = json.loads(row[name])
+                    yield row
     except (pyarrow.ArrowException, OSError) as error:
         raise TableError(f'{file}: cannot be read as Parquet ({error})') from error

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
 from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
 
-from ..stage import Counts, Shard, Stage, StageError, lacking, write_shard
-from ..tables import Row, read_kept
+from ..stage import Counts, Shard, Stage, StageError, lacking
+from ..tables import Row, read_kept, write_file
 
 _OPEN = 32
 """Shards in work, at most: rows whose process died are tried again when no others are in work."""
@@ -27,86 +26,56 @@ def run_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[
         Counts: Of some rows that are done, as they come.
 
     Raises:
-        StageError: If a shard of a stage that takes whole shards ends its process twice.
+        StageError: If a shard of a stage that takes complete shards ends its process twice.
     """
-    if stage.by_shard:
-        work = partial(_whole_shard, stage)
-        with closing(run_in_workers(work, shards, workers)) as results:
-            for shard, result in results:
-                if isinstance(result, WorkError | WorkerLost):
-                    raise StageError(f'stage {stage.name!r} fails on {shard.source}: {result}')
-                yield result
+    if not stage.by_shard:
+        left = iter(shards)
+        for first in left:
+            yield from _run_rows(stage, chain([first], left), workers)
         return
-    yield from _run_rows(stage, shards, workers)
+    with closing(run_in_workers(partial(_work_on, stage), shards, workers)) as results:
+        for shard, result in results:
+            if isinstance(result, WorkError | WorkerLost):
+                raise StageError(f'stage {stage.name!r} fails on {shard.source}: {result}')
+            yield result
 
 
-@dataclass
-class _Open:
-    """A shard whose rows are in work."""
-
-    shard: Shard
-    rows: list[Row | None]
-    left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = len(self.rows)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A row of an open shard."""
-
-    shard: int
-    index: int
-    row: Row
-
-
-def _run_rows(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[Counts]:
-    left = iter(shards)
-    while (first := next(left, None)) is not None:
-        yield from _run_some_rows(stage, chain([first], left), workers)
-
-
-def _run_some_rows(stage: Stage, shards: Iterator[Shard], workers: int) -> Iterator[Counts]:
+def _run_rows(stage: Stage, shards: Iterator[Shard], workers: int) -> Iterator[Counts]:
     """Take shards until too many of them wait for rows whose process died."""
-    opened: dict[int, _Open] = {}
+    opened: dict[Shard, list[Row | None]] = {}
+    left: dict[Shard, int] = {}
 
-    def tasks() -> Iterator[_Task]:
+    def tasks() -> Iterator[tuple[Shard, int, Row]]:
         for shard in shards:
             rows = read_kept(shard.source)
             if not rows:
-                write_shard(shard, [])
+                write_file(shard.target, [])
                 continue
-            opened[shard.number] = _Open(shard, [None] * len(rows))
+            opened[shard], left[shard] = [None] * len(rows), len(rows)
             for index, row in enumerate(rows):
-                yield _Task(shard.number, index, row)
+                yield shard, index, row
             if len(opened) >= _OPEN:
                 return  # what is left to be tried again is tried now
 
     work = partial(_prepare, stage)
     with closing(run_in_workers(work, tasks(), workers, stage.time_limit)) as results:
-        for task, result in results:
-            row = stage.result_of(task.row, result)
-            part = opened[task.shard]
-            part.rows[task.index] = row
-            part.left -= 1
-            if not part.left:
-                del opened[task.shard]
-                write_shard(part.shard, part.rows)
-            counts = Counts()
-            counts.add(row)
-            yield counts
+        for (shard, index, row), result in results:
+            row = stage.result_of(row, result)
+            opened[shard][index] = row
+            left[shard] -= 1
+            if not left[shard]:
+                write_file(shard.target, opened.pop(shard))
+            yield Counts.of([row])
 
 
-def _prepare(stage: Stage, task: _Task) -> object:
-    return None if lacking(stage, task.row) else stage.prepare(task.row)
+def _prepare(stage: Stage, task: tuple[Shard, int, Row]) -> object:
+    return None if lacking(stage, task[2]) else stage.prepare(task[2])
 
 
-def _whole_shard(stage: Stage, shard: Shard) -> Counts:
-    rows = [
-        stage.result_of(
-            row, None if lacking(stage, row) else stage.prepare_at(row, shard.number, index)
-        )
-        for index, row in enumerate(read_kept(shard.source))
-    ]
-    return write_shard(shard, rows)
+def _work_on(stage: Stage, shard: Shard) -> Counts:
+    rows = []
+    for index, row in enumerate(read_kept(shard.source)):
+        prepared = None if lacking(stage, row) else stage.prepare_at(row, shard.number, index)
+        rows.append(stage.result_of(row, prepared))
+    write_file(shard.target, rows)
+    return Counts.of(rows)

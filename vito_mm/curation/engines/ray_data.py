@@ -131,11 +131,7 @@ class _Actor:
 
 
 def import_ray() -> ModuleType:
-    """Ray with Ray Data, or an error that says how to get it.
-
-    Raises:
-        ImportError: If it is not installed.
-    """
+    """Import Ray with Ray Data; an ImportError says how to install it."""
     try:
         import ray
         import ray.data

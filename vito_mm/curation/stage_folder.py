@@ -1,0 +1,186 @@
+"""Folder of a stage: its shards, and the record of what made them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.file_lock import file_lock
+from vito_mm.utils.hashing import sha256_of_file
+
+from .stage import Counts, Shard, Stage, StageError
+from .tables import TableError, find_files, read_kept
+
+RECORD = 'stage.json'
+"""File of a stage's folder that says what made it, and whether it is finished."""
+
+FORMAT = 'parquet'
+"""Format of all shards."""
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard, such as ``'part-000007.parquet'``."""
+    return f'part-{number:06d}.{FORMAT}'
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Read the record of a stage's folder; None if no stage wrote there."""
+    try:
+        return json.loads((folder / RECORD).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a stage's folder, complete or not at all."""
+    with written_aside(folder / RECORD) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + '\n')
+
+
+def finished_record(table: Path) -> dict[str, Any] | None:
+    """Read the record of a table; None if no stage made it.
+
+    Raises:
+        TableError: If the stage is not finished.
+    """
+    record = read_record(table)
+    if record is not None and not record['finished']:
+        name = record['stage'] or table.name
+        raise TableError(f'{table} is not finished: run stage {name!r} to its end first')
+    return record
+
+
+def fingerprint_of(table: Path) -> str:
+    """Hash what made a stage's table, or the content of another: changes when the table does."""
+    if (record := read_record(table)) is not None:
+        facts: Any = [record['stage'], record['identity'], record['input']]
+    else:
+        facts = [sha256_of_file(file) for file in find_files(table)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_stage(stage: Stage, table: Path, folder: Path, redo: bool) -> list[Shard]:
+    """Get a stage's folder ready.
+
+    Args:
+        stage (Stage): The stage.
+        table (Path): Folder of shards that it reads.
+        folder (Path): Folder that it writes.
+        redo (bool): Remove what was made with other settings or from another table.
+
+    Returns:
+        list[Shard]: All shards, the finished ones included.
+
+    Raises:
+        StageError: If the folder holds something else and ``redo`` is not set.
+        TableError: If the table cannot be read, or is the output of a stage that is not finished.
+    """
+    finished_record(table)
+    wanted = dict(
+        stage=stage.name,
+        identity=json.loads(json.dumps(stage.identity())),
+        input=fingerprint_of(table),
+        format=FORMAT,
+    )
+    found = read_record(folder)
+    changes = _changes(found, wanted) if found is not None else []
+    # Where there is no shard yet, nothing is lost.
+    if changes and not redo and any(folder.glob('part-*')):
+        raise StageError(
+            f'{folder} was made differently: {"; ".join(changes)}. Take another folder, or '
+            '--redo to make it again'
+        )
+    if found is None or changes:
+        folder.mkdir(parents=True, exist_ok=True)
+        clear(folder)
+        write_record(folder, wanted | dict(finished=False))
+    for file in folder.glob('part-*.tmp'):  # of a job that was killed
+        file.unlink()
+    return [
+        Shard(number, file, folder / shard_name(number))
+        for number, file in enumerate(find_files(table))
+    ]
+
+
+def close_stage(folder: Path, counts: Counts) -> None:
+    """Record that a stage is finished."""
+    done = dict(finished=True, kept=counts.kept, dropped=dict(counts.dropped.most_common()))
+    write_record(folder, read_record(folder) | done)
+
+
+def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
+    """Raise a TableError, which names the columns, if no row of a table has what a stage needs."""
+    there: dict[str, None] = {}
+    for shard in shards:
+        there |= dict.fromkeys(name for row in read_kept(shard.source) for name in row)
+        missing = [name for name in stage.needs if name not in there]
+        if there and not missing:
+            return
+    if there:
+        raise TableError(
+            f'{shards[0].source.parent}: stage {stage.name!r} needs the column '
+            f'{", ".join(map(repr, missing))}, and there are only {", ".join(map(repr, there))}'
+        )
+
+
+@contextmanager
+def only_job(folder: Path) -> Iterator[None]:
+    """Keep a second job away from a folder, which is made; the lock ends with the process.
+
+    Raises:
+        StageError: If another job writes there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def busy(process: str) -> StageError:
+        return StageError(
+            f'another job writes {folder} (process {process}); wait for it, or choose another '
+            'folder'
+        )
+
+    with file_lock(folder / 'lock', busy):
+        yield
+
+
+def clear(folder: Path) -> None:
+    """Remove what a stage wrote.
+
+    Raises:
+        StageError: If the folder has shards that no stage wrote.
+    """
+    shards = list(folder.glob('part-*'))
+    if read_record(folder) is None:
+        if shards:
+            raise StageError(
+                f'{folder} has files that are not of the curation, such as {shards[0].name}: take '
+                'another work dir, or move them away'
+            )
+        return
+    # First, so that a kill leaves no record that what is left is complete.
+    nothing = dict(stage=None, input=None, format=None, identity={}, finished=False)
+    write_record(folder, nothing)
+    for file in shards:
+        file.unlink()
+    (folder / RECORD).unlink()
+
+
+def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """List how the settings that made a folder differ from those of now."""
+    if found['stage'] is None:
+        return ['it was about to be made again']
+    if found['stage'] != wanted['stage']:
+        return [f'by stage {found["stage"]!r}']
+    before, now = found['identity'], wanted['identity']
+    changes = [
+        f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
+    if found['input'] != wanted['input']:
+        changes.append('from another table')
+    if found['format'] != wanted['format']:
+        changes.append(f'as {found["format"]}')
+    return changes
