@@ -61,6 +61,28 @@ def test_a_random_resnet_tells_six_levels_of_grey(tmp_path):
     assert one.top5 >= one.top1
 
 
+def test_pixels_are_normalised_bit_exact_as_by_torchvision(folder):
+    """A last digit can decide between two neighbours."""
+    from torchvision import transforms
+
+    identity = torch.nn.Conv2d(3, 3, 1, bias=False)
+    torch.nn.init.dirac_(identity.weight)
+    preprocess = load_encoder(None, network=resnet(18, 8)).preprocess
+    _, _, found, _ = labelled_features(Encoder(identity, preprocess), folder, 32)
+    bicubic = transforms.InterpolationMode.BICUBIC
+    view = transforms.Compose(
+        [
+            *(transforms.Resize(32, bicubic), transforms.CenterCrop(32), transforms.ToTensor()),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    files = labelled_images(folder / 'val').files
+    images = torch.stack([view(Image.open(file).convert('RGB')) for file in files])
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        assert torch.equal(found, identity(images).mean((2, 3)))
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 def test_an_unreadable_image_is_named_in_one_line(folder, workers):
     (folder / 'train/light/3.png').write_bytes(b'no image')

@@ -29,19 +29,24 @@ class Preprocessing:
         mean (tuple[float, ...]): Of pixels in [0, 255], in the order of the network's channels.
         std (tuple[float, ...]): Likewise.
         channel_order (str): ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
+        unit_range (bool): Divide pixels by 255 first, as torchvision does: other roundings.
+            Defaults to False.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel_order: str = 'rgb'
+    unit_range: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise RGB images, uint8, shape (N, 3, H, W)."""
+        scale = 255 if self.unit_range else 1
         mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            torch.tensor([value / scale for value in values], device=images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return ((images.flip(1) if self.channel_order == 'bgr' else images).float() - mean) / std
+        images = images.flip(1) if self.channel_order == 'bgr' else images
+        return (images.float() / scale - mean) / std
 
 
 @dataclass(frozen=True, eq=False)

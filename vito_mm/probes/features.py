@@ -1,12 +1,13 @@
 """Frozen features of labelled images."""
 
 import os
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .encoder import Encoder
+from .encoder import Encoder, Preprocessing
 from .frames import collect
 from .image_folders import ProbeError
 from .labelled_images import labelled_frames
@@ -38,6 +39,9 @@ def labelled_features(
         ProbeError: If there are no such data or an image cannot be read.
     """
     images = labelled_frames(data, image_size)
+    if isinstance(encoder.preprocess, Preprocessing):
+        # Accuracies stay those of earlier releases, where a rounding can decide between neighbours.
+        encoder = replace(encoder, preprocess=replace(encoder.preprocess, unit_range=True))
     return (
         _features(encoder, images.train, batch_size, workers),
         images.train_labels.to(encoder.device),
