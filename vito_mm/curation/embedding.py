@@ -108,16 +108,11 @@ def embed_images(
     device: str | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Embed the images of a folder as :class:`Embed` embeds frames.
+    """Embed the images of a folder and its sub-folders as :class:`Embed` embeds frames.
 
     Args:
-        folder (str | os.PathLike): Folder, searched with its sub-folders.
+        folder (str | os.PathLike): The folder.
         backbone (str): See :class:`Embed`, as the others.
-        checkpoint (str, optional): Defaults to None.
-        which (str): Defaults to 'online'.
-        size (int): Defaults to 224.
-        batch_size (int): Images at a time. Defaults to 100.
-        device (str, optional): Defaults to None, a GPU where there is one.
         threads (int): Threads that read images. Defaults to 1.
 
     Returns:
@@ -149,17 +144,7 @@ def embed_images(
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
-    """Images of a folder and its sub-folders.
-
-    Args:
-        folder (str | os.PathLike): The folder.
-
-    Returns:
-        list[Path]: Files that end in one of ``IMAGE_EXTENSIONS``, sorted.
-
-    Raises:
-        StageError: If there is none.
-    """
+    """List the images of a folder and its sub-folders, sorted; StageError if there is none."""
     files = sorted(map(Path, files_below(folder, IMAGE_EXTENSIONS)))
     if not files:
         raise StageError(f'there is no image ({", ".join(IMAGE_EXTENSIONS)}) in {folder}')
@@ -169,16 +154,10 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 def network_identity(
     backbone: str, checkpoint: str | None, which: str, size: int
 ) -> dict[str, object]:
-    """What decides the embedding of an image, as JSON.
+    """All that decides the embedding of an image, as JSON, with hashes in the place of files.
 
     Args:
         backbone (str): See :class:`Embed`, as the others.
-        checkpoint (str, optional): File with the weights.
-        which (str): Network of the checkpoint.
-        size (int): Side of images in pixels.
-
-    Returns:
-        dict: Content of files rather than their paths.
     """
     is_file = is_checkpoint(backbone)
     file = backbone if is_file else checkpoint
@@ -191,13 +170,6 @@ def network_identity(
 
 
 def unit_length(vectors: np.ndarray | Sequence) -> np.ndarray:
-    """Scale vectors to length 1.
-
-    Args:
-        vectors (np.ndarray): Shape (..., D).
-
-    Returns:
-        np.ndarray: Of the same type and shape; zeros stay zeros.
-    """
+    """Scale vectors of shape (..., D) to length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1).astype(lengths.dtype)

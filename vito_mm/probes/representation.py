@@ -12,7 +12,7 @@ from .neighbours import nearest, products
 
 
 def effective_rank(features: Tensor) -> float:
-    r"""Number of dimensions that embeddings really use (RankMe).
+    r"""Number of dimensions that embeddings use (RankMe).
 
     :math:`\exp(-\sum_k p_k \log p_k)` with :math:`p_k = \sigma_k / \sum_j \sigma_j` of the
     singular values, https://arxiv.org/abs/2210.02885, section 3, without its small constant. 1
@@ -42,29 +42,27 @@ def alignment(views: Sequence[Tensor]) -> float:
     https://arxiv.org/abs/2005.10242, equation 2 with alpha = 2.
 
     Args:
-        views (Sequence[Tensor]): One tensor (N, D) a view, at least two, of norm 1, row n being of
-            clip n.
+        views (Sequence[Tensor]): One tensor (N, D) per view, of norm 1, with a row per clip.
 
     Returns:
-        float: Within [0, 4]: 0 where views of a clip are the same, 2 where they are unrelated.
+        float: 0 where views of a clip are the same, 2 where they are unrelated, at most 4.
     """
     distances = [(a - b).square().sum(dim=1).double().mean() for a, b in combinations(views, 2)]
     return torch.stack(distances).mean().item()
 
 
 def uniformity(views: Sequence[Tensor], t: float = 2.0) -> float:
-    r"""How evenly embeddings of different clips spread over the sphere.
+    r"""Evenness of the spread of different clips over the sphere.
 
     :math:`\log \mathbb{E} \exp(-t \|x - y\|^2)` over pairs of different clips in the same view,
     https://arxiv.org/abs/2005.10242, equation 3.
 
     Args:
-        views (Sequence[Tensor]): One tensor (N, D) a view, of norm 1, at least two clips.
+        views (Sequence[Tensor]): See :func:`alignment`; at least two clips.
         t (float): Defaults to 2.
 
     Returns:
-        float: 0 where all are the same; near -2 t, the value for orthogonal ones, where they
-        spread evenly over a sphere of many dimensions.
+        float: 0 where all are the same; -2 t where all are orthogonal.
     """
     total, pairs = 0.0, 0
     for view in views:
@@ -81,7 +79,7 @@ def similarity_counts(pairs: Iterable[tuple[Tensor, Tensor]], bins: int) -> tupl
 
     Args:
         pairs (Iterable[tuple[Tensor, Tensor]]): Embeddings (N, D) of norm 1 of two views or
-            networks, row n of both being of clip n.
+            networks, with a row per clip.
         bins (int): Bins of equal width over [-1, 1].
 
     Returns:
@@ -104,7 +102,7 @@ def quantiles(counts: Tensor, levels: Sequence[float]) -> list[float]:
         levels (Sequence[float]): Within (0, 1).
 
     Returns:
-        list[float]: One value a level.
+        list[float]: One value per level.
     """
     cumulative = counts.double().cumsum(0)
     wanted = torch.tensor(levels, dtype=torch.float64) * cumulative[-1]
@@ -114,7 +112,7 @@ def quantiles(counts: Tensor, levels: Sequence[float]) -> list[float]:
 
 
 def retrieval_top1(queries: Tensor, gallery: Tensor) -> float:
-    """How often a row finds the row of the same number among all of another set, by cosine.
+    """Share of rows whose nearest row of another set, by cosine, has the same number.
 
     Args:
         queries (Tensor): Shape (N, D).
