@@ -115,11 +115,7 @@ def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -
 
 
 def _getattr_for_history(obj: Any, name: str) -> Any:
-    """``getattr`` as it occurs in MMEngine's checkpoints, and nothing else.
-
-    The pickle of a ``HistoryBuffer`` looks its statistics methods up by attribute; any other use of
-    ``getattr`` in a checkpoint could reach arbitrary code and is refused.
-    """
+    """``getattr`` as in the pickle of MMEngine's ``HistoryBuffer``; others could run any code."""
     from mmengine.logging import HistoryBuffer
 
     if obj is HistoryBuffer and name in HistoryBuffer._statistics_methods:
@@ -128,10 +124,9 @@ def _getattr_for_history(obj: Any, name: str) -> Any:
 
 
 def unfilled_array(*args: Any) -> Any:
-    """Make the array that a pickle fills, in place of numpy's own two functions for it.
+    """Make the array that a pickle fills, whatever its arguments, in place of numpy's functions.
 
-    ``numpy.ndarray`` takes any bytes of a file for pointers to objects. The arguments do not
-    matter: all that counts is in the state that the pickle sets.
+    ``numpy.ndarray`` would take any bytes of a file for pointers to objects.
     """
     import numpy as np
 
@@ -141,10 +136,8 @@ def unfilled_array(*args: Any) -> Any:
 def _allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
 
-    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) next to the
-    weights and loads it without ``weights_only``: resume, ``mim test`` and initialisation from
-    a training checkpoint all fail. Exactly the types found in such files are allowed.
-    See https://docs.pytorch.org/docs/stable/notes/serialization.html#weights-only.
+    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) next to the weights,
+    so that resume, ``mim test`` and initialisation fail. Only the types in such files are allowed.
     """
     import numpy as np
     import torch

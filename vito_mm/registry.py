@@ -37,19 +37,7 @@ OPTIMIZERS = _below(root.OPTIMIZERS, 'engine')
 PARAM_SCHEDULERS = _below(root.PARAM_SCHEDULERS, 'engine')
 TRANSFORMS = _below(root.TRANSFORMS, 'datasets')
 
-REGISTRIES = (
-    DATA_SAMPLERS,
-    DATASETS,
-    HOOKS,
-    LOOPS,
-    METRICS,
-    MODELS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
-    OPTIM_WRAPPERS,
-    OPTIMIZERS,
-    PARAM_SCHEDULERS,
-    TRANSFORMS,
-)
+REGISTRIES = tuple(value for value in vars().values() if isinstance(value, Registry))
 
 
 def register_lazily(registry: Registry, name: str, module: str) -> None:

@@ -25,8 +25,7 @@ _META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256', 'prepr
 class Checkpoint:
     """Weights and metadata of one file. Get it by :meth:`read`.
 
-    Functions that take a path take a ``Checkpoint`` as well: it stands for its path. A file is read
-    once as long as somebody holds its ``Checkpoint``.
+    It can be given wherever a path can. A file is read once as long as its ``Checkpoint`` is held.
 
     Attributes:
         path (str): The file, as it was named.
@@ -46,10 +45,7 @@ class Checkpoint:
         Args:
             path (str | os.PathLike | Checkpoint): File written by ``torch.save``, a pickle of numpy
                 arrays, an ``.npz``, a safetensors file, or the index (``*.index.json``) of one in
-                shards. A ``Checkpoint`` is returned as it is.
-
-        Returns:
-            Checkpoint: The one that is held already, if the file is the same.
+                shards.
 
         Raises:
             CheckpointError: If the file is missing, a folder, no checkpoint, damaged, or needs
@@ -91,7 +87,7 @@ class Checkpoint:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What the file tells of architecture, source, step, which, config_sha256, preprocessing.
+        """Architecture, source, step, which, config_sha256, preprocessing, where the file has them.
 
         Training checkpoints of MMEngine have the step and the config's hash; files of other
         programs nothing.
@@ -139,9 +135,6 @@ class Checkpoint:
             which (str): ``'online'`` or ``'target'``. Of an exported file, which holds one network
                 under bare names, ``'online'`` is that one. Defaults to 'online'.
 
-        Returns:
-            BackboneMatch: The best match, which need not be complete.
-
         Raises:
             CheckpointError: If the file holds nothing of this network.
         """
@@ -158,15 +151,7 @@ class Checkpoint:
         return self._described(match)
 
     def match_prefix(self, expected: Mapping[str, Tensor], prefix: str) -> BackboneMatch:
-        """Compare what has a prefix in the file with a backbone.
-
-        Args:
-            expected (Mapping[str, Tensor]): State dict to fill.
-            prefix (str): Prefix with its dot; may be empty.
-
-        Returns:
-            BackboneMatch: The match, which need not be complete.
-        """
+        """Compare what has a prefix, with its dot or empty, in the file with a state dict."""
         which = 'target' if is_target(prefix) else 'online'
         return self._described(match_prefix(self.model_state_dict, expected, prefix, which))
 

@@ -36,12 +36,11 @@ class ConfigCheck:
     """Start of a config's run.
 
     Attributes:
-        match (BackboneMatch): How the checkpoint covers the backbone.
-        checkpoint (str): The file.
-        place (str): Where in the config the backbone stands, such as ``'model.backbone'``.
-        warnings (list[str]): What loads but is wasted or computes something else, and other things
-            that should be known.
-        note (str): How a run comes to this file, if the config names another.
+        match: How the checkpoint covers the backbone.
+        checkpoint: The file.
+        place: Where in the config the backbone stands, such as ``'model.backbone'``.
+        warnings: What loads but is wasted or computes something else, and the like.
+        note: How a run comes to this file, if the config names another.
     """
 
     match: BackboneMatch
@@ -67,14 +66,14 @@ def check_config(
             one that the config names.
 
     Returns:
-        ConfigCheck: What would be loaded, and warnings about settings.
+        ConfigCheck: What would be loaded, and warnings.
 
     Raises:
         CheckpointError: If the run would fail (with the same message), would not start from this
             checkpoint, or names none.
     """
     cfg = config if isinstance(config, Config) else read_config(config)
-    place, backbone = find_backbone_config(cfg)
+    place, backbone = _find_backbone_config(cfg)
     # As MMEngine's runner does.
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')), quiet_logger():
         built = _build(cfg)
@@ -97,14 +96,7 @@ def check_config(
 
 
 def read_config(name: str | os.PathLike) -> Config:
-    """Read a config, by its file or by its name within a package.
-
-    Args:
-        name (str | os.PathLike): File, or a name such as
-            ``'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'`` as in ``_base_``.
-
-    Returns:
-        Config: The config.
+    """Read a config by its file, or by its name as in ``_base_``: ``'mmdet::FOLDER/FILE.py'``.
 
     Raises:
         CheckpointError: If there is no such config.
@@ -120,22 +112,14 @@ def read_config(name: str | os.PathLike) -> Config:
     return Config.fromfile(file)
 
 
-def find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Find the backbone in a config: VITOResNet where there is one, else the first ResNet.
-
-    Returns:
-        tuple[str, Mapping]: Its place, such as ``'model.backbone'``, and what stands there.
-
-    Raises:
-        CheckpointError: If the config has no model, or no ResNet in it.
-    """
+def _find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
+    """The place and config of VITOResNet where there is one, else of the first ResNet."""
     if not isinstance(cfg.get('model'), Mapping):
         raise CheckpointError('The config has no model')
     found = list(_backbones(cfg.model, 'model'))
-    for is_wanted in (_is_ours, _is_resnet):
-        for place, backbone in found:
-            if is_wanted(backbone):
-                return place, backbone
+    wanted = [each for test in (_is_ours, _is_resnet) for each in found if test(each[1])]
+    if wanted:
+        return wanted[0]
     kinds = ', '.join(f'{place}: {type_name(backbone)}' for place, backbone in found)
     raise CheckpointError(
         f'The config has no ResNet among its backbones ({kinds or "it has none"}), and VITO '
@@ -212,8 +196,8 @@ def _check(
         )
     for setting, other in _pretrained_parts(cfg, cfg.model, 'model', stop=backbone):
         raise CheckpointError(
-            f'{setting} loads {other!r} over the complete part, backbone included, after '
-            f'{file}. Set {setting}=None'
+            f'{setting} loads {other!r} over the complete part, backbone included, after {file}. '
+            f'Set {setting}=None'
         )
     if place not in built:
         raise CheckpointError(f'The model of the config does not build {place}')

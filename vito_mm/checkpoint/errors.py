@@ -1,4 +1,4 @@
-"""The error of all that has to do with checkpoint files."""
+"""Error of checkpoint files."""
 
 
 class CheckpointError(RuntimeError):

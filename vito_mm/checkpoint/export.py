@@ -27,10 +27,9 @@ def export_backbone(
     which: str = 'online',
     layout: str = 'openmmlab',
 ) -> dict[str, Any]:
-    """Write the ResNet of a checkpoint for a program, with where it comes from.
+    """Write the ResNet of a checkpoint for a program, with its origin, atomically.
 
-    The file appears at once or not at all. Every layout can be read by VITOResNet and exported
-    again; nothing is lost on the way.
+    Every layout can be read by VITOResNet and exported again without loss.
 
     - ``openmmlab``: ``state_dict`` and ``meta``, for any ResNet of mmdet, mmseg and mmpretrain by
       ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``.
@@ -41,11 +40,10 @@ def export_backbone(
     - ``detectron2``: ``MODEL.WEIGHTS`` of any config with a ResNet and ``RESNETS.STRIDE_IN_1X1
       False``, ``INPUT.FORMAT "RGB"`` and the mean and deviation of the metadata.
 
-    A name that ends in ``.safetensors`` gives that format, with the layout's names.
-
     Args:
         checkpoint (str | os.PathLike | Checkpoint): File that :func:`.load_backbone` can read.
-        out (str | os.PathLike): File to write. Its folder is made if needed.
+        out (str | os.PathLike): File to write. Its folder is made if needed. A name that ends in
+            ``.safetensors`` gives that format, with the layout's names.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         layout (str): One of :data:`LAYOUTS`. Defaults to 'openmmlab'.
 
@@ -68,10 +66,7 @@ def export_backbone(
             f'{match.prefix!r}.\n{match.describe()}'
         )
     if not has_plain_width(match.weights):
-        raise CheckpointError(
-            f'{checkpoint} holds a ResNeXt or a wide ResNet, whose keys are those of a ResNet and '
-            'whose shapes are not'
-        )
+        raise CheckpointError(f'{checkpoint} holds a ResNeXt or a wide ResNet, not a plain one')
     meta = dict(
         architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),

@@ -23,13 +23,9 @@ _PART_OF_RESNET = re.compile(r'(conv1|bn1|stem|layer[1-4])\.')
 
 
 def resnet_keys(depth: int) -> list[str]:
-    """List a ResNet's parameters and buffers, without the classifier.
+    """List the parameters and buffers of a ResNet of a depth, without the classifier.
 
-    Args:
-        depth (int): One of 18, 34, 50, 101 and 152.
-
-    Returns:
-        list[str]: torchvision's names, as also used by timm, mmpretrain, mmdet and mmseg.
+    The names are torchvision's, which timm, mmpretrain, mmdet and mmseg use as well.
     """
     kind, blocks = RESNET_BLOCKS[depth]
     convs = 3 if kind == 'bottleneck' else 2

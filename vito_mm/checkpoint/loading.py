@@ -20,10 +20,9 @@ def load_backbone(
 ) -> BackboneMatch:
     """Load the ResNet of a checkpoint into a ResNet, all of it or with an error.
 
-    It takes training checkpoints of VITO and the other methods of mmpretrain (online and target
-    network), exported files, MoCo's and other programs' files under any prefix, torchvision's and
-    timm's, detectron2's, and safetensors. A classifier (``fc.*``) is skipped. One line in the log
-    says what was loaded.
+    Takes training checkpoints of VITO and other methods of mmpretrain (online and target network),
+    exported files, MoCo's and other programs' files under any prefix, torchvision's and timm's,
+    detectron2's, and safetensors. A classifier (``fc.*``) is skipped. Logs one line.
 
     Args:
         model (nn.Module): ResNet with torchvision's names: torchvision's, mmpretrain's, mmdet's or

@@ -38,22 +38,20 @@ class BackboneMatch:
     """Coverage of a model's backbone by a state dict.
 
     Attributes:
-        prefix (str): Prefix of the backbone's keys in the file, such as ``'backbone.'``.
-        which (str): ``'online'`` or ``'target'``, the network that the prefix belongs to.
-        naming (str): One of :data:`.layouts.NAMINGS`, whose names the file uses; the keys below are
-            torchvision's.
-        weights (dict[str, Tensor]): Matching tensors by the model's key.
-        missing (list[str]): Keys of the model that the file lacks under the prefix.
-        unexpected (list[str]): ResNet keys under the prefix that the model lacks.
-        shape_mismatch (list[str]): Keys of both with different shapes, with the shapes.
-        new (list[str]): Keys that the model adds to a plain ResNet, such as offsets of deformable
-            convolutions and plugins, and that the file does not have.
-        skipped (list[str]): Keys of stages that the model does not have (``num_stages=3``).
-        alternative_prefixes (list[str]): Other prefixes with just as many matching keys.
-        depths (tuple[int | None, int | None]): Depth of the ResNet in the file and in the model,
-            None where it is none of the usual ones.
-        file (str): The checkpoint.
-        meta (dict): Its metadata, see :attr:`.Checkpoint.meta`.
+        prefix: Prefix of the backbone's keys in the file, such as ``'backbone.'``.
+        which: ``'online'`` or ``'target'``, the network that the prefix belongs to.
+        naming: One of :data:`.layouts.NAMINGS`, as in the file; the keys below are torchvision's.
+        weights: Matching tensors by the model's key.
+        missing: Keys of the model that the file lacks under the prefix.
+        unexpected: ResNet keys under the prefix that the model lacks.
+        shape_mismatch: Keys of both with different shapes, with the shapes.
+        new: Keys that the model adds to a plain ResNet (offsets of deformable convolutions,
+            plugins) and the file lacks.
+        skipped: Keys of stages that the model does not have (``num_stages=3``).
+        alternative_prefixes: Other prefixes with just as many matching keys.
+        depths: Depth of the ResNet in the file and in the model, None for an unusual one.
+        file: The checkpoint.
+        meta: Its metadata, see :attr:`.Checkpoint.meta`.
     """
 
     prefix: str
@@ -72,7 +70,7 @@ class BackboneMatch:
 
     @property
     def complete(self) -> bool:
-        """True if every key is there in its shape, and nothing more of these stages."""
+        """True if every key is there in its shape, and nothing else of these stages."""
         return not (self.missing or self.unexpected or self.shape_mismatch)
 
     @property
@@ -101,11 +99,11 @@ class BackboneMatch:
         return text + (f', step {self.meta["step"]}' if 'step' in self.meta else '')
 
     def coverage(self) -> str:
-        """Number of keys and where they come from."""
+        """Number of keys and their origin."""
         return f'{len(self.weights)}/{self.total} backbone keys from {self.file} ({self.origin()})'
 
     def report(self) -> str:
-        """All about an incomplete match: coverage, keys and remedy."""
+        """Coverage, keys and remedy of an incomplete match."""
         return f'{self.coverage()}\n{self.describe()}\n{_remedy(self)}'
 
     def warnings(self) -> list[str]:

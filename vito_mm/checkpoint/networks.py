@@ -47,9 +47,6 @@ def flat_weights(
         with_averaged (bool): Give averaged weights prefixes of their own. False gives the state
             dict alone, as the program that wrote it loads it. Defaults to True.
 
-    Returns:
-        dict[str, Tensor]: The weights by their name in the file.
-
     Raises:
         CheckpointError: If they are one process's part of sharded tensors.
     """

@@ -17,10 +17,8 @@ def settings_warnings(
 
     Args:
         backbone (nn.Module): A ResNet of mmdet, mmseg or mmpretrain.
-        preprocessor (nn.Module, optional): Data preprocessor of the model around it; None if it
-            is not known.
-        meta (Mapping): Metadata of the checkpoint, see :attr:`.Checkpoint.meta`. Without
-            ``preprocessing`` in it, ImageNet's in RGB is assumed.
+        preprocessor (nn.Module, optional): Data preprocessor of the model around it, if known.
+        meta (Mapping): See :attr:`.Checkpoint.meta`; without ``preprocessing``, ImageNet's in RGB.
 
     Returns:
         list[str]: One text per setting: its name, its cost, and what to write instead.
@@ -93,9 +91,8 @@ def _other_function(backbone: nn.Module) -> Iterator[str]:
     is_bottleneck = getattr(backbone, 'depth', 0) >= 50
     if getattr(backbone, 'style', 'pytorch') == 'caffe' and is_bottleneck:
         yield (
-            "style='caffe' moves the stride of a stage from its 3x3 to its 1x1 convolution: three "
-            'quarters of the positions that the checkpoint was trained to look at are skipped, and '
-            "the features are others. Set backbone=dict(style='pytorch')"
+            "style='caffe' moves the stride of a stage from its 3x3 to its 1x1 convolution, which "
+            "skips three quarters of the trained positions. Set backbone=dict(style='pytorch')"
         )
     norm_cfg = _norm_cfg(backbone)
     eps = norm_cfg.get('eps', 1e-5)
@@ -127,8 +124,7 @@ def _other_input(preprocessor: nn.Module, trained: Mapping[str, Any]) -> Iterato
         yield (
             'the data preprocessor does not give what the checkpoint was trained on: '
             f'{", ".join(differences)} instead of {trained["channel_order"].upper()}, mean={mean}, '
-            f'std={std}. Every layer sees other values than it learnt from. Set '
-            f'data_preprocessor=dict(mean={mean}, std={std}, '
+            f'std={std}. Set data_preprocessor=dict(mean={mean}, std={std}, '
             f'bgr_to_rgb={trained["channel_order"] == "rgb"})'
         )
 

@@ -25,25 +25,22 @@ class ClipTrainLoop(IterBasedTrainLoop):
     """Iterations of a global batch, an epoch being a number of clips.
 
     Section 4.1 of https://arxiv.org/abs/2210.06433 counts 1.28 M clips as an epoch whatever the
-    data set. Schedulers with ``convert_to_iter_based=True`` are given in such epochs and come out
-    exact for any batch size: 300 epochs at batch 4096 are 93,750 iterations.
+    data set. Schedulers with ``convert_to_iter_based=True`` are given in such epochs and are exact
+    for any batch size: 300 epochs at batch 4096 are 93,750 iterations. With gradient accumulation
+    (``optim_wrapper.accumulative_counts``) an iteration is a micro-batch, so the same clips make
+    the same number of epochs.
 
-    Different from MMEngine's loop, a resumed run gives the sampler the next draw instead of
-    decoding all batches that were trained on, and each iteration seeds Python's, NumPy's and
-    PyTorch's generators (drop path, augmentation on the device) from the run's seed, the iteration
-    and the rank. A resumed run is therefore the same run. The train data loader needs the sampler
-    ``ClipSampler``. Data workers that are killed are started again, see
+    A resumed run is the same run: the sampler goes on with the next draw, instead of decoding all
+    earlier batches as in MMEngine, and each iteration seeds Python's, NumPy's and PyTorch's
+    generators (drop path, augmentation on the device) from the run's seed, the iteration and the
+    rank. Needs the sampler ``ClipSampler``. Data workers that are killed are started again, see
     :class:`vito_mm.engine.worker_restart.WorkerRestart`.
-
-    With gradient accumulation (``optim_wrapper.accumulative_counts``) an iteration is a
-    micro-batch, so the same clips make the same number of epochs.
 
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): Training data.
-        max_epochs (float, optional): Length of the run in epochs. Defaults to None.
+        max_epochs (float, optional): Length of the run in epochs.
         max_iters (int, optional): Length of the run in iterations, in place of ``max_epochs``.
-            Defaults to None.
         clips_per_epoch (int): Clips that count as an epoch. Defaults to 1,280,000.
         val_begin (int): First iteration after which there may be a validation. Defaults to 1.
         val_interval (int): Iterations between validations, if there is a ``val_cfg``. Defaults to

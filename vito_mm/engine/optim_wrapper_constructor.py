@@ -12,11 +12,9 @@ from vito_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor without the modules that are not trained at all.
+    """MMEngine's default constructor without frozen parameters, such as the target network's.
 
-    The default adds the frozen parameters of a target network to the optimizer, makes a group of
-    each parameter, and logs several lines for each at every start. This one makes a group, and logs
-    a line, of all parameters that have the same settings.
+    Makes a group, and logs a line, of all parameters with the same settings, not of each parameter.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -36,7 +34,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
-        """Add the parameters of a module and its children to the groups, if any is trained."""
+        """Add the trained parameters of a module and its children to the groups."""
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:

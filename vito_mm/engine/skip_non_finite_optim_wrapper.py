@@ -22,19 +22,15 @@ DTYPES = {'bfloat16': torch.bfloat16}
 class SkipNonFiniteOptimWrapper(OptimWrapper):
     """MMEngine's wrapper, skipping steps whose loss or gradient is not finite on any rank.
 
-    :class:`vito_mm.engine.NonFiniteHook` acts on skipped steps. The check costs one wait for the
-    device per step, between backward pass and update.
+    :class:`vito_mm.engine.NonFiniteHook` acts on them, by ``skipped_last_step``. The check costs
+    one wait for the device per step, between backward pass and update.
 
-    bfloat16 has the range of float32, so mixed precision needs no loss scaling here. For float16
-    take MMEngine's ``AmpOptimWrapper``, whose scaler skips steps by itself.
+    bfloat16 has the range of float32 and needs no loss scaling. For float16 take MMEngine's
+    ``AmpOptimWrapper``, whose scaler skips steps by itself.
 
     Args:
-        dtype (str, optional): 'bfloat16' computes in mixed precision. Defaults to None, which means
-            float32.
+        dtype (str, optional): 'bfloat16' computes in mixed precision. Defaults to float32.
         **kwargs: See :class:`mmengine.optim.OptimWrapper`.
-
-    Attributes:
-        skipped_last_step (bool): Whether the last optimizer step was skipped.
 
     Raises:
         ValueError: If ``dtype`` is unknown.

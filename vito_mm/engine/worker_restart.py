@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.connection import wait
@@ -13,14 +12,15 @@ from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
 from vito_mm.datasets.video_dataset import video_datasets
+from vito_mm.utils.data_workers import start_workers
 
 
 class WorkerRestart:
     """Endless batches; workers that were killed are started again at the first missing batch.
 
-    A decoder may crash on a damaged file, and Linux kills workers when memory runs out. The
-    file in flight of a worker is known (:class:`vito_mm.datasets.InFlightFiles`): one that ends two
-    workers is put on a blocklist, not read any more in this run, and reported as skipped.
+    A decoder may crash on a damaged file, and Linux kills workers when memory runs out. A file that
+    is in flight (:class:`vito_mm.datasets.InFlightFiles`) when two workers end is put on a
+    blocklist, not read any more in this run, and reported as skipped.
 
     Args:
         dataloader (DataLoader): With a :class:`~vito_mm.datasets.ClipSampler`, which knows where to
@@ -50,15 +50,9 @@ class WorkerRestart:
         self.iterator = self._start()
 
     def _start(self) -> Iterator[Any]:
-        # PyTorch's handler raises in the middle of whatever the main process computes. Without it
-        # the death is noticed, within seconds, when a batch is waited for.
-        before = signal.getsignal(signal.SIGCHLD)
         others = set(multiprocessing.active_children())
-        iterator = iter(self.dataloader)
+        iterator = start_workers(self.dataloader)
         self.workers = set(multiprocessing.active_children()) - others
-        if before is None or getattr(before, '__module__', '').startswith('torch.utils.data'):
-            before = signal.SIG_DFL
-        signal.signal(signal.SIGCHLD, before)
         return iterator
 
     def __iter__(self) -> 'WorkerRestart':

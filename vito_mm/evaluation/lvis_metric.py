@@ -33,11 +33,9 @@ class FasterLVISMetric(LVISMetric):
     image count; a detection of a category that is neither annotated nor listed as absent in the
     image is left out; an unmatched one of a category that is not exhaustively annotated is ignored.
 
-    Ids may be any numbers or texts, 0 among them. It differs from mmdet's class in this: values
-    are not rounded to three decimals; areas
-    (``segm_APs`` and so on) are those of masks, as in detectron2, not of boxes; an empty result
-    scores 0 instead of nothing; ``ann_file`` is required, since the federated lists and the
-    frequencies are only there; proposals are not evaluated.
+    Ids may be any numbers or texts, 0 among them. Different from mmdet's class, values are not
+    rounded; areas (``segm_APs`` and so on) are those of masks, as in detectron2, not of boxes; an
+    empty result scores 0; ``ann_file`` is required; proposals are not evaluated.
 
     Args:
         ann_file (str): LVIS annotation file.
@@ -49,8 +47,7 @@ class FasterLVISMetric(LVISMetric):
     Raises:
         ImportError: If faster-coco-eval is not installed.
         ValueError: If ``metric`` or ``metric_items`` holds anything else, or the file has faults
-            that would be met after the validation: no frequencies, no federated lists, ids that
-            come twice, boxes or masks that are missing or broken, nothing to measure on.
+            that would be met after the validation, see :func:`.annotations.problems`.
     """
 
     def __init__(
@@ -76,14 +73,10 @@ class FasterLVISMetric(LVISMetric):
             raise ValueError(f'{ann_file} cannot be measured by: {"; ".join(faults)}')
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Evaluate what ``process`` has collected.
-
-        Args:
-            results (list[tuple[dict, dict]]): Image and predictions of every validated image.
+        """Evaluate image and predictions of every validated image, as ``process`` collects them.
 
         Returns:
-            dict[str, float]: Metrics in [0, 1] by name; -1 where the annotations hold no instance
-            to measure it on.
+            dict[str, float]: Metrics in [0, 1] by name; -1 where no annotation belongs to it.
         """
         logger = MMLogger.get_current_instance()
         predictions = [prediction for _, prediction in results]
@@ -108,7 +101,7 @@ class FasterLVISMetric(LVISMetric):
     ) -> dict[str, float]:
         from faster_coco_eval import COCO, COCOeval_faster
 
-        truth, detections = evaluated(self._lvis_api.dataset, detections, metric)
+        truth, detections = _evaluated(self._lvis_api.dataset, detections, metric)
         ground_truth = COCO(truth)
         evaluation = COCOeval_faster(
             ground_truth,
@@ -144,7 +137,7 @@ class FasterLVISMetric(LVISMetric):
         return values
 
 
-def evaluated(dataset: dict, detections: list[dict], metric: str) -> tuple[dict, list[dict]]:
+def _evaluated(dataset: dict, detections: list[dict], metric: str) -> tuple[dict, list[dict]]:
     """Annotations and detections that count, by the rules of lvis 0.5.3, for faster-coco-eval.
 
     All ids are numbered anew from 1, in the order of the old ones: the latter takes integers alone,
@@ -152,13 +145,9 @@ def evaluated(dataset: dict, detections: list[dict], metric: str) -> tuple[dict,
     annotations and detections without an area, and annotations that are to be ignored.
 
     Args:
-        dataset (dict): Content of an LVIS annotation file; it stays as it is.
+        dataset (dict): Content of an LVIS annotation file; not changed.
         detections (list[dict]): In COCO's result format.
         metric (str): ``'bbox'`` or ``'segm'``. For the latter, areas are those of masks.
-
-    Returns:
-        tuple[dict, list[dict]]: Content of an annotation file, and the detections among the 300
-        best of each image whose category the image is annotated for.
     """
     images = _numbered(image['id'] for image in dataset['images'])
     categories = _numbered(category['id'] for category in dataset['categories'])

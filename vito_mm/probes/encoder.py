@@ -25,12 +25,8 @@ _COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
 class Preprocessing:
     """Normalisation of pixels.
 
-    Attributes:
-        mean (tuple[float, ...]): Of pixels in [0, 255], in the order of the network's channels.
-        std (tuple[float, ...]): Likewise.
-        channel_order (str): ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
-        unit_range (bool): Divide pixels by 255 first, as torchvision does: other roundings.
-            Defaults to False.
+    ``mean`` and ``std`` are of pixels in [0, 255], in the order of the network's channels.
+    ``unit_range`` divides pixels by 255 first, as torchvision does: other roundings.
     """
 
     mean: tuple[float, ...]
@@ -87,8 +83,7 @@ class Encoder:
         """Take a network of a self-supervised model in training, whose modules are shared.
 
         Args:
-            model (nn.Module): VITO or an algorithm of mmpretrain, with ``data_preprocessor``,
-                ``backbone`` and perhaps ``neck``; not wrapped.
+            model (nn.Module): VITO or an algorithm of mmpretrain, not wrapped.
             network (str): 'online', or 'target' for its slowly moving copy. Defaults to 'online'.
 
         Raises:
@@ -128,8 +123,8 @@ class Encoder:
 
         Args:
             frames (np.ndarray | Tensor | Sequence[np.ndarray]): RGB, uint8, shape (N, H, W, 3), of
-                any size that the network takes; of a list, shapes (H, W, 3), each frame is resized
-                and cropped by ``view``.
+                any size that the network takes. A list of (H, W, 3) is resized and cropped by
+                ``view``.
             layer (str | int): See above. Defaults to 'pooled'.
             batch_size (int): Frames at a time. Defaults to 100.
 
@@ -142,15 +137,7 @@ class Encoder:
         return torch.cat(self._run(frames, batch_size, lambda images: self.compute(images, layer)))
 
     def compute(self, images: Tensor, layer: str | int) -> Tensor:
-        """Compute features of a layer from preprocessed images, in the network's current mode.
-
-        Args:
-            images (Tensor): The network's input, shape (N, 3, H, W).
-            layer (str | int): See above.
-
-        Returns:
-            Tensor: See :meth:`__call__`.
-        """
+        """Compute features of preprocessed images (N, 3, H, W) in the network's current mode."""
         if layer == 'neck' and self.neck is None:
             raise ValueError("layer='neck': the network has none; take 'pooled'")
         compute = dict(pooled=self._pooled, neck=self._necked, last=self._last).get(layer)
@@ -159,12 +146,9 @@ class Encoder:
         return compute(images).float()
 
     def scales(self) -> dict[str, int]:
-        """Scales that are pooled by attention.
+        """Scales that are pooled by attention, if any: number of the feature map by its name.
 
-        Returns:
-            dict[str, int]: Number of the feature map by its name: 'stage 4' and 'stage 5' for the
-            last two of a ResNet, as the paper counts, where the stem is the first. Empty if there
-            is no attention.
+        'stage 4' and 'stage 5' are the last two of a ResNet, as in the paper: the stem is stage 1.
         """
         if not isinstance(self.neck, MultiScaleAttentionPooling):
             return {}
@@ -177,16 +161,7 @@ class Encoder:
         }
 
     def masks(self, frames: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """Compute attention masks.
-
-        Args:
-            frames (np.ndarray): See :meth:`__call__`.
-            batch_size (int): Frames at a time. Defaults to 32.
-
-        Returns:
-            dict[str, np.ndarray]: By the name of the scale, float32, shape (N, h, w); each mask
-            sums to 1.
-        """
+        """Compute attention masks by scale, float32, shape (N, h, w), each of sum 1."""
         batches = self._run(frames, batch_size, lambda x: self.neck.masks(self._forward(x)))
         return {
             name: np.concatenate([masks[number].float().cpu().numpy() for masks in batches])
@@ -257,19 +232,17 @@ class Encoder:
         raise ValueError('the network does not use this layer')
 
     def _module(self, layer: str | int) -> nn.Module:
-        index = layer
-        if isinstance(layer, str):
-            if found := re.fullmatch(r'res(\d)|(-?\d+)', layer):
-                index = int(found[1]) - 2 if found[1] else int(found[2])
-            else:
-                try:
-                    return self.backbone.get_submodule(layer)
-                except AttributeError:
-                    names = ', '.join(name for name, _ in self.backbone.named_children())
-                    raise ValueError(
-                        f'there is no layer {layer!r}: take pooled, neck, last, res2 to res5, the '
-                        f'index of a stage, or a submodule of {names}'
-                    ) from None
+        found = re.fullmatch(r'res(\d)|(-?\d+)', str(layer))
+        if found is None:
+            try:
+                return self.backbone.get_submodule(layer)
+            except AttributeError:
+                names = ', '.join(name for name, _ in self.backbone.named_children())
+                raise ValueError(
+                    f'there is no layer {layer!r}: take pooled, neck, last, res2 to res5, the '
+                    f'index of a stage, or a submodule of {names}'
+                ) from None
+        index = int(found[1]) - 2 if found[1] else int(found[2])
         stages = stages_of(self.backbone)
         if not -len(stages) <= index < len(stages):
             raise ValueError(f'there is no layer {layer!r}: the network has {len(stages)} stages')
@@ -306,10 +279,7 @@ class _Reached(Exception):
 
 
 def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """List the stages of a network, or the blocks of a plain transformer.
-
-    Args:
-        backbone (nn.Module): Of mmpretrain, mmseg, timm or torchvision.
+    """List the stages of a network of mmpretrain, mmseg, timm or torchvision, or its blocks.
 
     Raises:
         ValueError: If it has none under a known name.
@@ -327,11 +297,7 @@ def stages_of(backbone: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards modes and random numbers are as before.
-
-    Args:
-        model (nn.Module): The model.
-    """
+    """Put a model in evaluation mode; afterwards modes and random numbers are as before."""
     modes = [(module, module.training) for module in model.modules()]
     states = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -348,13 +314,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def choose_device(device: str | None = None) -> str:
-    """Choose where networks run.
-
-    Args:
-        device (str, optional): PyTorch's name. Defaults to None, a GPU where there is one.
-
-    Returns:
-        str: PyTorch's name.
+    """Check PyTorch's name of a device, by default a GPU where there is one.
 
     Raises:
         ValueError: If it cannot be used here.

@@ -24,8 +24,7 @@ def labelled_features(
 
     Args:
         encoder (Encoder): The network.
-        data: Folder with ``train/<class>/`` and ``val/<class>/`` images, or a manifest, see
-            :func:`.labelled_images.labelled_frames`.
+        data: See :func:`.labelled_images.labelled_frames`.
         image_size (int): Side in pixels; the shorter side is resized to it and the centre is taken.
             Defaults to 224.
         batch_size (int): Images at a time. Defaults to 128.

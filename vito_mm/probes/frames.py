@@ -1,6 +1,5 @@
 """Images and frames of videos for probes, read in shares of the ranks."""
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vito_mm.probes.image_folders import ProbeError
+from vito_mm.utils.data_workers import start_workers
 from vito_mm.utils.hashing import priority_of
 from vito_mm.utils.text import first_few
 from vito_mm.videos import VideoReadError, frames
@@ -21,7 +21,7 @@ from vito_mm.videos.images import read_rgb
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that a probe skips, why, and whether it is a video that ends too early."""
+    """A file that a probe skips, the reason, and if that is a video that ends too early."""
 
     path: str
     reason: str
@@ -54,12 +54,7 @@ class _Frames(Dataset):
 
 
 class ImageFiles(_Frames):
-    """Image files, each of one frame.
-
-    Args:
-        files (Sequence[Path]): Files that PIL can read.
-        size (int): Side of :func:`vito_mm.videos.frames.evaluation_view` in pixels.
-    """
+    """Image files, each of one frame; ``size`` is the side of the evaluation view in pixels."""
 
     def __init__(self, files: Sequence[Path], size: int) -> None:
         super().__init__(size)
@@ -69,7 +64,6 @@ class ImageFiles(_Frames):
         return len(self.files)
 
     def read(self, index: int) -> np.ndarray:
-        """The image."""
         return self.view(read_rgb(self.files[index]))[None]
 
 
@@ -100,7 +94,6 @@ class VideoFrames(_Frames):
         return len(self.rows)
 
     def read(self, index: int) -> np.ndarray:
-        """The frames, as many as offsets."""
         row, longest = self.rows[index], self.offsets[-1]
 
         def times(start: float, end: float) -> np.ndarray:
@@ -185,14 +178,7 @@ def _read_share(
         collate_fn=_collate,
         generator=torch.Generator(),  # of its own: the global one belongs to the training
     )
-    before = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(loader)
-    # PyTorch's handler raises wherever the main process is. Without it the death of a worker is
-    # noticed when a batch is waited for (see vito_mm.engine.worker_restart).
-    if before is None or getattr(before, '__module__', '').startswith('torch.utils.data'):
-        before = signal.SIG_DFL
-    signal.signal(signal.SIGCHLD, before)
-    return iterator
+    return start_workers(loader)
 
 
 def _collate(
@@ -216,8 +202,8 @@ def gather(
     Args:
         indices (Sequence[int]): Items of this rank.
         features (Sequence[Tensor]): Their results in batches, shapes (n, ...).
-        skipped (Sequence[tuple[int, Skipped]]): Unreadable items of this rank. Defaults to none.
-        failure (str): Error of this rank. Defaults to '', none.
+        skipped (Sequence[tuple[int, Skipped]]): Unreadable items of this rank.
+        failure (str): Error of this rank, if any.
 
     Raises:
         ProbeError: On all ranks, if one of them failed.
@@ -235,12 +221,7 @@ def gather(
 
 
 def summarised(skipped: Sequence[Skipped], shown: int = 3) -> str:
-    """Counts of files that a probe skips, and the first reasons, faults before short videos.
-
-    Args:
-        skipped (Sequence[Skipped]): At least one file.
-        shown (int): Reasons that are written out. Defaults to 3.
-    """
+    """Counts of files that a probe skips, and the first reasons, faults before short videos."""
     short = sum(item.too_short for item in skipped)
     counts = [(short, 'too short'), (len(skipped) - short, 'unreadable')]
     counted = ' and '.join(f'{count} {what}' for count, what in counts if count)

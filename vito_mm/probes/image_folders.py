@@ -20,11 +20,8 @@ class ProbeError(Exception):
 class LabelledImages:
     """A folder with one sub-folder of images per class.
 
-    Attributes:
-        folder (Path): The folder.
-        classes (tuple[str, ...]): Names of the sub-folders, sorted.
-        files (tuple[Path, ...]): Images, class by class.
-        labels (Tensor): Index of the class of each image, shape (N, ), int64.
+    ``classes`` are the names of the sub-folders, sorted; ``files`` the images, class by class;
+    ``labels`` the index of the class of each, shape (N, ), int64.
     """
 
     folder: Path
@@ -34,10 +31,7 @@ class LabelledImages:
 
 
 def train_and_val(folder: str | os.PathLike) -> tuple[LabelledImages, LabelledImages]:
-    """List the images to learn from and those to classify.
-
-    Args:
-        folder: Folder with ``train/<class>/`` and ``val/<class>/`` images.
+    """List the images of ``train/<class>/`` and of ``val/<class>/`` in a folder.
 
     Raises:
         ProbeError: If a part is missing, a class has no image, there are fewer than two classes,
@@ -61,9 +55,7 @@ def train_and_val(folder: str | os.PathLike) -> tuple[LabelledImages, LabelledIm
 def labelled_images(folder: str | os.PathLike) -> LabelledImages:
     """List the images of a folder with one sub-folder per class.
 
-    Args:
-        folder: The folder. Images may lie in sub-folders of a class; hidden and other files are
-            skipped.
+    Images may lie in sub-folders of a class; hidden and other files are skipped.
 
     Raises:
         ProbeError: If the folder is missing, has no sub-folder, or one of them has no image.

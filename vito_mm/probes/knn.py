@@ -29,7 +29,7 @@ def knn_top1(
         temperature (float): Defaults to 0.07.
 
     Returns:
-        float: Accuracy in percent.
+        float: Percent.
     """
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     train = F.normalize(train_features, dim=1)

@@ -25,15 +25,9 @@ VAL_SHARE = 0.2
 
 @dataclass(frozen=True)
 class LabelledFrames:
-    """Images with labels, in two parts.
+    """Images to learn from and to classify, with the index of the class of each, int64.
 
-    Attributes:
-        train (Dataset): Training images, :class:`.frames.ImageFiles` or
-            :class:`.frames.VideoFrames`.
-        train_labels (Tensor): Index of the class of each, shape (N, ), int64.
-        val (Dataset): Images to classify.
-        val_labels (Tensor): Shape (M, ).
-        classes (tuple[str, ...]): Names of the classes.
+    The data sets are :class:`.frames.ImageFiles` or :class:`.frames.VideoFrames`.
     """
 
     train: Dataset
@@ -58,9 +52,6 @@ def labelled_frames(
         max_images (int, optional): Images of each part at most, drawn at random. Defaults to None,
             all.
         seed (int): Seed of the choices. Defaults to 0.
-
-    Returns:
-        LabelledFrames: Images and labels; nothing is read yet.
 
     Raises:
         ProbeError: If there are no such data, or fewer than two classes.

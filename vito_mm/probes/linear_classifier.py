@@ -20,11 +20,9 @@ _LARGE = 1e10  # features x classes beyond which half the digits must do
 class LinearClassifier:
     """A fitted linear classifier.
 
-    Attributes:
-        mean (Tensor): Of each feature over the training images, shape (D, ).
-        std (Tensor): Likewise; 1 for a constant feature.
-        weights (Tensor): Of standardised features, with the bias as last column, shape (K, D + 1).
-        gradient (float): Largest entry of the objective's gradient at the weights.
+    ``mean`` and ``std`` (1 for a constant feature) have shape (D, ). ``weights`` are those of
+    standardised features, with the bias as last column, shape (K, D + 1). ``gradient`` is the
+    largest entry of the objective's gradient there.
     """
 
     mean: Tensor
@@ -40,15 +38,10 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class LinearResult:
-    """Accuracies of a linear classifier.
+    """Accuracies of a linear classifier in percent.
 
-    Attributes:
-        top1 (float): Accuracy on ``val`` in percent.
-        top5 (float, optional): Share of ``val`` whose class is among the five best, in percent;
-            None with five classes or fewer.
-        strength (float): L2 strength that was chosen.
-        held_out (dict[float, float]): Accuracy on the held-out part of ``train`` in percent, by
-            strength.
+    ``top5`` is None with five classes or fewer. ``strength`` is the L2 strength that was chosen,
+    ``held_out`` the accuracy on the held-out part of ``train`` by strength.
     """
 
     top1: float
@@ -144,7 +137,7 @@ def linear_accuracy(
         train_labels (Tensor): Class indices, shape (N, ).
         test_features (Tensor): Shape (M, D).
         test_labels (Tensor): Class indices, shape (M, ).
-        strengths (Sequence[float]): Strengths to try. Defaults to :data:`STRENGTHS`.
+        strengths (Sequence[float]): Strengths of the penalty. Defaults to :data:`STRENGTHS`.
         held_out (float): Share of each class that is held out for the choice, at least one image,
             and at least one stays to learn from. Defaults to 0.2.
         seed (int): Seed of the draw of the held-out images. Defaults to 0.

@@ -35,14 +35,7 @@ class LinearSegmentationHead(BaseDecodeHead):
         self.norm = nn.BatchNorm2d(channels, affine=False, momentum=None)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Score the classes at each position.
-
-        Args:
-            inputs (tuple[Tensor, ...]): Feature maps, each of shape (N, C, H, W).
-
-        Returns:
-            Tensor: Shape (N, number of classes, H, W).
-        """
+        """Score the classes, (N, K, H, W), from feature maps (N, C, H, W)."""
         return self.cls_seg(self.norm(self._transform_inputs(inputs)))
 
 
@@ -50,13 +43,8 @@ class LinearSegmentationHead(BaseDecodeHead):
 class FrozenEncoder(nn.Module):
     """A frozen network of any kind as a backbone of mmseg.
 
-    Args:
-        network (str): See :func:`.loading.load_encoder`, as the others.
-        checkpoint (str, optional): Defaults to None, random weights.
-        which (str): Defaults to 'online'.
-        layers (Sequence[int | str]): Layers whose feature maps are given out, see
-            :class:`.encoder.Encoder`. Defaults to the last stage or block.
-        seed (int): Of random weights. Defaults to 0.
+    ``layers`` are those of :class:`.encoder.Encoder` whose feature maps are given out, by default
+    the last stage or block; for the other arguments see :func:`.loading.load_encoder`.
     """
 
     def __init__(

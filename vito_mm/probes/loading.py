@@ -101,12 +101,7 @@ def load_encoder(
 
 
 def resnet(depth: int = 50, base_channels: int = 64) -> dict[str, Any]:
-    """Config of a ResNet as mmpretrain's, for :func:`load_encoder`.
-
-    Args:
-        depth (int): Defaults to 50.
-        base_channels (int): Width of stem and first stage. Defaults to 64.
-    """
+    """Config of mmpretrain's ResNet of a depth and width of stem and first stage."""
     return dict(
         type='ResNet', depth=depth, stem_channels=base_channels, base_channels=base_channels
     )
@@ -190,7 +185,7 @@ def _prefix_of_neck(match: BackboneMatch) -> str:
 
 
 def _stage_with(match: BackboneMatch, width: int) -> int:
-    """Number, from 0, of the ResNet's stage that gives out so many channels."""
+    """Number, from 0, of the ResNet's stage with so many output channels."""
     last = 'conv3' if 'layer1.0.conv3.weight' in match.weights else 'conv2'
     for key, value in match.weights.items():
         if key.endswith(f'.{last}.weight') and value.shape[0] == width:

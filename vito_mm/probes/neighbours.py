@@ -10,15 +10,7 @@ _ELEMENTS = 2**27  # of a block of the gallery, and of its products with the que
 
 
 def products(queries: Tensor, gallery: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Scalar products of some queries at a time with the gallery.
-
-    Args:
-        queries (Tensor): Shape (M, D).
-        gallery (Tensor): Shape (N, D).
-
-    Yields:
-        tuple: Index of the first query, and products of shape (at most 1024, N).
-    """
+    """Yield the index of the first of some queries (M, D), and their products with the gallery."""
     for start in range(0, len(queries), _ROWS):
         yield start, queries[start : start + _ROWS] @ gallery.T
 

@@ -75,16 +75,15 @@ def uniformity(views: Sequence[Tensor], t: float = 2.0) -> float:
 
 
 def similarity_counts(pairs: Iterable[tuple[Tensor, Tensor]], bins: int) -> tuple[Tensor, Tensor]:
-    """Histograms of cosines with the own and with other clips.
+    """Histograms of cosines over [-1, 1] of positive pairs (one clip) and of negative ones.
 
     Args:
         pairs (Iterable[tuple[Tensor, Tensor]]): Embeddings (N, D) of norm 1 of two views or
             networks, with a row per clip.
-        bins (int): Bins of equal width over [-1, 1].
+        bins (int): Bins of equal width.
 
     Returns:
-        tuple[Tensor, Tensor]: Numbers of positive pairs (a clip with itself) and of negative ones
-        (with each other clip), each of shape (bins, ), int64, on the CPU.
+        tuple[Tensor, Tensor]: Counts, each of shape (bins, ), int64, on the CPU.
     """
     positives, everything = torch.zeros(2, bins, dtype=torch.int64)
     for a, b in pairs:
@@ -95,15 +94,7 @@ def similarity_counts(pairs: Iterable[tuple[Tensor, Tensor]], bins: int) -> tupl
 
 
 def quantiles(counts: Tensor, levels: Sequence[float]) -> list[float]:
-    """Quantiles of what a histogram over [-1, 1] counted, exact to the width of a bin.
-
-    Args:
-        counts (Tensor): Shape (bins, ), at least one count.
-        levels (Sequence[float]): Within (0, 1).
-
-    Returns:
-        list[float]: One value per level.
-    """
+    """Quantiles of what a histogram over [-1, 1] counted, exact to the width of a bin."""
     cumulative = counts.double().cumsum(0)
     wanted = torch.tensor(levels, dtype=torch.float64) * cumulative[-1]
     bins = torch.searchsorted(cumulative, wanted).clamp(max=len(counts) - 1)
@@ -112,15 +103,7 @@ def quantiles(counts: Tensor, levels: Sequence[float]) -> list[float]:
 
 
 def retrieval_top1(queries: Tensor, gallery: Tensor) -> float:
-    """Share of rows whose nearest row of another set, by cosine, has the same number.
-
-    Args:
-        queries (Tensor): Shape (N, D).
-        gallery (Tensor): Shape (N, D).
-
-    Returns:
-        float: Percent; chance is 100 / N.
-    """
+    """Percent of rows (N, D) whose nearest of a gallery (N, D), by cosine, has the same number."""
     queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
     _, found = nearest(queries, gallery, 1)
     own = torch.arange(len(queries), device=found.device)

@@ -29,10 +29,8 @@ def read_segmentation_config(
 
     Args:
         file: Config of mmseg.
-        options (Mapping, optional): Settings that override the config, by dotted key. Defaults to
-            None.
-        backbone (str, optional): See :func:`probe_config`. Defaults to None: the config's, which
-            must be a ResNet.
+        options (Mapping, optional): Settings that override the config, by dotted key.
+        backbone (str, optional): See :func:`probe_config`. Defaults to the config's ResNet.
 
     Raises:
         ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
@@ -103,15 +101,12 @@ def probe_config(
         steps (int): Training steps. Defaults to 2000.
         lr (float): Learning rate at the start. Defaults to 1e-2.
         batch_size (int): Images per step. Defaults to 16.
-        workers (int, optional): Data workers. Defaults to None, as in the config.
-        depth (int, optional): Depth of the ResNet. Defaults to None, as in the config.
+        workers (int, optional): Data workers. Defaults to the config's.
+        depth (int, optional): Depth of the ResNet. Defaults to the config's.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         seed (int): Seed of the run. Defaults to 0.
         backbone (str, optional): Network of the weights, see :func:`.loading.load_encoder`.
-            Defaults to None, the config's ResNet.
-
-    Returns:
-        Config: Config that MMEngine's runner takes, and that can be read again from a file.
+            Defaults to the config's ResNet.
 
     Raises:
         ProbeError: If the backbone has no such stage.
@@ -181,14 +176,7 @@ def probe_config(
 
 
 def check_probe(cfg: Config) -> None:
-    """Load the backbone of a probe as its run will, so that a bad checkpoint is found beforehand.
-
-    Args:
-        cfg (Config): From :func:`probe_config`.
-
-    Raises:
-        CheckpointError: If the checkpoint does not cover the backbone.
-    """
+    """Load the backbone of :func:`probe_config` as its run will; a CheckpointError comes first."""
     import mmseg.models  # noqa: F401  registers the losses and layers that configs name
 
     from . import linear_segmentation_head  # noqa: F401  registers the backbone
@@ -198,11 +186,7 @@ def check_probe(cfg: Config) -> None:
 
 
 def run_probe(cfg: Config) -> dict[str, float]:
-    """Train and evaluate a linear probe through MMEngine's runner.
-
-    Args:
-        cfg (Config): From :func:`probe_config`. It is dumped into its work dir, next to the logs
-            and the trained weights.
+    """Train and evaluate the linear probe of :func:`probe_config` through MMEngine's runner.
 
     Returns:
         dict[str, float]: Metrics of the config's evaluator on its validation data, such as mIoU,

@@ -50,6 +50,15 @@ def find_source(name: str) -> 'Source':
 class Source:
     """A network by its name, without weights.
 
+    Subclasses have
+
+    - ``view()``: the part of an image that it was trained with; interpolation is not followed.
+    - ``preprocessing()``: the normalisation that it was trained with; None if it is not known.
+    - ``remedy()``: where to get its weights.
+    - ``load(checkpoint, which, classifier)``: the network with all the weights of a ``Checkpoint``,
+      else a CheckpointError, or random ones for None. ``which`` is the network of a checkpoint of
+      pre-training; ``classifier`` keeps the classifier.
+
     Attributes:
         name (str): As users give it.
         identity (str): The network that the name stands for, for the record of a stage.
@@ -57,31 +66,6 @@ class Source:
 
     name: str
     identity: str
-
-    def view(self) -> View:
-        """Part of an image that the network was trained with; interpolation is not followed."""
-        raise NotImplementedError
-
-    def preprocessing(self) -> Preprocessing | None:
-        """Normalisation that the network was trained with; None if it is not known."""
-        raise NotImplementedError
-
-    def remedy(self) -> str:
-        """Where to get its weights."""
-        raise NotImplementedError
-
-    def load(self, checkpoint: Checkpoint | None, which: str, classifier: bool) -> Loaded:
-        """Build the network, with all the weights of a file or random ones.
-
-        Args:
-            checkpoint (Checkpoint, optional): None for random weights.
-            which (str): Network of a checkpoint of pre-training.
-            classifier (bool): Keep the classifier.
-
-        Raises:
-            CheckpointError: If the weights do not fit.
-        """
-        raise NotImplementedError
 
 
 class _Library(Source):
@@ -111,7 +95,7 @@ class _Library(Source):
             prefixes = tuple(f'{head}.' for head in heads)
             weights = {k: v for k, v in weights.items() if not k.startswith(prefixes)}
         if checkpoint is not None:
-            load_exactly(module, weights, checkpoint, self.name)
+            _load_exactly(module, weights, checkpoint, self.name)
         return module, None
 
 
@@ -167,9 +151,7 @@ class TimmSource(_Library):
             import timm
             from timm.data import resolve_data_config
         except ModuleNotFoundError as error:
-            raise ImportError(
-                f'{name} needs timm, which is not installed: pip install timm'
-            ) from error
+            raise ImportError(f'{name} needs timm. Run: pip install timm') from error
         self.model = name.partition(':')[2]
         try:
             about = timm.get_pretrained_cfg(self.model)
@@ -218,9 +200,6 @@ class ConfigSource(Source):
         preprocessor (Mapping, optional): That of images, if the model does not have it.
         pipeline (Sequence[Mapping]): Transforms of test images. Defaults to none.
         trusted (bool): Let types be any name that MMEngine can import. Defaults to True.
-
-    Raises:
-        ValueError: If there is no backbone.
     """
 
     def __init__(
@@ -275,14 +254,13 @@ class ConfigSource(Source):
                 crop = self._side(transform['crop_size'])
             elif kind not in ('LoadImageFromFile', 'PackInputs'):
                 raise ValueError(
-                    f'{self.name}: what {dict(transform)} of its test pipeline does cannot be done '
-                    "to frames. Write test_pipeline with ResizeEdge (edge='short') and CenterCrop, "
-                    'or with Resize'
+                    f'{self.name}: frames cannot be put through {dict(transform)} of its test '
+                    "pipeline. Write ResizeEdge (edge='short') and CenterCrop there, or Resize"
                 )
         if resize is None or (crop is None and not squash):
             raise ValueError(
                 f'{self.name} does not say what size images have: it needs a test_pipeline with '
-                'ResizeEdge and CenterCrop, or with Resize'
+                'ResizeEdge and CenterCrop, or Resize'
             )
         return View(resize, crop or resize, squash)
 
@@ -295,7 +273,7 @@ class ConfigSource(Source):
             module.init_weights()
             return module, None
         if classifier:
-            load_exactly(module, _weights(checkpoint), checkpoint, self.name)
+            _load_exactly(module, _weights(checkpoint), checkpoint, self.name)
             return module, None
         return module, fill(module, checkpoint, which)
 
@@ -334,16 +312,7 @@ _OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint')  # where weights would
 
 
 def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMatch:
-    """Fill a backbone of any kind, all of it or with an error.
-
-    Args:
-        backbone (nn.Module): ResNet, transformer or other network.
-        checkpoint (Checkpoint): The file.
-        which (str): ``'online'`` or ``'target'`` network of it.
-
-    Raises:
-        CheckpointError: If the file does not hold exactly this backbone.
-    """
+    """Fill a ResNet, transformer or other network from a file: all of it, or a CheckpointError."""
     own = backbone.state_dict()
     # Tables of indices, which Swin has, are made with the module and are no weights.
     expected = {
@@ -363,14 +332,10 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
     return match
 
 
-def load_exactly(
+def _load_exactly(
     module: nn.Module, weights: Mapping[str, Tensor], checkpoint: Checkpoint, name: str
 ) -> None:
-    """Load all weights into all places; the file and the network are named if they do not fit.
-
-    Raises:
-        CheckpointError: If they do not fit; lists missing, unexpected and mismatched keys.
-    """
+    """Load all weights into all places, or raise a CheckpointError with the keys."""
     own = module.state_dict()
     match = BackboneMatch('', 'online')
     match.missing = [key for key in own if key not in weights]

@@ -25,38 +25,28 @@ def stored_model(text: str) -> dict[str, Any]:
     """
     try:
         assigned = {
-            statement.targets[0].id: statement.value
+            statement.targets[0].id: _Dicts().visit(statement.value)
             for statement in ast.parse(text).body
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
         }
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise StoredConfigError(f'not a config ({error})') from None
-    model = _value(assigned['model']) if 'model' in assigned else None
+        wanted = ('model', 'data_preprocessor')
+        found = {name: ast.literal_eval(assigned[name]) for name in wanted if name in assigned}
+    except (SyntaxError, TypeError, ValueError, RecursionError) as error:
+        raise StoredConfigError(f'no config of literals ({error})') from None
+    model = found.pop('model', None)
     if not isinstance(model, dict):
         raise StoredConfigError('it has no model = dict(...)')
-    if 'data_preprocessor' in assigned:
-        model.setdefault('data_preprocessor', _value(assigned['data_preprocessor']))
-    return model
+    return found | model
 
 
-def _value(node: ast.expr) -> Any:
-    """Value of a literal, where ``dict(a=...)`` and ``dict({...})`` count as one."""
-    if isinstance(node, ast.Call):
+class _Dicts(ast.NodeTransformer):
+    """Replaces ``dict(a=...)`` and ``dict({...})`` by dicts that ``ast.literal_eval`` reads."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
         is_dict = isinstance(node.func, ast.Name) and node.func.id == 'dict'
         if not is_dict or not all(isinstance(argument, ast.Dict) for argument in node.args):
-            raise StoredConfigError(f'line {node.lineno} calls something')
-        if any(keyword.arg is None for keyword in node.keywords):
-            raise StoredConfigError(f'line {node.lineno} unpacks something')
-        found = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-        return {k: v for argument in node.args for k, v in _value(argument).items()} | found
-    if isinstance(node, ast.Dict):
-        if None in node.keys:
-            raise StoredConfigError(f'line {node.lineno} unpacks something')
-        return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        values = [_value(element) for element in node.elts]
-        return values if isinstance(node, ast.List) else tuple(values)
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise StoredConfigError(f'line {node.lineno} is no literal ({error})') from None
+            return node  # which literal_eval refuses, as it does keys of None
+        items = [item for part in node.args for item in zip(part.keys, part.values, strict=True)]
+        items += [(word.arg and ast.Constant(word.arg), word.value) for word in node.keywords]
+        return ast.Dict(*map(list, zip(*items, strict=True)) if items else ([], []))

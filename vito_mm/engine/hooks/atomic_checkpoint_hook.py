@@ -19,8 +19,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's hook with a safe order: write aside, rename, point to it, then remove old ones.
 
     A kill or a full disk at any moment leaves the checkpoint before usable, and the file
-    ``last_checkpoint`` pointing to a complete one. MMEngine 0.10 writes in place and removes an old
-    checkpoint first.
+    ``last_checkpoint`` pointing to a complete one. MMEngine 0.10 writes in place, after removing.
 
     Args:
         **kwargs: See :class:`mmengine.hooks.CheckpointHook`.

@@ -8,11 +8,13 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
-from vito_mm.datasets.video_dataset import VideoDataset, video_datasets
+from vito_mm.datasets.video_dataset import video_datasets
 from vito_mm.probes.encoder import Encoder
 from vito_mm.registry import HOOKS
 from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import frames, place_segment
+
+from .rows import Rows
 
 if TYPE_CHECKING:
     from vito_mm.videos.frames import Clip
@@ -23,25 +25,22 @@ NAME = 'attention_iter'
 
 @HOOKS.register_module()
 class AttentionHook(Hook):
-    """Draw where the attention of each scale lies, always on the same clips.
+    """Draw the attention masks of each scale, always on the same clips.
 
     Section 3.2 of https://arxiv.org/abs/2210.06433. One picture per checkpoint, through the run's
     visualizer: ``LocalVisBackend`` writes ``vis_data/vis_image/attention_iter_N.png``. Views of the
-    online network are not augmented: the short side is resized, the centre cut out. Nothing of the
-    training changes; the first process draws, the others go on.
-
-    A model without attention pooling is trained as if the hook were not there.
+    online network are resized and cropped from the centre. The training does not change; the first
+    process draws, the others go on. Does nothing to a model without attention pooling.
 
     Args:
         videos (str | Sequence[str], optional): Manifest, folder, or files to take clips from, see
-            :func:`vito_mm.visualization.clips.rows_of`. Defaults to None, which means those that
-            are trained on.
+            :func:`vito_mm.visualization.clips.rows_of`. Defaults to those that are trained on.
         num_clips (int): Clips to show. Defaults to 4.
         num_views (int): Frames of each, evenly spread over a segment of the video. Defaults to 3.
         segment (float): Length of the segment in seconds. Defaults to 2.56, as in training.
         size (int): Side of the views in pixels. Defaults to 224.
-        interval (int, optional): Iterations between two pictures. Defaults to None, which means
-            whenever there is a checkpoint. There is always one of the end of training.
+        interval (int, optional): Iterations between two pictures. Defaults to those between
+            checkpoints. There is always one of the end of training.
         seed (int): Decides which clips. Defaults to 0.
 
     Raises:
@@ -89,7 +88,7 @@ class AttentionHook(Hook):
             self.clips = self._read_clips(runner)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Draw, if there is a checkpoint of this iteration."""
+        """Draw if it is time."""
         if self.clips and self._is_due(runner):
             self._draw(runner, runner.iter + 1)
 
@@ -154,29 +153,11 @@ class AttentionHook(Hook):
         return frames.read(row, times, view).distinct()
 
     @staticmethod
-    def _trained_on(runner) -> 'Sequence[Mapping[str, Any]]':
+    def _trained_on(runner) -> Sequence[Mapping[str, Any]]:
         datasets = list(video_datasets(runner.train_dataloader.dataset))
         if not datasets:
             raise ValueError(
                 'AttentionHook cannot take clips from train_dataloader.dataset, in which there is '
                 'no VideoDataset: name a manifest, folder or files as AttentionHook.videos'
             )
-        return _Rows(datasets)
-
-
-class _Rows(Sequence):
-    """Rows of data sets, each parsed when it is asked for."""
-
-    def __init__(self, datasets: Sequence[VideoDataset]) -> None:
-        self.datasets = datasets
-
-    def __len__(self) -> int:
-        return sum(map(len, self.datasets))
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        for dataset in self.datasets:
-            if index < len(dataset):
-                row = dataset.get_data_info(index)
-                return {**row, 'path': row['video_path']}
-            index -= len(dataset)
-        raise IndexError(index)
+        return Rows(datasets)

@@ -32,8 +32,7 @@ class KNNProbeHook(ProbeHook):
 
     Args:
         data (str): Folder with ``train/<class>/`` and ``val/<class>/`` images; or a manifest whose
-            rows have ``label``, of which the frame in the middle of each video (or of its part from
-            ``start`` to ``end``) counts, and a fifth of the videos of each class are classified.
+            rows have ``label``, see :func:`vito_mm.probes.labelled_images.labelled_frames`.
         interval (int): Iterations between measurements. Defaults to 1000.
         k (int): Number of neighbours. Defaults to 20.
         temperature (float): Of the weights of their votes, exp(cosine / temperature). Defaults to

@@ -13,9 +13,8 @@ from vito_mm.registry import HOOKS
 class NonFiniteHook(Hook):
     """Report skipped optimizer steps, undo their traces, and stop after too many in a row.
 
-    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``. Batch norm has seen the bad
-    numbers when a step is skipped: its running statistics are put back to those before the step.
-    The number of skipped steps is logged as ``skipped_steps``.
+    Needs ``optim_wrapper=dict(type='SkipNonFiniteOptimWrapper')``. Batch norm's running statistics,
+    which have the bad numbers, are put back to those before the step. Logs ``skipped_steps``.
 
     Args:
         max_in_row (int): How many steps in a row may be skipped. Defaults to 10.
@@ -32,8 +31,7 @@ class NonFiniteHook(Hook):
         if max_in_row < 0:
             raise ValueError(f'max_in_row must not be negative, got {max_in_row}')
         self.max_in_row = max_in_row
-        self.num_in_row = 0
-        self.num_skipped = 0
+        self.num_in_row = self.num_skipped = 0
         self._buffers: list[torch.Tensor] = []
         self._saved: list[torch.Tensor] = []
         self._step_begins = True

@@ -42,11 +42,7 @@ class ProbeHook(Hook):
         """Look at the data before the first step; raises ProbeError if they cannot be used."""
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Measure the model, which is in evaluation mode. Called on all ranks.
-
-        Args:
-            runner (Runner): The runner.
-            step (int): Iterations that are done.
+        """Measure the model, in evaluation mode, after ``step`` iterations. Called on all ranks.
 
         Returns:
             tuple: Numbers and pictures (RGB, uint8) by name; only those of the first rank count.

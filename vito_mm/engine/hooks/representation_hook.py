@@ -32,8 +32,8 @@ _FINENESS = 2000  # bins at least in which cosines are counted, so that quantile
 class RepresentationHook(ProbeHook):
     """Describe the projections of a batch, those of all ranks together.
 
-    They are those of the loss, kept as they pass by: nothing is computed twice, with
-    ``micro_batch_size`` as well. With gradient accumulation it is one micro-batch. All have norm 1.
+    They are those that the loss gets, scaled to norm 1: nothing is computed twice. With gradient
+    accumulation it is one micro-batch.
 
     Logs of the online network, and with the prefix ``target_`` of the target network,
 
@@ -73,8 +73,8 @@ class RepresentationHook(ProbeHook):
         model = unwrap(runner.model)
         if not hasattr(model, 'head'):
             raise ValueError(
-                f'RepresentationHook listens to what the head of a model is given, and '
-                f'{type(model).__name__} has none. Take the hook out of this config'
+                f'RepresentationHook listens to the head of a model, and {type(model).__name__} '
+                'has none. Take the hook out of this config'
             )
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:

@@ -23,14 +23,12 @@ DATA_FINGERPRINT = 'data_fingerprint'
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Write ``run.json``, the record of the run, next to the log.
+    """Write ``run.json``, the record of the run, next to the log and the config.
 
-    MMEngine saves the config next to it. Holds the command, package versions, the git revision of
-    the code, MMEngine's description of the environment, seed, processes and batch, and for each
-    data set its source, number of samples and of files, and the hash of its list (see
-    :meth:`vito_mm.datasets.VideoDataset.fingerprint`). A list that has files several times is
-    warned of, since their clips are no negatives of each other. A resumed run whose list has
-    another hash is warned: its clips are not the ones that would have come.
+    Holds the command, package versions, the git revision of the code, MMEngine's description of the
+    environment, seed, processes and batch, and for each data set its source, number of samples and
+    of files, and the hash of its list (:meth:`vito_mm.datasets.VideoDataset.fingerprint`). Warns of
+    a list that has files several times, and of one that changed before the run was resumed.
     """
 
     def before_train(self, runner) -> None:

@@ -15,11 +15,10 @@ from vito_mm.videos.errors import printable
 class SkippedVideosHook(Hook):
     """Count, log and list the videos that the data set skipped.
 
-    Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the
-    run's folder (``skipped_videos_rank1.csv`` and so on for further ranks; names that a spreadsheet
-    would take for a formula have an apostrophe before them). The number of draws
-    that hit a bad video is logged as ``skipped_videos``. If they are more than a share of all, the
-    run stops: it would train on another data set than the one it names.
+    Each video is logged once, with its reason, and written to ``skipped_videos.csv`` in the run's
+    folder (``skipped_videos_rank1.csv`` etc. of further ranks; names that a spreadsheet would take
+    for a formula have an apostrophe before them). The number of draws that hit a bad video is
+    logged as ``skipped_videos``. If they are more than a share of all, the run stops.
 
     The samples must carry ``skipped_videos`` (see :class:`vito_mm.datasets.VideoDataset`), so it
     has to be among ``meta_keys`` of ``PackInputs``.

@@ -18,9 +18,9 @@ class TargetEMAHook(Hook):
     micro-batches share.
 
     The target's batch norm has running statistics of its own forward passes, as in BYOL's code
-    (``target_state`` in google-deepmind/deepmind-research, byol/byol_experiment.py), so that the
-    target network computes in a task what it was trained to. MMEngine's averaged models, and so
-    mmpretrain's BYOL and MoCo v3, copy those of the online network; this hook keeps them from it.
+    (``target_state`` in google-deepmind/deepmind-research, byol/byol_experiment.py), so that it
+    computes in a task what it was trained to. MMEngine's averaged models, and so mmpretrain's BYOL
+    and MoCo v3, copy those of the online network; this hook keeps them from it.
 
     Args:
         statistics (str): Whose running statistics the target network has: 'own' as in BYOL's code,

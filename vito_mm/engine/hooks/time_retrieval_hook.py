@@ -1,9 +1,7 @@
 """Retrieval of a frame's own video some time later."""
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError, part_name
 
 from .probe_hook import ProbeHook
+from .rows import Rows
 
 LAYERS = {'backbone': 'pooled', 'neck': 'neck'}
 """Layers of :class:`vito_mm.probes.encoder.Encoder` by the values of ``layer``."""
@@ -37,19 +36,17 @@ class TimeRetrievalHook(ProbeHook):
 
     A frame is taken at a fixed time of each of N videos, and one each delay later. A frame finds
     its video if, of the N frames one delay later, the nearest (by cosine) is of its own video. No
-    labels, no augmentation. The ranks share the videos, and the result does not depend on their
-    number.
+    labels, no augmentation. The result does not depend on the number of ranks, which share videos.
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
     ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are skipped and counted.
 
-    Logs ``retrieval@0.8s`` etc., percent, one per delay, and draws the curve: as the picture
-    ``time_retrieval``, and in the file ``time_retrieval.png`` next to the log, the newest one.
+    Logs ``retrieval@0.8s`` etc. in percent, and draws the curve as the picture ``time_retrieval``
+    and, the newest one, as ``time_retrieval.png`` next to the log.
 
     Args:
-        data (str, optional): Manifest or folder of videos. Defaults to None, the videos that the
-            run trains on.
+        data (str, optional): Manifest or folder of videos. Defaults to those of the training.
         num_videos (int): Number of videos that are drawn. Defaults to 256.
         delays (Sequence[float]): Seconds. 0 compares a frame with itself: less than 100 % means
             that the network takes different frames for the same. Defaults to (0, 0.2, 0.4, 0.8,
@@ -187,12 +184,10 @@ class TimeRetrievalHook(ProbeHook):
 
 def _draw(datasets: Sequence[VideoDataset], count: int, seed: int) -> Iterator[Mapping[str, Any]]:
     """Rows of different videos or parts, drawn from all data sets together; images are none."""
-    ends = list(accumulate(len(dataset) for dataset in datasets))
-    seen: set[str] = set()
-    for number in np.random.default_rng(seed).permutation(ends[-1]).tolist():
-        which = bisect_right(ends, number)
+    rows, seen = Rows(datasets), set()
+    for number in np.random.default_rng(seed).permutation(len(rows)).tolist():
         try:
-            row = datasets[which].get_data_info(number - ends[which] + len(datasets[which]))
+            row = rows[number]
         except VideoReadError:
             continue  # the row is no video
         part = part_name(row)

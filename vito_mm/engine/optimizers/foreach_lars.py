@@ -28,10 +28,9 @@ class ForeachLARS(LARS):
     Where a norm is zero, the layer-wise rate is 1. A parameter group with ``lars_exclude=True`` has
     none, i.e. ``m = momentum * m + u``.
 
-    mmpretrain's implementation goes through the parameters one by one and fetches two norms of each
-    to the host, which a GPU has to wait for. This one pays with few large groups, as
-    :class:`vito_mm.engine.TrainableParamsConstructor` makes them. Sparse gradients are not
-    supported.
+    mmpretrain's implementation fetches two norms of each parameter to the host, which a GPU has to
+    wait for. This one pays with few large groups, as of
+    :class:`vito_mm.engine.TrainableParamsConstructor`. Sparse gradients are not supported.
 
     Args:
         params: Parameters or groups.

@@ -28,22 +28,21 @@ from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
 class VITOResNet:
     """The task library's own ResNet, starting from a VITO checkpoint.
 
-    It is the class that ``type='ResNet'`` would have been at the same place of a config: mmseg's in
-    mmseg's scope, mmpose's in mmpose's, mmdet's where ``'mmdet.VITOResNet'`` is written. A package
-    without a ResNet (mmrotate, mmdet3d, mmocr, open-cd) uses that of the package from which it
-    derives its models. Every keyword of the stock class works and ``isinstance`` holds.
+    It is a subclass, with all keywords, of the class that ``type='ResNet'`` would be at the same
+    place of a config: mmseg's in mmseg's scope, mmpose's in mmpose's, mmdet's where
+    ``'mmdet.VITOResNet'`` is written. A package without a ResNet (mmrotate, mmdet3d, mmocr,
+    open-cd) uses that of the package from which it derives its models.
 
     ``init_weights`` (called by MMEngine before training, not before testing) fills it from the
     checkpoint, which must cover every parameter and buffer of a plain ResNet; what the config adds
     (offsets of deformable convolutions, plugins) is named and keeps its own initialisation.
 
     Nothing is frozen and batch norm is trained unless the config says otherwise: frozen stages
-    cost self-supervised weights about 2 AP on COCO (DenseCL #7). Other pre-trained weights named
-    by the base config (``pretrained``, ``init_cfg`` of type Pretrained) are dropped with a warning
-    when ``checkpoint`` is given. It also warns, when the weights are loaded, of settings with which
-    they are wasted or compute something else (frozen parts, ``style='caffe'``, input in another
-    colour order or scale; see :func:`vito_mm.checkpoint.settings.settings_warnings`), and when they
-    are replaced afterwards (``load_from``).
+    cost self-supervised weights about 2 AP on COCO (DenseCL #7). A ``checkpoint`` replaces other
+    pre-trained weights of the config (``pretrained``, ``init_cfg`` of type Pretrained), with a
+    warning. Warnings also tell of settings that waste or misread it (see
+    :func:`vito_mm.checkpoint.settings.settings_warnings`) and of weights that replace it afterwards
+    (``load_from``).
 
     Args:
         *args: Positional arguments of the stock ResNet.
@@ -53,14 +52,13 @@ class VITOResNet:
         which (str): ``'online'`` or ``'target'`` network of a training checkpoint.
             Defaults to 'online'.
         allow_partial (bool): Load what matches and warn, instead of an error. Defaults to False.
-        library (str, optional): Scope whose ResNet it is, such as ``'mmdet'``. Defaults to None:
-            the one before the dot of ``type``, else MMEngine's default scope, else the package
-            that builds the model, else mmpretrain.
+        library (str, optional): Scope whose ResNet it is, such as ``'mmdet'``. Defaults to the one
+            before the dot of ``type``, else MMEngine's default scope, else the package that builds
+            the model, else mmpretrain.
         **kwargs: Keywords of the stock ResNet. ``norm_eval`` defaults to False in every library.
 
     Raises:
-        CheckpointError: In ``init_weights``, if the checkpoint is not complete; see
-            :func:`vito_mm.checkpoint.load_backbone`.
+        CheckpointError: In ``init_weights``, if the checkpoint is not complete.
         ValueError: If the scope has no ResNet.
     """
 
@@ -83,9 +81,7 @@ class VITOResNet:
         if checkpoint is not None:
             kwargs = _without_other_weights(kwargs)
         super().__init__(*args, **kwargs)
-        self.checkpoint = checkpoint
-        self.which = which
-        self.allow_partial = allow_partial
+        self.checkpoint, self.which, self.allow_partial = checkpoint, which, allow_partial
         self._holds_checkpoint = False
         self._is_filled = checkpoint is None
 
@@ -123,9 +119,8 @@ class VITOResNet:
         if self.training and not self._is_filled:
             raise CheckpointError(
                 f'VITOResNet is being trained without the weights of {self.checkpoint}: nothing '
-                'called its init_weights(). MMEngine reaches the children of a BaseModule that '
-                'have such a method, but not what stands in an nn.Sequential or another plain '
-                'module: call model.backbone.init_weights() before training'
+                'called its init_weights(). MMEngine does not reach into an nn.Sequential or '
+                'another plain module: call model.backbone.init_weights() before training'
             )
         return super().forward(*args, **kwargs)
 
@@ -165,10 +160,7 @@ def _stock_resnet(library: str | None) -> type:
     scope = library or (current.scope_name if current else 'mmengine')
     registry = _registry_of(scope)
     if registry is None and library:
-        raise ValueError(
-            f'VITOResNet: there is no scope {library!r} to take a ResNet from. Is the package '
-            'installed?'
-        )
+        raise ValueError(f'VITOResNet: there is no scope {library!r}. Is the package installed?')
     for place in chain([registry] if registry else [], _registries_on_the_stack()):
         for candidate in _with_bases(place):
             if resnet := _resnet_in(candidate):

@@ -33,19 +33,17 @@ class InfoNCEHead(BaseModule):
         L_{ij} = -\log \frac{\exp(z_i \cdot z'_j)}
                             {\exp(z_i \cdot z'_j) + \sum_n \exp(z_i \cdot z'_{n})}
 
-    where n runs over the other videos of the batch on all ranks. Clips of one file (rows of parts
-    of it, or one that is listed several times) are no negatives of each other. The loss is the mean
-    over videos of the sum over pairs (six terms for three views). Only the online projections carry
-    gradients.
+    where n runs over the other videos of the batch on all ranks, without clips of the same file
+    (parts of it, or one that is listed several times). The loss is the mean over videos of the sum
+    over pairs (six terms for three views). Only the online projections carry gradients.
 
     Args:
         temperature (float): :math:`\tau`. Defaults to 0.1.
         negatives (str): 'target_view' takes the negatives of a pair from view j of the other
             videos, as in the paper. 'all_views' takes all their views (DetCon's wider set).
             Defaults to 'target_view'.
-        mask_same_file (bool): Leave clips of the same file out of the negatives. Without it, parts
-            of one recording can be told apart, as is needed where there are but a few recordings.
-            Defaults to True.
+        mask_same_file (bool): Leave clips of the same file out of the negatives. False suits a few
+            long recordings, whose parts are told apart then. Defaults to True.
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
 
     Raises:
@@ -74,13 +72,13 @@ class InfoNCEHead(BaseModule):
         target: Sequence[Tensor],
         file_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the loss and what tells whether it learns.
+        """Compute the loss and figures of learning.
 
         Args:
-            online (Sequence[Tensor]): Online projections, one tensor (N, D) a view, at least two
+            online (Sequence[Tensor]): Online projections, one tensor (N, D) per view, at least two
                 views. They need not be normalised.
-            target (Sequence[Tensor]): Target projections, as many of the same shape; no gradient
-                flows into them.
+            target (Sequence[Tensor]): Target projections, as many of the same shape, which get no
+                gradient.
             file_ids (Tensor, optional): Integer of each clip's file, the same on all ranks, or
                 ``UNKNOWN_FILE``; shape (N, ), int64. Defaults to None, all unknown.
 
@@ -88,20 +86,19 @@ class InfoNCEHead(BaseModule):
             dict[str, Tensor]: Scalars. ``loss``: see above. ``pair_nll``: the mean over pairs,
             comparable between numbers of views (chance: log of the global batch).
             ``top1_acc``: share in percent of online projections whose nearest target projection,
-            among the own video's and the negatives, is that of their own video; of projections that
-            are equally near each gets an equal share. ``similarity_pos``, ``similarity_neg``: mean
-            cosine with the own video, and with each clip's negatives. ``embedding_std``: standard
-            deviation of the normalised online projections over the local batch, averaged over
-            dimensions and times sqrt(D): near 1 where they spread over the sphere, near 0 when they
-            collapse.
+            among the own video's and the negatives, is that of their own video; equally near ones
+            share. ``similarity_pos``, ``similarity_neg``: mean cosine with the own video, and with
+            each clip's negatives. ``embedding_std``: standard deviation of the normalised online
+            projections over the local batch, averaged over dimensions and times sqrt(D): near 1
+            where they spread over the sphere, near 0 when they collapse.
 
         Raises:
             ValueError: If there are fewer than two views or fewer than two videos in the batch.
         """
         if len(online) < 2 or len(online) != len(target):
             raise ValueError(
-                f'InfoNCE needs at least 2 views, online and target alike, got {len(online)} and '
-                f'{len(target)}'
+                'InfoNCE needs at least 2 views, online and target alike, got '
+                f'{len(online)} and {len(target)}'
             )
         # float32 (float64 in tests) in any autocast: the loss is cheap and sums exponentials.
         with torch.autocast(online[0].device.type, enabled=False):
@@ -137,16 +134,13 @@ class InfoNCEHead(BaseModule):
     def _means_over_rows(
         self, online: Tensor, own: Tensor, gathered: Tensor, files: Tensor
     ) -> dict[str, Tensor]:
-        """Loss and logs of some local videos.
+        """Means over some local videos.
 
         Args:
             online (Tensor): Their online projections, shape (V, N, D), of norm 1.
             own (Tensor): Their indices in the global batch, shape (N, ).
             gathered (Tensor): Target projections of the global batch, shape (V, M, D), of norm 1.
             files (Tensor): Ids of the files of the global batch, shape (M, ).
-
-        Returns:
-            dict[str, Tensor]: Means over these videos.
         """
         num_views, num_local = online.shape[:2]
         num_global = gathered.size(1)

@@ -17,21 +17,13 @@ class AttentionPooling(BaseModule):
     """Pool a feature map over space with weights from an MLP on every position.
 
     Section 3.2 of https://arxiv.org/abs/2210.06433: the MLP (two hidden layers, as 1x1
-    convolutions) gives one logit a position, the softmax over all positions weights them, one mask
-    for all channels.
+    convolutions) gives a logit per position; their softmax is the mask, one for all channels.
 
     Args:
         in_channels (int): Channels C of the feature map.
-        hidden_channels (Sequence[int], optional): Widths of the hidden layers. Defaults to None,
-            which means (2 C, C): for 2048 channels those of the authors' code, 16,785,408
-            parameters.
+        hidden_channels (Sequence[int], optional): Widths of the hidden layers. Defaults to (2 C,
+            C): for 2048 channels those of the authors' code, 16,785,408 parameters.
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
-
-    Example:
-        >>> pool = AttentionPooling(8)
-        >>> pooled, mask = pool(torch.rand(2, 8, 7, 7))
-        >>> pooled.shape, mask.shape
-        (torch.Size([2, 8]), torch.Size([2, 7, 7]))
     """
 
     def __init__(
@@ -52,15 +44,7 @@ class AttentionPooling(BaseModule):
         self.logits = nn.Sequential(*layers)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool a feature map.
-
-        Args:
-            feature_map (Tensor): Shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, Tensor]: Pooled features, shape (N, C), and the mask, shape (N, H, W),
-            which sums to 1 over the positions of an image.
-        """
+        """Pool (N, C, H, W) to features (N, C), and give the mask (N, H, W), of sum 1 per image."""
         n, _, h, w = feature_map.shape
         # A 1x1 convolution is a linear layer of every position, and as such faster: no copy in
         # channels-last format.
@@ -88,8 +72,7 @@ class _AveragePooling(nn.Module):
 class MultiScaleAttentionPooling(BaseModule):
     """Pool every scale of the backbone by its own attention and concatenate.
 
-    Section 3.2 of https://arxiv.org/abs/2210.06433. With one scale, or with average instead of
-    attention, it is one of the paper's ablations.
+    Section 3.2 of https://arxiv.org/abs/2210.06433; one scale, or average, are its ablations.
 
     Args:
         in_channels (Sequence[int]): Channels of the scales, as many as the backbone's
@@ -139,24 +122,9 @@ class MultiScaleAttentionPooling(BaseModule):
         return [pool(x) for pool, x in zip(self.scales, feature_maps, strict=True)]
 
     def forward(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor]:
-        """Pool and concatenate.
-
-        Args:
-            feature_maps (Sequence[Tensor]): One map a scale, shapes (N, C_s, H_s, W_s).
-
-        Returns:
-            tuple[Tensor]: One tensor of shape (N, sum of C_s), in a tuple as mmpretrain's necks
-            pass it on.
-        """
+        """Pool maps (N, C_s, H_s, W_s) to one tensor (N, sum of C_s), in a tuple as mmpretrain."""
         return (torch.cat([pooled for pooled, _ in self._pool(feature_maps)], dim=1),)
 
     def masks(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
-        """Attention masks of the scales.
-
-        Args:
-            feature_maps (Sequence[Tensor]): One map a scale, shapes (N, C_s, H_s, W_s).
-
-        Returns:
-            list[Tensor]: One mask a scale, shapes (N, H_s, W_s), each summing to 1 an image.
-        """
+        """Attention masks (N, H_s, W_s), of sum 1 per image, of maps (N, C_s, H_s, W_s)."""
         return [mask for _, mask in self._pool(feature_maps)]

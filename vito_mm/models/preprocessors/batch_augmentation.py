@@ -11,14 +11,13 @@ _GREY = (0.299, 0.587, 0.114)  # of RGB
 
 @torch.no_grad()
 def augment_batch(images: Tensor, drawn: np.ndarray, is_rgb: bool = True) -> Tensor:
-    """Do to each image what was drawn for it.
+    """Augment each image as it was drawn for it, as torchvision's transforms do with floats.
 
-    The same computation as torchvision's transforms on floats. Numbers of the draws stay on the
-    host, so the device is never waited for.
+    Numbers of the draws stay on the host, so the device is never waited for.
 
     Args:
         images (Tensor): Values within [0, 255], any type, shape (N, 3, H, W).
-        drawn (np.ndarray): One :class:`~vito_mm.datasets.ViewAugmentation` a row, shape (N, 10).
+        drawn (np.ndarray): A :class:`~vito_mm.datasets.ViewAugmentation` per row, shape (N, 10).
         is_rgb (bool): Order of the channels, otherwise BGR. Defaults to True.
 
     Returns:

@@ -11,13 +11,9 @@ from .view_preprocessor import ViewPreprocessor
 
 @dataclass
 class DeferredViews:
-    """A batch of views as the data loader made it.
+    """A batch as the data loader made it: a tensor (N, 3, H, W) per view, and a sample per clip.
 
-    Not a list, so that ``DistributedDataParallel`` does not move the whole batch to the device.
-
-    Args:
-        views (list[Tensor]): One tensor (N, 3, H, W) a view.
-        data_samples (Sequence | None): One sample a clip.
+    Not a list, so that ``DistributedDataParallel`` does not move the complete batch to the device.
     """
 
     views: list[Tensor]
@@ -25,12 +21,9 @@ class DeferredViews:
 
 
 class DeferredPreprocessor(BaseDataPreprocessor):
-    """Leave a training batch where it is, and preprocess slices of it on demand.
+    """Leave a training batch where it is, and let a ``preprocessor`` take slices of it on demand.
 
-    Keeps what a batch takes on the device independent of the batch size.
-
-    Args:
-        preprocessor (BaseDataPreprocessor): What is done to the images in the end.
+    The device's memory for a batch does not depend on the batch size.
     """
 
     def __init__(self, preprocessor: BaseDataPreprocessor) -> None:
@@ -38,31 +31,14 @@ class DeferredPreprocessor(BaseDataPreprocessor):
         self.preprocessor = preprocessor
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Wrap a training batch; preprocess any other as usual.
-
-        Args:
-            data (dict): What the data loader yields: ``inputs`` and ``data_samples``.
-            training (bool): Whether it is a training batch. Defaults to False.
-
-        Returns:
-            dict: ``inputs`` and ``data_samples``.
-        """
+        """Wrap a training batch of the data loader; preprocess any other as usual."""
         if not training:
             return self.preprocessor(data, training)
         samples = data.get('data_samples')
         return dict(inputs=DeferredViews(data['inputs'], samples), data_samples=None)
 
     def slice_view(self, batch: DeferredViews, view: int, clips: slice) -> Tensor:
-        """Preprocess some clips of one view.
-
-        Args:
-            batch (DeferredViews): What :meth:`forward` returned as ``inputs``.
-            view (int): Number of the view.
-            clips (slice): Which clips of the batch.
-
-        Returns:
-            Tensor: Normalised images on the device, shape (number of clips, 3, H, W).
-        """
+        """Normalised images on the device, (N, 3, H, W), of some clips of one view of a batch."""
         samples = None if batch.data_samples is None else batch.data_samples[clips]
         data = dict(inputs=[batch.views[view][clips]], data_samples=samples)
         if isinstance(self.preprocessor, ViewPreprocessor):

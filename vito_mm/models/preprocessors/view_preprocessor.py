@@ -14,22 +14,12 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
     """mmpretrain's ``SelfSupDataPreprocessor``, and what the data workers left to the device.
 
     Where samples carry ``augmentations`` (:class:`vito_mm.datasets.AugmentViews` with
-    ``on_device=True``), each view of the batch is augmented as they say, in float32, before it is
-    normalised. What is done was drawn by the data workers with each sample, so it does not depend
-    on the batch or the device.
+    ``on_device=True``), each view of the batch is augmented so, in float32, before it is
+    normalised. The data workers draw them with each sample: they do not depend on the batch.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Augment and normalise a batch.
-
-        Args:
-            data (dict): ``inputs``, a list of uint8 tensors (N, 3, H, W), one a view, and
-                ``data_samples``.
-            training (bool): Whether it is a training batch. Defaults to False.
-
-        Returns:
-            dict: ``inputs``, float32, and ``data_samples``.
-        """
+        """Augment and normalise ``inputs``, a list of uint8 tensors (N, 3, H, W), one per view."""
         samples = data.get('data_samples')
         if not _are_augmented(samples):
             return super().forward(data, training)
@@ -40,15 +30,7 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
         return dict(inputs=views, data_samples=samples)
 
     def preprocess_view(self, data: dict, number: int) -> Tensor:
-        """Augment and normalise one view.
-
-        Args:
-            data (dict): ``inputs``, a list of that view's images alone, and ``data_samples``.
-            number (int): Which of the views it is.
-
-        Returns:
-            Tensor: Images, float32, shape (N, 3, H, W).
-        """
+        """Augment and normalise the view of a number, whose images alone are in ``inputs``."""
         samples = data.get('data_samples')
         if not _are_augmented(samples):
             return super().forward(dict(data), True)['inputs'][0]

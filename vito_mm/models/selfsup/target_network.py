@@ -11,11 +11,8 @@ class TargetNetwork(CosineEMA):
     """mmpretrain's ``CosineEMA``, updated by progress and by all parameters at once.
 
     ``CosineEMA`` counts its own updates against the run's iterations, which is off under gradient
-    accumulation, and on a GPU waits for the device at every parameter.
-
-    Args:
-        model (nn.Module): The online network; the target starts as its copy.
-        base_momentum (float): Share of the target kept in an update at the start.
+    accumulation, and on a GPU waits for the device at every parameter. It starts as a copy of the
+    online network ``model``; ``base_momentum`` is the share of it kept in an update at the start.
     """
 
     def __init__(self, model: nn.Module, base_momentum: float) -> None:
@@ -25,18 +22,10 @@ class TargetNetwork(CosineEMA):
     def update_parameters(
         self, model: nn.Module, progress: float | None = None, copy_statistics: bool = False
     ) -> None:
-        """Move towards the online network.
+        """Move towards the online network, see :meth:`VITO.update_target`.
 
-        Parameters move; the running statistics of batch norm are those of the target's own forward
-        passes, as in BYOL's code.
-
-        Args:
-            model (nn.Module): The online network.
-            progress (float, optional): Share of the run that is done, within [0, 1]: the momentum
-                rises along a cosine from its base at 0 to 1 at the end. Defaults to None, which
-                copies the online network, statistics and all.
-            copy_statistics (bool): Take over the running statistics of the online network too.
-                Defaults to False.
+        The momentum rises along a cosine from its base to 1 at a ``progress`` of 1. Without it, the
+        online network is copied, statistics and all.
         """
         target, online = list(self.module.parameters()), list(model.parameters())
         if progress is None:

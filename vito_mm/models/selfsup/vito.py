@@ -24,20 +24,19 @@ class VITO(BaseSelfSupervisor):
     `Self-supervised video pretraining yields strong image representations
     <https://arxiv.org/abs/2210.06433>`_, section 3.
 
-    The target network is an exponential moving average (EMA) of backbone, neck and projector. It is
-    updated by :class:`vito_mm.engine.TargetEMAHook` after each optimizer step, never in
-    :meth:`loss`, which runs several times a step under gradient accumulation. As in BYOL's code,
+    The target network is an exponential moving average (EMA) of backbone, neck and projector,
+    updated by :class:`vito_mm.engine.TargetEMAHook` after each optimizer step. As in BYOL's code,
     its batch norm has running statistics of its own, and views pass one after the other, so that
     batch norm sees one view's statistics at a time.
 
-    With ``micro_batch_size`` the loss is still that of the whole batch, on all ranks, while memory
-    holds one micro-batch: projections are computed without a graph, the loss gives the gradient of
-    each, and the backward pass computes each micro-batch again with a graph (gradient caching,
-    https://arxiv.org/abs/2101.06983), for one more forward pass. Gradients are those of the whole
-    batch for every layer but batch norm, whose statistics are those of a micro-batch on all ranks
-    (with SyncBN) and which updates its running statistics once per micro-batch: keep micro-batches
-    at some hundred clips over all ranks. Gradient accumulation
-    (``optim_wrapper.accumulative_counts``), in contrast, has only a micro-batch's negatives.
+    With ``micro_batch_size`` the loss is still that of the complete batch, on all ranks, while
+    memory holds one micro-batch: projections are computed without a graph, the loss gives the
+    gradient of each, and the backward pass computes each micro-batch again with a graph (gradient
+    caching, https://arxiv.org/abs/2101.06983), for one more forward pass. Gradients are exact but
+    for batch norm, whose statistics are those of a micro-batch on all ranks (with SyncBN), as are
+    the updates of its running statistics: keep micro-batches at some hundred clips over all ranks.
+    Gradient accumulation (``optim_wrapper.accumulative_counts``), in contrast, has only a
+    micro-batch's negatives.
 
     Args:
         backbone (dict): Backbone with one feature map a scale, e.g. ResNet with
@@ -49,12 +48,10 @@ class VITO(BaseSelfSupervisor):
             paper; it rises to 1 along a cosine. mmpretrain's own ``base_momentum`` is 1 minus this.
             Defaults to 0.99.
         micro_batch_size (int, optional): Clips that pass the network at a time, on each rank; the
-            batch size of the data loader is a multiple of it. Defaults to None, which means all.
+            batch size of the data loader is a multiple of it. Defaults to all.
         channels_last (bool): Keep images and weights in PyTorch's channels-last memory format,
-            faster on CPUs and on GPUs with tensor cores; the numbers are the same. Defaults to
-            True.
-        data_preprocessor (dict, optional): Defaults to None, which means mmpretrain's
-            ``SelfSupDataPreprocessor``.
+            faster on CPUs and on GPUs with tensor cores; same numbers. Defaults to True.
+        data_preprocessor (dict, optional): Defaults to mmpretrain's ``SelfSupDataPreprocessor``.
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
 
     Raises:
@@ -145,14 +142,7 @@ class VITO(BaseSelfSupervisor):
         self.target_net.update_parameters(self._online_net(), progress, copy_statistics)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of the online backbone.
-
-        Args:
-            inputs (Tensor): Normalised images, shape (N, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: One map a scale.
-        """
+        """Feature maps of the online backbone, one per scale, of images (N, 3, H, W)."""
         return self.backbone(inputs)
 
     def loss(
@@ -165,7 +155,7 @@ class VITO(BaseSelfSupervisor):
 
         Args:
             inputs (list[Tensor] | DeferredViews): Normalised views, each of shape (N, 3, H, W); or
-                what ``DeferredPreprocessor`` keeps for micro-batches.
+                those of ``DeferredPreprocessor`` for micro-batches.
             data_samples (list[DataSample], optional): One sample per clip. Clips whose ``video_id``
                 is the same are no negatives of each other. Defaults to None, all are.
             **kwargs: Not used.
