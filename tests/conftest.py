@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -121,17 +122,23 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def textured_folder(tmp_path: Path) -> Path:
-    """A folder with eight clips that can be told apart, of constant content."""
+@pytest.fixture(scope='session')
+def _clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('clips')
     for index in range(8):
-        write_video(tmp_path / 'textured' / f'{index}.mp4', num_frames=80, texture=index)
-    return tmp_path / 'textured'
+        write_video(folder / 'textured' / f'{index}.mp4', num_frames=80, texture=index)
+    for index in range(6):
+        write_video(folder / 'videos' / f'{index}.mp4', num_frames=80)
+    return folder
 
 
 @pytest.fixture
-def video_folder(tmp_path: Path) -> Path:
+def textured_folder(_clips: Path, tmp_path: Path) -> Path:
+    """A folder with eight clips that can be told apart, of constant content."""
+    return shutil.copytree(_clips / 'textured', tmp_path / 'textured')
+
+
+@pytest.fixture
+def video_folder(_clips: Path, tmp_path: Path) -> Path:
     """A folder with six readable clips."""
-    for index in range(6):
-        write_video(tmp_path / 'videos' / f'{index}.mp4', num_frames=80)
-    return tmp_path / 'videos'
+    return shutil.copytree(_clips / 'videos', tmp_path / 'videos')

@@ -212,7 +212,7 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
     )
     caffe = dict(right, mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
     backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
-    for outer, inner, told in ((right, caffe, False), (caffe, right, True)):
+    for outer, inner, is_bgr in ((right, caffe, False), (caffe, right, True)):
         model = dict(
             type='SoftTeacher',
             detector=dict(
@@ -225,29 +225,31 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
             semi_train_cfg=dict(),
         )
         check = check_config(Config(dict(default_scope='mmdet', model=model)))
-        assert any('BGR' in warning for warning in check.warnings) == told
+        assert (check.place, check.match.complete) == ('model.detector.backbone', True)
+        assert any('BGR' in warning for warning in check.warnings) == is_bgr
 
 
-def test_a_backbone_within_another_model(write, checkpoints):
-    """Semi-supervised detectors hold a detector, BiSeNet and ICNet a backbone within theirs."""
-    base = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
-    change = f'dict(depth=18, type="VITOResNet", checkpoint={checkpoints["training"]!r})'
-    text = f'_base_ = {base!r}\nmodel = dict(detector=dict(backbone={change}))\n'
-    check = check_config(write(text))
-    assert (check.place, check.match.complete) == ('model.detector.backbone', True)
-    assert any('BGR' in warning for warning in check.warnings)
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (
+            "_base_ = 'mmseg::hrnet/fcn_hr18_4xb2-40k_cityscapes-512x1024.py'",
+            r'no ResNet among .*model\.backbone: HRNet',
+        ),
+        ('lr = 1', 'has no model'),
+    ],
+)
+def test_configs_without_a_resnet(text, message, write, checkpoints):
+    with pytest.raises(CheckpointError, match=message):
+        check_config(write(text), checkpoints['training'])
 
 
-def test_configs_without_a_resnet(write, checkpoints):
-    with pytest.raises(CheckpointError, match=r'no ResNet among .*model\.backbone: HRNet'):
-        check_config(
-            write("_base_ = 'mmseg::hrnet/fcn_hr18_4xb2-40k_cityscapes-512x1024.py'"),
-            checkpoints['training'],
-        )
-    with pytest.raises(CheckpointError, match='has no model'):
-        check_config(write('lr = 1'), checkpoints['training'])
-    with pytest.raises(CheckpointError, match=r'no config file nowhere\.py'):
-        check_config('nowhere.py', checkpoints['training'])
+@pytest.mark.parametrize(
+    'name', ['nowhere.py', 'mmdet::retinanet/no_such.py', 'no_such_package::a/b.py']
+)
+def test_configs_that_are_not_there(name, checkpoints):
+    with pytest.raises(CheckpointError, match='There is no config'):
+        check_config(name, checkpoints['training'])
 
 
 @pytest.fixture(scope='module')
@@ -288,12 +290,6 @@ def test_configs_by_their_names_in_a_package(checkpoints, tmp_path):
         ('vito_mm::miniscenes/seg_pascal.py', demo_checkpoint(tmp_path / 'demo.pth')),
     ):
         assert check_config(name, file).match.complete
-
-
-def test_a_name_that_a_package_does_not_have(checkpoints):
-    for name in ('mmdet::retinanet/no_such.py', 'no_such_package::a/b.py'):
-        with pytest.raises(CheckpointError, match='There is no config'):
-            check_config(name, checkpoints['training'])
 
 
 def test_pre_training_configs(checkpoints, tmp_path):

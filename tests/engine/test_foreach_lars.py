@@ -138,27 +138,6 @@ def test_a_parameter_may_have_its_first_gradient_later(formula):
         torch.testing.assert_close(one, other)
 
 
-def test_warm_up_of_both_formulas_in_numbers():
-    """Length of a step for a constant gradient and a rate of t / 1000: sums of the series."""
-    lengths = {}
-    for formula in ('byol', 'mmpretrain'):
-        param = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        optimizer = ForeachLARS(
-            [dict(params=[param], lars_exclude=True)], lr=1.0, momentum=0.9, formula=formula
-        )
-        steps = []
-        for iteration in range(101):
-            optimizer.param_groups[0]['lr'] = iteration / 1000
-            before, param.grad = param.item(), torch.ones(1, dtype=torch.float64)
-            optimizer.step()
-            steps.append(before - param.item())
-        lengths[formula] = np.array(steps)
-    assert lengths['byol'][0] == lengths['mmpretrain'][0] == 0
-    ratio = lengths['mmpretrain'][1:] / lengths['byol'][1:]
-    assert ratio[0] == pytest.approx(1 / 1.9)
-    assert ratio[-1] == pytest.approx(1 - 9 / 100, abs=1e-3)
-
-
 @pytest.mark.parametrize('formula', ['byol', 'mmpretrain'])
 def test_a_resumed_optimizer_goes_on_exactly(formula):
     rates = SCHEDULES['to zero']

@@ -45,28 +45,30 @@ def run(cfg: Config) -> Runner:
     return runner
 
 
+def scalars(work_dir) -> list[dict]:
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 @pytest.mark.parametrize(('accumulative_counts', 'updates'), [(1, 6), (2, 3), (3, 2)])
 def test_target_moves_once_for_each_optimizer_step(
     video_folder, tmp_path, accumulative_counts, updates
 ):
-    cfg = tiny_config(
-        video_folder,
-        tmp_path / 'run',
-        **{
-            'train_cfg.max_iters': 6,
-            'optim_wrapper.accumulative_counts': accumulative_counts,
-            'default_hooks.checkpoint.interval': 6,
-        },
-    )
-    runner = run(cfg)
+    options = {
+        'train_cfg.max_iters': 6,
+        'optim_wrapper.accumulative_counts': accumulative_counts,
+        'default_hooks.checkpoint.interval': 6,
+    }
+    runner = run(tiny_config(video_folder, tmp_path / 'run', **options))
     # The first of the counted updates is the copy before the first step.
     assert runner.model.target_net.steps.item() == 1 + updates
 
 
-def test_log_and_checkpoint_hold_what_a_user_looks_for(video_folder, tmp_path):
-    runner = run(tiny_config(video_folder, tmp_path / 'run'))
-    (file,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+@pytest.mark.parametrize('micro_batch_size', [None, 2])
+def test_log_and_checkpoint_hold_what_a_user_looks_for(video_folder, tmp_path, micro_batch_size):
+    options = {'model.micro_batch_size': micro_batch_size}
+    runner = run(tiny_config(video_folder, tmp_path / 'run', **options))
+    lines = scalars(tmp_path / 'run')
     assert [line['step'] for line in lines] == [1, 2, 3, 4]
     for line in lines:
         assert line['loss'] > 0
@@ -77,15 +79,9 @@ def test_log_and_checkpoint_hold_what_a_user_looks_for(video_folder, tmp_path):
     target = checkpoint['state_dict']['target_net.module.0.conv1.weight']
     assert torch.equal(target, runner.model.target_net.module[0].conv1.weight)
     assert not torch.equal(target, checkpoint['state_dict']['backbone.conv1.weight'])
-
-
-@pytest.mark.parametrize('micro_batch_size', [None, 2])
-def test_a_checkpoint_says_how_its_images_were_prepared(video_folder, tmp_path, micro_batch_size):
-    options = {'train_cfg.max_iters': 1, 'model.micro_batch_size': micro_batch_size}
-    run(tiny_config(video_folder, tmp_path / 'run', **options))
-    meta = torch.load(tmp_path / 'run' / 'iter_1.pth', weights_only=True)['meta']
-    assert meta['preprocessing']['channel_order'] == 'rgb'
-    assert meta['preprocessing']['mean'] == [123.675, 116.28, 103.53]
+    preprocessing = checkpoint['meta']['preprocessing']
+    assert preprocessing['channel_order'] == 'rgb'
+    assert preprocessing['mean'] == [123.675, 116.28, 103.53]
 
 
 def test_the_config_beside_the_log_makes_the_same_views(video_folder, tmp_path):
@@ -151,8 +147,7 @@ def test_bad_videos_are_counted_logged_and_listed(video_folder, tmp_path):
     text = log.read_text()
     assert text.count('skipped video') == 2
     assert 'of 2 unreadable videos' in text
-    scalars = next((tmp_path / 'run').glob('*/vis_data/scalars.json')).read_text().splitlines()
-    assert json.loads(scalars[-1])['skipped_videos'] >= 2
+    assert scalars(tmp_path / 'run')[-1]['skipped_videos'] >= 2
 
 
 def test_training_stops_when_nothing_can_be_read(tmp_path):

@@ -166,38 +166,34 @@ def test_a_micro_batch_needs_two_clips(value):
 
 
 MEMORY = """
-import sys, torch
 from tests.models.test_global_batch import build, batch, losses_of
-num_clips, micro = int(sys.argv[1]), int(sys.argv[2]) or None
 def peak():  # not ru_maxrss, which knows the memory of the process that started this one
     lines = open('/proc/self/status').readlines()
     return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
-model = build(dict(type='BN'), micro_batch_size=micro)
-losses_of(model, batch(16, 64))
-before = peak()
-losses_of(model, batch(num_clips, 64))
-print((peak() - before) / 1024)
+grown = []
+for micro_batch_size in (16, None):  # the smaller peak first
+    model = build(dict(type='BN'), micro_batch_size=micro_batch_size)
+    losses_of(model, batch(16, 64))
+    before = peak()
+    losses_of(model, batch(256, 64))
+    grown.append((peak() - before) / 1024)
+print(*grown)
 """
 
 
 def test_memory_does_not_grow_with_the_batch():
     """Peak memory of a process, beyond a first step of 16 clips, in MiB."""
-
-    def grown(num_clips: int, micro_batch_size: int) -> float:
-        run = subprocess.run(
-            [sys.executable, '-c', MEMORY, str(num_clips), str(micro_batch_size)],
-            cwd=REPO,
-            # Freed memory goes back at once, so that the peak is what was in use.
-            env=user_environment(MALLOC_MMAP_THRESHOLD_='16384', MALLOC_TRIM_THRESHOLD_='16384'),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return float(run.stdout.splitlines()[-1])
-
-    clips = 384
-    whole, cut = grown(clips, 0), grown(clips, 16)
-    images = clips * 3 * 3 * 64 * 64 / 2**20
+    run = subprocess.run(
+        [sys.executable, '-c', MEMORY],
+        cwd=REPO,
+        # Freed memory goes back at once, so that the peak is what was in use.
+        env=user_environment(MALLOC_MMAP_THRESHOLD_='16384', MALLOC_TRIM_THRESHOLD_='16384'),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cut, whole = map(float, run.stdout.splitlines()[-1].split())
+    images = 256 * 3 * 3 * 64 * 64 / 2**20
     assert whole > 30 * images
     # The 8-bit images and their projections stay, and some bookkeeping for each micro-batch.
     assert cut - 2 * images < 0.1 * whole
@@ -249,7 +245,7 @@ if rank == 0:
 """
 
 
-@pytest.mark.parametrize(('ranks', 'micro'), [(1, 2), (2, 0), (2, 2), (4, 0), (4, 2)])
+@pytest.mark.parametrize(('ranks', 'micro'), [(2, 0), (4, 2)])
 def test_ranks_have_the_loss_and_gradients_of_one(tmp_path, ranks, micro):
     result = tmp_path / 'result.pth'
     run_ranks(WORKER, tmp_path, ranks, result, micro)

@@ -147,6 +147,8 @@ def test_a_file_without_attention_says_so(tmp_path):
     model, text = tiny_vito(pooling='average')
     with pytest.raises(CheckpointError, match="with pooling='average'"):
         load_encoder(save(tmp_path / 'average.pth', model, text), needs_attention=True)
+    with pytest.raises(CheckpointError, match='torchvision:resnet18 has no attention network'):
+        load_encoder(None, network='torchvision:resnet18', needs_attention=True)
 
 
 def test_a_diverged_network_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import frame_index, write_video
-from vito_mm.probes.image_folders import labelled_images
+from vito_mm.probes.labelled_images import labelled_frames
 from vito_mm.videos import VideoReadError, decode_frames, find_videos, write_manifest
 from vito_mm.videos.frames import View, first, spread
 from vito_mm.videos.images import read_rgb
@@ -389,9 +389,9 @@ def test_hidden_files_are_no_videos_and_no_labelled_images(tmp_path):
             folder.mkdir(parents=True)
             for file in ('0.jpg', '._0.jpg', '.1.jpg'):
                 (folder / file).write_bytes(encoded(0))
-    images = labelled_images(tmp_path / 'train')
+    images = labelled_frames(tmp_path, 24)
     assert images.classes == ('cat', 'dog')
-    assert [file.name for file in images.files] == ['0.jpg', '0.jpg']
+    assert [file.name for file in images.train.files] == ['0.jpg', '0.jpg']
     videos = tmp_path / 'videos'
     for name in ('a.mp4', '._a.mp4', '.b.mp4', '__MACOSX/a.mp4', '.trash/c.mp4', 'more/d.mp4'):
         (videos / name).parent.mkdir(parents=True, exist_ok=True)

@@ -26,25 +26,19 @@ class WorkerRestart:
         dataloader (DataLoader): With a :class:`~vito_mm.datasets.ClipSampler`, which knows where to
             go on.
         clips_per_batch (int): Clips of a batch over all ranks.
-        max_restarts (int): Restarts before the next ``within`` batches at which the error is
-            raised. Defaults to 10.
-        within (int): Batches after which restarts are forgotten. Defaults to 100.
+        max_restarts (int): Restarts at which the error is raised; 100 batches without one forget
+            them. Defaults to 10.
 
     Raises:
         RuntimeError: That of the data loader, once workers have died too often.
     """
 
     def __init__(
-        self,
-        dataloader: DataLoader,
-        clips_per_batch: int,
-        max_restarts: int = 10,
-        within: int = 100,
+        self, dataloader: DataLoader, clips_per_batch: int, max_restarts: int = 10
     ) -> None:
         self.dataloader = dataloader
         self.sampler: ClipSampler = dataloader.sampler
-        self.clips_per_batch = clips_per_batch
-        self.max_restarts, self.within = max_restarts, within
+        self.clips_per_batch, self.max_restarts = clips_per_batch, max_restarts
         self.restarts = self.batches_since = 0
         self.deaths: Counter[str] = Counter()
         self.iterator = self._start()
@@ -73,7 +67,7 @@ class WorkerRestart:
                 continue
             self.sampler.start += self.clips_per_batch
             self.batches_since += 1
-            if self.batches_since >= self.within:
+            if self.batches_since >= 100:
                 self.restarts = 0
             return batch
 

@@ -220,11 +220,11 @@ def gather(
     return Gathered(order, features, [reason for _, reason in missing])
 
 
-def summarised(skipped: Sequence[Skipped], shown: int = 3) -> str:
+def summarised(skipped: Sequence[Skipped]) -> str:
     """Counts of files that a probe skips, and the first reasons, faults before short videos."""
     short = sum(item.too_short for item in skipped)
     counts = [(short, 'too short'), (len(skipped) - short, 'unreadable')]
     counted = ' and '.join(f'{count} {what}' for count, what in counts if count)
     first = sorted(skipped, key=lambda item: item.too_short)
-    names = first_few([f'{item.path}: {item.reason}' for item in first], shown, '; ')
+    names = first_few([f'{item.path}: {item.reason}' for item in first], 3, '; ')
     return f'{counted} ({names})'.encode('utf-8', 'backslashreplace').decode()

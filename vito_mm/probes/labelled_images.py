@@ -60,11 +60,12 @@ def labelled_frames(
     if data.lower().endswith(ENDINGS):
         return _of_videos(data, image_size, max_images, seed)
     parts = []
-    train, val = train_and_val(data)
-    for images in (train, val):
-        chosen = _at_most(max_images, len(images.files), seed)
-        parts += ImageFiles([images.files[i] for i in chosen], image_size), images.labels[chosen]
-    return LabelledFrames(*parts, train.classes)
+    for by_class in train_and_val(data):
+        images = [(file, n) for n, files in enumerate(by_class.values()) for file in files]
+        chosen = [images[i] for i in _at_most(max_images, len(images), seed)]
+        files, labels = zip(*chosen, strict=True)
+        parts += ImageFiles(files, image_size), torch.tensor(labels)
+    return LabelledFrames(*parts, tuple(by_class))
 
 
 def _of_videos(manifest: str, image_size: int, max_images: int | None, seed: int) -> LabelledFrames:

@@ -196,12 +196,12 @@ def _stage_with(match: BackboneMatch, width: int) -> int:
     )
 
 
-def _no_attention(checkpoint: Checkpoint, match: BackboneMatch, source: Source) -> str:
+def _no_attention(checkpoint: Checkpoint, match: BackboneMatch | None, source: Source) -> str:
+    if match is None:
+        return f'{source.name} has no attention network: name a checkpoint of pre-training'
     neck = source.model.get('neck')
-    pooling = f' (its neck is {type_name(neck)}' if isinstance(neck, Mapping) else ''
-    if pooling and neck.get('pooling'):
-        pooling += f' with pooling={neck["pooling"]!r}'
-    pooling += ')' if pooling else ''
+    kind = type_name(neck)
+    pooling = f' (its neck is {kind} with pooling={neck.get("pooling")!r})' if kind else ''
     return (
         f'{checkpoint} has no attention network{pooling}: it holds a backbone ({match.origin()}) '
         f'and nothing like {_prefix_of_neck(match)}scales.0.logits.0.weight. Exported backbones '

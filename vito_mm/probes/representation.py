@@ -51,25 +51,24 @@ def alignment(views: Sequence[Tensor]) -> float:
     return torch.stack(distances).mean().item()
 
 
-def uniformity(views: Sequence[Tensor], t: float = 2.0) -> float:
+def uniformity(views: Sequence[Tensor]) -> float:
     r"""Evenness of the spread of different clips over the sphere.
 
-    :math:`\log \mathbb{E} \exp(-t \|x - y\|^2)` over pairs of different clips in the same view,
-    https://arxiv.org/abs/2005.10242, equation 3.
+    :math:`\log \mathbb{E} \exp(-2 \|x - y\|^2)` over pairs of different clips in the same view,
+    https://arxiv.org/abs/2005.10242, equation 3 with t = 2.
 
     Args:
         views (Sequence[Tensor]): See :func:`alignment`; at least two clips.
-        t (float): Defaults to 2.
 
     Returns:
-        float: 0 where all are the same; -2 t where all are orthogonal.
+        float: 0 where all are the same; -4 where all are orthogonal.
     """
     total, pairs = 0.0, 0
     for view in views:
         for start, cosine in products(view, view):
             own = torch.arange(len(cosine), device=cosine.device)
             cosine[own, own + start] = -math.inf  # at infinite distance: no part of the sum
-            total += (2 * t * (cosine - 1)).exp().double().sum().item()
+            total += (4 * (cosine - 1)).exp().double().sum().item()
         pairs += len(view) * (len(view) - 1)
     return math.log(total / pairs)
 

@@ -1,13 +1,13 @@
 """Accuracy on labelled images during a run."""
 
 import os
+from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vito_mm.checkpoint import NETWORKS
 from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.frames import collect, summarised
 from vito_mm.probes.image_folders import ProbeError
@@ -15,41 +15,31 @@ from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.labelled_images import labelled_frames
 from vito_mm.probes.linear_classifier import linear_accuracy
 from vito_mm.registry import HOOKS
-from vito_mm.utils.unwrap import unwrap
 
-from .probe_hook import ProbeHook
+from .probe_hook import EncoderProbeHook
 
 
 @HOOKS.register_module()
-class KNNProbeHook(ProbeHook):
+class KNNProbeHook(EncoderProbeHook):
     """Classify labelled images by their nearest neighbours among others.
 
     The figure of ``tools/probe.py knn`` (https://arxiv.org/abs/1805.01978, section 3.4) on
-    average-pooled features, without a checkpoint on disk. The ranks share the images, and the
-    result does not depend on their number. Images that cannot be read are skipped and counted.
+    average-pooled features, without a checkpoint on disk. The result does not depend on the number
+    of ranks. Images that cannot be read are skipped and counted.
 
     Logs ``knn_top1``, and with ``linear`` ``linear_top1``, in percent.
 
     Args:
         data (str): Folder with ``train/<class>/`` and ``val/<class>/`` images; or a manifest whose
             rows have ``label``, see :func:`vito_mm.probes.labelled_images.labelled_frames`.
-        interval (int): Iterations between measurements. Defaults to 1000.
         k (int): Number of neighbours. Defaults to 20.
         temperature (float): Of the weights of their votes, exp(cosine / temperature). Defaults to
             0.07.
-        image_size (int): Side of the images in pixels; the shorter side is resized to it and the
-            centre is taken. Defaults to 224.
         linear (bool): Fit a linear classifier, too: that of ``tools/probe.py linear``, on the first
             rank, while the others wait. Defaults to False.
-        network (str): 'online', or 'target' for the slowly moving copy. Defaults to 'online'.
-        batch_size (int): Images at a time on each rank. Defaults to 128.
-        num_workers (int): Processes of each rank that read images, started for each measurement; 0
-            reads in the training process. Defaults to 4.
         max_images (int, optional): Images of each part at most, the same ones every time; None for
             all. Defaults to 10,000.
-        begin (bool): Measure before the first step, too. Defaults to True.
-        seed (int): Seed of the choice of images and of the two parts of a manifest. Defaults to 0.
-        prefix (str): Put before the names of the numbers. Defaults to ''.
+        **kwargs: See :class:`.probe_hook.EncoderProbeHook` and :class:`.probe_hook.ProbeHook`.
 
     Raises:
         ValueError: If a setting makes no sense, or, before the first step, if there are no such
@@ -59,41 +49,26 @@ class KNNProbeHook(ProbeHook):
     def __init__(
         self,
         data: str = '',
-        interval: int = 1000,
         k: int = 20,
         temperature: float = 0.07,
-        image_size: int = 224,
         linear: bool = False,
-        network: str = 'online',
-        batch_size: int = 128,
-        num_workers: int = 4,
         max_images: int | None = 10_000,
-        begin: bool = True,
-        seed: int = 0,
-        prefix: str = '',
+        **kwargs: Any,
     ) -> None:
-        super().__init__(interval, begin, prefix)
+        super().__init__(**kwargs)
         if not data:
             raise ValueError(
                 f'{self._field("data")} is empty: give a folder with train/<class>/*.jpg and '
                 'val/<class>/*.jpg, or a manifest (.jsonl, .csv) with the column "label"'
             )
-        self._check_positive(
-            k=k,
-            temperature=temperature,
-            image_size=image_size,
-            batch_size=batch_size,
-            max_images=1 if max_images is None else max_images,
-        )
-        self._check_choice('network', network, NETWORKS)
-        self.data = os.fspath(data)
-        self.k, self.temperature, self.image_size, self.linear = k, temperature, image_size, linear
-        self.network, self.batch_size, self.num_workers = network, batch_size, num_workers
-        self.max_images, self.seed = max_images, seed
+        most = 1 if max_images is None else max_images
+        self._check_positive(k=k, temperature=temperature, max_images=most)
+        self.data, self.max_images = os.fspath(data), max_images
+        self.k, self.temperature, self.linear = k, temperature, linear
 
     def prepare(self, runner) -> None:
         """List the images."""
-        Encoder.of_model(unwrap(runner.model), self.network)
+        self.encoder(runner)  # a network that is not there is named at once
         self.images = labelled_frames(self.data, self.image_size, self.max_images, self.seed)
         runner.logger.info(
             f'{type(self).__name__}: {len(self.images.train)} images to learn from, '
@@ -102,7 +77,7 @@ class KNNProbeHook(ProbeHook):
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict]:
         """See :meth:`.probe_hook.ProbeHook.measure`."""
-        encoder = Encoder.of_model(unwrap(runner.model), self.network)
+        encoder = self.encoder(runner)
         parts = (
             *self._features(runner, encoder, self.images.train, self.images.train_labels),
             *self._features(runner, encoder, self.images.val, self.images.val_labels),

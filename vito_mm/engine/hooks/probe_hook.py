@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from vito_mm.probes.encoder import undisturbed
+from vito_mm.checkpoint import NETWORKS
+from vito_mm.probes.encoder import Encoder, undisturbed
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.utils.unwrap import unwrap
 
@@ -22,8 +24,11 @@ class ProbeHook(Hook):
 
     Args:
         interval (int): Iterations between measurements; there is one after the last iteration, too.
-        begin (bool): Measure before the first step as well: the score of random weights.
-        prefix (str): Put before the names of numbers and pictures, to tell probes apart.
+            Defaults to 1000.
+        begin (bool): Measure before the first step as well: the score of random weights. Defaults
+            to True.
+        prefix (str): Put before the names of numbers and pictures, to tell probes apart. Defaults
+            to ''.
 
     Raises:
         ValueError: If ``interval`` is not positive. Before the first step, if the data of a probe
@@ -34,7 +39,7 @@ class ProbeHook(Hook):
     # measurement takes counts as `time` and in the estimate of the end, not as time for data.
     priority = 45
 
-    def __init__(self, interval: int, begin: bool, prefix: str) -> None:
+    def __init__(self, interval: int = 1000, begin: bool = True, prefix: str = '') -> None:
         self._check_positive(interval=interval)
         self.interval, self.begin, self.prefix = interval, begin, prefix
 
@@ -107,3 +112,37 @@ class ProbeHook(Hook):
     def _check_choice(cls, name: str, value: str, known: Sequence[str]) -> None:
         if value not in known:
             raise ValueError(f'{cls._field(name)} must be one of {tuple(known)}, got {value!r}')
+
+
+class EncoderProbeHook(ProbeHook):
+    """Base of the probes of images by a network of the model; the ranks share the images.
+
+    Args:
+        network (str): 'online', or 'target' for the slowly moving copy. Defaults to 'online'.
+        image_size (int): Side in pixels; the shorter side is resized to it and the centre is taken.
+            Defaults to 224.
+        batch_size (int): Images at a time on each rank. Defaults to 128.
+        num_workers (int): Processes of each rank that read; 0 reads in the training process.
+            Defaults to 4.
+        seed (int): Seed of all choices. Defaults to 0.
+        **kwargs: See :class:`ProbeHook`.
+    """
+
+    def __init__(
+        self,
+        network: str = 'online',
+        image_size: int = 224,
+        batch_size: int = 128,
+        num_workers: int = 4,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._check_positive(image_size=image_size, batch_size=batch_size)
+        self._check_choice('network', network, NETWORKS)
+        self.network, self.image_size, self.seed = network, image_size, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def encoder(self, runner) -> Encoder:
+        """The network of the model in training."""
+        return Encoder.of_model(unwrap(runner.model), self.network)

@@ -50,20 +50,16 @@ class RepresentationHook(ProbeHook):
     and target projections of one view at a time (BYOL, SimSiam, MoCo v3).
 
     Args:
-        interval (int): Iterations between measurements. Defaults to 1000.
         bins (int): Bars of the histograms. Defaults to 50.
-        begin (bool): Measure the first batch, too. Defaults to True.
-        prefix (str): Put before the names of the numbers. Defaults to ''.
+        **kwargs: See :class:`.probe_hook.ProbeHook`; ``begin`` measures the first batch, too.
 
     Raises:
         ValueError: If a setting makes no sense. During training, if the head gets something other
             than projections.
     """
 
-    def __init__(
-        self, interval: int = 1000, bins: int = 50, begin: bool = True, prefix: str = ''
-    ) -> None:
-        super().__init__(interval, begin, prefix)
+    def __init__(self, bins: int = 50, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._check_positive(bins=bins)
         self.bins = bins
         self._listener: _Listener | None = None

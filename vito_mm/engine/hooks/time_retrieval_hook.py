@@ -11,19 +11,16 @@ import torch
 from mmengine.dist import is_main_process
 from torch import Tensor
 
-from vito_mm.checkpoint import NETWORKS
 from vito_mm.datasets import VideoDataset
 from vito_mm.datasets.video_dataset import video_datasets
-from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.frames import VideoFrames, collect, gather, place_of, summarised
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.representation import retrieval_top1
 from vito_mm.registry import HOOKS
 from vito_mm.utils.atomic import written_aside
-from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import IMAGE_EXTENSIONS, VideoReadError, part_name
 
-from .probe_hook import ProbeHook
+from .probe_hook import EncoderProbeHook
 from .rows import Rows
 
 LAYERS = {'backbone': 'pooled', 'neck': 'neck'}
@@ -31,7 +28,7 @@ LAYERS = {'backbone': 'pooled', 'neck': 'neck'}
 
 
 @HOOKS.register_module()
-class TimeRetrievalHook(ProbeHook):
+class TimeRetrievalHook(EncoderProbeHook):
     """Look for the video of a frame among frames that were taken a delay later.
 
     A frame is taken at a fixed time of each of N videos, and one each delay later. A frame finds
@@ -51,18 +48,9 @@ class TimeRetrievalHook(ProbeHook):
         delays (Sequence[float]): Seconds. 0 compares a frame with itself: less than 100 % means
             that the network takes different frames for the same. Defaults to (0, 0.2, 0.4, 0.8,
             1.6, 2.4).
-        interval (int): Iterations between measurements. Defaults to 1000.
         layer (str): 'backbone' for average-pooled features, 'neck' for the attention-pooled
             embedding. Defaults to 'backbone'.
-        network (str): 'online', or 'target' for the slowly moving copy. Defaults to 'online'.
-        image_size (int): Side of the frames in pixels; the shorter side is resized to it and the
-            centre is taken. Defaults to 224.
-        batch_size (int): Frames at a time on each rank. Defaults to 128.
-        num_workers (int): Processes of each rank that decode, before the first step only; 0 decodes
-            in the training process. Defaults to 4.
-        begin (bool): Measure before the first step, too. Defaults to True.
-        seed (int): Seed of the choice of videos and moments. Defaults to 0.
-        prefix (str): Put before the names of the numbers. Defaults to ''.
+        **kwargs: See :class:`.probe_hook.EncoderProbeHook` and :class:`.probe_hook.ProbeHook`.
 
     Raises:
         ValueError: If a setting makes no sense, or, before the first step, if fewer than two videos
@@ -74,17 +62,10 @@ class TimeRetrievalHook(ProbeHook):
         data: str | None = None,
         num_videos: int = 256,
         delays: Sequence[float] = (0.0, 0.2, 0.4, 0.8, 1.6, 2.4),
-        interval: int = 1000,
         layer: str = 'backbone',
-        network: str = 'online',
-        image_size: int = 224,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        begin: bool = True,
-        seed: int = 0,
-        prefix: str = '',
+        **kwargs: Any,
     ) -> None:
-        super().__init__(interval, begin, prefix)
+        super().__init__(**kwargs)
         if num_videos < 2:
             raise ValueError(f'{self._field("num_videos")} must be at least 2, got {num_videos}')
         if not delays or min(delays) < 0 or len(set(delays)) < len(delays):
@@ -92,17 +73,14 @@ class TimeRetrievalHook(ProbeHook):
                 f'{self._field("delays")} must be different numbers of seconds, none negative, got '
                 f'{delays}'
             )
-        self._check_positive(image_size=image_size, batch_size=batch_size)
         self._check_choice('layer', layer, tuple(LAYERS))
-        self._check_choice('network', network, NETWORKS)
         self.data = None if data is None else os.fspath(data)
         self.num_videos, self.delays = num_videos, tuple(sorted(float(d) for d in delays))
-        self.layer, self.network, self.image_size = layer, network, image_size
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.layer = layer
 
     def prepare(self, runner) -> None:
         """Read the frames."""
-        encoder = Encoder.of_model(unwrap(runner.model), self.network)
+        encoder = self.encoder(runner)
         if self.layer == 'neck' and encoder.neck is None:
             raise ValueError(f"{self._field('layer')}='neck': the model has none; take 'backbone'")
         rows = list(_draw(self._datasets(runner), self.num_videos, self.seed))
@@ -132,7 +110,7 @@ class TimeRetrievalHook(ProbeHook):
 
     def measure(self, runner, step: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """See :meth:`.probe_hook.ProbeHook.measure`."""
-        encoder = Encoder.of_model(unwrap(runner.model), self.network)
+        encoder = self.encoder(runner)
         indices, features = [], []
         for part, frames in self.batches:
             indices += part

@@ -20,28 +20,20 @@ class AttentionPooling(BaseModule):
     convolutions) gives a logit per position; their softmax is the mask, one for all channels.
 
     Args:
-        in_channels (int): Channels C of the feature map.
-        hidden_channels (Sequence[int], optional): Widths of the hidden layers. Defaults to (2 C,
-            C): for 2048 channels those of the authors' code, 16,785,408 parameters.
+        in_channels (int): Channels C of the feature map. The hidden layers have 2 C and C: for 2048
+            those of the authors' code, 16,785,408 parameters.
         init_cfg (dict | list[dict], optional): Initialisation. Defaults to None.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        hidden_channels: Sequence[int] | None = None,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if hidden_channels is None:
-            hidden_channels = (2 * in_channels, in_channels)
-        layers: list[nn.Module] = []
-        width = in_channels
-        for hidden in hidden_channels:
-            layers += [nn.Conv2d(width, hidden, 1), nn.ReLU(inplace=True)]
-            width = hidden
-        layers.append(nn.Conv2d(width, 1, 1, bias=False))
-        self.logits = nn.Sequential(*layers)
+        self.logits = nn.Sequential(
+            nn.Conv2d(in_channels, 2 * in_channels, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * in_channels, in_channels, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, 1, 1, bias=False),
+        )
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
         """Pool (N, C, H, W) to features (N, C), and give the mask (N, H, W), of sum 1 per image."""

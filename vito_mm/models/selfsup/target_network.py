@@ -22,7 +22,7 @@ class TargetNetwork(CosineEMA):
     def update_parameters(
         self, model: nn.Module, progress: float | None = None, copy_statistics: bool = False
     ) -> None:
-        """Move towards the online network, see :meth:`VITO.update_target`.
+        """Move towards the online network, see :meth:`.VITO.update_target`.
 
         The momentum rises along a cosine from its base to 1 at a ``progress`` of 1. Without it, the
         online network is copied, statistics and all.
