@@ -3,7 +3,9 @@
 import copy
 import json
 import re
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from vito_mm.evaluation.annotations import Uses, problems, read_annotations, used_images
@@ -190,3 +192,17 @@ def test_a_file_that_is_no_annotations(tmp_path, text, expected):
     file.write_bytes(text)
     with pytest.raises(ValueError, match=expected):
         read_annotations(str(file))
+
+
+def test_outlines_take_little_memory(tmp_path):
+    """As lists of numbers, six times the file."""
+    outline = np.random.default_rng(0).uniform(0, 100, 200).round(2).tolist()
+    annotations = [dict(id=i, segmentation=[outline]) for i in range(500)]
+    file = tmp_path / 'many.json'
+    file.write_text(json.dumps(dict(images=[], categories=[], annotations=annotations)))
+    tracemalloc.start()
+    content = read_annotations(str(file))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(content['annotations'][7]['segmentation'][0]) == outline
+    assert peak < 3.5 * file.stat().st_size
