@@ -32,14 +32,22 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
     place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
     ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
+
+    Raises:
+        ValueError: If a word is no ``key=value``, or its brackets do not match.
     """
     options = {}
     for text in words:
-        key, _, value = text.partition('=')
+        key, sign, value = text.partition('=')
+        if not (key and sign):
+            raise ValueError(f'{text!r} is no KEY=VALUE')
         if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
             options[key] = os.path.expanduser(value.strip('\'"'))
         else:
-            options[key] = DictAction._parse_iterable(value)
+            try:
+                options[key] = DictAction._parse_iterable(value)
+            except AssertionError as error:
+                raise ValueError(str(error)) from None
     return options
 
 
@@ -54,7 +62,7 @@ def load_config(args: argparse.Namespace) -> Config:
         Config: Config with ``work_dir`` and ``launcher`` set.
 
     Raises:
-        SystemExit: If there is no such config file.
+        SystemExit: If there is no such config file, or an option is malformed.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -62,7 +70,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
-        cfg.merge_from_dict(parse_options(args.cfg_options))
+        try:
+            cfg.merge_from_dict(parse_options(args.cfg_options))
+        except ValueError as error:
+            raise SystemExit(f'--cfg-options: {error}') from None
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):

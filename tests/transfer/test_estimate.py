@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from vito_mm.transfer import estimate
 from vito_mm.transfer.plan import make_plan
-from vito_mm.transfer.run_folder import write_json
+from vito_mm.utils.atomic import write_json
 
 
 @pytest.fixture

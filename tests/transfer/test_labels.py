@@ -15,10 +15,11 @@ from PIL import Image
 
 from tests.conftest import REPO
 from tests.transfer.conftest import problems as plan_problems
+from vito_mm.launch import parse_options
 from vito_mm.transfer.checks import class_problems
 from vito_mm.transfer.identity import moved_data
 from vito_mm.transfer.labels import label_problems
-from vito_mm.transfer.options import parse_settings, setting_words
+from vito_mm.transfer.options import setting_words
 from vito_mm.transfer.tasks import TASKS
 
 FILES = dict(coco='instances_{}2017.json', lvis='lvis_v1_{}.json')
@@ -40,7 +41,7 @@ def look(folder: Path, *cfg_options: str) -> tuple[list[str], list[str]]:
     """Problems and warnings of a data set, which has the name of its task."""
     cfg, task = Config(base_of(folder.name).to_dict()), TASKS[folder.name]
     words = [*setting_words(moved_data(cfg, str(folder))), *cfg_options]
-    cfg.merge_from_dict(parse_settings(words))
+    cfg.merge_from_dict(parse_options(words))
     found, warnings = label_problems(cfg, task)
     return [*found, *class_problems(cfg, task)], warnings
 

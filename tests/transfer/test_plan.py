@@ -12,12 +12,12 @@ from torchvision.models import resnet34
 
 from tests.conftest import REPO
 from tests.transfer.conftest import problems
+from vito_mm.launch import parse_options
 from vito_mm.transfer import checks, jobs
 from vito_mm.transfer.identity import identity_of
 from vito_mm.transfer.options import (
     folder_name,
     label_checkpoints,
-    parse_settings,
     parse_sweep,
     setting_words,
     settings_name,
@@ -85,7 +85,7 @@ def test_accumulation_keeps_the_schedule_in_steps_of_the_optimizer(options):
     assert not any('param_scheduler.0' in key for key in pascal.cfg_options)
     for run, end in ((coco, 300), (swept, 180)):
         cfg = Config.fromfile(run.config_file)
-        cfg.merge_from_dict(parse_settings(setting_words(run.cfg_options)))
+        cfg.merge_from_dict(parse_options(setting_words(run.cfg_options)))
         warm_up, cosine = cfg.param_scheduler
         assert (warm_up.begin, warm_up.end) == (0, 30)
         assert (cosine.begin, cosine.T_max, cosine.end) == (30, 270, end)
@@ -223,7 +223,7 @@ def test_all_problems_are_listed_at_once(options, checkpoint):
         (dict(partition='gpu'), '--partition means nothing without --launcher slurm'),
         (dict(srun_args='--mem=0'), '--srun-args means nothing without --launcher slurm'),
         (dict(data=['voc']), '--data voc: write TASK=FOLDER'),
-        (dict(data=['pascal=/a b']), 'a comma, a blank'),
+        (dict(data=["pascal='/a'"]), "--data pascal='/a': MMEngine would read another path"),
         (dict(data=['pascal=/gone']), 'PASCAL VOC: there is no data folder /gone'),
         (
             dict(cfg_options=['pascal:model.decode_head.num_classes=5']),
@@ -237,13 +237,24 @@ def test_one_problem_each(options, changes, expected):
 
 
 def test_a_checkpoint_of_another_network(options, tmp_path):
-    file, blank = tmp_path / 'r34.pth', tmp_path / 'my file.pth'
+    file = tmp_path / 'r34.pth'
     torch.save(resnet34().state_dict(), file)
     (found,) = problems(options(checkpoints=[str(file)]))
     assert found.startswith('checkpoint r34 for PASCAL VOC, COCO: ')
     assert 'layer1.2' in found
-    shutil.copy(file, blank)
-    assert any('a comma, a blank' in text for text in problems(options(checkpoints=[str(blank)])))
+
+
+def test_paths_may_have_blanks_and_commas(options, checkpoint, data, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    root = Path(shutil.copytree(data['pascal'], tmp_path / 'My Data, (2)'))
+    file = shutil.copy(checkpoint, tmp_path / 'my file.pth')
+    for place in (root, '~/My Data, (2)'):
+        changes = dict(data=[f'pascal={place}'], checkpoints=[str(file)], tasks=['pascal'])
+        (run,) = make_plan(options(**changes)).runs
+        cfg = Config.fromfile(run.config_file)
+        cfg.merge_from_dict(parse_options(setting_words(run.cfg_options)))
+        assert cfg.model.backbone.checkpoint == str(file)
+        assert Path(cfg.val_dataloader.dataset.data_root) == root
 
 
 def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):

@@ -16,7 +16,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from vito_mm.launch import build_runner
 from vito_mm.transfer.jobs import Job, run_jobs, say
 from vito_mm.transfer.plan import Plan
-from vito_mm.transfer.run_folder import read_json, write_json
+from vito_mm.transfer.run_folder import read_json
+from vito_mm.utils.atomic import write_json
 
 _STEPS, _EVALUATED, _PATIENCE = 12, 6, 120.0  # after so many seconds fewer steps will do
 

@@ -15,14 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vito_mm.transfer.options import SuiteOptions, setting_words
-from vito_mm.transfer.run_folder import (
-    dumped_config,
-    last_checkpoint,
-    read_json,
-    scalars,
-    write_json,
-)
+from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, read_json, scalars
 from vito_mm.transfer.tasks import RANDOM, TASKS, Task
+from vito_mm.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -13,7 +13,8 @@ from vito_mm.transfer.jobs import Job, JobError, await_end, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import Plan, PlanError, describe, make_plan
 from vito_mm.transfer.run import Outcome, Run, runs_in
-from vito_mm.transfer.run_folder import last_checkpoint, read_json, write_json
+from vito_mm.transfer.run_folder import last_checkpoint, read_json
+from vito_mm.utils.atomic import write_json
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.provenance import conditions
 from vito_mm.utils.text import count_text, time_text
