@@ -141,7 +141,7 @@ class _CPURunner(_Runner):
 def list_stages(node: Config | dict | list) -> None:
     """Make lists of the pipelines whose stages have names.
 
-    MMEngine sorts the keys of the config that it writes beside the log and into checkpoints: named
+    MMEngine sorts the keys of the config that it writes next to the log and into checkpoints: named
     stages would come back from there in another order.
 
     Args:

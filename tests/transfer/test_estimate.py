@@ -12,7 +12,7 @@ from vito_mm.utils.atomic import write_json
 
 @pytest.fixture
 def timed(options, monkeypatch):
-    """Returns the tasks that are timed anew; no steps are taken."""
+    """Returns the tasks that are timed again; no steps are taken."""
     started: list[str] = []
 
     def run_jobs(jobs, *args) -> None:
@@ -33,7 +33,7 @@ def timed(options, monkeypatch):
     return timed
 
 
-def test_steps_are_timed_anew_where_the_loader_or_the_batch_is_another(timed):
+def test_steps_are_timed_again_where_the_loader_or_the_batch_is_another(timed):
     both = ['pascal', 'coco']
     assert timed() == both
     assert timed() == []

@@ -67,9 +67,6 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
         dict[str, dict[str, float]]: By task, ``start``, ``step`` and ``evaluation_step`` in
         seconds; ``steps``, ``evaluations`` and ``evaluation_steps`` of a run; and ``seconds``, its
         duration without saving checkpoints and computing metrics.
-
-    Raises:
-        JobError: If the steps fail; the message shows the end of their log.
     """
     file = plan.options.work_dir / 'estimates.json'
     known, found = read_json(file) or {}, {}
@@ -88,14 +85,8 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
             folder = plan.options.work_dir.absolute() / 'estimates' / name
             folder.mkdir(parents=True, exist_ok=True)
             cfg.dump(folder / 'config.py')
-            words = [
-                sys.executable,
-                '-m',
-                'vito_mm.transfer.estimate',
-                str(folder),
-                str(time.time()),
-            ]
-            job = Job(f'timing of {name}', [*plan.options.srun(), *words], folder)
+            words = ['-m', 'vito_mm.transfer.estimate', str(folder), str(time.time())]
+            job = Job(f'timing of {name}', [*plan.options.srun(), sys.executable, *words], folder)
             run_jobs([job], 1, plan.threads, plan.places[:1])
             known[key] = read_json(folder / 'result.json')
             write_json(file, known)
