@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from vito_mm.evaluation.annotations import Uses, problems, read_annotations, used_images
-from vito_mm.miniscenes import make_miniscenes
 
 COCO = dict(
     train=Uses(learns=True, masks=True, name_key='file_name'),
@@ -19,12 +18,10 @@ LVIS = Uses(metric='lvis', name_key='coco_url')
 
 
 @pytest.fixture(scope='module')
-def originals(tmp_path_factory):
+def originals(miniscenes):
     """Files of COCO by part, and one of LVIS."""
-    root = tmp_path_factory.mktemp('miniscenes')
-    folders = make_miniscenes(root, 'tiny', workers=0, tasks=('coco', 'lvis'), progress=False)
-    files = {part: f'{folders["coco"]}/annotations/instances_{part}2017.json' for part in COCO}
-    files['lvis'] = f'{folders["lvis"]}/annotations/lvis_v1_val.json'
+    files = {part: f'{miniscenes["coco"]}/annotations/instances_{part}2017.json' for part in COCO}
+    files['lvis'] = f'{miniscenes["lvis"]}/annotations/lvis_v1_val.json'
     return {name: read_annotations(file) for name, file in files.items()}
 
 

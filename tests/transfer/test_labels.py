@@ -27,9 +27,9 @@ BOTH = ('train', 'val')
 
 
 @pytest.fixture
-def copied(data, tmp_path) -> Callable[[str], Path]:
+def copied(miniscenes, tmp_path) -> Callable[[str], Path]:
     """Copies the data set of a task, to be changed."""
-    return lambda task: Path(shutil.copytree(data[task], tmp_path / task))
+    return lambda task: Path(shutil.copytree(miniscenes[task], tmp_path / task))
 
 
 @functools.cache
@@ -63,8 +63,8 @@ without_bicycle = categories(lambda known: [each for each in known if each['name
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_data_sets_as_they_should_be(data, tmp_path, task):
-    (tmp_path / task).symlink_to(data[task])
+def test_data_sets_as_they_should_be(miniscenes, tmp_path, task):
+    (tmp_path / task).symlink_to(miniscenes[task])
     assert look(tmp_path / task) == ([], [])
 
 
@@ -213,7 +213,6 @@ def test_images_that_are_missing(copied):
         for file in sorted((folder / part).iterdir())[::2]:
             file.unlink()
     train, val = look(folder)[0]
-    assert train.startswith('COCO, train_dataloader: ')
     first = folder / 'train2017' / '000000000001.jpg'
     assert f'4 of 8 images are not there, the first is {first}' in train
     assert '2 of 4 images are not there' in val
@@ -275,8 +274,7 @@ def test_a_label_beyond_the_classes(voc, first_mask):
     assert look(voc)[0] == []
     paint(first_mask, 21)
     (found,) = look(voc)[0]
-    assert found.startswith(f'PASCAL VOC, train_dataloader: the mask {first_mask} has 21 where ')
-    assert 'the config has 21 classes, counted from 0 on' in found
+    assert f'{first_mask} has 21 where the config has 21 classes, counted from 0 on' in found
     assert 'train_dataloader.dataset.datasets.0.metainfo.classes' in found
 
 
@@ -357,10 +355,8 @@ def test_images_and_masks_that_are_missing(voc, first_mask):
     names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()
     (voc / 'JPEGImages' / f'{names[1]}.jpg').unlink()
     masks, images = look(voc)[0]
-    place = 'PASCAL VOC, train_dataloader'
-    assert re.match(rf'{place}: 1 of \d+ masks are not there.* {first_mask}$', masks)
-    place = 'PASCAL VOC, val_dataloader'
-    assert re.match(rf'{place}: 1 of {len(names)} images .*{names[1]}.jpg$', images)
+    assert re.search(rf'train_dataloader: 1 of \d+ masks .* {first_mask}$', masks)
+    assert re.search(rf'val_dataloader: 1 of {len(names)} images .*{names[1]}.jpg$', images)
 
 
 def test_data_sets_that_are_empty_or_cannot_be_made(copied, voc):

@@ -64,20 +64,17 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
     """Time each task that has runs to do, unless an earlier call timed the same.
 
     Returns:
-        dict[str, dict[str, float]]: By task, ``start``, ``step`` and ``evaluation_step`` in
-        seconds; ``steps``, ``evaluations`` and ``evaluation_steps`` of a run; and ``seconds``, its
-        duration without saving checkpoints and computing metrics.
+        dict[str, dict[str, float]]: By task the result of :func:`time_run`; ``seconds`` is the
+        duration of a run without saving checkpoints and computing metrics.
     """
     file = plan.options.work_dir / 'estimates.json'
     known, found = read_json(file) or {}, {}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    for name, base in plan.configs.items():
-        todo = [run for run in plan.runs if run.task.name == name and not run.is_finished]
-        if not todo:
-            continue
-        cfg = Config(base.to_dict())
+    todo = {run.task.name: run for run in plan.runs if not run.is_finished}
+    for name in (name for name in plan.configs if name in todo):
+        cfg = Config(plan.configs[name].to_dict())
         cfg.model.backbone.checkpoint = None  # the weights do not change how long a step takes
-        cfg.train_dataloader.batch_size = int(todo[0].cfg_options['train_dataloader.batch_size'])
+        cfg.train_dataloader.batch_size = int(todo[name].cfg_options['train_dataloader.batch_size'])
         facts = f'{cfg.pretty_text}\n{device}\n{plan.threads}'
         key = f'{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'
         if key not in known:
