@@ -152,7 +152,7 @@ def list_stages(node: Config | dict | list) -> None:
 
 
 def without_workers(dataloader: Any) -> Any:
-    """Remove, in place, what settings of a data loader may have with data workers only."""
+    """Remove from a data loader without workers the settings that need some; returns it."""
     if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0:
         for name in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
             dataloader.pop(name, None)
