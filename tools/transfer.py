@@ -83,7 +83,7 @@ def main() -> int:
     del chosen['yes']
     try:
         if report_only:
-            report(args.work_dir, command)
+            report(args.work_dir)
             return 0
         return run_suite(SuiteOptions(**chosen), command, dry_run, not no_estimate)
     except (PlanError, SuiteError, JobError) as error:

@@ -153,15 +153,6 @@ def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, mo
     work_dir = tmp_path / 'suite'
     write_report = suite.report
 
-    def report_only() -> tuple[dict[str, str], str]:
-        """State of each label in the table of runs, and the page in Markdown."""
-        monkeypatch.setattr(suite, 'report', write_report)
-        words = ('--report-only', '--work-dir', work_dir)
-        assert transfer(*words, monkeypatch=monkeypatch) == 0
-        with (work_dir / 'report.csv').open(newline='') as file:
-            states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
-        return states, (work_dir / 'report.md').read_text()
-
     never_started = make_plan(tmp_path, dict(x='ok', y='ok'))
     never_started.run_bytes = dict(pascal=(10**18, 1))
     assert run_suite(never_started, 'transfer.py first') == 1
@@ -169,20 +160,14 @@ def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, mo
     assert tries(tmp_path, *'xy') == [0, 0]
     for command in ('transfer.py second', 'transfer.py second', 'transfer.py first'):
         assert run_suite(make_plan(tmp_path, dict(y='ok', z='ok')), command) == 0
-    states, page = report_only()
+    monkeypatch.setattr(suite, 'report', write_report)
+    assert transfer('--report-only', '--work-dir', work_dir, monkeypatch=monkeypatch) == 0
+    with (work_dir / 'report.csv').open(newline='') as file:
+        states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
+    page = (work_dir / 'report.md').read_text()
     assert states == dict(x='waiting', y='finished', z='finished')
     assert 'transfer.py first\ntransfer.py second\n```' in page
     assert 'report-only' not in page
-
-    # Written before commands and plans were noted: runs that were started are there all the same.
-    (work_dir / 'suite.json').write_text('{"protocol": "paper"}')
-    states, page = report_only()
-    assert states == dict(y='finished', z='finished')
-    assert '--report-only' in page
-    assert run_suite(make_plan(tmp_path, dict(z='ok', a='ok')), 'transfer.py third') == 0
-    states, page = report_only()
-    assert states == dict(z='finished', a='finished', y='finished')
-    assert 'transfer.py third\n```' in page
 
 
 def test_ends_that_are_unusual(tmp_path):

@@ -126,12 +126,12 @@ def data_problems(cfg: Config, task: Task) -> list[str]:
         for _, dataset in placed_datasets(cfg[loader].dataset, '')
     ]
     roots = sorted({dataset.get('data_root') or '' for _, dataset in datasets} - {''})
-    problems = [f'{task.title}: there is no data folder {r}' for r in roots if _is_missing(r)]
+    problems = [f'{task.title}: there is no data folder {r}' for r in roots if is_missing(r)]
     if not problems:  # one line says it all
         for part, dataset in datasets:
             problems += (f'{task.title}, {part}: {text}' for text in _missing_of(dataset))
         for evaluator in as_list(cfg.get('val_evaluator')):
-            if (file := evaluator.get('ann_file')) and _is_missing(file):
+            if (file := evaluator.get('ann_file')) and is_missing(file):
                 problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))
     if problems:
@@ -295,7 +295,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_missing(path: str) -> bool:
+def is_missing(path: str) -> bool:
+    """True for a local path where there is nothing; addresses are not looked up."""
     return '://' not in path and not os.path.exists(path)
 
 
@@ -303,12 +304,12 @@ def _missing_of(dataset: Mapping) -> Iterator[str]:
     root = dataset.get('data_root') or ''
     if listed := dataset.get('ann_file'):
         listed = os.path.join(root, listed)
-        if _is_missing(listed):
+        if is_missing(listed):
             yield f'there is no list or annotation file {listed}'
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         if isinstance(prefix, str):
             folder = os.path.join(root, prefix)
-            if _is_missing(folder):
+            if is_missing(folder):
                 yield f'there is no folder {folder} ({name})'
             elif os.path.isdir(folder) and next(os.scandir(folder), None) is None:
                 yield f'the folder {folder} ({name}) is empty'

@@ -18,7 +18,14 @@ from vito_mm.evaluation.annotations import (
     remarks,
     used_images,
 )
-from vito_mm.transfer.checks import as_list, classes_of, dataset_class, heads_of, quiet
+from vito_mm.transfer.checks import (
+    as_list,
+    classes_of,
+    dataset_class,
+    heads_of,
+    is_missing,
+    quiet,
+)
 from vito_mm.transfer.identity import LOADERS, placed_datasets
 from vito_mm.transfer.tasks import Task
 from vito_mm.utils.text import first_few
@@ -266,7 +273,7 @@ def _mask_fault(sample: dict, load: Any, load_image: Any, head: Mapping, values:
 
 def _missing_text(paths: Sequence[str], kind: str) -> str:
     """Number of files that are missing, and the first; empty where there is none."""
-    missing = [path for path in paths if '://' not in path and not os.path.exists(path)]
+    missing = [path for path in paths if is_missing(path)]
     if not missing:
         return ''
     return f'{len(missing)} of {len(paths)} {kind} are not there, the first is {missing[0]}'

@@ -270,13 +270,10 @@ class Run:
 
 
 def runs_in(work_dir: Path, first: Sequence[Run] = ()) -> list[Run]:
-    """List the runs of a suite: the given ones, all that were planned, others that were started."""
-    entries = (read_json(work_dir / 'suite.json') or {}).get('runs', [])
-    records = [(work_dir / entry['folder'], entry) for entry in entries]
-    for file in sorted((work_dir / 'runs').glob('*/*/*/seed*/run.json')):
-        records.append((file.parent, read_json(file) or {}))
+    """List the runs of a suite: the given ones, then all others that were planned in the folder."""
     runs = {run.work_dir: run for run in first}
-    for folder, record in records:
-        if folder not in runs and (run := Run.from_record(record, folder)):
+    for entry in (read_json(work_dir / 'suite.json') or {}).get('runs', []):
+        folder = work_dir / entry['folder']
+        if folder not in runs and (run := Run.from_record(entry, folder)):
             runs[folder] = run
     return list(runs.values())

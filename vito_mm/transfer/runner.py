@@ -85,10 +85,8 @@ def run_suite(
         return 128 + interrupt.args[0]
 
 
-def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
+def report(work_dir: Path, plan: Plan | None = None) -> Path:
     """Write the report of all runs of a suite, those of ``plan`` first.
-
-    ``command`` is shown where the folder does not hold the commands of its runs.
 
     Raises:
         SuiteError: If there is no suite in the folder.
@@ -98,8 +96,8 @@ def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
     record = read_json(work_dir / 'suite.json')
     if record is None:
         raise SuiteError(f'there is no transfer suite in {work_dir} yet')
-    commands = record.get('commands') or [command]
-    page = write_report(outcomes_in(work_dir, plan), work_dir, record['protocol'], commands)
+    outcomes = outcomes_in(work_dir, plan)
+    page = write_report(outcomes, work_dir, record['protocol'], record['commands'])
     say(f'\nReport: {page}')
     return page
 
@@ -115,7 +113,7 @@ def _run(plan: Plan, found: dict[str, dict[str, float]], command: str) -> int:
     suite = _Suite(plan, found, command)
     status = suite.run()
     try:
-        report(plan.options.work_dir, command, plan)
+        report(plan.options.work_dir, plan)
     except Exception as error:  # whatever it is, the state of the runs is printed all the same
         reason = f'{type(error).__name__}: {error}'
         say(f'The report cannot be written: {reason}. Once that is mended: --report-only')
