@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.helpers.answering_models import detector, segmenter  # noqa: F401
 from tests.helpers.checkpoints import checkpoints, online, target  # noqa: F401
 
 # Networks of tests have at least 16 channels: with 8 or fewer, torch 2.11's backward pass of a 1x1
@@ -113,6 +114,17 @@ def signal_while_forking(number: int) -> None:
             signal.raise_signal(numbers.pop())
 
     os.register_at_fork(after_in_parent=raise_signal)
+
+
+@pytest.fixture(scope='session')
+def miniscenes(tmp_path_factory) -> dict[str, Path]:
+    """Tiny data sets of all four fine-tuning tasks, by task; not to be changed."""
+    from vito_mm.miniscenes import make_miniscenes
+
+    root = tmp_path_factory.mktemp('miniscenes')
+    names = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
+    made = make_miniscenes(root, 'tiny', workers=0, tasks=tuple(names.values()), progress=False)
+    return {task: Path(made[name]) for task, name in names.items()}
 
 
 @pytest.fixture

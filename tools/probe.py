@@ -5,7 +5,6 @@ CHECKPOINT is a file with a network, or "random" for random weights, the baselin
 """
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -174,7 +173,7 @@ def probe_each(
         rows.append(dict(checkpoint=checkpoint, **found, seconds=time.monotonic() - started))
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
-            write_json(args, rows)
+            write_results(args, rows)
     return rows
 
 
@@ -209,11 +208,11 @@ def cell(key: str, value: Any) -> str:
     return format(value, FORMATS.get(key, '.1f')) if isinstance(value, float) else str(value)
 
 
-def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """Write results and settings, all of it or nothing."""
     import torch
 
-    from vito_mm.utils.atomic import written_aside
+    from vito_mm.utils.atomic import write_json
 
     settings = {k: v for k, v in vars(args).items() if k not in ('name', 'checkpoints', 'out')}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
@@ -224,8 +223,7 @@ def write_json(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None
     ]
     content = dict(probe=args.name, device=device, settings=settings, results=rows)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(args.out) as file:
-        file.write_text(json.dumps(content, indent=2, allow_nan=False, default=os.fspath) + '\n')
+    write_json(args.out, content, indent=2, allow_nan=False, default=os.fspath)
 
 
 if __name__ == '__main__':

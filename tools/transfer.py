@@ -18,7 +18,7 @@ TASKS = ('pascal', 'ade20k', 'coco', 'lvis')
 
 
 def main() -> int:
-    """Parse the command line and run the suite with the configs and tools beside this file."""
+    """Parse the command line and run the suite with the configs and tools next to this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,7 +66,7 @@ def main() -> int:
     add(
         '--redo',
         action='store_true',
-        help='start anew the runs that belong to another config or checkpoint content',
+        help='start again the runs that belong to another config or checkpoint content',
     )
     add('--report-only', action='store_true', help='write the report again from what is there')
     add('--yes', '-y', action='store_true', help='accepted for scripts: nothing is ever asked')
@@ -83,7 +83,7 @@ def main() -> int:
     del chosen['yes']
     try:
         if report_only:
-            report(args.work_dir, command)
+            report(args.work_dir)
             return 0
         return run_suite(SuiteOptions(**chosen), command, dry_run, not no_estimate)
     except (PlanError, SuiteError, JobError) as error:

@@ -32,14 +32,22 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
     place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
     ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
+
+    Raises:
+        ValueError: If a word is no ``key=value``, or its brackets do not match.
     """
     options = {}
     for text in words:
-        key, _, value = text.partition('=')
+        key, sign, value = text.partition('=')
+        if not (key and sign):
+            raise ValueError(f'{text!r} is no KEY=VALUE')
         if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
             options[key] = os.path.expanduser(value.strip('\'"'))
         else:
-            options[key] = DictAction._parse_iterable(value)
+            try:
+                options[key] = DictAction._parse_iterable(value)
+            except AssertionError as error:
+                raise ValueError(str(error)) from None
     return options
 
 
@@ -50,11 +58,8 @@ def load_config(args: argparse.Namespace) -> Config:
         args (argparse.Namespace): Has ``config``, ``work_dir``, ``cfg_options`` (key=value words),
             ``launcher`` and ``local_rank``.
 
-    Returns:
-        Config: Config with ``work_dir`` and ``launcher`` set.
-
     Raises:
-        SystemExit: If there is no such config file.
+        SystemExit: If there is no such config file, or an option is malformed.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -62,7 +67,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
-        cfg.merge_from_dict(parse_options(args.cfg_options))
+        try:
+            cfg.merge_from_dict(parse_options(args.cfg_options))
+        except ValueError as error:
+            raise SystemExit(f'--cfg-options: {error}') from None
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
@@ -74,11 +82,7 @@ def fit_to_machine(cfg: Config) -> None:
     """Let a config written for GPUs run on a machine without one, and say what changes.
 
     NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, MMEngine's launcher selects a CUDA device,
-    and whether bfloat16 pays depends on the CPU.
-    On a machine with a GPU nothing is changed.
-
-    Args:
-        cfg (Config): Config, changed in place.
+    and whether bfloat16 pays depends on the CPU. With a GPU nothing is changed.
     """
     if torch.cuda.is_available():
         return
@@ -128,13 +132,10 @@ class _CPURunner(_Runner):
 
 
 def list_stages(node: Config | dict | list) -> None:
-    """Make lists of the pipelines whose stages have names.
+    """Make lists of the pipelines of a config whose stages have names, in place.
 
-    MMEngine sorts the keys of the config that it writes beside the log and into checkpoints: named
+    MMEngine sorts the keys of the config that it writes next to the log and into checkpoints: named
     stages would come back from there in another order.
-
-    Args:
-        node (Config | dict | list): A config or a part of it, changed in place.
     """
     from vito_mm.datasets.transforms.augment_views import named_stages  # needs more than a launch
 
@@ -151,14 +152,7 @@ def list_stages(node: Config | dict | list) -> None:
 
 
 def without_workers(dataloader: Any) -> Any:
-    """Leave out what a data loader may have with data workers only, if it has none.
-
-    Args:
-        dataloader (Any): Settings of a data loader, changed in place; anything else is left alone.
-
-    Returns:
-        Any: The same.
-    """
+    """Remove from a data loader without workers the settings that need some; returns it."""
     if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0:
         for name in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout'):
             dataloader.pop(name, None)
@@ -166,14 +160,7 @@ def without_workers(dataloader: Any) -> Any:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner, for this machine.
-
-    Args:
-        cfg (Config): Config with ``work_dir`` and ``launcher``.
-
-    Returns:
-        Runner: MMEngine's runner, ready for ``train()`` or ``test()``.
-    """
+    """Build MMEngine's runner for this machine; the config has ``work_dir`` and ``launcher``."""
     fit_to_machine(cfg)
     list_stages(cfg)
     for part in ('train', 'val', 'test'):
@@ -191,7 +178,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
     Args:
         cfg (Config): Config with ``work_dir``, changed in place.
-        resume (str, optional): A checkpoint; 'auto' for the latest whole one in the work dir, or
+        resume (str, optional): A checkpoint; 'auto' for the latest complete one in the work dir, or
             the beginning where there is none; or None for a new run.
     """
     work_dir = Path(cfg.work_dir)
@@ -209,14 +196,10 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Find the latest checkpoint that is whole.
+    """Find the latest complete checkpoint of a run, None if there is none.
 
-    Args:
-        work_dir: Folder of a run.
-
-    Returns:
-        str | None: The one that ``last_checkpoint`` names, or, if that is missing or cut off, the
-        newest ``.pth`` file that is not; None if there is none.
+    It is the one that ``last_checkpoint`` names or, if that is missing or cut off, the newest
+    ``.pth`` file that is not.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'

@@ -20,7 +20,7 @@ from vito_mm.transfer.run import Outcome
 from vito_mm.transfer.run_folder import last_checkpoint
 from vito_mm.transfer.runner import outcomes_in, run_suite
 from vito_mm.transfer.tasks import RANDOM, TASKS
-from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.atomic import write_json, written_aside
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.provenance import conditions
 from vito_mm.utils.quiet import quiet_logger
@@ -184,8 +184,7 @@ def _note(study: Study, command: str) -> None:
     known = json.loads(file.read_text()) if file.is_file() else {}
     commands = [*known.get('commands', []), command]
     record = dict(commands=list(dict.fromkeys(commands)), **conditions())
-    with written_aside(file) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1))
+    write_json(file, record)
 
 
 def _pretrain(study: Study, seed: int) -> None:
@@ -254,8 +253,7 @@ def _probe(study: Study, seed: int) -> None:
         if file.is_file():
             continue
         found = probe(study, row, seed)
-        with written_aside(file) as unfinished:
-            unfinished.write_text(json.dumps(found))
+        write_json(file, found)
         say(f'  {row}/seed{seed}: ' + ', '.join(f'{k} {v:.1f}' for k, v in found.items()))
 
 
@@ -347,8 +345,7 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
         )
         for number, frame in enumerate(frames):
             cv2.imwrite(str(folder / f'{index:05d}_{number:02d}.png'), frame)
-    with written_aside(done) as unfinished:
-        unfinished.write_text(json.dumps(made_from))
+    write_json(done, made_from)
 
 
 def probes_of(study: Study) -> dict[str, dict[int, dict[str, float]]]:

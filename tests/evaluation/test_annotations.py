@@ -3,11 +3,12 @@
 import copy
 import json
 import re
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from vito_mm.evaluation.annotations import Uses, problems, read_annotations, used_images
-from vito_mm.miniscenes import make_miniscenes
 
 COCO = dict(
     train=Uses(learns=True, masks=True, name_key='file_name'),
@@ -17,12 +18,10 @@ LVIS = Uses(metric='lvis', name_key='coco_url')
 
 
 @pytest.fixture(scope='module')
-def originals(tmp_path_factory):
+def originals(miniscenes):
     """Files of COCO by part, and one of LVIS."""
-    root = tmp_path_factory.mktemp('miniscenes')
-    folders = make_miniscenes(root, 'tiny', workers=0, tasks=('coco', 'lvis'), progress=False)
-    files = {part: f'{folders["coco"]}/annotations/instances_{part}2017.json' for part in COCO}
-    files['lvis'] = f'{folders["lvis"]}/annotations/lvis_v1_val.json'
+    files = {part: f'{miniscenes["coco"]}/annotations/instances_{part}2017.json' for part in COCO}
+    files['lvis'] = f'{miniscenes["lvis"]}/annotations/lvis_v1_val.json'
     return {name: read_annotations(file) for name, file in files.items()}
 
 
@@ -190,3 +189,17 @@ def test_a_file_that_is_no_annotations(tmp_path, text, expected):
     file.write_bytes(text)
     with pytest.raises(ValueError, match=expected):
         read_annotations(str(file))
+
+
+def test_outlines_take_little_memory(tmp_path):
+    """As lists of numbers, six times the file."""
+    outline = np.random.default_rng(0).uniform(0, 100, 200).round(2).tolist()
+    annotations = [dict(id=i, segmentation=[outline]) for i in range(500)]
+    file = tmp_path / 'many.json'
+    file.write_text(json.dumps(dict(images=[], categories=[], annotations=annotations)))
+    tracemalloc.start()
+    content = read_annotations(str(file))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(content['annotations'][7]['segmentation'][0]) == outline
+    assert peak < 3.5 * file.stat().st_size

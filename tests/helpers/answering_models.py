@@ -7,14 +7,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from tests.conftest import REPO
-from vito_mm.miniscenes import make_miniscenes
+REPO = Path(__file__).resolve().parents[2]
 
 SOFA, CLOCK = 18, 74
 """Index of the class in VOC and in COCO that the models always give."""
 
 
-def make_run(config: str, root: str, answer: int, folder: Path) -> Config:
+def make_run(config: str, root: Path, answer: int, folder: Path) -> Config:
     """Write config and checkpoint of a fine-tuned model into a work dir."""
     cfg = Config.fromfile(REPO / 'configs' / 'miniscenes' / config)
     cfg.merge_from_dict({'model.backbone.checkpoint': None})
@@ -37,21 +36,14 @@ def make_run(config: str, root: str, answer: int, folder: Path) -> Config:
 
 
 @pytest.fixture(scope='session')
-def voc_and_coco(tmp_path_factory):
-    root = tmp_path_factory.mktemp('miniscenes')
-    small = dict(num_images=4, workers=0, tasks=('voc', 'coco'), progress=False)
-    return make_miniscenes(root, preset='tiny', **small)
-
-
-@pytest.fixture(scope='session')
-def segmenter(voc_and_coco, tmp_path_factory):
+def segmenter(miniscenes, tmp_path_factory):
     """Work dir and config of the segmenter."""
     folder = tmp_path_factory.mktemp('segmenter')
-    return folder, make_run('seg_pascal.py', voc_and_coco['voc'], SOFA, folder)
+    return folder, make_run('seg_pascal.py', miniscenes['pascal'], SOFA, folder)
 
 
 @pytest.fixture(scope='session')
-def detector(voc_and_coco, tmp_path_factory):
+def detector(miniscenes, tmp_path_factory):
     """Work dir and config of the detector."""
     folder = tmp_path_factory.mktemp('detector')
-    return folder, make_run('det_coco.py', voc_and_coco['coco'], CLOCK, folder)
+    return folder, make_run('det_coco.py', miniscenes['coco'], CLOCK, folder)

@@ -106,7 +106,7 @@ def run_suite(plan: Plan, command: str = 'tools/transfer.py --same') -> int:
 
     suite.make_plan = make_plan
 
-    def report(work_dir: Path, command: str, plan: Plan) -> None:
+    def report(work_dir: Path, plan: Plan) -> None:
         states = {o.run.label: o.state for o in suite.outcomes_in(work_dir, plan)}
         (work_dir / 'report.json').write_text(json.dumps(states))
 

@@ -11,7 +11,6 @@ from tests.helpers.demo_network import demo_checkpoint
 from tests.helpers.image_folders import write_classes
 from tests.helpers.processes import run_tool
 from tests.helpers.tiny_vito import save, tiny_vito
-from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import make_plan
 
@@ -84,17 +83,15 @@ def test_pictures(tool, reads, run, tmp_path):
     assert reads == {str(checkpoint): 1}
 
 
-def test_planning(reads, demo, tmp_path):
+def test_planning(reads, demo, miniscenes, tmp_path):
     """Two tasks, one checkpoint."""
-    settings = dict(preset='tiny', workers=0, tasks=('voc', 'coco'), progress=False)
-    data = make_miniscenes(tmp_path / 'miniscenes', **settings)
     options = SuiteOptions(
         checkpoints=[str(demo)],
         tasks=['pascal', 'coco'],
         seeds=1,
         protocol='miniscenes',
         work_dir=tmp_path / 'suite',
-        data=[f'pascal={data["voc"]}', f'coco={data["coco"]}'],
+        data=[f'{task}={folder}' for task, folder in miniscenes.items()],
         repo=REPO,
     )
     assert len(make_plan(options).runs) == 2

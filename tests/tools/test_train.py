@@ -231,6 +231,8 @@ def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
     [
         ('train.py', ['nowhere.py'], r"^there is no config file 'nowhere\.py'$"),
         ('test.py', [CONFIG, 'any.pth'], 'no test_dataloader'),
+        ('train.py', [CONFIG, '--cfg-options', 'a=[1,2'], 'Imbalanced brackets'),
+        ('train.py', [CONFIG, '--cfg-options', '=1'], 'no KEY=VALUE'),
     ],
 )
 def test_errors_of_the_command_line(tool, words, message, monkeypatch):

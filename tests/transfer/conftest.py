@@ -8,18 +8,8 @@ import torch
 
 from tests.conftest import REPO
 from tests.helpers.demo_network import demo_checkpoint
-from vito_mm.miniscenes import make_miniscenes
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import PlanError, make_plan
-
-
-@pytest.fixture(scope='session')
-def data(tmp_path_factory) -> dict[str, Path]:
-    """Tiny data sets of all four tasks, by task; not to be changed."""
-    root = tmp_path_factory.mktemp('miniscenes')
-    names = dict(pascal='voc', ade20k='ade20k', coco='coco', lvis='lvis')
-    made = make_miniscenes(root, 'tiny', workers=0, tasks=tuple(names.values()), progress=False)
-    return {task: Path(made[name]) for task, name in names.items()}
 
 
 @pytest.fixture(scope='session')
@@ -30,7 +20,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def options(data, tmp_path) -> Callable[..., SuiteOptions]:
+def options(miniscenes, tmp_path) -> Callable[..., SuiteOptions]:
     """Options that work, to be changed."""
 
     def make(**changes) -> SuiteOptions:
@@ -41,7 +31,7 @@ def options(data, tmp_path) -> Callable[..., SuiteOptions]:
             seeds=1,
             protocol='miniscenes',
             work_dir=tmp_path / 'suite',
-            data=[f'{task}={folder}' for task, folder in data.items()],
+            data=[f'{task}={folder}' for task, folder in miniscenes.items()],
         )
         return SuiteOptions(**(known | changes))
 

@@ -1,18 +1,16 @@
 """Estimates of earlier calls, and the changes that make them outdated."""
 
+import copy
 from pathlib import Path
 
-import pytest
 from mmengine.config import Config
 
 from vito_mm.transfer import estimate
 from vito_mm.transfer.plan import make_plan
-from vito_mm.transfer.run_folder import write_json
+from vito_mm.utils.atomic import write_json
 
 
-@pytest.fixture
-def timed(options, monkeypatch):
-    """Returns the tasks that are timed anew; no steps are taken."""
+def test_steps_are_timed_again_where_the_loader_or_the_batch_is_another(options, monkeypatch):
     started: list[str] = []
 
     def run_jobs(jobs, *args) -> None:
@@ -23,26 +21,25 @@ def timed(options, monkeypatch):
             write_json(job.work_dir / 'result.json', dict(seconds=float(len(started))))
 
     monkeypatch.setattr(estimate, 'run_jobs', run_jobs)
+    plan = make_plan(options())
+    swept = make_plan(options(seeds=2, sweep=['lr=0.1,0.2']))
+    on_two = make_plan(options(gpus_per_run=2))
 
-    def timed(*cfg_options: str, **changes) -> list[str]:
+    def timed(plan, task: str = 'coco', **settings: int) -> list[str]:
+        """Tasks that are timed again, with other settings of a task."""
+        changed = copy.deepcopy(plan)
+        changed.configs[task].merge_from_dict(settings)
         started.clear()
-        found = estimate.estimates(make_plan(options(cfg_options=cfg_options, **changes)))
-        assert set(found) == {'pascal', 'coco'}
+        assert set(estimate.estimates(changed)) == {'pascal', 'coco'}
         return list(started)
 
-    return timed
-
-
-def test_steps_are_timed_anew_where_the_loader_or_the_batch_is_another(timed):
     both = ['pascal', 'coco']
-    assert timed() == both
-    assert timed() == []
-    assert timed(seeds=2, sweep=['lr=0.1,0.2']) == []
-    assert timed('pascal:train_dataloader.num_workers=1') == ['pascal']
-    assert timed('pascal:train_dataloader.num_workers=1') == []
-    assert timed('coco:val_dataloader.num_workers=1') == ['coco']
-    assert timed('coco:val_dataloader.batch_size=2') == ['coco']
-    assert timed(gpus_per_run=2) == both
-    assert timed(gpus_per_run=2) == []
-    assert timed('coco:auto_scale_lr.base_batch_size=4') == ['coco']
-    assert timed() == []  # the first measurement is still known
+    assert timed(plan) == both
+    assert timed(plan) == timed(swept) == []
+    for _ in range(2):
+        assert timed(plan, 'pascal', **{'train_dataloader.num_workers': 1}) == both[:1]
+        assert timed(plan, **{'val_dataloader.num_workers': 1}) == both[1:]
+        assert timed(plan, **{'val_dataloader.batch_size': 2}) == both[1:]
+        assert timed(on_two) == both
+        both = []
+    assert timed(plan) == []  # the first measurement is still known

@@ -12,12 +12,12 @@ from torchvision.models import resnet34
 
 from tests.conftest import REPO
 from tests.transfer.conftest import problems
+from vito_mm.launch import parse_options
 from vito_mm.transfer import checks, jobs
 from vito_mm.transfer.identity import identity_of
 from vito_mm.transfer.options import (
     folder_name,
     label_checkpoints,
-    parse_settings,
     parse_sweep,
     setting_words,
     settings_name,
@@ -60,9 +60,9 @@ def test_the_grid(options, checkpoint):
     assert last.cfg_options['randomness.seed'] == '1'
     assert last.cfg_options['default_hooks.logger.interval'] == '3'
     assert 'train_cfg.max_iters' not in last.cfg_options
-    lines = list(describe(plan, {}))
-    assert '  sweep: lr = 0.01, 0.02; wd = 0.1' in lines
-    assert any('2 checkpoints x 2 tasks x 2 settings x 2 seeds = 16 runs' in x for x in lines)
+    text = '\n'.join(describe(plan, {}))
+    assert '  sweep: lr = 0.01, 0.02; wd = 0.1\n' in f'{text}\n'
+    assert '2 checkpoints x 2 tasks x 2 settings x 2 seeds = 16 runs' in text
 
 
 def test_the_total_batch_stays_the_same(options):
@@ -70,9 +70,9 @@ def test_the_total_batch_stays_the_same(options):
     plan = make_plan(options(**more))
     sizes = [run.cfg_options['train_dataloader.batch_size'] for run in plan.runs]
     assert sizes == ['4', '2']
-    lines = list(describe(plan, {}))
-    assert '  pascal: batch 8 = 2 GPUs x 4' in lines
-    assert '  coco: batch 8 = 2 GPUs x 2 x 2 accumulated' in lines
+    assert {'  pascal: batch 8 = 2 GPUs x 4', '  coco: batch 8 = 2 GPUs x 2 x 2 accumulated'} <= {
+        *describe(plan, {})
+    }
 
 
 def test_accumulation_keeps_the_schedule_in_steps_of_the_optimizer(options):
@@ -85,7 +85,7 @@ def test_accumulation_keeps_the_schedule_in_steps_of_the_optimizer(options):
     assert not any('param_scheduler.0' in key for key in pascal.cfg_options)
     for run, end in ((coco, 300), (swept, 180)):
         cfg = Config.fromfile(run.config_file)
-        cfg.merge_from_dict(parse_settings(setting_words(run.cfg_options)))
+        cfg.merge_from_dict(parse_options(setting_words(run.cfg_options)))
         warm_up, cosine = cfg.param_scheduler
         assert (warm_up.begin, warm_up.end) == (0, 30)
         assert (cosine.begin, cosine.T_max, cosine.end) == (30, 270, end)
@@ -93,7 +93,6 @@ def test_accumulation_keeps_the_schedule_in_steps_of_the_optimizer(options):
         assert identity_of(cfg)['param_scheduler'] == run.identity['param_scheduler']
     assert swept.settings == (('param_scheduler.1.end', 90),)
     (warning,) = plan.warnings
-    assert warning.startswith(f'COCO: {name}=2, and MMEngine counts every micro-batch')
     assert 'is 2 times as long: param_scheduler.0.end=30, param_scheduler.1.begin=30' in warning
 
 
@@ -135,7 +134,7 @@ def test_a_work_dir_below_a_folder_that_may_not_be_entered(tmp_path):
     assert found.startswith(f'--work-dir {closed}/a/b: Permission denied')
 
 
-def test_the_identity_of_a_run(options, checkpoint, data, tmp_path, monkeypatch):
+def test_the_identity_of_a_run(options, checkpoint, miniscenes, tmp_path, monkeypatch):
     """Config, seed and content of the checkpoint; not the machine, nor where files lie."""
     copy = tmp_path / 'copy.pth'
     shutil.copy(checkpoint, copy)
@@ -149,7 +148,7 @@ def test_the_identity_of_a_run(options, checkpoint, data, tmp_path, monkeypatch)
     assert fingerprint(checkpoints=[f'x={copy}']) == one
     assert fingerprint(cfg_options=['train_dataloader.num_workers=2']) == one
     assert fingerprint(cfg_options=['train_cfg.max_iters=9']) != one
-    shutil.copytree(data['pascal'], tmp_path / 'moved')
+    shutil.copytree(miniscenes['pascal'], tmp_path / 'moved')
     monkeypatch.chdir(tmp_path)
     for place in (tmp_path / 'moved', 'moved/', './moved'):
         assert fingerprint(data=[f'pascal={place}']) == one
@@ -165,23 +164,10 @@ def test_the_identity_of_a_run(options, checkpoint, data, tmp_path, monkeypatch)
 
 
 def test_all_problems_are_listed_at_once(options, checkpoint):
-    found = problems(
-        options(
-            checkpoints=[str(checkpoint), str(checkpoint)],
-            tasks=['pascl', 'coco'],
-            seeds=0,
-            sweep=['lr'],
-            gpus=[7],
-        )
-    )
-    text = '\n'.join(found)
-    for expected in (
-        "did you mean 'pascal'?",
-        '--seeds 0: give 1 or more',
-        'write NAME=VALUE,VALUE',
-        'vito.pth comes twice',
-        f'--gpus 7: this machine shows {torch.cuda.device_count()} GPU(s)',
-    ):
+    twice = [str(checkpoint), str(checkpoint)]
+    wrong = dict(checkpoints=twice, tasks=['pascl', 'coco'], seeds=0, sweep=['lr'], gpus=[7])
+    text = '\n'.join(problems(options(**wrong)))
+    for expected in ("mean 'pascal'?", '--seeds 0', 'NAME=VALUE', 'comes twice', '--gpus 7'):
         assert expected in text
 
 
@@ -196,7 +182,6 @@ def test_all_problems_are_listed_at_once(options, checkpoint):
         (dict(sweep=['lr=0.1,abc']), '--sweep lr=abc: a finite number is needed, 0 or more'),
         (dict(sweep=['wd=inf']), '--sweep wd=inf: a finite number'),
         (dict(sweep=['wd=-1']), '--sweep wd=-1: a finite number is needed, 0 or more'),
-        (dict(sweep=['lr=None']), '--sweep lr=None: a finite number'),
         (dict(sweep=['lr==3']), '--sweep lr==3: write NAME=VALUE'),
         (dict(sweep=['lr=[1,2']), r'--sweep lr=\[1,2: Imbalanced brackets'),
         (dict(sweep=['train_cfg.max_iters=few']), 'max_iters=few: a finite number is needed$'),
@@ -223,7 +208,7 @@ def test_all_problems_are_listed_at_once(options, checkpoint):
         (dict(partition='gpu'), '--partition means nothing without --launcher slurm'),
         (dict(srun_args='--mem=0'), '--srun-args means nothing without --launcher slurm'),
         (dict(data=['voc']), '--data voc: write TASK=FOLDER'),
-        (dict(data=['pascal=/a b']), 'a comma, a blank'),
+        (dict(data=["pascal='/a'"]), "--data pascal='/a': MMEngine would read another path"),
         (dict(data=['pascal=/gone']), 'PASCAL VOC: there is no data folder /gone'),
         (
             dict(cfg_options=['pascal:model.decode_head.num_classes=5']),
@@ -237,19 +222,30 @@ def test_one_problem_each(options, changes, expected):
 
 
 def test_a_checkpoint_of_another_network(options, tmp_path):
-    file, blank = tmp_path / 'r34.pth', tmp_path / 'my file.pth'
+    file = tmp_path / 'r34.pth'
     torch.save(resnet34().state_dict(), file)
     (found,) = problems(options(checkpoints=[str(file)]))
     assert found.startswith('checkpoint r34 for PASCAL VOC, COCO: ')
     assert 'layer1.2' in found
-    shutil.copy(file, blank)
-    assert any('a comma, a blank' in text for text in problems(options(checkpoints=[str(blank)])))
 
 
-def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):
+def test_paths_may_have_blanks_and_commas(options, checkpoint, miniscenes, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    root = Path(shutil.copytree(miniscenes['pascal'], tmp_path / 'My Data, (2)'))
+    file = shutil.copy(checkpoint, tmp_path / 'my file.pth')
+    for place in (root, '~/My Data, (2)'):
+        changes = dict(data=[f'pascal={place}'], checkpoints=[str(file)], tasks=['pascal'])
+        (run,) = make_plan(options(**changes)).runs
+        cfg = Config.fromfile(run.config_file)
+        cfg.merge_from_dict(parse_options(setting_words(run.cfg_options)))
+        assert cfg.model.backbone.checkpoint == str(file)
+        assert Path(cfg.val_dataloader.dataset.data_root) == root
+
+
+def test_missing_parts_of_a_data_set_are_named(options, miniscenes, tmp_path):
     voc, coco = tmp_path / 'voc', tmp_path / 'coco'
-    shutil.copytree(data['pascal'], voc)
-    shutil.copytree(data['coco'], coco)
+    shutil.copytree(miniscenes['pascal'], voc)
+    shutil.copytree(miniscenes['coco'], coco)
     (voc / 'ImageSets/Segmentation/val.txt').unlink()
     shutil.rmtree(voc / 'SegmentationClass')
     (coco / 'annotations/instances_val2017.json').unlink()
@@ -257,15 +253,15 @@ def test_missing_parts_of_a_data_set_are_named(options, data, tmp_path):
     (coco / 'train2017').mkdir()
     text = '\n'.join(problems(options(data=[f'pascal={voc}', f'coco={coco}/'])))
     for expected in (
-        f'VOC, val: there is no list or annotation file {voc}/ImageSets/Segmentation/val.txt',
-        f'there is no folder {voc}/SegmentationClass (seg_map_path)',
-        f'COCO, val: there is no list or annotation file {coco}/annotations/instances_val2017.json',
-        f'COCO, evaluation: there is no annotation file {coco}/annotations/instances_val2017.json',
-        f'the folder {coco}/train2017/ (img) is empty',
-        '--data pascal=FOLDER in the place of',
+        f'VOC, val: .* {voc}/ImageSets/Segmentation/val.txt',
+        f'there is no folder {voc}/SegmentationClass',
+        f'COCO, val: .* {coco}/annotations/instances_val2017.json',
+        f'COCO, evaluation: .* {coco}/annotations/instances_val2017.json',
+        f'{coco}/train2017/ .*is empty',
+        '--data pascal=FOLDER .*',
         '--cfg-options coco:KEY=VALUE',
     ):
-        assert expected in text
+        assert re.search(expected, text)
 
 
 def test_gpus_are_shared_out(options, monkeypatch):

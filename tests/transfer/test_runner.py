@@ -56,9 +56,7 @@ def transfer(*words: object, monkeypatch) -> int:
 
 def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, capsys):
     assert run(tmp_path, a='crash+ok', b='ok') == 0
-    printed = capsys.readouterr().out
-    assert 'a/default/seed0 ended with status 1, it is resumed once' in printed
-    assert 'the data worker died' in printed
+    assert 'it is resumed once' in capsys.readouterr().out
     found = result(tmp_path, 'a')
     assert (found['state'], found['score']) == ('finished', 40.0)
     assert found['metrics'] == dict(mIoU=40.0, aAcc=70.0)
@@ -71,7 +69,6 @@ def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, caps
     assert '--resume' in (folder_of(tmp_path, 'a') / 'command.sh').read_text()
 
     assert run(tmp_path, a='crash+ok', b='ok', c='ok') == 0
-    assert 'c/default/seed0: mIoU 40.00' in capsys.readouterr().out
     assert tries(tmp_path, *'abc') == [2, 1, 1]
 
 
@@ -86,34 +83,26 @@ def test_a_run_under_slurm_does_not_claim_to_be_of_this_machine(tmp_path):
 
 
 def test_a_run_that_fails_twice_does_not_stop_the_others_and_is_tried_again(tmp_path, capsys):
-    assert run(tmp_path, a='crash+crash+ok', b='ok') == 1
+    assert run(tmp_path, a='crash+crash+ok', b='ok', c='full') == 1
     printed = capsys.readouterr().out
     assert 'FAILED pascal/a/default/seed0: it ended with status 1: the data worker died' in printed
-    assert '1 of 2 runs finished' in printed
+    assert '1 of 3 runs finished' in printed
     assert 'tools/transfer.py --same' in printed
     assert result(tmp_path, 'a')['state'] == 'failed'
     assert result(tmp_path, 'a')['message'].endswith('the data worker died')
+    # The work dir has room.
+    message = result(tmp_path, 'c')['message']
+    assert all(text in message for text in ('No space left on device', '/dev/shm', 'TMPDIR'))
     assert run(tmp_path, a='crash+crash+ok', b='ok') == 0
     assert result(tmp_path, 'a')['state'] == 'finished'
-    assert tries(tmp_path, 'b') == [1]
+    assert tries(tmp_path, *'bc') == [1, 2]
 
 
-def test_a_message_of_a_full_disk_is_a_crash_where_the_work_dir_has_room(tmp_path):
-    assert run(tmp_path, a='full', c='ok') == 1
-    assert tries(tmp_path, 'a') == [2]
-    message = result(tmp_path, 'a')['message']
-    assert all(text in message for text in ('No space left on device', '/dev/shm', 'TMPDIR'))
-    assert result(tmp_path, 'c')['state'] == 'finished'
-
-
-def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_the_remedy(tmp_path, capsys):
+def test_a_gpu_that_is_too_small_fails_a_run_at_once_with_the_remedy(tmp_path):
     behaviours = dict(a='memory+ok', b='ok')
     assert run(tmp_path, **behaviours) == 1
     assert tries(tmp_path, 'a') == [1]
-    assert 'resumed once' not in capsys.readouterr().out
-    message = result(tmp_path, 'a')['message']
-    assert '--gpus-per-run' in message
-    assert 'pascal:optim_wrapper.accumulative_counts=2' in message
+    assert '--gpus-per-run' in result(tmp_path, 'a')['message']
 
     # With another config the failed run is simply another; the finished one is not thrown away.
     plan = make_plan(tmp_path, behaviours)
@@ -156,22 +145,13 @@ def test_a_report_that_fails_does_not_hide_the_runs(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(suite, 'report', fail)
     assert suite.run_suite(plan.options, 'command', estimate=False) == 1
     printed = capsys.readouterr().out
-    assert 'cannot be written: AttributeError: no such name' in printed
+    assert 'AttributeError: no such name' in printed
     assert '1 of 1 run finished' in printed
 
 
 def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, monkeypatch):
     work_dir = tmp_path / 'suite'
     write_report = suite.report
-
-    def report_only() -> tuple[dict[str, str], str]:
-        """State of each label in the table of runs, and the page in Markdown."""
-        monkeypatch.setattr(suite, 'report', write_report)
-        words = ('--report-only', '--work-dir', work_dir)
-        assert transfer(*words, monkeypatch=monkeypatch) == 0
-        with (work_dir / 'report.csv').open(newline='') as file:
-            states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
-        return states, (work_dir / 'report.md').read_text()
 
     never_started = make_plan(tmp_path, dict(x='ok', y='ok'))
     never_started.run_bytes = dict(pascal=(10**18, 1))
@@ -180,29 +160,21 @@ def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, mo
     assert tries(tmp_path, *'xy') == [0, 0]
     for command in ('transfer.py second', 'transfer.py second', 'transfer.py first'):
         assert run_suite(make_plan(tmp_path, dict(y='ok', z='ok')), command) == 0
-    states, page = report_only()
+    monkeypatch.setattr(suite, 'report', write_report)
+    assert transfer('--report-only', '--work-dir', work_dir, monkeypatch=monkeypatch) == 0
+    with (work_dir / 'report.csv').open(newline='') as file:
+        states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
+    page = (work_dir / 'report.md').read_text()
     assert states == dict(x='waiting', y='finished', z='finished')
     assert 'transfer.py first\ntransfer.py second\n```' in page
     assert 'report-only' not in page
 
-    # Written before commands and plans were noted: runs that were started are there all the same.
-    (work_dir / 'suite.json').write_text('{"protocol": "paper"}')
-    states, page = report_only()
-    assert states == dict(y='finished', z='finished')
-    assert '--report-only' in page
-    assert run_suite(make_plan(tmp_path, dict(z='ok', a='ok')), 'transfer.py third') == 0
-    states, page = report_only()
-    assert states == dict(z='finished', a='finished', y='finished')
-    assert 'transfer.py third\n```' in page
 
-
-def test_ends_that_are_unusual(tmp_path, capsys):
+def test_ends_that_are_unusual(tmp_path):
     """Divergence that crashes fails at once, one that is measured counts, no box counts as 0."""
     assert run(tmp_path, a='diverged+ok', b='nan', c='boxless', d='unevaluated+ok') == 1
-    printed = capsys.readouterr().out
     assert tries(tmp_path, 'a') == [1]
     assert 'the loss was not finite from step 10 on' in result(tmp_path, 'a')['message']
-    assert 'FAILED pascal/a/default/seed0: the loss was not finite from step 10' in printed
     assert [result(tmp_path, label)['score'] for label in 'bcd'] == [2.0, 0.0, 44.0]
     assert 'not finite from step 10' in result(tmp_path, 'b')['message']
     assert 'not a single box' in result(tmp_path, 'c')['message']
@@ -275,7 +247,6 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
         assert not is_alive(child)
         text = (tmp_path / 'out.txt').read_text()
         assert f'STOPPED: ended by {number.name}' in text
-        assert 'To go on, give the same command again' in text
         assert '1 of 3 runs finished' in text
     assert not (folder_of(tmp_path, 'b') / 'result.json').exists()
 
@@ -352,7 +323,7 @@ def test_commands_are_those_of_the_tools(tmp_path):
 
 
 @pytest.fixture
-def real(data, tmp_path, monkeypatch):
+def real(miniscenes, tmp_path, monkeypatch):
     """Returns the command on the tiny MiniScenes, a few steps per run."""
 
     def call(tasks: str, *more: object) -> int:
@@ -363,7 +334,7 @@ def real(data, tmp_path, monkeypatch):
         return transfer(
             *('--protocol', 'miniscenes', '--tasks', *tasks.split()),
             *('--work-dir', tmp_path / 'suite', '--jobs', 2, '--seeds', 1),
-            *('--data', *(f'{task}={folder}' for task, folder in data.items())),
+            *('--data', *(f'{task}={folder}' for task, folder in miniscenes.items())),
             *('--cfg-options', *settings, *more),
             monkeypatch=monkeypatch,
         )

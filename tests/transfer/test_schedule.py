@@ -5,7 +5,8 @@ from mmengine.config import Config
 from mmengine.optim import ExponentialLR, LinearLR, MultiStepLR
 from mmengine.registry import PARAM_SCHEDULERS
 
-from vito_mm.transfer.options import parse_settings, setting_words
+from vito_mm.launch import parse_options
+from vito_mm.transfer.options import setting_words
 from vito_mm.transfer.plan import stretched_schedule
 
 COUNT = 4
@@ -17,7 +18,7 @@ def config(schedulers: list | dict, count: int = COUNT) -> Config:
 
 def stretched(*schedulers: dict) -> dict:
     cfg = config(list(schedulers))
-    cfg.merge_from_dict(parse_settings(setting_words(stretched_schedule(cfg))))
+    cfg.merge_from_dict(parse_options(setting_words(stretched_schedule(cfg))))
     return cfg.to_dict()['param_scheduler']
 
 

@@ -8,7 +8,6 @@ from mmengine.registry import MODELS, DefaultScope
 from torchvision.models import resnet50
 
 from tests.conftest import REPO
-from vito_mm.checkpoint import CheckpointError
 from vito_mm.transfer.plan import checkpoint_bytes
 from vito_mm.transfer.tasks import TASKS
 
@@ -41,6 +40,10 @@ def build(config, part):
 def test_starts_from_the_complete_checkpoint_and_trains_all_of_it(name, checkpoints):
     file = checkpoints[50 if name in FULL else 18]
     config = load(name, file)
+    # Nothing is fetched, and the metric is one that works with this numpy.
+    for text in ('open-mmlab://', 'torchvision://', 'https://', "type='LVISMetric'"):
+        assert text not in config.pretty_text
+    assert config.pretty_text.count("='FasterLVISMetric'") == (2 if 'lvis' in name else 0)
     backbone = build(config, config.model.backbone)
     backbone.init_weights()
     weights, found = torch.load(file)['state_dict'], backbone.state_dict()
@@ -54,31 +57,6 @@ def test_starts_from_the_complete_checkpoint_and_trains_all_of_it(name, checkpoi
     states = 2 if config.optim_wrapper.optimizer.type == 'AdamW' else 1
     assert training == trained * (1 + states)
     assert trained > sum(value.numel() * value.element_size() for value in found.values())
-
-
-@pytest.mark.parametrize('name', FULL + SMALL)
-def test_fetches_nothing_and_evaluates_on_this_numpy(name):
-    text = load(name).pretty_text
-    for address in ('open-mmlab://', 'torchvision://', 'https://'):
-        assert address not in text
-    assert "type='LVISMetric'" not in text
-    assert text.count("type='FasterLVISMetric'") == (2 if 'lvis' in name else 0)
-
-
-def test_one_clear_error_each_and_none_for_random_weights(checkpoints, tmp_path):
-    text = tmp_path / 'notes.pth'
-    text.write_text('no weights in here')
-    for name in ('miniscenes/seg_pascal.py', 'miniscenes/det_coco.py'):
-        config = load(name)
-        build(config, config.model.backbone).init_weights()
-        for file, message in (
-            (tmp_path / 'gone.pth', 'There is no checkpoint .*gone'),
-            (text, 'notes.pth is no PyTorch checkpoint'),
-            (checkpoints[50], 'Only .*backbone keys'),
-        ):
-            config = load(name, file)
-            with pytest.raises(CheckpointError, match=message):
-                build(config, config.model.backbone).init_weights()
 
 
 def test_runs_in_mmseg_without_a_process_group(checkpoints):

@@ -88,12 +88,12 @@ def test_features_are_those_of_the_frames_whoever_decodes(tmp_path):
     (tmp_path / 'bad.mp4').touch()
     network = Encoder.of_model(tiny_vito()[0])
     rows = rows_of(tmp_path)
-    frames, errors = read_frames(network, rows, [*'abcd'], 64, frames_a_video=2, workers=2)
+    frames, errors = read_frames(network, rows, [*'abcd'], 64, frames_per_video=2, workers=2)
     assert len(errors) == 1
     assert 'bad.mp4' in errors[0]
     assert frames.labels == [*'aabbcc']
     assert [row['path'][-5] for row in frames.rows] == [*'001122']
     np.testing.assert_allclose(frames.times, [0.2, 0.6] * 3, atol=0.021)
     np.testing.assert_allclose(np.linalg.norm(frames.features, axis=1), 1, rtol=1e-5)
-    alone, _ = read_frames(network, rows[2:3], ['c'], 64, frames_a_video=2)
+    alone, _ = read_frames(network, rows[2:3], ['c'], 64, frames_per_video=2)
     np.testing.assert_allclose(frames.features[4:], alone.features, atol=1e-4)

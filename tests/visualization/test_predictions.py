@@ -7,13 +7,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from tests.helpers.answering_models import (  # noqa: F401
-    CLOCK,
-    SOFA,
-    detector,
-    segmenter,
-    voc_and_coco,
-)
+from tests.helpers.answering_models import CLOCK, SOFA
 from vito_mm.visualization.predictions import Samples, draw_predictions, load_samples, predict
 
 
@@ -21,7 +15,7 @@ def decode(png: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_a_segmenter_is_run_on_validation_images_next_to_their_truth(segmenter):  # noqa: F811
+def test_a_segmenter_is_run_on_validation_images_next_to_their_truth(segmenter):
     folder, cfg = segmenter
     samples = load_samples(cfg, 'mmseg', 2)
     assert samples.meta['classes'][SOFA] == 'sofa'
@@ -42,7 +36,7 @@ def test_a_segmenter_is_run_on_validation_images_next_to_their_truth(segmenter):
     assert np.abs(corner - expected).max() < 4
 
 
-def test_a_detector_is_run_on_images_that_hold_an_object(detector):  # noqa: F811
+def test_a_detector_is_run_on_images_that_hold_an_object(detector):
     folder, cfg = detector
     samples = load_samples(cfg, 'mmdet', 2)
     assert samples.meta['classes'][CLOCK] == 'clock'
@@ -59,7 +53,7 @@ def test_a_detector_is_run_on_images_that_hold_an_object(detector):  # noqa: F81
     assert not np.array_equal(decode(png)[60:200, :200], decode(png)[60:200, -200:])
 
 
-def test_a_checkpoint_of_another_model_is_an_error(segmenter, detector):  # noqa: F811
+def test_a_checkpoint_of_another_model_is_an_error(segmenter, detector):
     samples = load_samples(segmenter[1], 'mmseg', 1)
     with pytest.raises(RuntimeError, match='not match'):
         predict(segmenter[1], detector[0] / 'iter_2.pth', samples)

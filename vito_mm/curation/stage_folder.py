@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.atomic import write_json
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.hashing import sha256_of_file
 
@@ -36,8 +36,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a stage's folder, complete or not at all."""
-    with written_aside(folder / RECORD) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1) + '\n')
+    write_json(folder / RECORD, record)
 
 
 def finished_record(table: Path) -> dict[str, Any] | None:

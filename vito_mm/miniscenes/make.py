@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.atomic import write_json
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.progress import Progress
 from vito_mm.utils.worker_pool import map_in_workers
@@ -206,9 +206,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_record(folder: Path, complete: bool, parameters: dict[str, Any]) -> None:
-    record = json.dumps({'complete': complete, 'parameters': parameters}, indent=1)
-    with written_aside(folder / RECORD) as unfinished:
-        unfinished.write_text(record)
+    write_json(folder / RECORD, {'complete': complete, 'parameters': parameters})
 
 
 def _start_part(folder: Path, parameters: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Titles for the videos of MiniScenes, as people write them: right, wrong or unrelated."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.atomic import write_json
 from vito_mm.videos.manifest import read_manifest, write_manifest
 
 from .classes import CLASSES
@@ -55,8 +54,7 @@ def write_taxonomy(file: str | os.PathLike) -> None:
         for label, scene_class in enumerate(CLASSES)
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(file) as unfinished:
-        unfinished.write_text(json.dumps(classes, ensure_ascii=False, indent=1), encoding='utf-8')
+    write_json(file, classes, ensure_ascii=False)
 
 
 def draw_titles(labels: Sequence[int], seed: int, wrong: float = 0.2) -> list[dict[str, Any]]:

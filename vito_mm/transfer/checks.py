@@ -14,20 +14,23 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from vito_mm.checkpoint.config_parts import parts_of
+from vito_mm.launch import parse_options
 from vito_mm.transfer.identity import LOADERS, data_root, difference, placed_datasets
-from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions, parse_settings
+from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Task
 from vito_mm.utils.quiet import quiet_logger
-from vito_mm.utils.text import near_text
+from vito_mm.utils.text import first_few, near_text
 
 ACCUMULATED = 'optim_wrapper.accumulative_counts'
 TOTAL_BATCH = 'auto_scale_lr.base_batch_size'
 
+CHECKPOINT_KEY = 'model.backbone.checkpoint'
+
 RESERVED = {
     'train_dataloader.batch_size': f'set {TOTAL_BATCH}, the batch over all GPUs',
-    'model.backbone.checkpoint': 'name it by --checkpoints',
+    CHECKPOINT_KEY: 'name it by --checkpoints',
     'randomness.seed': 'choose by --seeds',
     'work_dir': 'choose by --work-dir',
     'resume': 'runs that were interrupted are resumed in any case',
@@ -35,23 +38,12 @@ RESERVED = {
 }
 """Config keys that the suite sets, with the remedy."""
 
-_SIGNS = ',\'"()[] '
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries while something is only looked at."""
     with quiet_logger(), warnings.catch_warnings(action='ignore'):
         yield
-
-
-def path_problems(path: str, where: str) -> Iterator[str]:
-    """Signs that a path cannot have on MMEngine's command line."""
-    if any(sign in path for sign in _SIGNS):
-        yield (
-            f'{where}: MMEngine cannot take a path with a comma, a blank, quotes or brackets in '
-            '--cfg-options; make a link without them'
-        )
 
 
 def option_problems(options: SuiteOptions) -> Iterator[str]:
@@ -71,7 +63,6 @@ def option_problems(options: SuiteOptions) -> Iterator[str]:
         name, _, folder = text.partition('=')
         if name not in TASKS or not folder:
             yield f'--data {text}: write TASK=FOLDER{near_text(name, TASKS)}'
-        yield from path_problems(folder, f'--data {text}')
     if options.launcher == 'slurm':
         if options.gpus is not None:
             yield '--gpus: under --launcher slurm, Slurm chooses the GPUs'
@@ -98,17 +89,7 @@ def packages_problems(task: Task) -> Iterator[str]:
 def sweep_problems(
     cfg: Config, sweep: Mapping[str, Sequence[str]], settings: Mapping[str, str], where: str
 ) -> Iterator[str]:
-    """Keys and values of a sweep that do not fit a config.
-
-    Args:
-        cfg (Config): Config of a task.
-        sweep (Mapping[str, Sequence[str]]): Values by name, from :func:`.options.parse_sweep`.
-        settings (Mapping[str, str]): Values of ``--cfg-options`` by key.
-        where (str): Name of the config.
-
-    Yields:
-        str: A problem.
-    """
+    """Keys and values of a sweep that do not fit a config named ``where``, or its settings."""
     for name, texts in sweep.items():
         key = SHORT_KEYS.get(name, name)
         if key in settings:
@@ -131,34 +112,26 @@ def sweep_problems(
         else:
             is_rate = key in SHORT_KEYS.values()
             for text in texts if _is_number(node) or is_rate else ():
-                value = parse_settings([f'x={text}'])['x']
+                value = parse_options([f'x={text}'])['x']
                 if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
                     more = ', 0 or more' if is_rate else ''
                     yield f'--sweep {name}={text}: a finite number is needed{more}'
 
 
 def data_problems(cfg: Config, task: Task) -> list[str]:
-    """Folders and files of images, annotations and lists that are missing.
-
-    Args:
-        cfg (Config): Config of a task.
-        task (Task): The task.
-
-    Returns:
-        list[str]: Problems; the last names the option for another folder.
-    """
+    """Folders and files that are missing; the last problem names the option for other folders."""
     datasets = [
         (loader.partition('_')[0], dataset)
         for loader in LOADERS
         for _, dataset in placed_datasets(cfg[loader].dataset, '')
     ]
     roots = sorted({dataset.get('data_root') or '' for _, dataset in datasets} - {''})
-    problems = [f'{task.title}: there is no data folder {r}' for r in roots if _is_missing(r)]
+    problems = [f'{task.title}: there is no data folder {r}' for r in roots if is_missing(r)]
     if not problems:  # one line says it all
         for part, dataset in datasets:
             problems += (f'{task.title}, {part}: {text}' for text in _missing_of(dataset))
         for evaluator in as_list(cfg.get('val_evaluator')):
-            if (file := evaluator.get('ann_file')) and _is_missing(file):
+            if (file := evaluator.get('ann_file')) and is_missing(file):
                 problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
     problems = list(dict.fromkeys(problems))
     if problems:
@@ -247,10 +220,7 @@ def disk_problems(
 
 
 def peak_bytes(run_bytes: Mapping[str, tuple[int, int]]) -> int:
-    """Room that a run needs while it trains, with some for logs.
-
-    A new checkpoint is complete before the last is removed.
-    """
+    """Room that a run needs: a new checkpoint is complete before the last is removed; and logs."""
     return 2 * max(training for training, _ in run_bytes.values()) + 50_000_000
 
 
@@ -264,12 +234,11 @@ def suite_problems(options: SuiteOptions, runs: Sequence[Run]) -> Iterator[str]:
         )
     others = [run for run in runs if run.belongs_elsewhere()]
     if others and not options.redo:
-        shown = ''.join(f'\n  {run.name}: {_difference(run)}' for run in others[:4])
-        more = f'\n  and {len(others) - 4} more' if len(others) > 4 else ''
+        shown = first_few([f'\n  {run.name}: {_difference(run)}' for run in others], 4, '')
         yield (
             f'{len(others)} run(s) in {options.work_dir} were made with another config or another '
-            f'content of the checkpoint:{shown}{more}\nChoose another --work-dir or another '
-            'label (label=FILE), or start them anew with --redo'
+            f'content of the checkpoint:{shown}\nChoose another --work-dir or another '
+            'label (label=FILE), or start them again with --redo'
         )
 
 
@@ -286,17 +255,14 @@ def heads_of(cfg: Config) -> Iterator[tuple[str, int]]:
 
 
 def dataset_class(cfg: Config, dataset: Mapping) -> type | None:
-    """Class of a data set without wrappers; None if there is none of that name."""
+    """Class of a data set without wrappers, None if unknown."""
     kind = dataset['type']
     with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         return registry.get(kind) if isinstance(kind, str) else kind
 
 
 def classes_of(cfg: Config, dataset: Mapping) -> Sequence[str]:
-    """Names of the classes of a data set without wrappers, in order.
-
-    None where they are unknown; a text where ``metainfo`` names a file that is missing.
-    """
+    """Classes of a data set in order, none if unknown; a text if ``metainfo`` names no file."""
     cls = dataset_class(cfg, dataset)
     if not hasattr(cls, '_load_metainfo'):  # none of MMEngine's
         return (dataset.get('metainfo') or {}).get('classes', ())
@@ -329,7 +295,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_missing(path: str) -> bool:
+def is_missing(path: str) -> bool:
+    """True for a local path where there is nothing; addresses are not looked up."""
     return '://' not in path and not os.path.exists(path)
 
 
@@ -337,12 +304,12 @@ def _missing_of(dataset: Mapping) -> Iterator[str]:
     root = dataset.get('data_root') or ''
     if listed := dataset.get('ann_file'):
         listed = os.path.join(root, listed)
-        if _is_missing(listed):
+        if is_missing(listed):
             yield f'there is no list or annotation file {listed}'
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         if isinstance(prefix, str):
             folder = os.path.join(root, prefix)
-            if _is_missing(folder):
+            if is_missing(folder):
                 yield f'there is no folder {folder} ({name})'
             elif os.path.isdir(folder) and next(os.scandir(folder), None) is None:
                 yield f'the folder {folder} ({name}) is empty'

@@ -16,7 +16,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from vito_mm.launch import build_runner
 from vito_mm.transfer.jobs import Job, run_jobs, say
 from vito_mm.transfer.plan import Plan
-from vito_mm.transfer.run_folder import read_json, write_json
+from vito_mm.transfer.run_folder import read_json
+from vito_mm.utils.atomic import write_json
 
 _STEPS, _EVALUATED, _PATIENCE = 12, 6, 120.0  # after so many seconds fewer steps will do
 
@@ -63,23 +64,17 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
     """Time each task that has runs to do, unless an earlier call timed the same.
 
     Returns:
-        dict[str, dict[str, float]]: By task, ``start``, ``step`` and ``evaluation_step`` in
-        seconds; ``steps``, ``evaluations`` and ``evaluation_steps`` of a run; and ``seconds``, its
-        duration without saving checkpoints and computing metrics.
-
-    Raises:
-        JobError: If the steps fail; the message shows the end of their log.
+        dict[str, dict[str, float]]: By task the result of :func:`time_run`; ``seconds`` is the
+        duration of a run without saving checkpoints and computing metrics.
     """
     file = plan.options.work_dir / 'estimates.json'
     known, found = read_json(file) or {}, {}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-    for name, base in plan.configs.items():
-        todo = [run for run in plan.runs if run.task.name == name and not run.is_finished]
-        if not todo:
-            continue
-        cfg = Config(base.to_dict())
+    todo = {run.task.name: run for run in plan.runs if not run.is_finished}
+    for name in (name for name in plan.configs if name in todo):
+        cfg = Config(plan.configs[name].to_dict())
         cfg.model.backbone.checkpoint = None  # the weights do not change how long a step takes
-        cfg.train_dataloader.batch_size = int(todo[0].cfg_options['train_dataloader.batch_size'])
+        cfg.train_dataloader.batch_size = int(todo[name].cfg_options['train_dataloader.batch_size'])
         facts = f'{cfg.pretty_text}\n{device}\n{plan.threads}'
         key = f'{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'
         if key not in known:
@@ -87,14 +82,8 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
             folder = plan.options.work_dir.absolute() / 'estimates' / name
             folder.mkdir(parents=True, exist_ok=True)
             cfg.dump(folder / 'config.py')
-            words = [
-                sys.executable,
-                '-m',
-                'vito_mm.transfer.estimate',
-                str(folder),
-                str(time.time()),
-            ]
-            job = Job(f'timing of {name}', [*plan.options.srun(), *words], folder)
+            words = ['-m', 'vito_mm.transfer.estimate', str(folder), str(time.time())]
+            job = Job(f'timing of {name}', [*plan.options.srun(), sys.executable, *words], folder)
             run_jobs([job], 1, plan.threads, plan.places[:1])
             known[key] = read_json(folder / 'result.json')
             write_json(file, known)

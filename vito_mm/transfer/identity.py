@@ -25,14 +25,7 @@ _UNIMPORTANT = (
 
 
 def identity_of(cfg: Config) -> dict:
-    """Return the resolved config of a run without what does not change the result.
-
-    Args:
-        cfg (Config): Config of a run.
-
-    Returns:
-        dict: Identity of the run, up to checkpoint and seed.
-    """
+    """Resolved config without what changes no result: the run, up to checkpoint and seed."""
     content = cfg.to_dict()
     content['randomness'] = dict(content.get('randomness') or {})
     for key in _UNIMPORTANT:
@@ -53,15 +46,7 @@ def difference(there: Config, identity: Mapping) -> str:
 
 
 def moved_data(cfg: Config, folder: str) -> dict[str, str]:
-    """Return the settings that let a config take its data from another folder.
-
-    Args:
-        cfg (Config): Config of a task.
-        folder (str): Folder in the place of the data set's root.
-
-    Returns:
-        dict[str, str]: Values by key with dots: every text that is the root or a path below it.
-    """
+    """Settings that replace the data root and every path below it by a folder, by key."""
     root, moved = data_root(cfg), {}
     parts = (*LOADERS, 'test_dataloader', 'val_evaluator', 'test_evaluator')
     for key, text in leaves({part: cfg[part] for part in parts if cfg.get(part)}):
@@ -96,15 +81,7 @@ def without_places(content: dict) -> dict:
 
 
 def placed_datasets(dataset: Mapping, place: str) -> Iterator[tuple[str, Mapping]]:
-    """List the data sets within MMEngine's wrappers.
-
-    Args:
-        dataset (Mapping): Part of a config.
-        place (str): Its key, such as ``'train_dataloader.dataset'``.
-
-    Yields:
-        tuple[str, Mapping]: Key of a data set, and the part of the config.
-    """
+    """Data sets within MMEngine's wrappers, each with its key; ``place`` is that of the first."""
     if 'datasets' in dataset:
         for index, part in enumerate(dataset['datasets']):
             yield from placed_datasets(part, f'{place}.datasets.{index}')

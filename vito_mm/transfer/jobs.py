@@ -41,14 +41,11 @@ class Job:
     Attributes:
         name (str): Name in messages.
         command (list[str]): Command and arguments.
-        work_dir (Path): Folder that the command writes to; its output goes to ``console.log``
-            there, behind what earlier starts left.
-        max_epochs (int): Number of epochs of an epoch-based run, to tell its progress. Defaults to
-            1.
-        kind (str): Jobs of one kind take about the same time. Defaults to ''.
-        expected (float, optional): Estimated duration in seconds. Defaults to None.
-        environment (Mapping[str, str]): Variables of its own. Defaults to none.
-        attempts (int): Number of starts.
+        work_dir (Path): Folder that the command writes to; its output is added to ``console.log``.
+        max_epochs (int): Number of epochs of an epoch-based run, for its progress.
+        kind (str): Jobs of one kind take about the same time.
+        expected (float, optional): Estimated duration in seconds.
+        environment (Mapping[str, str]): Variables of its own.
         seconds (float): Duration of the last attempt, set when it has ended.
         status (int, optional): Exit status of the last attempt.
     """
@@ -60,7 +57,6 @@ class Job:
     kind: str = ''
     expected: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    attempts: int = 0
     seconds: float = 0.0
     status: int | None = None
     _started: float = field(default=0.0, repr=False)
@@ -133,16 +129,16 @@ def run_jobs(
     process is killed, Linux tells the commands to terminate.
 
     Args:
-        jobs (Sequence[Job]): Jobs; ``attempts`` and ``seconds`` of each are set.
+        jobs (Sequence[Job]): Jobs, whose ``seconds`` and ``status`` are set.
         at_once (int): Number of jobs at a time.
         threads (int): Threads that PyTorch gets in each.
         slots (Sequence[Mapping[str, str]], optional): Environment of each of the ``at_once``
-            places, such as the GPUs that it has. Defaults to None, which means no difference.
-        on_start (Callable, optional): Called before a job starts. Defaults to None.
+            places, such as the GPUs that it has.
+        on_start (Callable, optional): Called before a job starts.
         on_end (Callable, optional): Called with a job that has ended and its exit status; returns
-            whether it is to be started again. Defaults to None, which takes a failure as the end.
-        may_start (Callable, optional): Asked with a job before its start; once it returns False, no
-            more are started. Defaults to None.
+            True to start it again. Without it a failure ends everything.
+        may_start (Callable, optional): Called with a job before its start; once it returns False,
+            no more are started.
 
     Raises:
         JobError: If a job fails and there is no ``on_end``, or an earlier start of a job is alive;
@@ -200,14 +196,7 @@ def run_jobs(
 
 
 def lay_out_places(options: SuiteOptions) -> tuple[list[dict[str, str]], int]:
-    """Share out cores and GPUs.
-
-    Args:
-        options (SuiteOptions): Options of the suite.
-
-    Returns:
-        tuple[list[dict[str, str]], int]: Environment of each of the runs side by side, and threads
-        of each process.
+    """Share out GPUs and cores: environment of each run side by side, and threads per process.
 
     Raises:
         ValueError: If there are not as many GPUs as asked for.
@@ -244,16 +233,7 @@ def lay_out_places(options: SuiteOptions) -> tuple[list[dict[str, str]], int]:
 
 
 def gpu_names(count: int) -> list[str]:
-    """Name the GPUs that this process sees as ``CUDA_VISIBLE_DEVICES`` does.
-
-    GPUs that the variable hides stay hidden; its entries may be names, not numbers.
-
-    Args:
-        count (int): Number of GPUs that PyTorch sees.
-
-    Returns:
-        list[str]: One name per GPU.
-    """
+    """Name the ``count`` GPUs that PyTorch sees, as ``CUDA_VISIBLE_DEVICES`` does if it is set."""
     visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
     return visible[:count] if len(visible) >= count and visible[0] else [*map(str, range(count))]
 
@@ -322,7 +302,6 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen:
 
     with _locked(job.work_dir, job.name) as lock, job.log.open('a') as log:
         job._started, job._log_start, job._first_seen = time.monotonic(), log.tell(), None
-        job.attempts += 1
         process = subprocess.Popen(
             job.command,
             stdout=log,

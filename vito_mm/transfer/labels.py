@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from mmengine.config import Config
@@ -17,7 +18,14 @@ from vito_mm.evaluation.annotations import (
     remarks,
     used_images,
 )
-from vito_mm.transfer.checks import as_list, classes_of, dataset_class, heads_of, quiet
+from vito_mm.transfer.checks import (
+    as_list,
+    classes_of,
+    dataset_class,
+    heads_of,
+    is_missing,
+    quiet,
+)
 from vito_mm.transfer.identity import LOADERS, placed_datasets
 from vito_mm.transfer.tasks import Task
 from vito_mm.utils.text import first_few
@@ -35,12 +43,8 @@ _METRICS = dict(CocoMetric='coco', FasterLVISMetric='lvis', LVISMetric='lvis')
 def label_problems(cfg: Config, task: Task) -> tuple[list[str], list[str]]:
     """Find annotations, masks and images that a run would fail on, or learn or measure wrongly.
 
-    Annotation files are read completely, and all images and masks are looked for. Of each data set
-    a sample of images and masks is read.
-
-    Args:
-        cfg (Config): Config of a task whose data is there.
-        task (Task): The task.
+    Annotation files are read completely, all images and masks are looked for, and a sample of each
+    data set is read.
 
     Returns:
         tuple[list[str], list[str]]: Problems, and warnings of labels that are skipped, though
@@ -85,27 +89,16 @@ def label_problems(cfg: Config, task: Task) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class _Listed:
-    """An annotation file, and the classes of its labels.
+    """An annotation file, and the classes of its labels."""
 
-    Attributes:
-        place (str): The loader, or ``'val_evaluator'``.
-        key (str): Key of the data set in the config.
-        file (str): The file.
-        classes (tuple[str, ...]): Classes of the data set.
-        chosen (bool): The config names them, and not the data set's class alone.
-        by_name (bool): mmdet takes the categories of these names, and not all.
-        uses (Uses): Purposes of the file.
-        leaf (Mapping, optional): The data set that reads it; None if it is evaluated by alone.
-    """
-
-    place: str
-    key: str
+    place: str  # the loader, or 'val_evaluator'
+    key: str  # of the data set in the config
     file: str
     classes: tuple[str, ...]
-    chosen: bool
-    by_name: bool
+    chosen: bool  # by the config, and not by the class of the data set alone
+    by_name: bool  # mmdet takes the categories of these names, and not all
     uses: Uses
-    leaf: Mapping | None
+    leaf: Mapping | None  # the data set that reads it; None if it is evaluated by alone
 
 
 def _listed(cfg: Config) -> Iterator[_Listed]:
@@ -177,20 +170,10 @@ def _difference(names: Sequence[str], listed: _Listed) -> str:
     classes = listed.classes
     if not listed.by_name:
         return '' if len(names) == len(classes) else 'each category is a label, whatever its name'
-    if missing := [name for name in classes if name not in names]:
-        return (
-            f'it lacks {len(missing)} of them ({first_few(missing)}). mmdet counts through those '
-            'that are there, so that the classes behind these would have the labels of others'
-        )
-    labels = [name for name in names if name in classes]
-    if twice := [name for name in classes if labels.count(name) > 1]:
-        return f'it has {first_few(twice)} more than once, and mmdet gives each a label of its own'
-    if other := [pair for pair in zip(labels, classes, strict=False) if pair[0] != pair[1]]:
-        return (
-            f'they are in another order (first: {other[0][0]} in the file, {other[0][1]} in the '
-            'config), and mmdet numbers them in that of the file'
-        )
-    return ''
+    labels = enumerate(zip_longest([name for name in names if name in classes], classes))
+    others = [f'{i} is {name} and not {wanted}' for i, (name, wanted) in labels if name != wanted]
+    order = 'mmdet numbers the categories that are classes in the order of the file, where label '
+    return order + first_few(others) if others else ''
 
 
 def _mask_problems(cfg: Config, task: Task) -> Iterator[str]:
@@ -290,7 +273,7 @@ def _mask_fault(sample: dict, load: Any, load_image: Any, head: Mapping, values:
 
 def _missing_text(paths: Sequence[str], kind: str) -> str:
     """Number of files that are missing, and the first; empty where there is none."""
-    missing = [path for path in paths if '://' not in path and not os.path.exists(path)]
+    missing = [path for path in paths if is_missing(path)]
     if not missing:
         return ''
     return f'{len(missing)} of {len(paths)} {kind} are not there, the first is {missing[0]}'

@@ -1,18 +1,16 @@
 """The options of a transfer suite and the notations on its command line."""
 
-import argparse
 import hashlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
+from vito_mm.launch import parse_options
 from vito_mm.transfer.tasks import RANDOM, TASKS
 
 SHORT_KEYS = {
@@ -24,31 +22,18 @@ SHORT_KEYS = {
 
 @dataclass
 class SuiteOptions:
-    """Options of ``tools/transfer.py``.
+    """Options of ``tools/transfer.py``, whose ``--help`` describes those that are not listed.
 
     Attributes:
         repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
         checkpoints (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
-        tasks (Sequence[str]): Names in :data:`.tasks.TASKS`. Defaults to all.
-        seeds (int): Number of seeds. Defaults to 5.
-        sweep (Sequence[str]): Values to try, as ``'name=value,value'``; every combination is run.
-            Defaults to none, the config's own.
-        protocol (str): One of :data:`.tasks.PROTOCOLS`. Defaults to 'paper'.
-        work_dir (Path): Folder of the suite. Defaults to ``work_dirs/transfer``.
-        cfg_options (Sequence[str]): Settings for all tasks, ``'key=value'``, or for one,
-            ``'task:key=value'``. Defaults to none.
-        data (Sequence[str]): ``'task=folder'`` where data is not where the config says. Defaults to
-            none.
+        sweep (Sequence[str]): See :func:`parse_sweep`.
+        cfg_options (Sequence[str]): ``'key=value'`` for all tasks or ``'task:key=value'`` for one.
+        data (Sequence[str]): ``'task=folder'`` where data is not where the config says.
         gpus (Sequence[int], optional): Visible GPUs to use, counted from 0. Defaults to all.
-        gpus_per_run (int): GPUs (without any: processes) of one run. Defaults to 1.
+        gpus_per_run (int): GPUs (without any: processes) of one run.
         jobs (int, optional): Runs side by side. Defaults to as many as the GPUs allow, on a CPU and
             under Slurm 1.
-        launcher (str): ``'none'`` or ``'slurm'``. Defaults to 'none'.
-        partition (str): Slurm's partition. Defaults to ''.
-        srun_args (str): Further arguments of srun. Defaults to ''.
-        redo (bool): Start runs again that belong to another config or checkpoint. Defaults to
-            False.
-        first_seed (int): The first seed; the others count from it. Defaults to 0.
     """
 
     repo: Path
@@ -88,27 +73,13 @@ class SuiteOptions:
         return {'PYTHON': sys.executable} if self.gpus_per_run > 1 else {}
 
 
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Parse settings as MMEngine's ``--cfg-options`` does.
-
-    Args:
-        texts (Sequence[str]): Texts such as ``'train_cfg.max_iters=100'``.
-
-    Returns:
-        dict[str, Any]: Values by key.
-
-    Raises:
-        ValueError: If a text has no ``=`` or its brackets do not match.
-    """
-    for text in texts:
-        if '=' not in text.strip('='):
-            raise ValueError(f'{text!r} is no KEY=VALUE')
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
-    try:
-        return parser.parse_args(['--cfg-options', *texts]).cfg_options
-    except AssertionError as error:
-        raise ValueError(str(error)) from None
+def path_problems(settings: Mapping[str, str], where: str) -> Iterator[str]:
+    """Paths that do not come through ``--cfg-options`` as they are."""
+    if any(parse_options([f'{key}={path}'])[key] != path for key, path in settings.items()):
+        yield (
+            f'{where}: MMEngine would read another path in --cfg-options; make a link without '
+            'quotes, brackets, commas and blanks'
+        )
 
 
 def setting_words(settings: dict[str, str]) -> list[str]:
@@ -117,14 +88,10 @@ def setting_words(settings: dict[str, str]) -> list[str]:
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
-    """Parse the values of each setting of a sweep.
+    """Parse the values, as texts, of each setting of a sweep.
 
-    Args:
-        words (Sequence[str]): Texts such as ``'lr=0.01,0.02'``; one may hold several, separated by
-            ``;`` or ``,``: ``'lr=0.01,0.02,wd=0.001'``.
-
-    Returns:
-        dict[str, list[str]]: Values, as texts, by name.
+    Words are such as ``'lr=0.01,0.02'``; one may hold several settings, separated by ``;`` or
+    ``,``: ``'lr=0.01,0.02,wd=0.001'``.
 
     Raises:
         ValueError: If a text is no ``name=value,value``, or a name or a value comes twice.
@@ -145,7 +112,7 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
             if not name or not value or value.startswith('='):
                 raise ValueError(f'--sweep {word}: write NAME=VALUE,VALUE, such as lr=0.01,0.02')
             try:
-                meant = repr(parse_settings([f'x={value}'])['x'])
+                meant = repr(parse_options([f'x={value}'])['x'])
             except ValueError as error:
                 raise ValueError(f'--sweep {name}={value}: {error}') from None
             if meant in sweep[name]:
@@ -155,14 +122,10 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
-    """Label checkpoints for tables.
+    """Find the file of each label, None for random weights.
 
-    Args:
-        texts (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
-
-    Returns:
-        dict[str, Path | None]: File of each label, None for random weights. A file without a label
-        is called by its name without the ending; the second of that name has its folder before it.
+    A file without a label is called by its name without the ending; the second of that name has its
+    folder before it.
 
     Raises:
         ValueError: If a label or a file comes twice, or 'random' names a file.

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.checkpoint import Checkpoint, CheckpointError, check_config
 from vito_mm.checkpoint.config_parts import parts_of, type_name
+from vito_mm.launch import parse_options
 from vito_mm.transfer.checks import (
     ACCUMULATED,
+    CHECKPOINT_KEY,
     RESERVED,
     batch_problems,
     class_problems,
@@ -22,7 +25,6 @@ from vito_mm.transfer.checks import (
     disk_problems,
     option_problems,
     packages_problems,
-    path_problems,
     quiet,
     suite_problems,
     sweep_problems,
@@ -36,8 +38,8 @@ from vito_mm.transfer.options import (
     SuiteOptions,
     folder_name,
     label_checkpoints,
-    parse_settings,
     parse_sweep,
+    path_problems,
     setting_words,
     settings_name,
 )
@@ -53,11 +55,7 @@ _SPANS = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'pe
 
 
 class PlanError(RuntimeError):
-    """A suite that cannot start.
-
-    Attributes:
-        problems (list[str]): All of its problems.
-    """
+    """A suite that cannot start, with all of its ``problems``."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -95,12 +93,6 @@ class Plan:
 def make_plan(options: SuiteOptions) -> Plan:
     """Lay out the runs and check all that can be checked without training.
 
-    Args:
-        options (SuiteOptions): Options of the suite.
-
-    Returns:
-        Plan: The runs.
-
     Raises:
         PlanError: If anything is wrong; it lists all of it.
     """
@@ -122,7 +114,8 @@ def make_plan(options: SuiteOptions) -> Plan:
     checkpoints: dict[str, Checkpoint | None] = {}
     for label, file in labelled.items():
         try:
-            problems += path_problems(str(file.absolute()), str(file)) if file else ()
+            if file:
+                problems += path_problems({CHECKPOINT_KEY: str(file.absolute())}, str(file))
             checkpoints[label] = Checkpoint.read(file) if file else None
         except CheckpointError as error:
             problems.append(f'--checkpoints {label}: {error}')
@@ -161,7 +154,7 @@ def _runs_of(
     base = Config.fromfile(config_file)
     try:
         settings = _settings_of(task, base, options)
-        base.merge_from_dict(parse_settings(setting_words(settings)))
+        base.merge_from_dict(parse_options(setting_words(settings)))
     except ValueError as error:
         problems.append(str(error))
         return []
@@ -194,11 +187,11 @@ def _runs_of(
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for texts in itertools.product(*sweep.values()):
         chosen = {SHORT_KEYS.get(name, name): text for name, text in zip(sweep, texts, strict=True)}
-        values = parse_settings(setting_words(chosen))
+        values = parse_options(setting_words(chosen))
         cfg = Config(base.to_dict())
         cfg.merge_from_dict(values)
         stretched = stretched_schedule(cfg)
-        cfg.merge_from_dict(parse_settings(setting_words(stretched)))
+        cfg.merge_from_dict(parse_options(setting_words(stretched)))
         pairs = tuple(
             # Tables and folders take what is no number or word as it was typed.
             (name, value if isinstance(value, (int, float, str)) else text)
@@ -211,7 +204,7 @@ def _runs_of(
             digest = checkpoint.sha256 if checkpoint else RANDOM
             parts = ('runs', task.name, folder_name(label), settings_name(pairs), f'seed{seed}')
             own = {
-                'model.backbone.checkpoint': str(file and file.absolute()),
+                CHECKPOINT_KEY: str(file and file.absolute()),
                 'randomness.seed': str(seed),
             }
             runs.append(
@@ -234,11 +227,13 @@ def _settings_of(task: Task, cfg: Config, options: SuiteOptions) -> dict[str, st
     for text in options.data:
         name, _, folder = text.partition('=')
         if name == task.name:
-            if not (moved := moved_data(cfg, folder)):
+            if not (moved := moved_data(cfg, os.path.expanduser(folder))):
                 raise ValueError(
                     f'--data {text}: the config has no data_root for it to replace. Name the '
                     f'folders by --cfg-options {name}:KEY=VALUE'
                 )
+            if problem := next(path_problems(moved, f'--data {text}'), None):
+                raise ValueError(problem)
             settings |= moved
     for text in options.cfg_options:
         key, sign, value = text.partition('=')
@@ -275,17 +270,11 @@ def _launch_settings(task: Task, cfg: Config, plan: Plan) -> dict[str, str]:
 
 
 def stretched_schedule(cfg: Config) -> dict[str, str]:
-    """Return the settings that keep a schedule under gradient accumulation.
+    """Return the settings, as texts by key, that keep a schedule under gradient accumulation.
 
     MMEngine's schedulers go on with every micro-batch, so a warm-up of 500 iterations would end
     after ``500 / accumulative_counts`` steps of the optimizer. What is counted in epochs needs no
     change.
-
-    Args:
-        cfg (Config): Config of a run.
-
-    Returns:
-        dict[str, str]: Values, as texts, by key with dots; empty without accumulation.
     """
     count = cfg.get('optim_wrapper', {}).get('accumulative_counts', 1)
     stretched: dict[str, Any] = {}
@@ -315,16 +304,7 @@ def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
 
 
 def describe(plan: Plan, estimates: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """Describe a plan, and how long it will take.
-
-    Args:
-        plan (Plan): The runs.
-        estimates (Mapping[str, Mapping[str, float]]): Result of :func:`.estimate.estimates`; may be
-            empty.
-
-    Yields:
-        str: A line.
-    """
+    """Describe a plan in lines, with the times of :func:`.estimate.estimates` if there are any."""
     options = plan.options
     yield from (f'Note: {text}' for text in plan.warnings)
     yield f'Transfer suite, protocol {options.protocol}, in {options.work_dir}'

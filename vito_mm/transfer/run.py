@@ -15,14 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vito_mm.transfer.options import SuiteOptions, setting_words
-from vito_mm.transfer.run_folder import (
-    dumped_config,
-    last_checkpoint,
-    read_json,
-    scalars,
-    write_json,
-)
+from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, read_json, scalars
 from vito_mm.transfer.tasks import RANDOM, TASKS, Task
+from vito_mm.utils.atomic import write_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -44,8 +39,7 @@ class Outcome:
         metrics (dict[str, float]): Everything that the last evaluation logged.
         seconds (float): Duration of all starts.
         message (str): Reason of a failure, or a note on the score.
-        conditions (dict): :func:`vito_mm.utils.provenance.conditions` when it ended, as far as
-            recorded.
+        conditions (dict): :func:`vito_mm.utils.provenance.conditions` of its end, where recorded.
     """
 
     run: 'Run'
@@ -101,15 +95,7 @@ class Run:
         return self._result().get('state') == 'finished'
 
     def command(self, options: SuiteOptions, evaluate: Path | None = None) -> list[str]:
-        """Command that trains it, or evaluates a checkpoint of it, as a user would type it.
-
-        Args:
-            options (SuiteOptions): Launcher, GPUs and where the tools are.
-            evaluate (Path, optional): Checkpoint to evaluate. Defaults to None, which trains.
-
-        Returns:
-            list[str]: Command and arguments.
-        """
+        """Command that trains it, or evaluates a checkpoint of it, as a user would type it."""
         tools, gpus = options.repo / 'tools', options.gpus_per_run
         words = [str(self.config_file), *([str(evaluate)] if evaluate else [])]
         rest = ['--cfg-options', *setting_words(self.cfg_options)]
@@ -160,16 +146,15 @@ class Run:
         return dumped_config(self.work_dir)
 
     def scores(self, output: str, tested: bool = False) -> tuple[dict[str, float], str] | None:
-        """Metrics of the evaluation after the last training step, or of ``tools/test.py``.
+        """Metrics, and a note, of the evaluation after the last step or of ``tools/test.py``.
 
         Args:
             output (str): End of what the command printed.
             tested (bool): The command was ``tools/test.py``. Defaults to False.
 
         Returns:
-            tuple[dict[str, float], str], optional: Metrics and a note. None if there are none: a
-            run that was killed while it evaluated has its last checkpoint, and does not evaluate
-            when it is resumed from there.
+            tuple[dict[str, float], str], optional: None for a run that was killed while it
+            evaluated: resumed from its last checkpoint it does not evaluate.
         """
         metric, found = self.task.metric, None
         if tested:
@@ -232,19 +217,13 @@ class Run:
             seconds=seconds,
             started=time.time(),
         )
-        write_json(self.work_dir / 'run.json', content)
+        write_json(self.work_dir / 'run.json', content, default=str)
         variables = [f'{key}={shlex.quote(v)}' for key, v in options.environment().items()]
         script = f'cd {shlex.quote(folder)}\n{" ".join([*variables, text])}\n'
         (self.work_dir / 'command.sh').write_text(script)
 
     def note_end(self, outcome: Outcome, command: Sequence[str], **more: Any) -> None:
-        """Write ``result.json``.
-
-        Args:
-            outcome (Outcome): State of the run.
-            command (Sequence[str]): The command.
-            **more: Further entries.
-        """
+        """Write ``result.json``, with further entries."""
         content = dict(
             state=outcome.state,
             score=outcome.score,
@@ -256,18 +235,12 @@ class Run:
             folder=os.getcwd(),
             **outcome.conditions,
         )
-        write_json(self.work_dir / 'result.json', content | more)
+        write_json(self.work_dir / 'result.json', content | more, default=str)
 
     def write_without_optimizer(self) -> Path | None:
-        """Write the last checkpoint again without what only resuming needs.
+        """Write the last checkpoint, if any, without what only resuming needs, next to it.
 
         :meth:`finish_shrinking` puts it in the place of the complete one.
-
-        Returns:
-            Path, optional: The small file, next to the complete one; None if there is none.
-
-        Raises:
-            OSError | RuntimeError: If it cannot be written.
         """
         import torch
 
@@ -297,22 +270,10 @@ class Run:
 
 
 def runs_in(work_dir: Path, first: Sequence[Run] = ()) -> list[Run]:
-    """List the runs in the folder of a suite.
-
-    Args:
-        work_dir (Path): Folder of the suite.
-        first (Sequence[Run]): Runs that come first. Defaults to none.
-
-    Returns:
-        list[Run]: Then those that any command planned (``suite.json``), then others that were
-        started.
-    """
-    entries = (read_json(work_dir / 'suite.json') or {}).get('runs', [])
-    records = [(work_dir / entry['folder'], entry) for entry in entries]
-    for file in sorted((work_dir / 'runs').glob('*/*/*/seed*/run.json')):
-        records.append((file.parent, read_json(file) or {}))
+    """List the runs of a suite: the given ones, then all others that were planned in the folder."""
     runs = {run.work_dir: run for run in first}
-    for folder, record in records:
-        if folder not in runs and (run := Run.from_record(record, folder)):
+    for entry in (read_json(work_dir / 'suite.json') or {}).get('runs', []):
+        folder = work_dir / entry['folder']
+        if folder not in runs and (run := Run.from_record(entry, folder)):
             runs[folder] = run
     return list(runs.values())

@@ -2,11 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from vito_mm.utils.atomic import written_aside
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -16,13 +14,7 @@ def scalars(work_dir: Path) -> list[dict]:
     """Read all lines that a run logged, oldest first, each step once.
 
     A resumed run has one log per start. What an earlier start logged beyond the step from which a
-    later one went on is dropped: those steps were taken again.
-
-    Args:
-        work_dir (Path): Folder of the run.
-
-    Returns:
-        list[dict]: Lines of training, which hold ``loss``, and of evaluations.
+    later one went on is dropped: those steps were taken again. Lines of training hold ``loss``.
     """
     lines: list[dict] = []
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
@@ -79,12 +71,6 @@ def dumped_config(work_dir: Path) -> 'Config':
     if not files:
         raise FileNotFoundError(f'{work_dir} holds no config: the run ended before it wrote one')
     return Config.fromfile(max(files, key=lambda file: file.stat().st_mtime))
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    with written_aside(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, default=str) + '\n')
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

@@ -3,8 +3,7 @@
 import re
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from vito_mm.transfer.jobs import Job, JobError, await_end, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import Plan, PlanError, describe, make_plan
 from vito_mm.transfer.run import Outcome, Run, runs_in
-from vito_mm.transfer.run_folder import last_checkpoint, read_json, write_json
+from vito_mm.transfer.run_folder import last_checkpoint, read_json
+from vito_mm.utils.atomic import write_json
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.provenance import conditions
 from vito_mm.utils.text import count_text, time_text
@@ -59,6 +59,13 @@ def run_suite(
         SuiteError: If another suite works in the folder.
         JobError: If the timed steps fail, or an orphan of an earlier call cannot be ended.
     """
+
+    def busy(process: str) -> SuiteError:
+        return SuiteError(
+            f'another suite works in {options.work_dir} (process {process}). Wait for it, or '
+            'choose another --work-dir'
+        )
+
     try:
         with _signals_interrupt():
             plan = make_plan(options)
@@ -66,7 +73,7 @@ def run_suite(
                 say('\n'.join(describe(plan, {})))
                 return 0
             options.work_dir.mkdir(parents=True, exist_ok=True)
-            with _only_suite(options.work_dir):
+            with file_lock(options.work_dir / 'suite.lock', busy):
                 found = {}
                 if estimate:
                     from vito_mm.transfer.estimate import estimates
@@ -78,16 +85,8 @@ def run_suite(
         return 128 + interrupt.args[0]
 
 
-def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
-    """Write the report of all runs in a folder.
-
-    Args:
-        work_dir (Path): Folder of the suite.
-        command (str): The command line, shown where the folder does not hold those of its runs.
-        plan (Plan, optional): Plan whose runs come first. Defaults to None.
-
-    Returns:
-        Path: The report.
+def report(work_dir: Path, plan: Plan | None = None) -> Path:
+    """Write the report of all runs of a suite, those of ``plan`` first.
 
     Raises:
         SuiteError: If there is no suite in the folder.
@@ -97,8 +96,8 @@ def report(work_dir: Path, command: str, plan: Plan | None = None) -> Path:
     record = read_json(work_dir / 'suite.json')
     if record is None:
         raise SuiteError(f'there is no transfer suite in {work_dir} yet')
-    commands = record.get('commands') or [command]
-    page = write_report(outcomes_in(work_dir, plan), work_dir, record['protocol'], commands)
+    outcomes = outcomes_in(work_dir, plan)
+    page = write_report(outcomes, work_dir, record['protocol'], record['commands'])
     say(f'\nReport: {page}')
     return page
 
@@ -114,7 +113,7 @@ def _run(plan: Plan, found: dict[str, dict[str, float]], command: str) -> int:
     suite = _Suite(plan, found, command)
     status = suite.run()
     try:
-        report(plan.options.work_dir, command, plan)
+        report(plan.options.work_dir, plan)
     except Exception as error:  # whatever it is, the state of the runs is printed all the same
         reason = f'{type(error).__name__}: {error}'
         say(f'The report cannot be written: {reason}. Once that is mended: --report-only')
@@ -137,7 +136,7 @@ def _note_plan(plan: Plan, command: str) -> None:
         commands=list(dict.fromkeys([*record.get('commands', []), command])),
         runs=list(runs.values()),
     )
-    write_json(work_dir / 'suite.json', content)
+    write_json(work_dir / 'suite.json', content, default=str)
 
 
 class _Suite:
@@ -304,7 +303,7 @@ def _more_memory(task: str) -> str:
         'Out of GPU memory: give a run more GPUs by --gpus-per-run; what was run stays. Or, where '
         'the schedule counts epochs, split the batch by --cfg-options '
         f'{task}:optim_wrapper.accumulative_counts=2. Batch statistics are then of the parts, so '
-        f'runs of {task} that have a checkpoint belong to another config: start them anew by '
+        f'runs of {task} that have a checkpoint belong to another config: start them again by '
         '--redo, or choose another --work-dir'
     )
 
@@ -315,20 +314,6 @@ def _reason(output: str) -> str:
     # torchrun prints a summary behind the error of the process that failed.
     errors = [line for line in lines if re.match(r'[\w.]*(Error|Exception|Interrupt)\b', line)]
     return (errors or lines or ['it printed nothing'])[-1]
-
-
-@contextmanager
-def _only_suite(work_dir: Path) -> Iterator[None]:
-    """Hold the lock of the folder; it ends with the process, however that ends."""
-
-    def busy(process: str) -> SuiteError:
-        return SuiteError(
-            f'another suite works in {work_dir} (process {process}). Wait for it, or choose '
-            'another --work-dir'
-        )
-
-    with file_lock(work_dir / 'suite.lock', busy):
-        yield
 
 
 def _signals_interrupt() -> AbstractContextManager[None]:

@@ -11,23 +11,14 @@ PROTOCOLS = ('paper', 'stock', 'miniscenes')
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the table.
+    """A task of the table."""
 
-    Attributes:
-        name (str): Name on the command line.
-        title (str): Name in tables.
-        package (str): OpenMMLab package that trains it, ``'mmseg'`` or ``'mmdet'``.
-        metric (str): Name under which the package logs the metric.
-        label (str): Name of the metric in tables.
-        scale (float): Factor from the logged value to percent.
-    """
-
-    name: str
-    title: str
-    package: str
-    metric: str
-    label: str
-    scale: float
+    name: str  # on the command line
+    title: str  # in tables
+    package: str  # of OpenMMLab that trains it, 'mmseg' or 'mmdet'
+    metric: str  # as the package logs it
+    label: str  # of the metric in tables
+    scale: float  # from the logged value to percent
 
     @property
     def configs(self) -> dict[str, str]:

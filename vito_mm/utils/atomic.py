@@ -1,9 +1,11 @@
 """Files that are complete or not there."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -24,6 +26,13 @@ def written_aside(file: Path) -> Iterator[Path]:
         rename_durably(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(file: Path, content: Any, **settings: Any) -> None:
+    """Write a JSON file atomically; ``settings`` of :func:`json.dumps`, of which indent is 1."""
+    with written_aside(file) as unfinished:
+        text = json.dumps(content, **(dict(indent=1) | settings))
+        unfinished.write_text(f'{text}\n', encoding='utf-8')
 
 
 def rename_durably(source: Path, target: Path) -> None:

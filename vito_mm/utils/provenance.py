@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,8 @@ from typing import Any
 from vito_mm.version import __version__
 
 PACKAGES = (
-    'mmengine',
-    'mmcv',
-    'mmpretrain',
-    'mmsegmentation',
-    'mmdet',
-    'torch',
-    'torchvision',
-    'numpy',
-    'opencv-python',
-    'av',
-    'decord',
+    *('mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation', 'mmdet'),
+    *('torch', 'torchvision', 'numpy', 'opencv-python', 'av', 'decord'),
 )
 """Distributions whose versions are recorded."""
 
@@ -30,17 +22,10 @@ FACTS = dict(machine='Machine', versions='Versions', git='Git revision of vito_m
 
 
 def conditions(machine: str | None = None) -> dict[str, Any]:
-    """Describe machine and code for the record of a run.
-
-    Args:
-        machine (str, optional): Machine of the run. Defaults to this one.
-
-    Returns:
-        dict[str, Any]: ``machine``; ``versions`` by name; ``git``, the revision of the code.
-    """
+    """Describe the machine (default: this one), ``versions`` and ``git`` revision of a run."""
     known = {'Python': platform.python_version(), 'vito_mm': __version__}
     return dict(
-        machine=machine or machine_words(),
+        machine=machine or _this_machine(),
         versions=known | installed_versions(),
         git=git_revision(Path(__file__).parents[1]) or 'not run from a checkout',
     )
@@ -58,7 +43,7 @@ def fact_text(value: str | Mapping[str, str] | None) -> str:
     return value or ''
 
 
-def machine_words() -> str:
+def _this_machine() -> str:
     """Describe this machine, such as ``'Linux x86_64, 16 logical cores, no GPU'``."""
     import torch
 
@@ -68,14 +53,12 @@ def machine_words() -> str:
     return f'{system}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
 
 
-def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Look up the versions of the distributions that are installed."""
+def installed_versions() -> dict[str, str]:
+    """Look up the versions of those of :data:`PACKAGES` that are installed."""
     found = {}
-    for name in packages:
-        try:
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -53,20 +53,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes:
-        header (Sequence[str]): Titles of the columns.
-        rows (Sequence[Sequence[str | Cell]]): Cells of each row.
-        text (Sequence[int]): Columns with text, aligned left. Others hold numbers. Defaults to the
-            first.
-        strong (Sequence[int]): Highlighted rows. Defaults to none.
-    """
+    """A table."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
-    text: Sequence[int] = (0,)
-    strong: Sequence[int] = ()
+    text: Sequence[int] = (0,)  # columns with text, aligned left; others hold numbers
+    strong: Sequence[int] = ()  # highlighted rows
 
 
 @dataclass(frozen=True)
@@ -118,15 +110,7 @@ def write_document(
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """Render a document as one page without external references.
-
-    Args:
-        title (str): Title.
-        blocks (Sequence[Block]): Parts in order.
-
-    Returns:
-        str: The page.
-    """
+    """Render a document as one page without external references."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
@@ -135,15 +119,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """Render a document as Markdown, without pictures and without headings left empty by them.
-
-    Args:
-        title (str): Title.
-        blocks (Sequence[Block]): Parts in order.
-
-    Returns:
-        str: The document.
-    """
+    """Render a document as Markdown, without pictures and without headings left empty by them."""
     kept: list[Block] = []
     for block in reversed([block for block in blocks if not isinstance(block, Picture)]):
         if isinstance(block, Heading):
@@ -197,13 +173,7 @@ def to_csv(rows: Iterable[Sequence[Any]]) -> str:
 
     Spreadsheets evaluate text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
     return, as file names and messages may. Such text gets an apostrophe in front, unless it is a
-    number.
-
-    Args:
-        rows (Iterable): The header, then the rows.
-
-    Returns:
-        str: Lines that end in a newline alone.
+    number. Lines end in a newline alone.
     """
     text = io.StringIO()
     lines = ([f"'{cell}" if _is_formula(cell) else cell for cell in row] for row in rows)

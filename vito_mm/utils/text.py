@@ -13,15 +13,9 @@ def setting_text(value: float | int | str) -> str:
 
 
 def mean_text(mean: float, deviation: float | None) -> tuple[str, str]:
-    """Format a mean and its standard deviation.
+    """Format a mean and its standard deviation with one digit, or two if that is below 0.05.
 
-    Args:
-        mean (float): Mean over seeds, in percent.
-        deviation (float, optional): Sample standard deviation, None for a single run.
-
-    Returns:
-        tuple[str, str]: Both with one digit, or two where the deviation is below 0.05. The second
-        is empty for a single run.
+    Without a deviation, of a single run, its text is empty.
     """
     if deviation is None:
         return f'{mean:.1f}', ''
@@ -43,31 +37,15 @@ def count_text(number: int, noun: str) -> str:
 
 
 def first_few(items: Sequence[Any], shown: int = 5, separator: str = ', ') -> str:
-    """Join the first items, such as ``'a, b, c and 4 more'``.
-
-    Args:
-        items (Sequence): All items.
-        shown (int): Number of items to name. Defaults to 5.
-        separator (str): Text between them. Defaults to ``', '``.
-
-    Returns:
-        str: The text, empty without items.
-    """
+    """Join the first items, such as ``'a, b, c and 4 more'``; empty without items."""
     more = len(items) - shown
     return separator.join(map(str, items[:shown])) + (f' and {more} more' if more > 0 else '')
 
 
 def near_text(name: str, known: Iterable[str], key: Callable[[str], str] = str) -> str:
-    """Suggest existing names for an unknown one.
+    """Suggest up to three known names for an unknown one: ``" (did you mean 'lvis'?)"``, or ''.
 
-    Args:
-        name (str): The unknown name.
-        known (Iterable[str]): Existing names. Of names with the same key the first is suggested.
-        key (Callable[[str], str]): Part of a name to compare, such as ``str.lower``. Defaults to
-            all of it.
-
-    Returns:
-        str: Such as ``" (did you mean 'lvis'?)"``, with up to three names, or an empty string.
+    ``key`` makes of a name what is compared; of names with the same key the first is suggested.
     """
     by_key: dict[str, str] = {}
     for each in known:

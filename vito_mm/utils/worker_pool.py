@@ -129,9 +129,7 @@ def map_in_workers(
     num_workers: int,
     time_limit: float | None = None,
 ) -> Iterator[Any]:
-    """Give results in the order of the tasks, and raise the first failure.
-
-    See :func:`run_in_workers`.
+    """Give results of :func:`run_in_workers` in the order of the tasks.
 
     Raises:
         WorkError: If a task raised.

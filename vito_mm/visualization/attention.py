@@ -17,10 +17,7 @@ TOP_AREA = 0.1
 """Part of the area whose share of the attention is told."""
 
 # The frame is dimmed, so that brightness rises with attention all the way.
-_UNIFORM, _DARKEST = (
-    0.6,
-    0.15,
-)  # brightness of a white frame under uniform attention and without any
+_UNIFORM, _DARKEST = 0.6, 0.15  # brightness of white under uniform attention and without any
 _BLACK = 0.2  # grey of what is black in the frame, which could not darken
 _OPACITY = 0.85  # of the heat where it is strongest
 _HEAT = matplotlib.colormaps['inferno'](np.linspace(0.6, 1.0, 256))[:, :3].astype(np.float32)
@@ -28,15 +25,12 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def top_share(mask: np.ndarray, area: float = TOP_AREA) -> float:
-    """Share of the attention that lies on the most attended part of the area.
+    """Share of the attention, within [area, 1], on the most attended part of the area.
 
     Args:
         mask (np.ndarray): Weights that sum to 1, any shape.
         area (float): The part, within (0, 1]. Defaults to 0.1. Positions count in fractions, so
             that the share of a uniform mask is ``area`` at any size.
-
-    Returns:
-        float: Within [area, 1].
     """
     weights = np.sort(np.asarray(mask, np.float64).ravel())[::-1]
     positions = area * weights.size
@@ -46,14 +40,7 @@ def top_share(mask: np.ndarray, area: float = TOP_AREA) -> float:
 
 
 def entropy(mask: np.ndarray) -> float:
-    """Entropy of a mask in parts of the highest that is possible, that of a uniform mask.
-
-    Args:
-        mask (np.ndarray): Weights that sum to 1, any shape.
-
-    Returns:
-        float: 1 for a uniform mask, 0 if all lies on one of several positions.
-    """
+    """Entropy of a mask: 1 for a uniform one, 0 if all lies on one of several positions."""
     weights = np.asarray(mask, np.float64).ravel()
     if weights.size == 1:
         return 1.0
@@ -75,19 +62,15 @@ def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: RGB, uint8, shape (H, W, 3).
     """
-    return _heated(frame, _upsampled(_levels(mask), frame.shape[:2]))
+    size = frame.shape[1::-1]
+    levels = cv2.resize(_levels(mask), size, interpolation=cv2.INTER_CUBIC).clip(-1, 1)
+    return _heated(frame, levels)
 
 
 def scale_bar(width: int, height: int) -> np.ndarray:
-    """The colours of :func:`overlay` from darkest to brightest, over a frame of one grey.
+    """The colours of :func:`overlay`, over a frame of one grey, as uint8 (height, width, 3).
 
-    Args:
-        width (int): In pixels.
-        height (int): In pixels.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3). ``1 / LIMIT`` is at the left edge,
-        uniform attention in the middle, ``LIMIT`` at the right edge.
+    ``1 / LIMIT`` is at the left edge, uniform attention in the middle, ``LIMIT`` at the right edge.
     """
     levels = np.tile(np.linspace(-1, 1, width, dtype=np.float32), (height, 1))
     return _heated(np.full((height, width, 3), 200, np.uint8), levels)
@@ -98,11 +81,6 @@ def _levels(mask: np.ndarray) -> np.ndarray:
     with np.errstate(divide='ignore', invalid='ignore'):
         levels = np.log(np.asarray(mask, np.float64) * mask.size) / np.log(LIMIT)
     return np.nan_to_num(levels, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1).astype(np.float32)
-
-
-def _upsampled(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    height, width = size
-    return cv2.resize(levels, (width, height), interpolation=cv2.INTER_CUBIC).clip(-1, 1)
 
 
 def _heated(frame: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -26,69 +26,40 @@ _BINS = 25
 
 @dataclass
 class PreviewView:
-    """One view of a clip and where it comes from.
+    """One view of a clip and where it comes from."""
 
-    Attributes:
-        name (str): Its augmentation: 'A1', 'A2', ..., in the order of ``AugmentViews``.
-        time (float): Drawn time, in seconds from the start of the video.
-        frame_time (float): When the frame on screen at that time begins.
-        frame (np.ndarray): That frame as it goes into the crop, RGB, uint8.
-        box (tuple, optional): Left, top, width and height of the crop; None without random crop.
-        image (np.ndarray): View before normalisation, RGB, float32 within [0, 255].
-        augmentation (ViewAugmentation, optional): Values drawn by ``BYOLAugmentation``, if any.
-        steps (list[str]): Names of the transforms of the view.
-    """
-
-    name: str
-    time: float
-    frame_time: float
-    frame: np.ndarray
-    box: tuple[int, int, int, int] | None
-    image: np.ndarray
-    augmentation: ViewAugmentation | None
-    steps: list[str]
+    name: str  # of its augmentation: 'A1', 'A2', ..., in the order of AugmentViews
+    time: float  # that was drawn, in seconds from the start of the video
+    frame_time: float  # when the frame on screen at that time begins
+    frame: np.ndarray  # that frame as it goes into the crop, RGB, uint8
+    box: tuple[int, int, int, int] | None  # left, top, width, height of a random crop
+    image: np.ndarray  # the view before normalisation, RGB, float32 within [0, 255]
+    augmentation: ViewAugmentation | None  # values drawn by BYOLAugmentation, if any
+    steps: list[str]  # names of the transforms of the view
 
 
 @dataclass
 class PreviewClip:
-    """One sample of a run.
+    """One sample of a run; times are in seconds."""
 
-    Attributes:
-        draw (Draw): Index of the sample, with the number of the draw.
-        path (str): The video.
-        label (int, optional): Label of the manifest.
-        duration (float): Of the video, in seconds; 0 for an image.
-        part (tuple[float, float]): Start and end, in seconds, of the part that the row names.
-        segment (tuple[float, float]): Start and end of the clip segment in seconds.
-        views (list[PreviewView]): The views.
-        skipped (list[tuple[str, str]]): Unreadable videos that this one replaces, with the reasons.
-    """
-
-    draw: Draw
+    draw: Draw  # index of the sample, with the number of the draw
     path: str
     label: int | None
-    duration: float
-    part: tuple[float, float]
-    segment: tuple[float, float]
+    duration: float  # of the video; 0 for an image
+    part: tuple[float, float]  # start and end of what the row of the manifest names
+    segment: tuple[float, float]  # start and end of the clip
     views: list[PreviewView]
-    skipped: list[tuple[str, str]]
+    skipped: list[tuple[str, str]]  # unreadable videos that this one replaces, with the reasons
 
 
 @dataclass
 class TimeDifferences:
-    """Time differences between the views of clips, in videos at least as long as the segment.
+    """Time differences between the views of clips, in videos at least as long as the segment."""
 
-    Attributes:
-        sampler (SampleFrames): Draws the times.
-        values (np.ndarray): Absolute differences of all pairs of views, in seconds.
-        num_clips (int): Clips of videos.
-        num_images (int): Clips of single images, which have no time and are not in ``values``.
-    """
-
-    sampler: SampleFrames
-    values: np.ndarray
-    num_clips: int
-    num_images: int
+    sampler: SampleFrames  # draws the times
+    values: np.ndarray  # absolute differences of all pairs of views, in seconds
+    num_clips: int  # of videos
+    num_images: int  # clips of single images, which have no time and are not in values
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts in 25 bins over the segment, and the edges of the bins in seconds."""
@@ -124,9 +95,7 @@ class TimeDifferences:
 def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
     """Build the stream of clips of a run and the data set that it draws from.
 
-    Args:
-        cfg (Config): Config of the run.
-        seed (int, optional): Defaults to None, ``randomness.seed`` of the config.
+    ``seed`` defaults to ``randomness.seed`` of the config.
 
     Raises:
         ValueError: If the config does not train on videos, or has no seed.

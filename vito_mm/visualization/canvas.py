@@ -72,17 +72,7 @@ def text_width(text: str, size: int = TEXT, bold: bool = False) -> int:
 
 
 def shortened(text: str, width: int, size: int = TEXT, bold: bool = False) -> str:
-    """Leave out the middle of a line that is too long: names differ in how they begin and end.
-
-    Args:
-        text (str): The line.
-        width (int): Pixels that there are.
-        size (int): Height of letters. Defaults to 13.
-        bold (bool): Defaults to False.
-
-    Returns:
-        str: The line, or as much of it as there is room for.
-    """
+    """Leave out the middle of a line beyond some pixels: names differ in how they begin and end."""
     text = printable(text)
     kept = len(text)
     shorter = text

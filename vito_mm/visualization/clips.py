@@ -29,9 +29,6 @@ def rows_of(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Sequence
         source: A manifest (see :func:`vito_mm.videos.read_manifest`), a folder of videos or images,
             which is searched with its sub-folders, a video or an image; or a list of such files.
 
-    Returns:
-        Sequence[Mapping]: Rows with ``path`` and the other columns of the manifest.
-
     Raises:
         FileNotFoundError: If there is no such file or folder, or nothing to look at in it.
         ValueError: If a manifest is none.
@@ -57,7 +54,7 @@ def read_clips(
         rows (Sequence[Mapping]): Rows of a manifest.
         order (Iterable[int]): Indices of the rows to read.
         read (Callable): Reads the clip of a row.
-        workers (int): Number of processes. Defaults to 1, which keeps the order unless one dies.
+        workers (int): Defaults to 1, which keeps the order unless the process dies.
 
     Yields:
         tuple: Index, and the clip or the reason why there is none.
@@ -79,17 +76,10 @@ def read_clips(
 def read_some(
     rows: Sequence[Mapping[str, Any]], count: int, read: Read, seed: int = 0
 ) -> tuple[list[Clip], list[str]]:
-    """Read clips of a fixed choice among videos, skipping those that cannot be read.
-
-    Args:
-        rows (Sequence[Mapping]): Rows of a manifest.
-        count (int): Number of clips.
-        read (Callable): Reads the clip of a row.
-        seed (int): Decides the choice. Defaults to 0.
+    """Read at most ``count`` clips of a fixed choice among videos.
 
     Returns:
-        tuple: At most ``count`` clips in the order of the rows, and the errors of skipped videos;
-        no more than 16 are skipped.
+        tuple: Clips in the order of the rows, and the errors of at most 16 skipped videos.
     """
     order = np.random.default_rng(seed).permutation(len(rows))[: count + 16].tolist()
     clips: dict[int, Clip] = {}

@@ -20,18 +20,12 @@ RUN_COLOURS = (
 )
 RANDOM_COLOUR = '#7f7f7f'
 SETTINGS = {'text.parse_math': False, 'font.size': 9}
-_DPI = 110
+DPI = 110
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: thin seeds and their bold mean.
-
-    Attributes:
-        label (str): Name in the legend.
-        colour (str): Colour for matplotlib.
-        seeds (Sequence[tuple[Sequence[float], Sequence[float]]]): Steps and values of each seed.
-    """
+    """One line of a plot: thin seeds, each with its steps and values, and their bold mean."""
 
     label: str
     colour: str
@@ -46,15 +40,7 @@ def run_colours(labels: Sequence[str]) -> dict[str, str]:
 
 
 def draw_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str = 'step') -> bytes:
-    """Draw plots next to each other, at most four in a row, with one legend.
-
-    Args:
-        panels (Mapping[str, Sequence[Curve]]): Curves of each plot by its title.
-        xlabel (str): Label of the horizontal axes. Defaults to 'step'.
-
-    Returns:
-        bytes: A PNG.
-    """
+    """Draw plots, by title, next to each other with one legend, at most four in a row; a PNG."""
     across = min(4, len(panels))
     down = -(-len(panels) // across)
     size = (max(5.0, 3.1 * across) if across < 3 else 2.9 * across, 2.7 * down + 0.3)
@@ -82,7 +68,7 @@ def to_png(figure: Figure) -> bytes:
     """Render a figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(action='ignore'):  # labels may have letters that no font has
-        figure.savefig(buffer, format='png', dpi=_DPI, bbox_inches='tight', pad_inches=0.05)
+        figure.savefig(buffer, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.05)
     return buffer.getvalue()
 
 

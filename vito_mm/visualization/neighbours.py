@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,19 +23,12 @@ _CLIPS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of videos and images, and their features.
+    """Frames of videos and images, and their features."""
 
-    Attributes:
-        rows (list[Mapping]): For each frame its video, a row of a manifest.
-        labels (list[str | None]): Class of each, None where it is not known.
-        times (np.ndarray): When each begins, in seconds, shape (n, ).
-        features (np.ndarray): Of length 1, float32, shape (n, C).
-    """
-
-    rows: list[Mapping[str, Any]]
-    labels: list[str | None]
-    times: np.ndarray
-    features: np.ndarray
+    rows: list[Mapping[str, Any]]  # of a manifest: the video of each
+    labels: list[str | None]  # class of each, None if unknown
+    times: np.ndarray  # when each begins, in seconds
+    features: np.ndarray  # of length 1, float32, shape (n, C)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +74,7 @@ def read_frames(
     rows: Sequence[Mapping[str, Any]],
     labels: Sequence[str | None],
     size: int,
-    frames_a_video: int = 1,
+    frames_per_video: int = 1,
     layer: str = 'pooled',
     workers: int = 1,
 ) -> tuple[Frames, list[str]]:
@@ -91,7 +85,7 @@ def read_frames(
         rows (Sequence[Mapping]): Rows of a manifest.
         labels (Sequence[str | None]): Class of each row.
         size (int): Side in pixels of :func:`vito_mm.videos.frames.evaluation_view`.
-        frames_a_video (int): Frames of each, evenly spread. Defaults to 1.
+        frames_per_video (int): Evenly spread. Defaults to 1.
         layer (str): See :class:`vito_mm.probes.encoder.Encoder`. Defaults to 'pooled'.
         workers (int): Processes that decode. Defaults to 1.
 
@@ -100,32 +94,23 @@ def read_frames(
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     errors: list[str] = []
-    waiting: dict[int, Clip] = {}
-
-    def compute() -> None:
-        if not waiting:
-            return
-        frames = np.concatenate([clip.frames for clip in waiting.values()])
-        vectors = encoder(frames, layer, batch_size=32).cpu().numpy()
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        ends = np.cumsum([len(clip.frames) for clip in waiting.values()])[:-1]
-        for (index, clip), part in zip(waiting.items(), np.split(vectors, ends), strict=True):
-            found[index] = clip.times, part
-        waiting.clear()
-
     view = reader.evaluation_view(size)
 
     def read(row: Mapping[str, Any]) -> Clip:
-        return reader.spread(row, frames_a_video, view).distinct()
+        return reader.spread(row, frames_per_video, view).distinct()
 
-    for index, result in read_clips(rows, range(len(rows)), read, workers):
-        if isinstance(result, str):
-            errors.append(result)
-        else:
-            waiting[index] = result
-        if len(waiting) == _CLIPS_AT_ONCE:
-            compute()
-    compute()
+    results = read_clips(rows, range(len(rows)), read, workers)
+    while some := dict(islice(results, _CLIPS_AT_ONCE)):
+        errors += [result for result in some.values() if isinstance(result, str)]
+        clips = {index: clip for index, clip in some.items() if not isinstance(clip, str)}
+        if not clips:
+            continue
+        frames = np.concatenate([clip.frames for clip in clips.values()])
+        vectors = encoder(frames, layer, batch_size=32).cpu().numpy()
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        ends = np.cumsum([len(clip.frames) for clip in clips.values()])[:-1]
+        for (index, clip), part in zip(clips.items(), np.split(vectors, ends), strict=True):
+            found[index] = clip.times, part
     kept = [index for index in sorted(found) for _ in found[index][0]]
     frames = Frames(
         [rows[index] for index in kept],
@@ -145,12 +130,11 @@ def nearest(
         queries (Frames): Frames to find neighbours of.
         gallery (Frames): Frames to search.
         k (int): Neighbours of each query, fewer if there are not so many videos.
-        same_video (bool): Whether frames of the query's own video count, which are near by
-            themselves. Defaults to False.
+        same_video (bool): Count frames of the query's own video, which are near by themselves.
+            Defaults to False.
 
     Returns:
-        list[list[Neighbour]]: For each query, nearest first. ``is_right`` is known where the class
-        of the query is one of the gallery's.
+        list[list[Neighbour]]: For each query, nearest first.
     """
     known = set(gallery.labels) - {None}
     videos = gallery.videos()
@@ -204,18 +188,7 @@ _NARROWEST = 640
 def draw_neighbours(
     queries: Frames, gallery: Frames, found: Sequence[Sequence[Neighbour]], title: str, summary: str
 ) -> np.ndarray:
-    """Draw a row for each query: the query, then its neighbours, nearest first.
-
-    Args:
-        queries (Frames): See :func:`nearest`.
-        gallery (Frames): Likewise.
-        found (Sequence[Sequence[Neighbour]]): Its result.
-        title (str): Title.
-        summary (str): Text below the title.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
-    """
+    """Draw a row for each query (RGB, uint8): the query, then what :func:`nearest` found."""
     most = max(map(len, found), default=0)
     column, row = _SIDE + _GAP, _SIDE + 2 * _LINE + 18
     width = max(_NARROWEST, 2 * _MARGIN + (1 + most) * column + _GAP)
@@ -242,14 +215,13 @@ def draw_neighbours(
 
 
 def _draw_legend(canvas: Canvas, y: int) -> None:
-    x = _MARGIN
-    for colour, text, room in (
-        (_RIGHT, 'the class of the query', 190),
-        (_WRONG, 'another class', 130),
+    right, wrong = _MARGIN, _MARGIN + 214
+    for x, colour, text in (
+        (right, _RIGHT, 'the class of the query'),
+        (wrong, _WRONG, 'another class'),
     ):
         canvas.box(x + _BORDER, y + _BORDER, 8, 8, colour, _BORDER)
         canvas.text(x + 24, y, text, colour=colour, bold=True)
-        x += room + 24
 
 
 def _draw_frame(

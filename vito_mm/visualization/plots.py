@@ -1,4 +1,4 @@
-"""Plots: similarities of embeddings, retrieval across time, time differences of views."""
+"""Plots as pictures (RGB, uint8): similarities, retrieval across time, time differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .curves import DPI, SETTINGS
+
 if TYPE_CHECKING:
     from .augmentation_preview import TimeDifferences
 
-_DPI = 110
-_SETTINGS = {'text.parse_math': False, 'font.size': 9}
 _POSITIVE, _NEGATIVE = '#0072b2', '#d55e00'
-_MOST_EARLIER = 4  # curves of earlier measurements beside the first
+_MOST_EARLIER = 4  # curves of earlier measurements but the first
 
 
 def draw_similarities(positives: Tensor, negatives: Tensor, bins: int, title: str) -> np.ndarray:
@@ -27,16 +27,13 @@ def draw_similarities(positives: Tensor, negatives: Tensor, bins: int, title: st
         negatives (Tensor): Likewise.
         bins (int): Bars.
         title (str): Title.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
     """
     edges = np.linspace(-1, 1, bins + 1)
     parts = {
         f'positive: {int(positives.sum()):,} pairs of views of one clip': (_POSITIVE, positives),
         f'negative: {int(negatives.sum()):,} pairs of different clips': (_NEGATIVE, negatives),
     }
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure, axes = _plot((6.0, 3.4), title)
         for label, (colour, counts) in parts.items():
             shares = counts.view(bins, -1).sum(dim=1).double() / counts.sum() * 100
@@ -61,15 +58,12 @@ def draw_retrieval(
         delays (Sequence[float]): In seconds.
         history (Mapping[int, Sequence[float]]): Percent, one per delay, by iteration.
         num_videos (int): Size of the gallery.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
     """
     steps = sorted(history)
     *earlier, now = steps
     places = np.linspace(0, len(earlier) - 1, min(len(earlier), _MOST_EARLIER + 1)).round()
     earlier = [earlier[int(place)] for place in places]
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         title = f'Does a frame find its own video among {num_videos}?'
         figure, axes = _plot((6.0, 3.6), title)
         chance = 100 / num_videos
@@ -90,20 +84,11 @@ def draw_retrieval(
 
 
 def draw_time_differences(found: 'TimeDifferences', width: int, height: int) -> np.ndarray:
-    """Draw the histogram of time differences, and the density in theory where it is known.
-
-    Args:
-        found (TimeDifferences): Of at least one video.
-        width (int): In pixels.
-        height (int): In pixels.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
-    """
+    """Draw the histogram of time differences, and the density in theory where it is known."""
     counts, edges = found.histogram()
     segment = found.sampler.segment
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _plot((width / _DPI, height / _DPI), '')
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = _plot((width / DPI, height / DPI), '')
         density = counts / counts.sum() / np.diff(edges)
         axes.stairs(density, edges, fill=True, color=_POSITIVE, alpha=0.5, label='drawn')
         axes.axvline(np.median(found.values), color=_POSITIVE, label='median')
@@ -116,7 +101,7 @@ def draw_time_differences(found: 'TimeDifferences', width: int, height: int) -> 
 
 
 def _plot(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, dpi=_DPI, layout='constrained', facecolor='white')
+    figure = Figure(figsize=size, dpi=DPI, layout='constrained', facecolor='white')
     axes = figure.add_subplot()
     axes.set_title(title, loc='left', fontweight='bold')
     axes.grid(color='#e6e6e6')

@@ -32,33 +32,17 @@ Annotation = np.ndarray | InstanceData
 
 @dataclass
 class Samples:
-    """Some validation images with their ground truth.
+    """Some validation images, with ground truth and model input of each."""
 
-    Attributes:
-        package (str): ``'mmseg'`` or ``'mmdet'``.
-        meta (dict): Metainfo of the data set: ``classes`` and ``palette``.
-        images (list[np.ndarray]): RGB images, uint8, shape (height, width, 3).
-        truths (list[Annotation]): Ground truth of each.
-        inputs (list[dict]): Model input of each.
-    """
-
-    package: str
-    meta: dict
-    images: list[np.ndarray]
+    package: str  # 'mmseg' or 'mmdet'
+    meta: dict  # of the data set: classes and palette
+    images: list[np.ndarray]  # RGB, uint8, shape (height, width, 3)
     truths: list[Annotation]
     inputs: list[dict]
 
 
 def load_samples(cfg: Config, package: str, count: int = 4) -> Samples:
-    """Load images spread evenly over the validation set of a run.
-
-    Args:
-        cfg (Config): Config of the run.
-        package (str): ``'mmseg'`` or ``'mmdet'``.
-        count (int): Number of images. Defaults to 4. For detection only images with an object.
-
-    Returns:
-        Samples: The images.
+    """Load images spread evenly over the validation set; for detection those with an object.
 
     Raises:
         OSError: If an image cannot be read.
@@ -90,16 +74,7 @@ def load_samples(cfg: Config, package: str, count: int = 4) -> Samples:
 
 @torch.no_grad()
 def predict(cfg: Config, checkpoint: Path, samples: Samples) -> list[Annotation]:
-    """Predict images with a fine-tuned model.
-
-    Args:
-        cfg (Config): Config of the run.
-        checkpoint (Path): Weights of the run, loaded strictly.
-        samples (Samples): Images of its data set.
-
-    Returns:
-        list[Annotation]: Prediction for each image.
-    """
+    """Predict each image with a fine-tuned model, whose weights are loaded strictly."""
     with _scope(samples.package):
         # As the runner does: some configs have the preprocessor next to the model.
         cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
@@ -125,11 +100,7 @@ def predict(cfg: Config, checkpoint: Path, samples: Samples) -> list[Annotation]
 def draw_predictions(
     samples: Samples, predictions: Mapping[str, Sequence[Annotation]]
 ) -> list[bytes]:
-    """Draw a row per image: the image, the ground truth, and the prediction of each run.
-
-    Args:
-        samples (Samples): Images and ground truth.
-        predictions (Mapping[str, Sequence[Annotation]]): Prediction for each image by run.
+    """Draw a row per image: the image, the ground truth, and its prediction by each run.
 
     Returns:
         list[bytes]: PNGs, one for every four runs.

@@ -51,9 +51,8 @@ def write_preview(
         str: Summary in a few lines.
 
     Raises:
-        ValueError: If the config does not train on videos, or a setting makes no sense.
-        FileNotFoundError: If there are no videos.
-        RuntimeError: If none of them can be read; lists the first reasons.
+        ValueError: If ``num_clips`` is out of range; others as :func:`build_sampler` and
+            :func:`draw_clips`.
     """
     if not 1 <= num_clips <= MAX_CLIPS:
         raise ValueError(f'num_clips must be within 1 and {MAX_CLIPS}, got {num_clips}')
@@ -75,19 +74,15 @@ def _draw(
     column = max(_NARROWEST, *(frame.shape[1] for frame in frames))
     height = max(len(picture) for picture in (*frames, *map(_image_of, views)))
     width = 2 * _MARGIN + columns * (column + _GAP + _VIEW[0] + _PAIR_GAP) - _PAIR_GAP
-    parts = [_heading(width, title)]
+    heading = Canvas(width, 46)
+    heading.title(title, _MARGIN)
+    parts = [heading.array()]
     parts += [
         _draw_clip(width, f'{number}   ', clip, columns, column, height)
         for number, clip in enumerate(clips, start=1)
     ]
     parts += [_draw_differences(width, found) for found in differences]
     return np.concatenate(parts)
-
-
-def _heading(width: int, title: str) -> np.ndarray:
-    canvas = Canvas(width, 46)
-    canvas.title(title, _MARGIN)
-    return canvas.array()
 
 
 def _draw_clip(
@@ -149,7 +144,7 @@ def _draw_view(
     right = x + column + _GAP
     canvas.text(x, y, f'{index + 1}{when}', colour=colour, bold=True)
     canvas.text(right, y, view.name, colour=colour, bold=True)
-    y += 2 * _LINE - 12
+    y += 2 * _LINE - 8  # the outline of a crop may go 5 beyond the frame
     frame = _fitted(view.frame, _FRAME)
     canvas.paste(frame, x, y)
     canvas.paste(_image_of(view), right, y)

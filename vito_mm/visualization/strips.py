@@ -32,16 +32,7 @@ _EXPLANATION = (
 
 
 def draw_strip(clips: Sequence[Clip], masks: Sequence[Masks], title: str) -> np.ndarray:
-    """Draw clips: their frames from left to right, the masks of each scale below.
-
-    Args:
-        clips (Sequence[Clip]): At least one.
-        masks (Sequence[Mapping[str, np.ndarray]]): Masks of the frames of each clip.
-        title (str): Title.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
-    """
+    """Draw clips (RGB, uint8): their frames from left to right, the masks of each scale below."""
     side = _shown_side(clips[0].frames.shape[1])
     bands = _bands(clips, max(1, (_WIDEST - 2 * _MARGIN - _LABELS) // (side + _GAP)))
     needed = max(
@@ -75,7 +66,7 @@ def draw_side_by_side(
         title (str): Title.
 
     Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3), both even and the same for every frame.
+        np.ndarray: RGB, uint8; both sides are even and the same for every frame.
     """
     side = _shown_side(len(frame))
     columns = 1 + len(masks)
@@ -107,9 +98,6 @@ def write_video(file: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
 
     Returns:
         int: Number of pictures.
-
-    Raises:
-        ImportError: If PyAV is not installed.
     """
     av = import_av()
     rate = Fraction(fps).limit_denominator(1000)
@@ -141,10 +129,10 @@ def _bands(clips: Sequence[Clip], columns: int) -> list[list[tuple[int, range]]]
     """Clips and their frames in each row of the picture, all rows about as long."""
     longest = max(len(clip.frames) for clip in clips)
     if longest <= columns:
-        beside = columns // longest
-        beside = -(-len(clips) // -(-len(clips) // beside))
+        most = columns // longest
+        across = -(-len(clips) // -(-len(clips) // most))
         whole = [(number, range(len(clip.frames))) for number, clip in enumerate(clips)]
-        return [whole[i : i + beside] for i in range(0, len(whole), beside)]
+        return [whole[i : i + across] for i in range(0, len(whole), across)]
     bands = []
     for number, clip in enumerate(clips):
         count = len(clip.frames)

@@ -1,6 +1,5 @@
 """Record of a run next to its logs: machine, versions, code and data."""
 
-import json
 import math
 import shlex
 import sys
@@ -14,7 +13,7 @@ from mmengine.utils.dl_utils import collect_env
 
 import vito_mm
 from vito_mm.registry import HOOKS
-from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.atomic import write_json
 from vito_mm.utils.provenance import git_revision, installed_versions
 
 DATA_FINGERPRINT = 'data_fingerprint'
@@ -65,9 +64,7 @@ class RunRecordHook(Hook):
             data=data,
             environment={key: str(value) for key, value in collect_env().items()},
         )
-        file = Path(runner.log_dir) / 'run.json'
-        with written_aside(file) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+        write_json(Path(runner.log_dir) / 'run.json', record, indent=2)
 
 
 def _describe(dataset: Any) -> Iterator[dict]:

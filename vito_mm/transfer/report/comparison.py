@@ -13,13 +13,7 @@ from vito_mm.utils.text import setting_text
 
 @dataclass
 class Point:
-    """A point of the sweep of one checkpoint on one task.
-
-    Attributes:
-        label (str): Checkpoint.
-        settings (tuple): Pairs of name and value.
-        outcomes (list[Outcome]): Its runs by seed.
-    """
+    """Runs, by seed, of one checkpoint at one point of the sweep."""
 
     label: str
     settings: tuple[tuple[str, float | int | str], ...]
@@ -47,12 +41,7 @@ class Point:
 
 
 class Comparison:
-    """Runs of one task, in order.
-
-    Args:
-        task (Task): The task.
-        outcomes (Sequence[Outcome]): Its runs.
-    """
+    """Runs of one task: the points of the sweep of each checkpoint, in order."""
 
     def __init__(self, task: Task, outcomes: Sequence[Outcome]) -> None:
         self.task = task

@@ -3,22 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vito_mm.transfer.tasks import TASKS
+
 SOURCE = 'arXiv:2210.06433'
 """Parthasarathy et al., Self-supervised video pretraining yields strong image representations."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of the paper's table.
-
-    Attributes:
-        method (str): Pre-training of the backbone, a ResNet-50.
-        data (str): On what, empty for random weights.
-        epochs (int, optional): For how long.
-        scores (Mapping[str, float]): Percent by the name of the task in
-            :data:`vito_mm.transfer.tasks.TASKS`: mIoU of PASCAL and ADE20K, box mAP of COCO and
-            LVIS. No deviations were published.
-    """
+    """Pre-training of a ResNet-50 in the paper, with scores in percent by the name of the task."""
 
     method: str
     data: str
@@ -27,8 +20,7 @@ class PublishedRow:
 
 
 def _row(method: str, data: str, epochs: int | None, *scores: float) -> PublishedRow:
-    tasks = ('pascal', 'ade20k', 'coco', 'lvis')
-    return PublishedRow(method, data, epochs, dict(zip(tasks, scores, strict=True)))
+    return PublishedRow(method, data, epochs, dict(zip(TASKS, scores, strict=True)))
 
 
 PUBLISHED = (

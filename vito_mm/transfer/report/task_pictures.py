@@ -26,14 +26,7 @@ Lines = list[dict]
 
 
 def draw_task(comparison: Comparison) -> list[Block]:
-    """Draw curves and predictions of the best points of a task.
-
-    Args:
-        comparison (Comparison): Runs of the task.
-
-    Returns:
-        list[Block]: Pictures, and a list of what could not be shown and why.
-    """
+    """Draw curves and predictions of the best points, and list what could not be shown and why."""
     best = {label: comparison.best(label) for label in comparison.points}
     best = {label: point for label, point in best.items() if point is not None}
     missing: list[str] = []

@@ -39,18 +39,9 @@ _LINES_OF_MESSAGE = 30
 def write_report(
     outcomes: list[Outcome], folder: Path, protocol: str, commands: Sequence[str]
 ) -> Path:
-    """Write ``report.csv``, ``report.md`` and ``report.html``.
+    """Write ``report.csv``, ``report.md`` and ``report.html``; returns the path of the last.
 
-    Broken, unfinished and removed runs are listed.
-
-    Args:
-        outcomes (list[Outcome]): All runs of the comparison.
-        folder (Path): Folder of the files.
-        protocol (str): One of :data:`vito_mm.transfer.tasks.PROTOCOLS`.
-        commands (Sequence[str]): Command lines of the user, in order.
-
-    Returns:
-        Path: The page, ``report.html``.
+    Broken, unfinished and removed runs are listed; ``commands`` are those of the user, in order.
     """
     comparisons = _comparisons(outcomes)
     title = f'Transfer to {count_text(len(comparisons), "task")}, protocol {protocol}'
@@ -92,13 +83,8 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
 
 def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
     """Group the runs by task, in the order of the paper's table."""
-    tasks = {outcome.run.task.name: outcome.run.task for outcome in outcomes}
-    known = [name for name in TASKS if name in tasks]
-    ordered = known + [name for name in tasks if name not in known]
-    return [
-        Comparison(tasks[name], [o for o in outcomes if o.run.task.name == name])
-        for name in ordered
-    ]
+    groups = {task: [o for o in outcomes if o.run.task == task] for task in TASKS.values()}
+    return [Comparison(task, of_task) for task, of_task in groups.items() if of_task]
 
 
 def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Block]:
@@ -146,7 +132,7 @@ def _best_cell(comparison: Comparison, label: str) -> Cell:
 
 def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
     """Show the rows of the paper, unless the protocol is that of MiniScenes."""
-    tasks = [c.task for c in comparisons if c.task.name in PUBLISHED[0].scores]
+    tasks = [comparison.task for comparison in comparisons]
     if protocol == 'miniscenes' or not tasks:
         return []
     header = ['method', 'data', 'epochs', *(f'{task.title}, {task.label}' for task in tasks)]
@@ -251,18 +237,14 @@ def _conditions(
     protocol: str,
     commands: Sequence[str],
 ) -> list[Block]:
-    groups = {
-        comparison.task.title: [
-            o for points in comparison.points.values() for point in points for o in point.outcomes
-        ]
-        for comparison in comparisons
-    }
     rows = []
-    for title, runs in [*groups.items(), ('all', outcomes)]:
-        ended = [o.seconds for o in runs if o.state == 'finished']
-        median = time_text(float(np.median(ended))) if ended and title in groups else '-'
-        total = time_text(sum(o.seconds for o in runs))
-        rows.append([title, f'{len(ended)} of {len(runs)}', median, total])
+    for task in (*(comparison.task for comparison in comparisons), None):
+        runs = [outcome for outcome in outcomes if task in (None, outcome.run.task)]
+        ended = [outcome.seconds for outcome in runs if outcome.state == 'finished']
+        median = time_text(float(np.median(ended))) if ended and task else '-'
+        total = time_text(sum(outcome.seconds for outcome in runs))
+        finished = f'{len(ended)} of {len(runs)}'
+        rows.append([task.title if task else 'all', finished, median, total])
     header = ['task', 'finished', 'median time of a run', 'time of all runs, added']
     return [
         Heading('Conditions'),
