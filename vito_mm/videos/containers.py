@@ -1,5 +1,7 @@
 """Open a video file with FFmpeg, and no other file or address that it names. Needs PyAV."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import av
@@ -44,6 +46,16 @@ def open_container(path: str, **arguments: Any) -> InputContainer:
         'is in a format from which no video is read, as files of it are not videos or name other '
         f'files: {name}. Convert it to MP4 or Matroska',
     )
+
+
+@contextmanager
+def ffmpeg_errors(path: str) -> Iterator[None]:
+    """Turn errors of FFmpeg in a block into a VideoReadError with their reason in one line."""
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise VideoReadError(path, f'{reason} (FFmpeg)') from None
 
 
 def _format_off_the_list(path: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backends import load_backend
-from .backends.request import Request
+from .backends.request import Request, deadline_after
 from .errors import VideoReadError
 from .file_checks import (
     CANNOT_READ,
@@ -70,9 +69,13 @@ def decode_frames(
     """
     if channel_order not in ('rgb', 'bgr'):
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
-    path = os.fspath(path)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    request = Request(path, choose_times, channel_order, short_side, deadline)
+
+    def scaled_size(width: int, height: int) -> tuple[int, int]:
+        scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
+        return round(width * scale), round(height * scale)
+
+    deadline = deadline_after(time_limit)
+    request = Request(os.fspath(path), choose_times, scaled_size, channel_order, deadline)
     return decode_request(request, backend, fps)
 
 

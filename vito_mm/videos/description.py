@@ -4,12 +4,10 @@ Training, preparation, re-encoding, curation and all decoders use them. Needs Py
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import dropwhile
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -200,35 +198,3 @@ def _element_size(data: bytes, position: int) -> tuple[int, int]:
     length = 9 - data[position].bit_length()  # leading zeros give the length of the number
     size = int.from_bytes(data[position : position + length], 'big') - (1 << 7 * length)
     return (0 if size == (1 << 7 * length) - 1 else size), position + length
-
-
-def frames_in_order(
-    path: str, container: InputContainer, stream: VideoStream
-) -> Iterator[VideoFrame]:
-    """Decode an opened file from its start, skipping what cannot be decoded before the first frame.
-
-    Yields:
-        VideoFrame: Frames in the order in which they are shown.
-
-    Raises:
-        VideoReadError: If a later frame is damaged.
-        av.error.FFmpegError: If a later one cannot be decoded.
-    """
-    key, is_first = None, True
-    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
-        for packet in dropwhile(lambda packet: not packet.is_keyframe, packets):
-            key = key or packet
-            try:
-                frames = stream.codec_context.decode(packet)
-            except av.error.InvalidDataError:
-                if not is_first:
-                    raise
-                continue
-            for frame in frames:
-                if None not in (frame.pts, key.pts) and frame.pts < key.pts and not key.is_discard:
-                    continue  # it refers to frames before the key frame
-                if frame.is_corrupt and not is_first:
-                    raise VideoReadError(path, f'damaged: at {frame.time or 0:.2f} s')
-                is_first = is_first and frame.is_corrupt
-                if not frame.is_corrupt:
-                    yield frame

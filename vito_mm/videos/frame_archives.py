@@ -285,7 +285,7 @@ def inspect_frame_archive(
     Raises:
         VideoReadError: If an image cannot be decoded.
     """
-    request = Request(archive.path, np.zeros, 'rgb', None, None)
+    request = Request(archive.path, np.zeros)
     rate = Fraction(archive.fps).limit_denominator(10000)
     count = len(archive.names)
     for index in range(count if check or on_frame else 1):

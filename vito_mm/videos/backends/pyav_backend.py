@@ -23,8 +23,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vito_mm.videos.description import Display, opened
+from vito_mm.videos.containers import ffmpeg_errors
+from vito_mm.videos.description import Display, missing_bytes, opened
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.file_checks import check_pixels
 from vito_mm.videos.timeline import PacketLog, makes_frame
 
 from .request import TOLERANCE, Request
@@ -44,7 +46,7 @@ _LONG_WAY = 4.0
 
 def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
-    try:
+    with ffmpeg_errors(request.path):
         with (
             opened(request.path) as (container, stream),
             closing(_packets(request, container, stream)) as packets,
@@ -61,9 +63,41 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
             closing(_ScannedPackets(request, container, stream)) as packets,
         ):
             return _frames_at(request, stream, packets, times)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
-        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-        raise VideoReadError(request.path, f'{reason} (FFmpeg)') from None
+
+
+def first_frames(request: Request) -> Iterator[np.ndarray]:
+    """Frames of a video from the first one on that can be decoded, as a request converts them.
+
+    Raises:
+        VideoReadError: If there is none, a later one is damaged, or the file is cut off.
+    """
+    path = request.path
+    with (
+        ffmpeg_errors(path),
+        opened(path) as (container, stream),
+        closing(container.demux(stream)) as packets,  # one that is left to itself is never freed
+    ):
+        key, is_first, convert = None, True, Converter(request, stream)
+        for packet in dropwhile(lambda packet: not packet.is_keyframe, packets):
+            key = key or packet
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.InvalidDataError:
+                if not is_first:
+                    raise
+                continue
+            for frame in frames:
+                if None not in (frame.pts, key.pts) and frame.pts < key.pts and not key.is_discard:
+                    continue  # it refers to frames before the key frame
+                if frame.is_corrupt and not is_first:
+                    raise VideoReadError(path, f'damaged: at {frame.time or 0:.2f} s')
+                is_first = is_first and frame.is_corrupt
+                if not frame.is_corrupt:
+                    yield convert(frame)
+        if missing := missing_bytes(path, container, stream):
+            raise VideoReadError(path, f'cut off: {missing} bytes are missing')
+        if is_first:
+            raise VideoReadError(path, 'no frame can be decoded')
 
 
 def _frames_at(
@@ -125,7 +159,7 @@ class Converter:
         """Convert a decoded frame to uint8, shape (height, width, 3)."""
         display = Display.of(self.stream, frame)
         size = display.square(frame.width, frame.height)
-        self.request.check_size(*size)
+        check_pixels(self.request.path, *size)
         width, height = self.request.scaled_size(*size)
         smaller = (width, height) != size
         image = self.reformatter.reformat(

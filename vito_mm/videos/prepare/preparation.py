@@ -5,7 +5,7 @@ import glob
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,34 +192,28 @@ class _Job:
     hashes: bool
     """Hashes in the input are binding."""
 
-    known: RowIndex = field(init=False)  # rows of the manifest as it is
-    done: RowIndex = field(init=False)  # rows of the parts
-
     def __post_init__(self) -> None:
+        key = 'path' if self.copier is None else 'source'
+        self.known = RowIndex(key)  # rows of the manifest as it is
+        self.done = RowIndex(key)  # rows of the parts
         self.parts = self.out.with_name(f'{self.out.name}.parts')
         self.in_flight = set()
 
     def run(self, rows: list[dict[str, Any]], workers: int, time_limit: float | None) -> Summary:
         """Do what is not done yet and write the manifest."""
-        with contextlib.ExitStack() as files:
-            key = 'path' if self.copier is None else 'source'
-            self.known = files.enter_context(RowIndex(key))
-            self.done = files.enter_context(RowIndex(key))
-            for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
-                leftover.unlink(missing_ok=True)  # of a merge that was killed
-            if self.out.exists():
-                self.known.add(self.out, torn=False)
-            # With force, only what a job with force did counts.
-            pattern = 'forced-*.jsonl' if self.force else '*.jsonl'
-            shards = sorted(self.parts.glob(pattern))
-            for shard in shards:
-                self.done.add(shard, torn=True)
-            if self.from_folder:
-                rows = [part for row in rows for part in self._parts(row)]
-            self._inspect(rows, workers, time_limit)
-            summary = self._merge(rows)
-            for shard in self.parts.glob('*.jsonl'):
-                shard.unlink()
+        for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
+            leftover.unlink(missing_ok=True)  # of a merge that was killed
+        if self.out.exists():
+            self.known.add(self.out, torn=False)
+        # With force, only what a job with force did counts.
+        for shard in sorted(self.parts.glob('forced-*.jsonl' if self.force else '*.jsonl')):
+            self.done.add(shard, torn=True)
+        if self.from_folder:
+            rows = [part for row in rows for part in self._parts(row)]
+        self._inspect(rows, workers, time_limit)
+        summary = self._merge(rows)
+        for shard in self.parts.glob('*.jsonl'):
+            shard.unlink()
         return summary
 
     def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
