@@ -2,13 +2,14 @@
 
 import os
 import random
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from tests.conftest import write_video
+from tests.helpers.frame_videos import encode
 
 
 def truncated_index(path: Path) -> None:
@@ -125,46 +126,17 @@ def write_moving(
     codec: str = 'libx264',
     num_frames: int = 50,
     size: tuple[int, int] = (160, 120),
-    times: list[int] | None = None,
-    pix_fmt: str = 'yuv420p',
-    rotation: int = 0,
-    audio: bool = False,
-    mux: dict[str, str] | None = None,
-    **options: str,
+    **settings: Any,
 ) -> Path:
-    """Write noise that moves, so that all bytes of the file matter.
-
-    ``times`` are in milliseconds, in place of 25 frames per second; ``rotation`` in degrees
-    counter-clockwise; ``audio`` is silence; ``mux`` are options of the container, ``options`` of
-    the encoder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write noise that moves, so that all bytes of the file matter; see :func:`encode`."""
     rng = np.random.default_rng(0)
     noise = np.kron(rng.integers(0, 256, (40, 50), dtype=np.uint8), np.ones((8, 8), np.uint8))
-    with av.open(str(path), 'w', options=mux or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
-        if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        if audio:
-            sound = container.add_stream('aac', rate=16000)
-        for index in range(num_frames):
-            gray = np.roll(noise, (2 * index, 3 * index), (0, 1))[: size[1], : size[0]]
-            image = np.stack([gray, gray // 2, 255 - gray], -1)
-            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-            if times is not None:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if audio:
-            silence = np.zeros((1, 640 * num_frames), np.float32)
-            frame = av.AudioFrame.from_ndarray(silence, format='fltp', layout='mono')
-            frame.sample_rate = 16000
-            container.mux(sound.encode(frame))
-            container.mux(sound.encode())
-    return path
+
+    def image(index: int) -> np.ndarray:
+        gray = np.roll(noise, (2 * index, 3 * index), (0, 1))[: size[1], : size[0]]
+        return np.stack([gray, gray // 2, 255 - gray], -1)
+
+    return encode(path, map(image, range(num_frames)), codec=codec, size=size, **settings)
 
 
 def cut(path: Path, part: float = 0.6) -> Path:

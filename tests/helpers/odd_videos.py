@@ -11,6 +11,7 @@ import numpy as np
 from av.stream import Disposition
 
 from tests.conftest import frame_index, write_video
+from tests.helpers.faulty_videos import wrong_duration
 
 EVEN = np.arange(50) / 25
 SLIDES = np.array([0, 0.04, 0.08, 0.12, 3.5, 3.54, 3.58, 14, 14.04, 14.08, 14.12])
@@ -265,8 +266,15 @@ ODD: dict[str, Odd] = {
         copied(repeated, options=NO_B),
         [time - (0.04 if index % 5 == 0 and index else 0) for index, time in enumerate(EVEN)],
     ),
+    'long header': Odd('mp4', wrong_duration, np.arange(100) / 25),
     'short header, mp4': Odd('mp4', short_header, notes='the header says'),
     'short header, mkv': Odd('mkv', short_header, notes='the header says'),
+    **{
+        f'one frame, {ending}': Odd(
+            ending, lambda path: video(path, num_frames=1), [0.0], notes='a single frame'
+        )
+        for ending in ('mp4', 'mkv', 'ts')
+    },
     'gap': Odd(
         'mkv',
         copied(lambda number, packet: not 24 <= number < 36, options=NO_B),

@@ -26,17 +26,17 @@ def decoded(path: Path, times, backend: str = 'pyav'):
 def wanted_of(name: str) -> np.ndarray:
     odd = ODD[name]
     drawn = np.random.default_rng(0).uniform(0, odd.duration, 12)
-    return np.concatenate([[0.0, odd.duration + 5], odd.times[[-1, 1, -2]], drawn])
+    return np.concatenate([[0.0, odd.duration + 5], odd.times[-2:], odd.times[:2], drawn])
 
 
-def check(name: str, path: Path, backend: str, tolerance: float = 2e-3) -> None:
+def check(name: str, path: Path, backend: str = 'pyav', size: tuple | None = None) -> None:
     odd, wanted = ODD[name], wanted_of(name)
     frames, begins, duration = decoded(path, wanted, backend)
     assert odd.found(frames) == odd.on_screen(wanted).tolist()
     position = np.searchsorted(odd.times, wanted + 1e-4, side='right') - 1
-    np.testing.assert_allclose(begins, odd.times[position], atol=tolerance)
-    assert duration == pytest.approx(odd.duration, abs=tolerance)
-    assert {frame.shape[1::-1] for frame in frames} == {odd.size}
+    np.testing.assert_allclose(begins, odd.times[position], atol=2e-3)
+    assert duration == pytest.approx(odd.duration, abs=2e-3)
+    assert {frame.shape[1::-1] for frame in frames} == {size or odd.size}
 
 
 @pytest.mark.parametrize('backend', ['pyav', 'decord'])
@@ -49,7 +49,7 @@ def test_every_decoder_gives_the_frames_on_screen(odd_files, name, backend):
 def test_a_long_file_is_read_alike(odd_files, name, monkeypatch):
     """With seeks, or read again, instead of being kept in memory."""
     monkeypatch.setattr(pyav_backend, '_IN_MEMORY', 0)
-    check(name, odd_files[name], 'pyav')
+    check(name, odd_files[name])
 
 
 @pytest.mark.parametrize('name', ODD)
@@ -60,6 +60,7 @@ def test_inspection_tells_what_decoding_finds(odd_files, name):
         assert row['verdict'] == 'ok', row
         assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
         assert row['num_frames'] == len(odd.times)
+        assert row['fps'] == pytest.approx(len(odd.times) / odd.duration, rel=2e-3)
         assert (row['width'], row['height']) == odd.size
         assert odd.notes in row.get('notes', '')
         assert bool(odd.notes) == ('notes' in row), row
@@ -72,13 +73,7 @@ def test_a_copy_has_the_same_frames_at_the_same_times(odd_files, name, tmp_path)
     assert row['verdict'] == 'ok', row
     assert (row['num_frames'], row['rotation']) == (len(odd.times), 0)
     assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
-    wanted = wanted_of(name)
-    frames, begins, duration = decoded(tmp_path / 'x.mp4', wanted)
-    assert odd.found(frames) == odd.on_screen(wanted).tolist()
-    position = np.searchsorted(odd.times, wanted + 1e-4, side='right') - 1
-    np.testing.assert_allclose(begins, odd.times[position], atol=2e-3)
-    assert duration == pytest.approx(odd.duration, abs=2e-3)
-    assert frames[0].shape[1::-1] == tuple(side // 2 * 2 for side in odd.size)
+    check(name, tmp_path / 'x.mp4', size=tuple(side // 2 * 2 for side in odd.size))
 
 
 @pytest.mark.parametrize('name', ODD)
@@ -90,27 +85,32 @@ def test_curation_sees_the_same_first_frames(odd_files, name):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_layouts_are_described_alike(layouts, layout, tmp_path):
-    """Length, size, first and last frame of inspection, decoders and copies."""
+    """Codec, length, size, first and last frame of inspection, decoders and copies."""
     path, times = layouts[layout], frame_times(layout)
-    row = inspect_video(path, check=True)
-    assert (row['verdict'], row['num_frames']) == ('ok', 100), row
-    # The last frame lasts as long as most do.
-    assert row['seconds'] == pytest.approx(times[-1] + 0.04, abs=0.08)
+    arguments = dict(codec='libx264', rotation=0, pix_fmt='yuv420p') | LAYOUTS[layout][1]
+    codecs = {'libx264': 'h264', 'libx265': 'hevc', 'libvpx-vp9': 'vp9', 'libvpx': 'vp8'}
+    for check_frames in (False, True):
+        row = inspect_video(path, check_frames)
+        assert (row['verdict'], row['num_frames']) == ('ok', 100), row
+        assert ('notes' in row) == (layout in ('varying rate', 'MPEG-2')), 'a header that is wrong'
+        assert row['codec'] == codecs.get(arguments['codec'], arguments['codec'])
+        assert row['pix_fmt'] == arguments['pix_fmt']
+        assert row['rotation'] == -arguments['rotation'] % 360
+        # The last frame lasts as long as most do.
+        assert row['seconds'] == pytest.approx(times[-1] + 0.04, abs=0.08)
     copy = reencode_video(path, tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
-    turned = LAYOUTS[layout][1].get('rotation', 0) // 90
-    for file, backends in (
-        (path, ('pyav', 'decord')),
-        (tmp_path / 'x.mp4', ('pyav', 'decord')),
-    ):
-        for backend in backends:
+    for file in (path, tmp_path / 'x.mp4'):
+        for backend in ('pyav', 'decord'):
             frames, begins, duration = decoded(file, [0.0, 1e6, *times[40:60]], backend)
             assert duration == pytest.approx(row['seconds'], abs=2e-3)
-            found = [frame_index(np.rot90(frame, -turned)) for frame in frames]
+            turned = -arguments['rotation'] // 90
+            found = [frame_index(np.rot90(frame, turned)) for frame in frames]
             assert found == [0, 99, *range(40, 60)]
             np.testing.assert_allclose(begins, times[[0, 99, *range(40, 60)]], atol=2e-3)
             if file == path:
                 assert {frame.shape[1::-1] for frame in frames} == {(row['width'], row['height'])}
     assert copy['seconds'] == pytest.approx(row['seconds'], abs=2e-3)
+    assert (copy['pix_fmt'], copy['rotation']) == ('yuv420p', 0)
 
 
 @pytest.mark.parametrize('ending', ['mp4', 'mkv'])

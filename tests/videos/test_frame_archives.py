@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import struct
 import tarfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import frame_index, write_video
 from vito_mm.probes.image_folders import labelled_images
-from vito_mm.videos import VideoReadError, decode_frames, find_videos, write_manifest
+from vito_mm.videos import VideoReadError, decode_frames, write_manifest
 from vito_mm.videos.frames import View, first, spread
 from vito_mm.videos.images import read_rgb
 from vito_mm.videos.prepare.integrity import inspect_video
@@ -382,7 +381,7 @@ def test_training_and_probes_see_the_same_pixels(tmp_path, mode, ending):
     assert difference.max() <= 3
 
 
-def test_hidden_files_are_no_videos_and_no_labelled_images(tmp_path):
+def test_hidden_files_are_no_labelled_images(tmp_path):
     for part in ('train', 'val'):
         for name in ('cat', 'dog', '.ipynb_checkpoints', '__MACOSX'):
             folder = tmp_path / part / name
@@ -392,10 +391,3 @@ def test_hidden_files_are_no_videos_and_no_labelled_images(tmp_path):
     images = labelled_images(tmp_path / 'train')
     assert images.classes == ('cat', 'dog')
     assert [file.name for file in images.files] == ['0.jpg', '0.jpg']
-    videos = tmp_path / 'videos'
-    for name in ('a.mp4', '._a.mp4', '.b.mp4', '__MACOSX/a.mp4', '.trash/c.mp4', 'more/d.mp4'):
-        (videos / name).parent.mkdir(parents=True, exist_ok=True)
-        (videos / name).touch()
-    os.symlink(videos, videos / 'more' / 'again')
-    found = [os.path.relpath(row['path'], videos) for row in find_videos(videos)]
-    assert found == ['a.mp4', 'more/d.mp4']

@@ -26,11 +26,7 @@ _OPTIONS = dict(protocol_whitelist='file', format_whitelist=','.join(SELF_CONTAI
 
 
 def open_container(path: str, **arguments: Any) -> InputContainer:
-    """Open a video file to read it, and no other file that it refers to.
-
-    Args:
-        path (str): The file.
-        **arguments: Other arguments of :func:`av.open`.
+    """Open a video file to read it, and no other file that it refers to, by :func:`av.open`.
 
     Raises:
         VideoReadError: If its format is not one of ``SELF_CONTAINED``; names it.
@@ -41,11 +37,8 @@ def open_container(path: str, **arguments: Any) -> InputContainer:
     except av.error.ArgumentError:
         if (name := _format_off_the_list(path)) is None:
             raise
-    raise VideoReadError(
-        path,
-        'is in a format from which no video is read, as files of it are not videos or name other '
-        f'files: {name}. Convert it to MP4 or Matroska',
-    )
+    reason = 'is in a format from which no video is read, as files of it are not videos or name'
+    raise VideoReadError(path, f'{reason} other files: {name}. Convert it to MP4 or Matroska')
 
 
 @contextmanager

@@ -33,13 +33,10 @@ def decode_frames(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode the frames shown at some times of a video.
 
-    The file is opened, read from front to back with one thread, and closed again in this call: a
-    reader that outlives a fork dead-locks, and one that is kept leaks. All backends give the same
-    frames for the same times; colours may differ by rounding, and durations by a frame.
-
-    Other backends than PyAV decode plain files only, see
-    ``vito_mm.videos.backends.plain.plain_timeline``; they misplace, squeeze or turn frames of
-    others, which are decoded by PyAV whatever the backend.
+    The file is opened, read with one thread, and closed again in this call: a reader that outlives
+    a fork dead-locks, and one that is kept leaks. All backends give the same frames for the same
+    times; colours may differ by rounding, and durations by a frame. Files that other backends
+    misplace, squeeze or turn (see :func:`.backends.plain.plain_timeline`) are decoded by PyAV.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
     image is a video of one frame without duration, shown upright as its EXIF orientation says. The
@@ -113,16 +110,11 @@ def opened_file(
 ) -> Iterator[OpenedFile]:
     """Open a video as its content says, for training and preparation alike.
 
-    Args:
-        path (str): A file or a folder.
-        fps (float, optional): Frames per second of images. Defaults to None, 25.
-        check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
-
-    Yields:
-        OpenedFile: Valid in the ``with`` block, whose errors name the path.
+    For the arguments see :func:`.frame_archives.frame_archive`. A VideoReadError in the ``with``
+    block gets the path.
 
     Raises:
-        VideoReadError: If it is missing or certainly no video.
+        VideoReadError: If the file is missing or certainly no video.
     """
     try:
         if stat.S_ISDIR(check_file(path).st_mode):

@@ -4,7 +4,7 @@ Training, preparation, re-encoding, curation and all decoders use them. Needs Py
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,7 +19,7 @@ from .errors import VideoReadError
 from .file_checks import MAX_PIXELS, check_pixels
 
 _EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
-_WITHOUT_TRIAL = ('vp8', 'vp9', 'av1', 'libdav1d')
+_WITHOUT_TRIAL = frozenset((None, 'vp8', 'vp9', 'av1', 'libdav1d'))
 
 
 @contextmanager
@@ -28,14 +28,8 @@ def opened(
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open FFmpeg's best video stream of a file, never a cover picture, for one decoding thread.
 
-    Args:
-        path (str): File that FFmpeg can open by this name.
-        trial (bool): Always let FFmpeg decode the first frames, which gives facts that the header
-            lacks. Defaults to False: only where it must.
-        max_pixels (int): Larger frames are refused. Defaults to MAX_PIXELS.
-
-    Yields:
-        tuple: The container and the stream.
+    With ``trial`` FFmpeg decodes the first frames in any case, which gives facts that the header
+    lacks.
 
     Raises:
         VideoReadError: If there is no video stream, no decoder for it, or frames are too large.
@@ -62,20 +56,12 @@ def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
         # Opening a decoder by trial costs more than all else together, and the first packet gives
         # the same facts. Only these containers have in their header what FFmpeg needs to know of
         # the order of frames; the trial is for the others, and for a choice between streams.
-        try:
+        with suppress(ValueError):  # the container has no streams before it is searched
             container = open_container(path, stream_options=[{'codec_whitelist': 'none'}])
-        except ValueError:  # the container has no streams before it is searched
-            container = None
-        if container is not None:
             streams = _videos(container)
-            if not streams or (
-                len(streams) == 1
-                and (
-                    container.format.name.startswith('mov')
-                    or streams[0].codec_context is None
-                    or streams[0].codec_context.name in _WITHOUT_TRIAL
-                )
-            ):
+            codecs = {stream.codec_context and stream.codec_context.name for stream in streams}
+            is_known = container.format.name.startswith('mov') or codecs <= _WITHOUT_TRIAL
+            if is_known and len(streams) < 2:
                 return container, streams
             container.close()
     container = open_container(path)
@@ -167,11 +153,7 @@ class Display:
 
 
 def missing_bytes(path: str, container: InputContainer, stream: VideoStream) -> int:
-    """Count the bytes that a container claims beyond the end of the file.
-
-    Returns:
-        int: Number of bytes, 0 if there are none or the container does not say.
-    """
+    """Count the bytes that a container claims beyond the end of the file, 0 if it does not say."""
     with open(path, 'rb') as file:
         head = file.read(64)
     if head.startswith(_EBML):  # its index lists where clusters begin, not frames

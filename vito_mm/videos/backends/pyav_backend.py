@@ -131,17 +131,18 @@ def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: b
 
     Where nothing of the beginning can be decoded, the first frame that can be replaces it.
     """
-    for earlier in (2, 4, None):
+    for earlier in () if key is None else (2, 4):
         try:
             return reader.frame_at(place, is_last)
         except _UndecodableFrame:
-            if key is None or earlier is None:
-                frame = reader.first_frame_behind(place)
-                if frame is None:
-                    raise
-                return frame
             reader.start(key, place, earlier)
-    return None
+    try:
+        return reader.frame_at(place, is_last)
+    except _UndecodableFrame:
+        frame = reader.first_frame_behind(place)
+        if frame is None:
+            raise
+        return frame
 
 
 class Converter:
@@ -392,7 +393,7 @@ def _is_regular(index: Sequence) -> bool:
     last = len(index) - 1
     if last < _FEW:
         return False
-    step = index[min(1, last)].timestamp - index[0].timestamp
+    step = index[1].timestamp - index[0].timestamp
     middle = [index[i].timestamp - index[0].timestamp for i in (last // 2, last)]
     return (
         middle == [last // 2 * step, last * step]
@@ -513,7 +514,7 @@ class _IndexedPackets(_SoughtPackets):
         if not _is_regular(self.index):
             return super()._measure()
         before = sum(packet.pts is not None and packet.pts < self.first for packet in self.head)
-        step = self.index[min(1, len(self.index) - 1)].timestamp - self.index[0].timestamp
+        step = self.index[1].timestamp - self.index[0].timestamp
         step = step or self.head[0].duration
         return (len(self.index) - self.num_leading - before) * step * self.time_base
 

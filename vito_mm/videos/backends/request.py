@@ -50,12 +50,7 @@ class Request:
             raise VideoReadError(self.path, 'decoding takes longer than the time limit')
 
     def converted(self, frame: np.ndarray, channel_order: str) -> np.ndarray:
-        """Scale a decoded frame by averaging areas, and order its channels.
-
-        Args:
-            frame (np.ndarray): uint8, shape (height, width, 3).
-            channel_order (str): That of the frame, ``'rgb'`` or ``'bgr'``.
-        """
+        """Scale a decoded frame of a channel order by averaging areas, and order its channels."""
         height, width = frame.shape[:2]
         size = self.scaled_size(width, height)
         if size != (width, height):
@@ -66,11 +61,7 @@ class Request:
 
 
 def frames_on_screen(times: np.ndarray, shown_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the frames shown at some times.
-
-    Args:
-        times (np.ndarray): Times in seconds, shape (n, ).
-        shown_at (np.ndarray): Begin of each frame in seconds, increasing.
+    """Find the frames shown at some times, where ``shown_at`` has the begin of each.
 
     Returns:
         tuple: Indices of the frames to decode, each once, increasing; and for each time the

@@ -61,22 +61,21 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
-            ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
-            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
-            ``fps`` of folders and tars of images, which goes by it.
+        source: Folder, searched with its sub-folders, or manifest. A file is read once, whatever
+            the number of rows with parts of it. Other columns of the manifest are kept, and of
+            ``out``; so is ``fps`` of folders and tars of images, which goes by it.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
-        check: Whether to decode all frames to find damage; hashes that ``out`` has of the files
-            are compared as well. Defaults to False. Hashes in a manifest ``source`` are always.
-        force: Whether to read all videos again. Defaults to False.
+        check: Decode all frames to find damage; hashes that ``out`` has of the files are compared
+            as well. Defaults to False. Hashes in a manifest ``source`` are always.
+        force: Read all videos again. Defaults to False.
         time_limit: Seconds a video may take, None or 0 for any. Defaults to 3600.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
             these. Implies ``check``. Defaults to None: nothing is re-encoded.
         encoding: How to encode them. Defaults to ``Encoding()``.
-        extensions: Endings of the files that are taken from a folder, in lower case, as those of
-            :class:`vito_mm.datasets.VideoDataset`. Defaults to VIDEO_EXTENSIONS.
+        extensions: Endings of the files that are taken from a folder, in lower case. Defaults to
+            VIDEO_EXTENSIONS.
 
     Returns:
         Summary: Counts over the rows of the manifest.
@@ -123,9 +122,8 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
     if file.suffix.lower() not in ENDINGS:
-        raise ValueError(
-            f'give a folder, or a manifest ending in {", ".join(ENDINGS)}, got {str(file)!r}'
-        )
+        endings = ', '.join(ENDINGS)
+        raise ValueError(f'give a folder, or a manifest ending in {endings}, got {str(file)!r}')
     try:
         rows = list(read_manifest(file, keep_bad=True))
     except VideoReadError as error:
@@ -148,11 +146,8 @@ def _locked(parts: Path) -> Iterator[None]:
             parts.mkdir(parents=True, exist_ok=True)
             held.enter_context(file_lock(parts / 'lock', busy))
         except OSError as error:
-            raise type(error)(
-                error.errno,
-                f'cannot write next to the manifest ({error.strerror}); choose another output',
-                str(parts.parent),
-            ) from None
+            message = f'cannot write next to the manifest ({error.strerror}); choose another output'
+            raise type(error)(error.errno, message, str(parts.parent)) from None
         yield
 
 
