@@ -20,6 +20,14 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPO / 'tools'))  # as for a tool that is run as a script
 
 
+def digits(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """A frame that tells its index, RGB: tens in the left half, ones in the right."""
+    image = np.empty((size[1], size[0], 3), np.uint8)
+    tens, ones = divmod(index, 10)
+    image[:, : size[0] // 2], image[:, size[0] // 2 :] = 16 * tens + 20, 16 * ones + 20
+    return image
+
+
 def write_video(
     path: Path,
     num_frames: int = 100,
@@ -32,7 +40,7 @@ def write_video(
     options: dict[str, str] | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a clip that tells its frame index: tens in the left half, ones in the right.
+    """Write a clip of :func:`digits`.
 
     Args:
         path: File to write.
@@ -49,24 +57,18 @@ def write_video(
     Returns:
         Path: The file.
     """
-
-    def image(index: int) -> np.ndarray:
-        if texture is not None:
-            blocks = np.random.default_rng(texture).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-            return np.kron(blocks, np.ones((size[1] // 6, size[0] // 8, 1), np.uint8))
-        image = np.empty((size[1], size[0], 3), np.uint8)
-        tens, ones = divmod(index, 10)
-        image[:, : size[0] // 2], image[:, size[0] // 2 :] = 16 * tens + 20, 16 * ones + 20
-        return image
-
+    count = num_frames if times is None else len(times)
+    images = (digits(index, size) for index in range(count))
+    if texture is not None:
+        blocks = np.random.default_rng(texture).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        images = [np.kron(blocks, np.ones((size[1] // 6, size[0] // 8, 1), np.uint8))] * count
     quality = {'libx264': {'crf': '10'}, 'mpeg4': {'qmin': '1', 'qmax': '2'}}.get(codec, {})
     options = {'g': str(gop), 'b': '4000000'} | quality | (options or {})
-    images = map(image, range(num_frames if times is None else len(times)))
     return encode(path, images, fps, codec, size=size, times=times, **settings, **options)
 
 
 def frame_index(frame: np.ndarray) -> int:
-    """Index of a frame that :func:`write_video` wrote, read from its pixels."""
+    """Index of a frame of :func:`digits`, read from its pixels."""
     width = frame.shape[1]
     quarters = frame[:, width // 8 : width // 4], frame[:, width * 3 // 4 : width * 7 // 8]
     tens, ones = (round((float(part.mean()) - 20) / 16) for part in quarters)

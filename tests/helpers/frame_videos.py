@@ -1,7 +1,7 @@
 """Videos kept as images, whose content at each time is known to the pixel; and any as a file."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,3 +91,26 @@ def encode(
             samples.sample_rate, samples.pts = 8000, 0
             container.mux([*audio.encode(samples), *audio.encode()])
     return path
+
+
+def copy_packets(
+    source: Path,
+    target: Path,
+    change: Callable[[int, av.Packet], bool],
+    container_options: dict[str, str] | None = None,
+) -> None:
+    """Copy a video without sound, packet by packet.
+
+    Args:
+        source: The video.
+        target: File to write.
+        change: Called with each packet and its number, may change it; returns whether it stays.
+        container_options: Options of the container.
+    """
+    options = container_options or {}
+    with av.open(str(source)) as reader, av.open(str(target), 'w', options=options) as to:
+        stream = to.add_stream_from_template(reader.streams.video[0])
+        for number, packet in enumerate(reader.demux(video=0)):
+            if packet.dts is not None and change(number, packet):
+                packet.stream = stream
+                to.mux(packet)

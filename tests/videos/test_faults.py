@@ -144,12 +144,6 @@ def test_frames_of_8k(tmp_path):
         assert frame_index(frames[0]) == 1
 
 
-def test_frames_that_no_camera_makes_are_refused(tmp_path):
-    faulty.huge_frame(tmp_path / 'x.mkv')
-    with pytest.raises(VideoReadError, match='65000 x 65000 > '):
-        decode_frames(tmp_path / 'x.mkv', at(0.0))
-
-
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_time_limit(tmp_path, backend):
     """A file that is fine, and a limit that no machine can keep."""

@@ -1,10 +1,7 @@
 """Files and names made to harm: none is followed, waited for or taken into memory."""
 
-import importlib.util
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -12,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import REPO, frame_index, write_video
+from tests.conftest import frame_index, write_video
 from tests.helpers.hostile_videos import followed, m3u8, mpd, watched, with_data_reference
 from tests.helpers.readers import READERS
-from tests.helpers.video_layouts import environment_of_torchcodec
+from tests.helpers.with_torchcodec import run_python
 from vito_mm.videos import VideoReadError, decode_frames
 from vito_mm.videos.file_checks import MAX_PIXELS, is_mp4_or_matroska
 from vito_mm.videos.images import read_rgb
@@ -33,20 +30,10 @@ def test_no_file_or_address_is_followed(tmp_path, video, reader):
 
 
 def test_torchcodec_follows_nothing(tmp_path, video):
-    if importlib.util.find_spec('torchcodec') is None:
-        pytest.skip('torchcodec is not installed')
-    folder = tmp_path / 'files'
-    folder.mkdir()
-    module = 'tests.helpers.hostile_videos'
-    result = subprocess.run(
-        [sys.executable, '-m', module, str(folder), str(video), 'torchcodec'],
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-        env=environment_of_torchcodec(tmp_path / 'ffmpeg'),
-        timeout=600,
-    )
-    assert (result.stdout.strip(), result.returncode) == ('', 0), result.stderr[-2000:]
+    (tmp_path / 'files').mkdir()
+    module = ('-m', 'tests.helpers.hostile_videos')
+    arguments = tmp_path / 'ffmpeg', *module, tmp_path / 'files', video, 'torchcodec'
+    assert run_python('torchcodec', *arguments).strip() == ''
 
 
 def test_the_watch_sees_what_ffmpeg_follows_unless_it_is_told_not_to(tmp_path, video):

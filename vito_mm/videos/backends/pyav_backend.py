@@ -301,15 +301,14 @@ class _Reader:
 
     def _decode(self, wanted: int, place: int, is_last: bool) -> VideoFrame:
         self.decoded = {begin: frame for begin, frame in self.decoded.items() if begin >= wanted}
-        is_sent = wanted not in [packet.pts for packet in self.queue]
+        is_end = is_last and self.packets.has_pts
         while self.given[wanted] < self.alike and not self.drained and len(self.decoded) < 32:
             self.request.check_deadline()
             if not (self.queue or self.at_end):
                 self._read_packet()
-            if self.queue and not (is_sent and is_last and self.packets.has_pts):
-                packet = self.queue.popleft()
-                is_sent = is_sent or packet.pts == wanted
-                self._send(packet, wanted, place)
+            # Nothing that comes is needed once all packets of the wanted time are sent.
+            if self.queue and not (is_end and all(one.pts != wanted for one in self.queue)):
+                self._send(self.queue.popleft(), wanted, place)
             else:
                 self._send(None, wanted)
                 self.drained = True
