@@ -101,7 +101,7 @@ CODECS = {'libx264': 'h264', 'libx265': 'hevc', 'libvpx-vp9': 'vp9', 'libvpx': '
 """FFmpeg's names of codecs by those of encoders that are called otherwise."""
 
 
-def layout(ending: str, length: float = 0.04, notes: str = '', **arguments) -> Kind:
+def layout(ending: str, notes: str = '', **arguments) -> Kind:
     """A file of 100 frames by ``write_video``."""
     times = arguments.get('times', LONG)
     codec, turned = arguments.get('codec', 'libx264'), arguments.get('rotation', 0)
@@ -110,7 +110,6 @@ def layout(ending: str, length: float = 0.04, notes: str = '', **arguments) -> K
         ending,
         lambda path: write_video(path, **arguments),
         times - times[0],
-        length=length,
         size=size[::-1] if turned % 180 else size,
         back=lambda image: np.rot90(image, -turned // 90),
         notes=notes,
