@@ -5,6 +5,7 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 """
 
 import argparse
+import sys
 
 # Those of vito_mm.videos, which takes seconds to import.
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
@@ -20,75 +21,83 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', help='folder of videos, or manifest (.jsonl, .csv, .parquet)')
-    parser.add_argument('--out', required=True, help='manifest to write, .jsonl')
-    parser.add_argument('--workers', type=int, help='processes; default: the number of cores')
-    parser.add_argument(
+    add = parser.add_argument
+    add('source', help='folder of videos, or manifest (.jsonl, .csv, .parquet)')
+    add('--out', required=True, help='manifest to write, .jsonl')
+    add('--workers', type=int, help='processes (the number of cores)')
+    add(
         '--extensions',
         nargs='+',
         default=VIDEO_EXTENSIONS,
         metavar='EXTENSION',
         help='endings of the files to take from a folder, .tar for archives of frames, .jpg for '
-        'images; default: those of videos',
+        'images (those of videos)',
     )
-    parser.add_argument(
-        '--check', action='store_true', help='decode every frame and compare hashes to find damage'
-    )
-    parser.add_argument('--force', action='store_true', help='read all videos again')
-    parser.add_argument(
+    add('--check', action='store_true', help='decode every frame and compare hashes to find damage')
+    add('--force', action='store_true', help='read all videos again')
+    add(
         '--time-limit',
         type=float,
         default=3600,
-        help='seconds a video may take; 0: any; default: %(default)s',
+        help='seconds a video may take, 0: any (%(default)s)',
     )
-    parser.add_argument(
-        '--max-pixels',
-        type=int,
-        default=MAX_PIXELS,
-        help='largest believable frame; default: %(default)s',
-    )
+    add('--max-pixels', type=int, default=MAX_PIXELS, help='largest believable frame (%(default)s)')
+
     copies = parser.add_argument_group('small copies (H.264, no sound), which the manifest lists')
-    copies.add_argument('--reencode', metavar='DIR', help='folder for the copies')
-    copies.add_argument(
-        '--short-side',
-        type=int,
-        default=256,
-        help='pixels, at most; default: %(default)s',
-    )
-    copies.add_argument(
-        '--gop',
-        type=int,
-        default=12,
-        help='frames between key frames; 1: all are; default: %(default)s',
-    )
-    copies.add_argument(
-        '--crf',
-        type=int,
-        default=23,
-        help='quality of x264, 0 is best; default: %(default)s',
-    )
-    copies.add_argument(
+    add = copies.add_argument
+    add('--reencode', metavar='DIR', dest='copies', help='folder for the copies')
+    add('--short-side', type=int, default=256, help='pixels, at most (%(default)s)')
+    add('--gop', type=int, default=12, help='frames between key frames, 1: all are (%(default)s)')
+    add('--crf', type=int, default=23, help='quality of x264, 0 is best (%(default)s)')
+    add(
         '--preset',
         choices=PRESETS,
         default='medium',
         metavar='PRESET',
-        help='speed of x264, ultrafast to veryslow; default: %(default)s',
+        help='speed of x264, ultrafast to veryslow (%(default)s)',
     )
-    copies.add_argument(
-        '--fastdecode', action='store_true', help='cheaper to decode, larger (no CABAC, no filter)'
+    add(
+        '--fastdecode',
+        action='store_true',
+        dest='fast_decode',
+        help='cheaper to decode, larger (no CABAC, no filter)',
     )
-    copies.add_argument('--no-b-frames', action='store_true', help='frames in order only')
+    add('--no-b-frames', action='store_false', dest='b_frames', help='frames in order only')
     return parser.parse_args()
 
 
-def main() -> None:
-    """Prepare the videos and say what they are like."""
-    args = parse_args()
+def main() -> int:
+    """Prepare the videos and say what they are like.
 
-    from vito_mm.videos.prepare.command import run
+    Returns:
+        int: 0 if the job was finished, bad videos or not; 1 if it had to stop; 2 if an argument is
+        wrong; 130 after Ctrl-C or SIGTERM.
+    """
+    args = vars(parse_args())
 
-    raise SystemExit(run(**vars(args)))
+    from vito_mm.utils.worker_pool import stopped_by_signals
+    from vito_mm.videos.prepare.preparation import PreparationStopped, prepare_videos
+    from vito_mm.videos.prepare.reencoding import Encoding
+
+    settings = {name: args.pop(name) for name in Encoding.__dataclass_fields__}
+    with stopped_by_signals():
+        try:
+            summary = prepare_videos(encoding=Encoding(**settings), **args)
+        except KeyboardInterrupt:
+            again = 'stopped; what is done is kept. Run the same command again to go on'
+            print(again, file=sys.stderr)
+            return 130
+        except (PreparationStopped, ValueError, OSError, ImportError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1 if isinstance(error, PreparationStopped) else 2
+    print(summary)
+    if hint := summary.hint():
+        print(hint)
+    if summary.num_bad:
+        print(f'{summary.num_bad} videos are bad: rows with "verdict": "bad" in {args["out"]}')
+    print(f'manifest {args["out"]}')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

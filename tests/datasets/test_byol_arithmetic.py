@@ -5,6 +5,7 @@ TensorFlow's bicubic resize (Keys' kernel with a = -0.5, outer samples left out)
 """
 
 import re
+from functools import cache
 
 import cv2
 import numpy as np
@@ -16,11 +17,6 @@ from vito_mm.datasets import BYOLAugmentation, ViewAugmentation
 
 SPREAD = np.linspace(-1, 1, 9)
 """What is drawn, from one end of the uniform distribution to the other."""
-
-
-def photographs() -> list[np.ndarray]:
-    """scikit-learn's two, RGB, 640 x 427."""
-    return load_sample_images().images
 
 
 def to_hsv(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,10 +92,11 @@ def bicubic(size: int, length: int) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
+@cache
 def resized_views() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Crops of 0.4, 0.6, 0.8 and 1 of each photograph at 224 pixels: of OpenCV, of TensorFlow."""
     ours, theirs = [], []
-    for photo in photographs():
+    for photo in load_sample_images().images:  # RGB, 640 x 427
         for area in (0.4, 0.6, 0.8, 1.0):
             height, width = (round(side * area**0.5) for side in photo.shape[:2])
             crop = photo[:height, :width]

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from tests.conftest import REPO, write_video
+from tests.conftest import REPO
 from vito_mm.launch import build_runner
 
 FAMILY = sorted(
@@ -60,14 +60,6 @@ def shrink(cfg: Config, videos, images) -> None:
             pipeline.crop.scale = 32
     cfg.train_cfg = dict(type='ClipTrainLoop', max_iters=1)
     cfg.auto_scale_lr.base_batch_size = 4
-
-
-@pytest.fixture(scope='module')
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('videos')
-    for index in range(4):
-        write_video(folder / f'{index}.mp4', num_frames=80, texture=index)
-    return folder
 
 
 @pytest.fixture(scope='module')

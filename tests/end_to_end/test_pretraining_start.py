@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmpretrain.models.backbones import ResNet
 from torch import nn
 
-from tests.conftest import REPO, write_video
+from tests.conftest import REPO
 from tests.end_to_end.test_config_family import run, shrink
 from tests.helpers.processes import shell
 from tests.tools.test_train import tiny_options
@@ -25,14 +25,6 @@ ALGORITHMS = {
     'SimSiam': 'baselines/simsiam_r50.py',
     'MoCo v3': 'baselines/mocov3_r50.py',
 }
-
-
-@pytest.fixture(scope='module')
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('videos')
-    for index in range(4):
-        write_video(folder / f'{index}.mp4', num_frames=80, texture=index)
-    return folder
 
 
 @pytest.fixture(scope='module')

@@ -2,13 +2,14 @@
 
 import os
 import random
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from tests.conftest import write_video
+from tests.helpers.frame_videos import copy_packets, encode
 
 
 def truncated_index(path: Path) -> None:
@@ -91,33 +92,32 @@ def one_frame(path: Path) -> None:
     write_video(path, num_frames=1)
 
 
-def wrong_duration(path: Path) -> None:
-    """A header that claims ten times the length."""
-    write_video(path)
+def change_duration(path: Path, factor: float) -> None:
+    """Multiply the length that the header of an MP4 claims."""
     data = bytearray(path.read_bytes())
     for box, offset in ((b'mvhd', 20), (b'tkhd', 24), (b'mdhd', 20)):
         start = data.index(box) + offset
         value = int.from_bytes(data[start : start + 4], 'big')
-        data[start : start + 4] = (10 * value).to_bytes(4, 'big')
+        data[start : start + 4] = int(factor * value).to_bytes(4, 'big')
     path.write_bytes(data)
+
+
+def wrong_duration(path: Path) -> None:
+    """A header that claims ten times the length."""
+    change_duration(write_video(path), 10)
 
 
 def no_key_frame_at_the_start(path: Path) -> None:
     """A recording that begins between two key frames."""
     whole = path.with_name(f'whole_{path.name}')
     write_video(whole, gop=25, options={'sc_threshold': '0'})
-    with av.open(str(whole)) as source, av.open(str(path), 'w') as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in list(source.demux(video=0))[5:]:
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    copy_packets(whole, path, lambda number, packet: number >= 5)
     whole.unlink()
 
 
 def large_frames(path: Path) -> None:
     """8K."""
-    write_video(path, num_frames=3, size=(7680, 4320), options={'preset': 'ultrafast'})
+    write_video(path, num_frames=2, size=(7680, 4320), options={'preset': 'ultrafast'})
 
 
 def write_moving(
@@ -125,46 +125,17 @@ def write_moving(
     codec: str = 'libx264',
     num_frames: int = 50,
     size: tuple[int, int] = (160, 120),
-    times: list[int] | None = None,
-    pix_fmt: str = 'yuv420p',
-    rotation: int = 0,
-    audio: bool = False,
-    mux: dict[str, str] | None = None,
-    **options: str,
+    **settings: Any,
 ) -> Path:
-    """Write noise that moves, so that all bytes of the file matter.
-
-    ``times`` are in milliseconds, in place of 25 frames per second; ``rotation`` in degrees
-    counter-clockwise; ``audio`` is silence; ``mux`` are options of the container, ``options`` of
-    the encoder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write noise that moves, so that all bytes of the file matter; see :func:`encode`."""
     rng = np.random.default_rng(0)
     noise = np.kron(rng.integers(0, 256, (40, 50), dtype=np.uint8), np.ones((8, 8), np.uint8))
-    with av.open(str(path), 'w', options=mux or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
-        if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        if audio:
-            sound = container.add_stream('aac', rate=16000)
-        for index in range(num_frames):
-            gray = np.roll(noise, (2 * index, 3 * index), (0, 1))[: size[1], : size[0]]
-            image = np.stack([gray, gray // 2, 255 - gray], -1)
-            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-            if times is not None:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if audio:
-            silence = np.zeros((1, 640 * num_frames), np.float32)
-            frame = av.AudioFrame.from_ndarray(silence, format='fltp', layout='mono')
-            frame.sample_rate = 16000
-            container.mux(sound.encode(frame))
-            container.mux(sound.encode())
-    return path
+
+    def image(index: int) -> np.ndarray:
+        gray = np.roll(noise, (2 * index, 3 * index), (0, 1))[: size[1], : size[0]]
+        return np.stack([gray, gray // 2, 255 - gray], -1)
+
+    return encode(path, map(image, range(num_frames)), codec=codec, size=size, **settings)
 
 
 def cut(path: Path, part: float = 0.6) -> Path:

@@ -1,7 +1,8 @@
 """Videos kept as images, whose content at each time is known to the pixel; and any as a file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -55,17 +56,61 @@ def encode(
     fps: int = 25,
     codec: str = 'libx264',
     pix_fmt: str = 'yuv420p',
+    size: tuple[int, int] | None = None,
+    times: Sequence[float] | None = None,
+    rotation: int = 0,
+    seconds_of_audio: float = 0.0,
+    container_options: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
-    """Write RGB frames of one size as a video file."""
+    """Write RGB frames as a video file.
+
+    ``times`` are in seconds, in place of ``fps``; ``rotation`` is in degrees, counter-clockwise, by
+    which players turn the picture; the sound is silent; ``options`` are those of the encoder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), 'w') as container:
+    is_even = times is None or len(set(np.diff(times).round(6))) < 2
+    base = Fraction(1, fps if is_even else 1000)
+    with av.open(str(path), 'w', options=container_options or {}) as container:
         stream = container.add_stream(codec, fps, options=options)
-        stream.pix_fmt = pix_fmt
-        for image in frames:
+        stream.pix_fmt, stream.codec_context.time_base = pix_fmt, base
+        if rotation:
+            stream.set_display_rotation(rotation)
+        audio = container.add_stream('aac', rate=8000) if seconds_of_audio else None
+        for index, image in enumerate(frames):
             if not stream.codec_context.is_open:
-                stream.height, stream.width = image.shape[:2]
+                stream.width, stream.height = size or image.shape[1::-1]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
+            time = index / fps if times is None else times[index]
+            frame.pts, frame.time_base = round(time / base), base
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if audio:
+            silence = np.zeros((1, int(8000 * seconds_of_audio)), np.float32)
+            samples = av.AudioFrame.from_ndarray(silence, format='fltp', layout='mono')
+            samples.sample_rate, samples.pts = 8000, 0
+            container.mux([*audio.encode(samples), *audio.encode()])
     return path
+
+
+def copy_packets(
+    source: Path,
+    target: Path,
+    change: Callable[[int, av.Packet], bool],
+    container_options: dict[str, str] | None = None,
+) -> None:
+    """Copy a video without sound, packet by packet.
+
+    Args:
+        source: The video.
+        target: File to write.
+        change: Called with each packet and its number, may change it; returns whether it stays.
+        container_options: Options of the container.
+    """
+    options = container_options or {}
+    with av.open(str(source)) as reader, av.open(str(target), 'w', options=options) as to:
+        stream = to.add_stream_from_template(reader.streams.video[0])
+        for number, packet in enumerate(reader.demux(video=0)):
+            if packet.dts is not None and change(number, packet):
+                packet.stream = stream
+                to.mux(packet)

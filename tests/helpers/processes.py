@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -93,29 +94,42 @@ def _ask(what: object) -> int:
     return int(server.stdout.readline())
 
 
+@dataclass
+class Forked:
+    """A script that runs, and the files of its output."""
+
+    command: list[str]
+    pid: int
+    out: Path
+    err: Path
+
+    def wait(self) -> subprocess.CompletedProcess:
+        """Wait for its end."""
+        code = _ask(self.pid)
+        return subprocess.CompletedProcess(
+            self.command, code, self.out.read_text(), self.err.read_text()
+        )
+
+
+def start_forked(
+    folder: Path, command: Sequence[object], environment: dict[str, str], number: int = 0
+) -> Forked:
+    """Start a script, ``[FILE, ARGUMENT, ...]``; its output, with a number, goes into a folder."""
+    words = [str(word) for word in command]
+    out, err = (folder / f'{name}{number}' for name in ('out', 'err'))
+    out.write_text('')
+    err.write_text('')
+    job = dict(command=words, environment=environment, out=str(out), err=str(err))
+    return Forked(words, _ask(job), out, err)
+
+
 def forked(
     folder: Path, *commands: Sequence[object], environments: Sequence[dict[str, str]] = ({},)
 ) -> list[subprocess.CompletedProcess]:
-    """Run scripts at the same time, each ``[FILE, ARGUMENT, ...]`` with its environment.
-
-    Args:
-        folder: Where their output is kept.
-        commands: One command for each environment.
-        environments: Changes of the environment of each.
-    """
-    jobs = []
-    for number, (command, environment) in enumerate(zip(commands, environments, strict=True)):
-        command = [str(word) for word in command]
-        out, err = (str(folder / f'{name}{number}') for name in ('out', 'err'))
-        for name in (out, err):
-            Path(name).write_text('')
-        job = dict(command=command, environment=environment, out=out, err=err)
-        jobs.append((_ask(job), command, out, err))
-    codes = [_ask(pid) for pid, *_ in jobs]
-    return [
-        subprocess.CompletedProcess(command, code, Path(out).read_text(), Path(err).read_text())
-        for code, (_, command, out, err) in zip(codes, jobs, strict=True)
-    ]
+    """Run scripts at the same time, each with its environment, see :func:`start_forked`."""
+    pairs = zip(commands, environments, strict=True)
+    jobs = [start_forked(folder, *pair, number) for number, pair in enumerate(pairs)]
+    return [job.wait() for job in jobs]
 
 
 def run_tool(patch: pytest.MonkeyPatch, tool: str, *arguments: object) -> None:

@@ -3,11 +3,8 @@
 import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO, write_video
+from tests.conftest import write_video
 from tests.helpers.faulty_videos import overwrite, write_moving
-from tests.helpers.processes import run_tool
+from tests.helpers.processes import Forked, run_tool, start_forked
 from vito_mm.videos import read_manifest
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
@@ -25,22 +22,20 @@ from vito_mm.videos.prepare.reencoding import Encoding
 FAST = Encoding(preset='ultrafast')
 
 
-def start(*arguments: object, **options) -> subprocess.Popen:
-    """Start the command."""
-    return start_python('tools/prepare_videos.py', *arguments, **options)
+def start(folder: Path, *arguments: object, before: str = '') -> Forked:
+    """Start the command in a process of its own, after some lines of Python."""
+    script = folder / 'script.py'
+    run = "import runpy\nrunpy.run_path('tools/prepare_videos.py', run_name='__main__')\n"
+    script.write_text(f'{before}\n{run}')
+    return start_forked(folder, [script, *arguments], dict(OMP_NUM_THREADS='1'))
 
 
-def start_python(*arguments: object, **options) -> subprocess.Popen:
-    """Start Python."""
-    return subprocess.Popen(
-        [sys.executable, *map(os.fspath, arguments)],
-        cwd=REPO,
-        env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that comes."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def run(*arguments: object) -> int:
@@ -249,12 +244,10 @@ def test_killed_and_started_again_it_goes_on(tmp_path: Path):
     out, copies = tmp_path / 'manifest.jsonl', tmp_path / 'small'
     arguments = [tmp_path / 'tree', '--out', out, '--reencode', copies, '--workers', '1']
     parts = tmp_path / 'manifest.jsonl.parts'
-    process = start(*arguments, '--preset', 'slow')
-    while len(whole_lines(parts)) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
+    process = start(tmp_path, *arguments, '--preset', 'slow')
+    until(lambda: len(whole_lines(parts)) >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().returncode == -signal.SIGKILL
     finished = [json.loads(line) for line in whole_lines(parts)]
     assert 2 <= len(finished) < 6
     assert not out.exists()
@@ -279,21 +272,22 @@ def test_a_video_that_ends_its_process_does_not_end_the_job(tmp_path: Path):
         write_video(tree / f'{name}.mp4', num_frames=10)
     deadly = write_video(tree / 'b.mp4', num_frames=140, size=(512, 384))
     copies = ['--reencode', tmp_path / 'small', '--preset', 'veryslow', '--short-side', '384']
-    process = start(tree, '--out', out, *copies, '--workers', '2')
+    process = start(tmp_path, tree, '--out', out, *copies, '--workers', '2')
     killed = set()
-    while process.poll() is None:
+
+    def is_killed_twice() -> bool:
         tasks = Path(f'/proc/{process.pid}/task/{process.pid}/children')
-        with contextlib.suppress(OSError):
-            for child in tasks.read_text().split():
-                with contextlib.suppress(OSError):  # it has ended since
-                    links = [os.readlink(fd) for fd in Path(f'/proc/{child}/fd').iterdir()]
-                    if os.fspath(deadly) in links and child not in killed:
-                        killed.add(child)
-                        os.kill(int(child), signal.SIGKILL)
-        time.sleep(0.005)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert len(killed) == 2
+        for child in tasks.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended since
+                links = [os.readlink(fd) for fd in Path(f'/proc/{child}/fd').iterdir()]
+                if os.fspath(deadly) in links and child not in killed:
+                    killed.add(child)
+                    os.kill(int(child), signal.SIGKILL)
+        return len(killed) == 2
+
+    until(is_killed_twice)
+    done = process.wait()
+    assert done.returncode == 0, done.stderr
     rows = by_path(out)
     assert rows.pop('tree/b.mp4')['reason'] == (
         'ends the process that reads it: signal SIGKILL, twice'
@@ -316,22 +310,16 @@ def test_stopped_it_says_how_to_go_on(tmp_path: Path, number: int):
     arguments = [tree, '--out', out, '--reencode', tmp_path / 'small', '--preset', 'veryslow']
     arguments += ['--short-side', '384', '--workers', '1']
     if number == signal.SIGTERM:
-        code = (
-            'import runpy\nfrom tests.conftest import signal_while_forking\n'
-            f'signal_while_forking({int(number)})\n'
-            'runpy.run_path("tools/prepare_videos.py", run_name="__main__")'
-        )
-        process = start_python('-c', code, *arguments)
+        before = 'from tests.conftest import signal_while_forking\n'
+        process = start(tmp_path, *arguments, before=f'{before}signal_while_forking({int(number)})')
     else:
-        process = start(*arguments)
-        while not list((tmp_path / 'small').glob('*.tmp')):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        process.send_signal(number)
-    _, err = process.communicate()
-    assert process.returncode == 130
-    assert 'Run the same command again to go on' in err
-    assert 'Traceback' not in err
+        process = start(tmp_path, *arguments)
+        until(lambda: list((tmp_path / 'small').glob('*.tmp')))
+        os.kill(process.pid, number)
+    done = process.wait()
+    assert done.returncode == 130
+    assert 'Run the same command again to go on' in done.stderr
+    assert 'Traceback' not in done.stderr
     assert not list(tmp_path.rglob('*.tmp'))
 
 
@@ -339,11 +327,10 @@ def test_full_disk_stops_the_job_and_it_goes_on_later(tmp_path: Path):
     tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
     write_moving(tree / 'a.mp4')
     arguments = [tree, '--out', out, '--reencode', tmp_path / 'small', '--preset', 'ultrafast']
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))
-    process = start(*arguments, preexec_fn=limit)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
-    (line,) = (line for line in err.splitlines() if line.startswith('error: '))
+    limit = 'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))'
+    done = start(tmp_path, *arguments, before=limit).wait()
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith('error: '))
     assert 'small/a.mp4: File too large' in line
     assert 'run the same command again' in line
     assert not out.exists()

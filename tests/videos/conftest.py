@@ -4,15 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.odd_videos import write_odd
-from tests.helpers.video_layouts import write_layouts
+from tests.helpers.video_kinds import write_kinds
 
 
 @pytest.fixture(scope='session')
-def odd_files(tmp_path_factory) -> dict[str, Path]:
-    return write_odd(tmp_path_factory.mktemp('odd'))
-
-
-@pytest.fixture(scope='session')
-def layouts(tmp_path_factory) -> dict[str, Path]:
-    return write_layouts(tmp_path_factory.mktemp('layouts'))
+def kinds(tmp_path_factory) -> dict[str, Path]:
+    return write_kinds(tmp_path_factory.mktemp('kinds'))

@@ -1,14 +1,11 @@
 """One description of a file for training, preparation, copies, curation and every decoder."""
 
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
 
-from tests.conftest import frame_index
-from tests.helpers.odd_videos import ODD
-from tests.helpers.video_layouts import LAYOUTS, NO_KEY_FRAMES, frame_times
+from tests.helpers.video_kinds import KINDS
+from tests.helpers.with_torchcodec import run_python
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
 from vito_mm.videos.frames import View, first
@@ -16,101 +13,57 @@ from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
 
 
-def decoded(path: Path, times, backend: str = 'pyav'):
-    """Frames, when they begin, and the duration."""
-    seen = []
-    frames, begins = decode_frames(path, lambda d: seen.append(d) or np.asarray(times), backend)
-    return frames, begins, seen[0]
-
-
-def wanted_of(name: str) -> np.ndarray:
-    odd = ODD[name]
-    drawn = np.random.default_rng(0).uniform(0, odd.duration, 12)
-    return np.concatenate([[0.0, odd.duration + 5], odd.times[[-1, 1, -2]], drawn])
-
-
-def check(name: str, path: Path, backend: str, tolerance: float = 2e-3) -> None:
-    odd, wanted = ODD[name], wanted_of(name)
-    frames, begins, duration = decoded(path, wanted, backend)
-    assert odd.found(frames) == odd.on_screen(wanted).tolist()
-    position = np.searchsorted(odd.times, wanted + 1e-4, side='right') - 1
-    np.testing.assert_allclose(begins, odd.times[position], atol=tolerance)
-    assert duration == pytest.approx(odd.duration, abs=tolerance)
-    assert {frame.shape[1::-1] for frame in frames} == {odd.size}
-
-
 @pytest.mark.parametrize('backend', ['pyav', 'decord'])
-@pytest.mark.parametrize('name', ODD)
-def test_every_decoder_gives_the_frames_on_screen(odd_files, name, backend):
-    check(name, odd_files[name], backend)
+@pytest.mark.parametrize('name', KINDS)
+def test_every_decoder_gives_the_frames_on_screen(kinds, name, backend):
+    KINDS[name].check(kinds[name], backend)
 
 
-@pytest.mark.parametrize('name', ODD)
-def test_a_long_file_is_read_alike(odd_files, name, monkeypatch):
+def test_torchcodec_gives_them_too(kinds, tmp_path):
+    folder = next(iter(kinds.values())).parent
+    module = ('-m', 'tests.helpers.video_kinds')
+    assert run_python('torchcodec', tmp_path / 'ffmpeg', *module, folder, 'torchcodec') == ''
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_a_long_file_is_read_alike(kinds, name, monkeypatch):
     """With seeks, or read again, instead of being kept in memory."""
     monkeypatch.setattr(pyav_backend, '_IN_MEMORY', 0)
-    check(name, odd_files[name], 'pyav')
+    KINDS[name].check(kinds[name])
 
 
-@pytest.mark.parametrize('name', ODD)
-def test_inspection_tells_what_decoding_finds(odd_files, name):
-    odd = ODD[name]
+@pytest.mark.parametrize('name', KINDS)
+def test_inspection_tells_what_decoding_finds(kinds, name):
+    kind = KINDS[name]
     for thorough in (False, True):
-        row = inspect_video(odd_files[name], thorough)
+        row = inspect_video(kinds[name], thorough)
         assert row['verdict'] == 'ok', row
-        assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
-        assert row['num_frames'] == len(odd.times)
-        assert (row['width'], row['height']) == odd.size
-        assert odd.notes in row.get('notes', '')
-        assert bool(odd.notes) == ('notes' in row), row
+        assert row['seconds'] == pytest.approx(kind.duration, abs=2e-3)
+        assert row['num_frames'] == len(kind.times)
+        assert row['fps'] == pytest.approx(len(kind.times) / kind.duration, rel=2e-3)
+        assert (row['width'], row['height']) == kind.size
+        assert row.items() >= kind.row.items()
+        assert kind.notes in row.get('notes', '')
+        assert bool(kind.notes) == ('notes' in row), row
 
 
-@pytest.mark.parametrize('name', ODD)
-def test_a_copy_has_the_same_frames_at_the_same_times(odd_files, name, tmp_path):
-    odd = ODD[name]
-    row = reencode_video(odd_files[name], tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
-    assert row['verdict'] == 'ok', row
-    assert (row['num_frames'], row['rotation']) == (len(odd.times), 0)
-    assert row['seconds'] == pytest.approx(odd.duration, abs=2e-3)
-    wanted = wanted_of(name)
-    frames, begins, duration = decoded(tmp_path / 'x.mp4', wanted)
-    assert odd.found(frames) == odd.on_screen(wanted).tolist()
-    position = np.searchsorted(odd.times, wanted + 1e-4, side='right') - 1
-    np.testing.assert_allclose(begins, odd.times[position], atol=2e-3)
-    assert duration == pytest.approx(odd.duration, abs=2e-3)
-    assert frames[0].shape[1::-1] == tuple(side // 2 * 2 for side in odd.size)
+@pytest.mark.parametrize('name', KINDS)
+def test_a_copy_has_the_same_frames_at_the_same_times(kinds, name, tmp_path):
+    kind = KINDS[name]
+    row = reencode_video(kinds[name], tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
+    assert (row['verdict'], row['pix_fmt'], row['rotation']) == ('ok', 'yuv420p', 0), row
+    assert row['num_frames'] == len(kind.times)
+    assert row['seconds'] == pytest.approx(kind.duration, abs=2e-3)
+    for backend in ('pyav', 'decord'):
+        size = tuple(side // 2 * 2 for side in kind.size)
+        kind.check(tmp_path / 'x.mp4', backend, size)
 
 
-@pytest.mark.parametrize('name', ODD)
-def test_curation_sees_the_same_first_frames(odd_files, name):
-    odd = ODD[name]
-    frames = first(dict(path=odd_files[name]), 5, View(48, 48, squash=True))
-    assert odd.found(frames) == odd.indices[:5].tolist()
-
-
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_layouts_are_described_alike(layouts, layout, tmp_path):
-    """Length, size, first and last frame of inspection, decoders and copies."""
-    path, times = layouts[layout], frame_times(layout)
-    row = inspect_video(path, check=True)
-    assert (row['verdict'], row['num_frames']) == ('ok', 100), row
-    # The last frame lasts as long as most do.
-    assert row['seconds'] == pytest.approx(times[-1] + 0.04, abs=0.08)
-    copy = reencode_video(path, tmp_path / 'x.mp4', Encoding(preset='ultrafast', crf=10))
-    turned = LAYOUTS[layout][1].get('rotation', 0) // 90
-    for file, backends in (
-        (path, ('pyav', 'decord')),
-        (tmp_path / 'x.mp4', ('pyav', 'decord')),
-    ):
-        for backend in backends:
-            frames, begins, duration = decoded(file, [0.0, 1e6, *times[40:60]], backend)
-            assert duration == pytest.approx(row['seconds'], abs=2e-3)
-            found = [frame_index(np.rot90(frame, -turned)) for frame in frames]
-            assert found == [0, 99, *range(40, 60)]
-            np.testing.assert_allclose(begins, times[[0, 99, *range(40, 60)]], atol=2e-3)
-            if file == path:
-                assert {frame.shape[1::-1] for frame in frames} == {(row['width'], row['height'])}
-    assert copy['seconds'] == pytest.approx(row['seconds'], abs=2e-3)
+@pytest.mark.parametrize('name', KINDS)
+def test_curation_sees_the_same_first_frames(kinds, name):
+    kind = KINDS[name]
+    frames = first(dict(path=kinds[name]), 5, View(48, 48, squash=True))
+    assert kind.found(frames) == kind.indices[:5].tolist()
 
 
 @pytest.mark.parametrize('ending', ['mp4', 'mkv'])
@@ -140,15 +93,15 @@ def test_range_and_matrix_of_colours(tmp_path, ending, matrix, full):
     reencode_video(path, tmp_path / 'copy.mp4', Encoding(crf=0))
     for file in (path, tmp_path / 'copy.mp4'):
         for backend in ('pyav', 'decord'):
-            frames, _, _ = decoded(file, [0.2], backend)
+            frames, _ = decode_frames(file, lambda d: np.array([0.2]), backend)
             found = frames[0].reshape(-1, 3).mean(axis=0)
             tolerance = 3 if file == path else 6  # two roundings more
             np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=backend)
 
 
-def test_layouts_without_key_frames_are_not_given_to_others(layouts):
+def test_files_without_key_frames_are_not_given_to_others(kinds):
     from vito_mm.videos.backends.plain import plain_timeline
 
     codecs = ('h264', 'vp8', 'vp9', 'hevc', 'mpeg4')
-    assert plain_timeline(str(layouts[NO_KEY_FRAMES]), codecs) is None
-    assert len(plain_timeline(str(layouts['B-frames']), codecs)) == 100
+    assert plain_timeline(str(kinds['intra refresh, no key frames']), codecs) is None
+    assert len(plain_timeline(str(kinds['B-frames']), codecs)) == 100

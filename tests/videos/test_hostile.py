@@ -1,10 +1,7 @@
 """Files and names made to harm: none is followed, waited for or taken into memory."""
 
-import importlib.util
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -12,43 +9,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import REPO, frame_index, write_video
+from tests.conftest import frame_index, write_video
 from tests.helpers.hostile_videos import followed, m3u8, mpd, watched, with_data_reference
-from tests.helpers.video_layouts import environment_of_torchcodec
-from vito_mm.videos import VideoReadError, decode_frames, frames
+from tests.helpers.readers import READERS
+from tests.helpers.with_torchcodec import run_python
+from vito_mm.videos import VideoReadError, decode_frames
 from vito_mm.videos.file_checks import MAX_PIXELS, is_mp4_or_matroska
-from vito_mm.videos.frames import View
 from vito_mm.videos.images import read_rgb
 from vito_mm.videos.prepare.integrity import inspect_video
-from vito_mm.videos.prepare.reencoding import Encoding, reencode_video
-
-VIEW = View(48, 32)
-
-
-def first(duration: float) -> np.ndarray:
-    return np.zeros(1)
-
-
-def inspected(path: Path) -> None:
-    row = inspect_video(path)
-    if row['verdict'] == 'bad':
-        raise VideoReadError(str(path), row['reason'])
-
-
-def reencoded(path: Path) -> None:
-    row = reencode_video(path, path.parent / 'copies' / 'x.mp4', Encoding())
-    if row['verdict'] == 'bad':
-        raise VideoReadError(str(path), row['reason'])
-
-
-READERS = {
-    'pyav': lambda path: decode_frames(path, first, 'pyav'),
-    'decord': lambda path: decode_frames(path, first, 'decord'),
-    'inspect': inspected,
-    'reencode': reencoded,
-    'first frames': lambda path: frames.first(dict(path=path), 1, VIEW),
-    'spread frames': lambda path: frames.spread(dict(path=path), 1, VIEW).frames,
-}
 
 
 @pytest.fixture(scope='module')
@@ -56,36 +24,16 @@ def video(tmp_path_factory) -> Path:
     return write_video(tmp_path_factory.mktemp('video') / 'v.mp4', num_frames=30)
 
 
-@pytest.mark.parametrize('reader', READERS)
+@pytest.mark.parametrize('reader', [*READERS, 'images'])
 def test_no_file_or_address_is_followed(tmp_path, video, reader):
-    assert followed(tmp_path, video, READERS[reader]) == []
-
-
-def test_images_of_probes_follow_nothing(tmp_path, video):
-    assert followed(tmp_path, video, read_rgb) == []
+    assert followed(tmp_path, video, READERS.get(reader, read_rgb)) == []
 
 
 def test_torchcodec_follows_nothing(tmp_path, video):
-    if importlib.util.find_spec('torchcodec') is None:
-        pytest.skip('torchcodec is not installed')
-    folder = tmp_path / 'files'
-    folder.mkdir()
-    result = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'tests.helpers.hostile_videos',
-            str(folder),
-            str(video),
-            'torchcodec',
-        ],
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-        env=environment_of_torchcodec(tmp_path / 'ffmpeg'),
-        timeout=600,
-    )
-    assert (result.stdout.strip(), result.returncode) == ('', 0), result.stderr[-2000:]
+    (tmp_path / 'files').mkdir()
+    module = ('-m', 'tests.helpers.hostile_videos')
+    arguments = tmp_path / 'ffmpeg', *module, tmp_path / 'files', video, 'torchcodec'
+    assert run_python('torchcodec', *arguments).strip() == ''
 
 
 def test_the_watch_sees_what_ffmpeg_follows_unless_it_is_told_not_to(tmp_path, video):
@@ -133,21 +81,15 @@ def test_no_name_is_taken_for_a_protocol_or_a_pattern(tmp_path, monkeypatch, vid
         assert watch.followed == []
 
 
-def pipes_and_devices(folder: Path) -> list[Path]:
-    os.mkfifo(folder / 'pipe.mp4')
-    (folder / 'zero.mp4').symlink_to('/dev/zero')
-    frames = folder / 'frames'
-    frames.mkdir()
-    os.mkfifo(frames / '0.jpg')
-    linked = folder / 'linked'
-    linked.mkdir()
-    (linked / '0.jpg').symlink_to('/dev/zero')
-    return [folder / 'pipe.mp4', folder / 'zero.mp4', frames, linked]
-
-
 @pytest.mark.parametrize('reader', READERS)
 def test_pipes_and_devices_are_not_waited_for(tmp_path, reader):
-    for path in pipes_and_devices(tmp_path):
+    for folder in ('pipe', 'device'):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / 'pipe.mp4')
+    os.mkfifo(tmp_path / 'pipe' / '0.jpg')
+    (tmp_path / 'device.mp4').symlink_to('/dev/zero')
+    (tmp_path / 'device' / '0.jpg').symlink_to('/dev/zero')
+    for path in list(tmp_path.iterdir()):
         with pytest.raises(VideoReadError, match='no regular file but a pipe, a socket or a dev'):
             READERS[reader](path)
 

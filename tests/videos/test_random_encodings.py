@@ -1,6 +1,5 @@
 """Files encoded by chance, against what a decoder gives that starts at the first frame."""
 
-import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_video
-from tests.helpers.odd_videos import MATRICES, UNIT
+from tests.helpers.video_kinds import MATRICES, set_matrix
 from vito_mm.videos import decode_frames
 from vito_mm.videos.backends import pyav_backend
 from vito_mm.videos.prepare.integrity import inspect_video
@@ -80,11 +79,7 @@ def changed_by_chance(rng: np.random.Generator, path: Path) -> tuple[Path, str]:
     if kind == 'joined':
         target.write_bytes(path.read_bytes() * 2)
     elif kind.startswith('matrix'):
-        data = bytearray(path.read_bytes())
-        start = data.index(b'tkhd') + 44
-        a, b, c, d = (round(number * UNIT) for number in MATRICES[kind[7:]][0])
-        data[start : start + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
-        target.write_bytes(data)
+        set_matrix(path.rename(target), MATRICES[kind[7:]][0])
     else:
         with av.open(str(path)) as source, av.open(str(target), 'w') as to:
             packets = [packet for packet in source.demux(video=0) if packet.size]

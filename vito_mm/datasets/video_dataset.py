@@ -70,9 +70,7 @@ class VideoDataset(BaseDataset):
         max_attempts: int = 16,
         **kwargs: Any,
     ) -> None:
-        data_root, ann_file = (
-            _place(key, value) for key, value in (('data_root', data_root), ('ann_file', ann_file))
-        )
+        data_root, ann_file = _place('data_root', data_root), _place('ann_file', ann_file)
         if not data_root and not ann_file:
             raise ValueError('VideoDataset needs data_root (a folder of videos) or ann_file')
         if max_attempts < 1:
@@ -94,11 +92,7 @@ class VideoDataset(BaseDataset):
             super()._join_prefix()
 
     def load_data_list(self) -> Manifest:
-        """Read the manifest or search the folder.
-
-        Returns:
-            Manifest: One row per video.
-        """
+        """Read the manifest or search the folder: one row per video."""
         if self.ann_file:
             self._table = read_manifest(self.ann_file, self.data_root or None)
             if self.data_root and not _first_exists(self._table):
@@ -111,10 +105,7 @@ class VideoDataset(BaseDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """Give what is known of a video.
-
-        Args:
-            idx (int): Index of the video.
+        """Row of a video.
 
         Returns:
             dict: The row with ``path`` under the name ``video_path``, a ``label`` that is an
@@ -135,21 +126,12 @@ class VideoDataset(BaseDataset):
 
     @force_full_init
     def count_files(self) -> int:
-        """Count the different paths of the rows.
-
-        Returns:
-            int: Their number; where it is less than that of the rows, some are of the same file.
-        """
+        """Count the different paths of the rows; fewer than rows if some are of the same file."""
         return self._table.count_files()
 
     @force_full_init
     def fingerprint(self) -> str:
-        """Hash of the list of videos: whether two runs draw from the same one.
-
-        Returns:
-            str: SHA-256, in hexadecimal digits, of the manifest as a file, or of the paths below
-            the folder.
-        """
+        """SHA-256, in hexadecimal digits, of the manifest file, or of the paths in a folder."""
         if self.ann_file:
             return self._table.fingerprint()
         inside = '\n'.join(row['path'][len(self.data_root) :] for row in self._table)
@@ -159,12 +141,8 @@ class VideoDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict:
         """Run the pipeline on a video, or on another if it cannot be read.
 
-        Args:
-            idx (int): Index of the video. A :class:`~vito_mm.datasets.Draw` also decides all that
-                is random: the frames, the augmentations and which video stands in for a bad one.
-
-        Returns:
-            dict: What the last transform returns.
+        An index that is a :class:`~vito_mm.datasets.Draw` also decides all that is random: the
+        frames, the augmentations and which video stands in for a bad one.
 
         Raises:
             RuntimeError: If ``max_attempts`` videos in a row cannot be read; lists the reasons.
@@ -203,14 +181,7 @@ class VideoDataset(BaseDataset):
 
 
 def video_datasets(dataset: Any) -> Iterator[VideoDataset]:
-    """Find the data sets of videos within wrappers such as ``ConcatDataset``.
-
-    Args:
-        dataset (Any): A data set.
-
-    Yields:
-        VideoDataset: Itself, or those that it wraps.
-    """
+    """Find the data sets of videos within wrappers such as ``ConcatDataset``, and a bare one."""
     if isinstance(dataset, VideoDataset):
         yield dataset
     for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):

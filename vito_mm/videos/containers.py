@@ -1,5 +1,7 @@
 """Open a video file with FFmpeg, and no other file or address that it names. Needs PyAV."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import av
@@ -24,11 +26,7 @@ _OPTIONS = dict(protocol_whitelist='file', format_whitelist=','.join(SELF_CONTAI
 
 
 def open_container(path: str, **arguments: Any) -> InputContainer:
-    """Open a video file to read it, and no other file that it refers to.
-
-    Args:
-        path (str): The file.
-        **arguments: Other arguments of :func:`av.open`.
+    """Open a video file to read it, and no other file that it refers to, by :func:`av.open`.
 
     Raises:
         VideoReadError: If its format is not one of ``SELF_CONTAINED``; names it.
@@ -39,11 +37,18 @@ def open_container(path: str, **arguments: Any) -> InputContainer:
     except av.error.ArgumentError:
         if (name := _format_off_the_list(path)) is None:
             raise
-    raise VideoReadError(
-        path,
-        'is in a format from which no video is read, as files of it are not videos or name other '
-        f'files: {name}. Convert it to MP4 or Matroska',
-    )
+    reason = 'is in a format from which no video is read, as files of it are not videos or name'
+    raise VideoReadError(path, f'{reason} other files: {name}. Convert it to MP4 or Matroska')
+
+
+@contextmanager
+def ffmpeg_errors(path: str) -> Iterator[None]:
+    """Turn errors of FFmpeg in a block into a VideoReadError with their reason in one line."""
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise VideoReadError(path, f'{reason} (FFmpeg)') from None
 
 
 def _format_off_the_list(path: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backends import load_backend
-from .backends.request import Request
+from .backends.request import Request, deadline_after
 from .errors import VideoReadError
 from .file_checks import (
     CANNOT_READ,
@@ -34,13 +33,10 @@ def decode_frames(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode the frames shown at some times of a video.
 
-    The file is opened, read from front to back with one thread, and closed again in this call: a
-    reader that outlives a fork dead-locks, and one that is kept leaks. All backends give the same
-    frames for the same times; colours may differ by rounding, and durations by a frame.
-
-    Other backends than PyAV decode plain files only, see
-    ``vito_mm.videos.backends.plain.plain_timeline``; they misplace, squeeze or turn frames of
-    others, which are decoded by PyAV whatever the backend.
+    The file is opened, read with one thread, and closed again in this call: a reader that outlives
+    a fork dead-locks, and one that is kept leaks. All backends give the same frames for the same
+    times; colours may differ by rounding, and durations by a frame. Files that other backends
+    misplace, squeeze or turn (see :func:`.backends.plain.plain_timeline`) are decoded by PyAV.
 
     A folder or a tar of images is a video whose frames are the images, frame2 before frame10; an
     image is a video of one frame without duration, shown upright as its EXIF orientation says. The
@@ -70,9 +66,13 @@ def decode_frames(
     """
     if channel_order not in ('rgb', 'bgr'):
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}")
-    path = os.fspath(path)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    request = Request(path, choose_times, channel_order, short_side, deadline)
+
+    def scaled_size(width: int, height: int) -> tuple[int, int]:
+        scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
+        return round(width * scale), round(height * scale)
+
+    deadline = deadline_after(time_limit)
+    request = Request(os.fspath(path), choose_times, scaled_size, channel_order, deadline)
     return decode_request(request, backend, fps)
 
 
@@ -110,16 +110,11 @@ def opened_file(
 ) -> Iterator[OpenedFile]:
     """Open a video as its content says, for training and preparation alike.
 
-    Args:
-        path (str): A file or a folder.
-        fps (float, optional): Frames per second of images. Defaults to None, 25.
-        check_deadline (Callable): See :func:`.frame_archives.frame_archive`. Defaults to nothing.
-
-    Yields:
-        OpenedFile: Valid in the ``with`` block, whose errors name the path.
+    For the arguments see :func:`.frame_archives.frame_archive`. A VideoReadError in the ``with``
+    block gets the path.
 
     Raises:
-        VideoReadError: If it is missing or certainly no video.
+        VideoReadError: If the file is missing or certainly no video.
     """
     try:
         if stat.S_ISDIR(check_file(path).st_mode):

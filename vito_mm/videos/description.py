@@ -4,12 +4,10 @@ Training, preparation, re-encoding, curation and all decoders use them. Needs Py
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import dropwhile
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -21,7 +19,7 @@ from .errors import VideoReadError
 from .file_checks import MAX_PIXELS, check_pixels
 
 _EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
-_WITHOUT_TRIAL = ('vp8', 'vp9', 'av1', 'libdav1d')
+_WITHOUT_TRIAL = frozenset((None, 'vp8', 'vp9', 'av1', 'libdav1d'))
 
 
 @contextmanager
@@ -30,14 +28,8 @@ def opened(
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open FFmpeg's best video stream of a file, never a cover picture, for one decoding thread.
 
-    Args:
-        path (str): File that FFmpeg can open by this name.
-        trial (bool): Always let FFmpeg decode the first frames, which gives facts that the header
-            lacks. Defaults to False: only where it must.
-        max_pixels (int): Larger frames are refused. Defaults to MAX_PIXELS.
-
-    Yields:
-        tuple: The container and the stream.
+    With ``trial`` FFmpeg decodes the first frames in any case, which gives facts that the header
+    lacks.
 
     Raises:
         VideoReadError: If there is no video stream, no decoder for it, or frames are too large.
@@ -64,20 +56,12 @@ def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
         # Opening a decoder by trial costs more than all else together, and the first packet gives
         # the same facts. Only these containers have in their header what FFmpeg needs to know of
         # the order of frames; the trial is for the others, and for a choice between streams.
-        try:
+        with suppress(ValueError):  # the container has no streams before it is searched
             container = open_container(path, stream_options=[{'codec_whitelist': 'none'}])
-        except ValueError:  # the container has no streams before it is searched
-            container = None
-        if container is not None:
             streams = _videos(container)
-            if not streams or (
-                len(streams) == 1
-                and (
-                    container.format.name.startswith('mov')
-                    or streams[0].codec_context is None
-                    or streams[0].codec_context.name in _WITHOUT_TRIAL
-                )
-            ):
+            codecs = {stream.codec_context and stream.codec_context.name for stream in streams}
+            is_known = container.format.name.startswith('mov') or codecs <= _WITHOUT_TRIAL
+            if is_known and len(streams) < 2:
                 return container, streams
             container.close()
     container = open_container(path)
@@ -169,11 +153,7 @@ class Display:
 
 
 def missing_bytes(path: str, container: InputContainer, stream: VideoStream) -> int:
-    """Count the bytes that a container claims beyond the end of the file.
-
-    Returns:
-        int: Number of bytes, 0 if there are none or the container does not say.
-    """
+    """Count the bytes that a container claims beyond the end of the file, 0 if it does not say."""
     with open(path, 'rb') as file:
         head = file.read(64)
     if head.startswith(_EBML):  # its index lists where clusters begin, not frames
@@ -200,35 +180,3 @@ def _element_size(data: bytes, position: int) -> tuple[int, int]:
     length = 9 - data[position].bit_length()  # leading zeros give the length of the number
     size = int.from_bytes(data[position : position + length], 'big') - (1 << 7 * length)
     return (0 if size == (1 << 7 * length) - 1 else size), position + length
-
-
-def frames_in_order(
-    path: str, container: InputContainer, stream: VideoStream
-) -> Iterator[VideoFrame]:
-    """Decode an opened file from its start, skipping what cannot be decoded before the first frame.
-
-    Yields:
-        VideoFrame: Frames in the order in which they are shown.
-
-    Raises:
-        VideoReadError: If a later frame is damaged.
-        av.error.FFmpegError: If a later one cannot be decoded.
-    """
-    key, is_first = None, True
-    with closing(container.demux(stream)) as packets:  # one that is left to itself is never freed
-        for packet in dropwhile(lambda packet: not packet.is_keyframe, packets):
-            key = key or packet
-            try:
-                frames = stream.codec_context.decode(packet)
-            except av.error.InvalidDataError:
-                if not is_first:
-                    raise
-                continue
-            for frame in frames:
-                if None not in (frame.pts, key.pts) and frame.pts < key.pts and not key.is_discard:
-                    continue  # it refers to frames before the key frame
-                if frame.is_corrupt and not is_first:
-                    raise VideoReadError(path, f'damaged: at {frame.time or 0:.2f} s')
-                is_first = is_first and frame.is_corrupt
-                if not frame.is_corrupt:
-                    yield frame

@@ -27,23 +27,15 @@ _COMPRESSED = {
 
 
 def check_pixels(path: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuse frames of more pixels than any camera makes, before memory is taken for them.
-
-    Raises:
-        VideoReadError: If there are more than ``max_pixels``.
-    """
+    """Refuse frames of more pixels than any camera makes, before memory is taken for them."""
     if width * height > max_pixels:
         raise VideoReadError(path, f'{TOO_LARGE}: {width} x {height} > {max_pixels}')
 
 
 def check_file(path: str) -> os.stat_result:
-    """Refuse what cannot be read; opening a pipe would even wait for ever.
+    """Status of a regular file or folder; what cannot be read is refused.
 
-    Returns:
-        os.stat_result: Status of a regular file or a folder.
-
-    Raises:
-        VideoReadError: If it does not exist, is neither file nor folder, or may not be read.
+    Opening a pipe would even wait for ever.
     """
     try:
         status = os.stat(path)
@@ -63,19 +55,13 @@ def check_head(path: str, head: bytes) -> None:
     """Refuse an empty file, a text and a compressed archive by the first ``HEAD_BYTES`` bytes.
 
     FFmpeg would call them invalid data, or consider them a list of other files to open.
-
-    Raises:
-        VideoReadError: Naming the fault.
     """
     if not head:
         raise VideoReadError(path, 'is empty (0 bytes)')
     for magic, name in _COMPRESSED.items():
         if head.startswith(magic):
-            raise VideoReadError(
-                path,
-                f'is a compressed archive: {name}. Unpack it, and list the folder, or a .tar of it '
-                'without compression',
-            )
+            remedy = 'Unpack it, and list the folder, or a .tar of it without compression'
+            raise VideoReadError(path, f'is a compressed archive: {name}. {remedy}')
     if b'\0' in head or head.startswith(b'YUV4MPEG2'):
         return
     try:
@@ -102,14 +88,14 @@ def is_mp4_or_matroska(head: bytes) -> bool:
 
 
 def name_for_decoders(path: str, file: BinaryIO) -> str:
-    """Name by which decoders open this file and nothing else.
+    """Name by which decoders open this file and nothing else: its path, or its descriptor on Linux.
 
-    Returns:
-        str: The path; or the name that Linux has for an open file, if decoders cannot be given the
-        path (not UTF-8) or would see a protocol (``concat:``) or a pattern (``%03d.png``) in it.
+    Decoders cannot be given a path that is not UTF-8, and would see a protocol (``concat:``) or a
+    pattern (``%03d.png``) in others.
     """
     try:
         path.encode('utf-8')
+        is_plain = not set(path) & set(':%')
     except UnicodeEncodeError:
-        return f'/proc/self/fd/{file.fileno()}'
-    return f'/proc/self/fd/{file.fileno()}' if set(path) & set(':%') else path
+        is_plain = False
+    return path if is_plain else f'/proc/self/fd/{file.fileno()}'

@@ -6,8 +6,8 @@ import math
 import os
 import posixpath
 import tarfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -32,7 +32,7 @@ DEFAULT_FPS = 25.0
 """Frames per second of images, unless the manifest says another number."""
 
 
-class FrameArchive(ABC):
+class FrameArchive(AbstractContextManager):
     """Images that are the frames of a video, in the order of :func:`.names.natural_order`.
 
     Attributes:
@@ -50,18 +50,12 @@ class FrameArchive(ABC):
         """From the first frame to the end of the last."""
         return len(self.names) / self.fps
 
-    @abstractmethod
     def read(self, index: int) -> bytes:
         """Content of an image."""
-
-    def close(self) -> None:  # noqa: B027 - nothing is open but a tar
-        """Stop reading."""
-
-    def __enter__(self) -> 'FrameArchive':
-        return self
+        raise NotImplementedError
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        """Stop reading."""
 
 
 class _Folder(FrameArchive):
@@ -77,9 +71,8 @@ class _Folder(FrameArchive):
         try:
             check_file(file)
         except VideoReadError as error:
-            raise VideoReadError(
-                self.path, f'a frame cannot be read: {name} {error.reason}'
-            ) from None
+            reason = f'a frame cannot be read: {name} {error.reason}'
+            raise VideoReadError(self.path, reason) from None
         with open(file, 'rb') as content:
             return read_image_file(self.path, content, name)
 
@@ -111,9 +104,8 @@ class _Tar(FrameArchive):
             folder = posixpath.dirname(member.name) if member.issym() else ''
             target = posixpath.normpath(posixpath.join(folder, member.linkname))
             if target not in self.members or target in seen:
-                raise VideoReadError(
-                    self.path, f'links to what the archive does not have: {name} -> {target}'
-                )
+                reason = f'links to what the archive does not have: {name} -> {target}'
+                raise VideoReadError(self.path, reason)
             seen.add(target)
             member = self.members[target]
         if not member.isreg():
@@ -124,7 +116,7 @@ class _Tar(FrameArchive):
         with self.file.extractfile(self.frames[index]) as file:
             return read_image_file(self.path, file, self.names[index])
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         self.file.close()
 
 
@@ -150,11 +142,7 @@ def _frames_of(folder: str) -> list[str]:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images.
-
-    Raises:
-        OSError: If there is no such file.
-    """
+    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images."""
     statuses = [os.stat(path)]
     if os.path.isdir(path):
         statuses += [os.stat(os.path.join(path, name)) for name in _frames_of(path)]
@@ -163,12 +151,7 @@ def size_and_time(path: str) -> tuple[int, int]:
 
 
 def sha256_of(path: str) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder of images, in hexadecimal digits.
-
-    Raises:
-        VideoReadError: If an image of a folder cannot be read.
-        OSError: If a file cannot be read.
-    """
+    """SHA-256 of a file, or of names and contents of a folder's images, in hexadecimal digits."""
     if not os.path.isdir(path):
         return sha256_of_file(path)
     folder, digest = _Folder(path), hashlib.sha256()
@@ -191,12 +174,11 @@ def frame_archive(
         file (BinaryIO, optional): The file, open; None for a folder.
         head (bytes): Its first :data:`.file_checks.HEAD_BYTES` bytes.
         fps (float, optional): Frames per second. Defaults to None: ``DEFAULT_FPS``.
-        check_deadline (Callable): Called now and then; ends the search by an error. Defaults to
-            nothing.
+        check_deadline (Callable): Called for each member of a tar. Defaults to nothing.
 
     Returns:
-        FrameArchive, optional: Folder, uncompressed tar or still image, to be closed; None for a
-        video that FFmpeg reads, including animated GIF and PNG.
+        FrameArchive, optional: Folder, uncompressed tar or still image, which is closed as a
+        context; None for a video that FFmpeg reads, including animated GIF and PNG.
 
     Raises:
         VideoReadError: If there is no image in it, it is damaged, a member of the archive refers
@@ -214,8 +196,8 @@ def frame_archive(
     if fps is not None:
         archive.fps = _positive(path, fps)
     if not archive.names:
-        archive.close()
-        raise VideoReadError(path, f'holds no images ({", ".join(IMAGE_EXTENSIONS)})')
+        with archive:
+            raise VideoReadError(path, f'holds no images ({", ".join(IMAGE_EXTENSIONS)})')
     return archive
 
 
@@ -226,13 +208,13 @@ def _archive_of_file(
         file.seek(0)
         data = read_image_file(path, file)
         return _Image(path, data) if is_still(data) else None
-    if head[257:262] == b'ustar':
-        return _Tar(path, check_deadline)
-    if path.lower().endswith('.tar'):  # those of before 1988 have no signature
+    has_signature = head[257:262] == b'ustar'
+    if has_signature or path.lower().endswith('.tar'):  # those of before 1988 have none
         try:
             return _Tar(path, check_deadline)
         except tarfile.ReadError:
-            return None
+            if has_signature:
+                raise
     return None
 
 
@@ -249,14 +231,7 @@ def _positive(path: str, fps: float) -> float:
 def read_frame_archive(
     request: Request, archive: FrameArchive
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read the frames that a request asks for.
-
-    Returns:
-        tuple: Frames and the times at which they begin, see :func:`vito_mm.videos.decode_frames`.
-
-    Raises:
-        VideoReadError: If one that is wanted cannot be read.
-    """
+    """Read the frames that a request asks for, see :func:`vito_mm.videos.decode_frames`."""
     shown_at = np.arange(len(archive.names)) / archive.fps
     ordered, position = frames_on_screen(request.times_within(archive.seconds), shown_at)
     frames = []
@@ -273,19 +248,8 @@ def inspect_frame_archive(
     max_pixels: int = MAX_PIXELS,
     on_frame: Callable[[Any, Any, Fraction], None] | None = None,
 ) -> None:
-    """Describe images as :func:`vito_mm.videos.prepare.integrity.inspect_video` does videos.
-
-    Args:
-        archive (FrameArchive): The images.
-        row (dict): Columns are added to it.
-        check (bool): Decode all images rather than the first. Defaults to False.
-        max_pixels (int): Largest believable number of pixels. Defaults to MAX_PIXELS.
-        on_frame (Callable, optional): See there.
-
-    Raises:
-        VideoReadError: If an image cannot be decoded.
-    """
-    request = Request(archive.path, np.zeros, 'rgb', None, None)
+    """Add what :func:`vito_mm.videos.prepare.integrity.inspect_video` says of images to a row."""
+    request = Request(archive.path, np.zeros)
     rate = Fraction(archive.fps).limit_denominator(10000)
     count = len(archive.names)
     for index in range(count if check or on_frame else 1):
@@ -294,7 +258,7 @@ def inspect_frame_archive(
         frame = decode_image(request, data, name)
         if index == 0:
             row.update(
-                codec=_codec(image.format),
+                codec='mjpeg' if image.format in ('JPEG', 'MPO') else image.format.lower(),
                 seconds=round(archive.seconds, 6),
                 fps=archive.fps,
                 num_frames=count,
@@ -311,11 +275,6 @@ def inspect_frame_archive(
         row['checked'] = True
     if count == 1:
         row['notes'] = 'a single frame'
-
-
-def _codec(image_format: str) -> str:
-    """FFmpeg's name of a format of Pillow's."""
-    return 'mjpeg' if image_format in ('JPEG', 'MPO') else image_format.lower()
 
 
 def _video_frame(image: np.ndarray, index: int, rate: Fraction) -> Any:

@@ -6,20 +6,20 @@ or tar of images where they are known. Images are videos of one frame.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from .backends import load_backend
-from .backends.request import Request
+from .backends.request import Request, deadline_after
 from .decoding import decode_request, opened_file
-from .errors import VideoReadError
 from .frame_archives import read_frame_archive
-from .manifest import part_within
+from .manifest import part_within, path_of
 
 TIME_LIMIT = 60.0
 """Seconds after which training, probes and pictures give up a video."""
@@ -58,19 +58,23 @@ class View:
             )
 
     def __call__(self, frame: np.ndarray | Image.Image) -> np.ndarray:
-        """Cut the square from a frame.
+        """Cut the square, shape (crop, crop, 3), from a frame: RGB, uint8.
 
-        Args:
-            frame (np.ndarray | Image.Image): RGB, uint8, shape (height, width, 3); already scaled,
-                unless the view is ``bicubic``.
-
-        Returns:
-            np.ndarray: Shape (crop, crop, 3).
+        It is already scaled, unless the view is ``bicubic``.
         """
         if self.bicubic:
             return self._bicubic(frame)
         top, left = ((side - self.crop) // 2 for side in frame.shape[:2])
         return frame[top : top + self.crop, left : left + self.crop]
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that frames of a size are decoded to."""
+        if self.bicubic:
+            return width, height
+        if self.squash:
+            return self.resize, self.resize
+        scale = self.resize / min(width, height)
+        return round(width * scale), round(height * scale)
 
     def _bicubic(self, frame: np.ndarray | Image.Image) -> np.ndarray:
         image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
@@ -83,14 +87,7 @@ class View:
 
 
 def evaluation_view(size: int) -> View:
-    """The view of all evaluations: short side resized, square cut from the middle.
-
-    Args:
-        size (int): Side of the square in pixels.
-
-    Returns:
-        View: Bicubic, as in torchvision's evaluation of ResNets.
-    """
+    """The view of all evaluations, as torchvision's of ResNets, for a square of ``size`` pixels."""
     return View(size, size, bicubic=True)
 
 
@@ -146,39 +143,21 @@ def read(row: Row, times: Times, view: View, time_limit: float | None = TIME_LIM
         duration = seconds
         return times(*part_within(row, seconds))
 
-    path = _path_of(row)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    request = _Request(path, times_of, 'rgb', None, deadline, view)
+    path = path_of(row)
+    request = Request(path, times_of, view.scaled_size, deadline=deadline_after(time_limit))
     frames, begins = decode_request(request, fps=row.get('fps'))
     return Clip(path, _cut(view, frames), begins, duration)
 
 
 def evenly(count: int) -> Times:
-    """Times in the middle of equal parts.
-
-    Args:
-        count (int): Number of parts.
-
-    Returns:
-        Callable: See :func:`read`.
-    """
+    """Times in the middle of ``count`` equal parts, for :func:`read`."""
     return lambda start, end: start + (np.arange(count) + 0.5) / count * (end - start)
 
 
 def spread(row: Row, count: int, view: View, time_limit: float | None = TIME_LIMIT) -> Clip:
-    """Read frames that are evenly spread: those in the middle of equal parts.
+    """Read the frames in the middle of ``count`` equal parts, see :func:`read`.
 
-    Args:
-        row (Mapping): The video or its part.
-        count (int): Number of frames; those of very short videos repeat.
-        view (View): How frames are scaled and cut.
-        time_limit (float, optional): See :func:`read`.
-
-    Returns:
-        Clip: The frames.
-
-    Raises:
-        VideoReadError: See :func:`read`.
+    Frames of very short videos repeat.
     """
     return read(row, evenly(count), view, time_limit)
 
@@ -186,11 +165,10 @@ def spread(row: Row, count: int, view: View, time_limit: float | None = TIME_LIM
 def first(row: Row, count: int, view: View) -> np.ndarray:
     """Read the first frames of a video, in the order in which they are shown.
 
-    They are decoded from the start until there are enough, with one thread, and each is scaled and
-    cut at once. Frames before the first one that can be decoded, which recordings that start in the
-    middle have, are not counted; neither does
-    :func:`vito_mm.videos.prepare.integrity.inspect_video` count them. Of a part, there is one frame
-    for each interval of the mean frame rate (``fps`` of the row, or 25).
+    They are decoded from the start until there are enough. Frames before the first one that can be
+    decoded, which recordings that start in the middle have, are not counted, as in
+    :func:`vito_mm.videos.prepare.integrity.inspect_video`. Of a part, there is one frame for each
+    interval of the mean frame rate (``fps`` of the row, or 25).
 
     Args:
         row (Mapping): The video or its part.
@@ -207,7 +185,6 @@ def first(row: Row, count: int, view: View) -> np.ndarray:
     """
     if count < 1:
         raise ValueError(f'{count} frames are asked for: give 1 or more')
-    path = _path_of(row)
     if row.get('start') or row.get('end') is not None:
         fps = row.get('fps') or 25.0
 
@@ -216,52 +193,14 @@ def first(row: Row, count: int, view: View) -> np.ndarray:
             return start + (np.arange(wanted) + 0.5) / fps
 
         return read(row, times, view, None).frames
-    with opened_file(path, row.get('fps')) as source:
+    with opened_file(path_of(row), row.get('fps')) as source:
         if source.images is not None:
             times = np.arange(min(count, len(source.images.names))) / source.images.fps
-            request = _Request(source.images.path, lambda _: times, 'rgb', None, None, view)
+            request = Request(source.images.path, lambda _: times, view.scaled_size)
             return _cut(view, read_frame_archive(request, source.images)[0])
-        backend = load_backend('pyav')
-        from .description import frames_in_order, missing_bytes, opened
-
-        request = _Request(source.name, np.zeros, 'rgb', None, None, view)
-        frames = np.empty((count, view.crop, view.crop, 3), np.uint8)
-        found = 0
-        try:
-            with opened(source.name) as (container, stream):
-                convert = backend.Converter(request, stream)
-                for frame in frames_in_order(source.name, container, stream):
-                    frames[found] = view(convert(frame))
-                    found += 1
-                    if found == count:
-                        return frames
-                if missing := missing_bytes(source.name, container, stream):
-                    raise VideoReadError(source.name, f'cut off: {missing} bytes are missing')
-                if not found:
-                    raise VideoReadError(source.name, 'no frame can be decoded')
-        except (backend.av.error.FFmpegError, ValueError, MemoryError) as error:
-            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-            raise VideoReadError(source.name, f'{reason} (FFmpeg)') from None
-    return frames[:found]
-
-
-@dataclass
-class _Request(Request):
-    """Frames scaled as a view asks for, up as well as down."""
-
-    view: View | None = None
-
-    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.view.bicubic:
-            return width, height
-        if self.view.squash:
-            return self.view.resize, self.view.resize
-        scale = self.view.resize / min(width, height)
-        return round(width * scale), round(height * scale)
-
-
-def _path_of(row: Row) -> str:
-    return os.fspath(row['video_path'] if 'video_path' in row else row['path'])
+        request = Request(source.name, np.zeros, view.scaled_size)
+        with closing(load_backend('pyav').first_frames(request)) as frames:
+            return _cut(view, islice(frames, count))
 
 
 def _cut(view: View, frames: Iterable[np.ndarray]) -> np.ndarray:

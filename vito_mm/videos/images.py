@@ -55,7 +55,7 @@ def open_image(
     Args:
         path (str): File to name in errors.
         file (BinaryIO): Open image.
-        name (str): Name of the image, if ``path`` has several. Defaults to ''.
+        name (str): Name of the image in errors, if ``path`` has several. Defaults to ''.
         max_pixels (int): Largest number of pixels. Defaults to MAX_PIXELS.
 
     Raises:
@@ -71,21 +71,13 @@ def open_image(
     except Exception as error:  # Pillow raises anything on damaged files
         raise _error(path, 'not readable as an image', name, error) from None
     if is_animated:
-        what = f'animated {image.format}'
-        raise _error(path, 'an animated image, to be converted to a video', name, what)
+        raise _error(path, 'an animated image, to be converted to a video', name, image.format)
     check_pixels(path, *image.size, max_pixels)
     return image
 
 
 def decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
-    """Decode an image file for training, in the size and order of channels of a request.
-
-    Returns:
-        np.ndarray: uint8, shape (height, width, 3).
-
-    Raises:
-        VideoReadError: See :func:`open_image`.
-    """
+    """Decode an image file for training: uint8, in the size and channel order of a request."""
     open_image(request.path, io.BytesIO(data), name)
     # Twice as fast as Pillow.
     try:
@@ -98,11 +90,7 @@ def decode_image(request: Request, data: bytes, name: str = '') -> np.ndarray:
 
 
 def read_rgb(path: str | os.PathLike) -> Image.Image:
-    """Read a still image for probes, RGB and upright.
-
-    Raises:
-        VideoReadError: See :func:`open_image`; also if there is no such file.
-    """
+    """Read a still image for probes, RGB and upright; a VideoReadError if it is none."""
     path = os.fspath(path)
     check_file(path)
     try:

@@ -40,14 +40,7 @@ _PATH_FIRST = b'{"path": "'
 def find_videos(
     folder: str | os.PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS
 ) -> list[dict[str, Any]]:
-    """List the video files below a folder, see ``vito_mm.videos.names.files_below``.
-
-    Args:
-        folder: Folder that is searched.
-        extensions: Endings of the files to list, in lower case. Defaults to VIDEO_EXTENSIONS.
-
-    Returns:
-        list[dict]: Rows with ``path``, sorted by path.
+    """List files below a folder, see :func:`.names.files_below`: rows with ``path``, sorted by it.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no file in it has such an ending.
@@ -62,17 +55,18 @@ def find_videos(
     return [{'path': path} for path in paths]
 
 
+def path_of(row: Mapping[str, Any]) -> str:
+    """The ``video_path`` of a row, as data sets have it, or its ``path``."""
+    return os.fspath(row['video_path'] if 'video_path' in row else row['path'])
+
+
 def part_name(row: Mapping[str, Any]) -> str:
-    """Name of a video or of a part of one.
+    """Name a video or a part of one: its path, and ``start`` and ``end`` if the row has them.
 
-    Args:
-        row (Mapping): Row with ``path`` or ``video_path``, and ``start`` and ``end`` if given.
-
-    Returns:
-        str: The path of a complete video; else with the part as in media fragments of the W3C
-        (https://www.w3.org/TR/media-frags/), such as ``'a.mp4#t=1.5,4.0'``.
+    Parts are written as in media fragments of the W3C (https://www.w3.org/TR/media-frags/), such as
+    ``'a.mp4#t=1.5,4.0'``.
     """
-    path = row['video_path'] if 'video_path' in row else row['path']
+    path = path_of(row)
     start, end = row.get('start') or 0.0, row.get('end')
     if not start and end is None:
         return path
@@ -80,15 +74,7 @@ def part_name(row: Mapping[str, Any]) -> str:
 
 
 def part_within(row: Mapping[str, Any], seconds: float) -> tuple[float, float]:
-    """Part of a video that a row names.
-
-    Args:
-        row (Mapping): See :func:`part_name`.
-        seconds (float): Length of the video.
-
-    Returns:
-        tuple[float, float]: Start and end in seconds; the end is that of the video if ``end`` is
-        later or not given.
+    """Start and end, in seconds, of the part that a row names of a video of some seconds.
 
     Raises:
         VideoReadError: If it begins after the end of the video.
@@ -187,17 +173,17 @@ class Manifest(Sequence):
         return hashlib.sha256(self.lines.buffer).hexdigest()
 
     @classmethod
+    def of_lines(cls, file: Path, root: str = '', keep_bad: bool = False) -> 'Manifest':
+        """Read a table in JSON lines."""
+        with file.open('rb') as source:
+            lines = SharedBytes(lambda target: shutil.copyfileobj(source, target, 2**22))
+        return cls(str(file), root, lines, keep_bad=keep_bad)
+
+    @classmethod
     def from_rows(
         cls, rows: Iterable[Mapping[str, Any]], source: str, root: str = '', **kwargs: Any
     ) -> 'Manifest':
-        """Make a table of rows.
-
-        Args:
-            rows (Iterable): Mappings with ``path``.
-            source (str): Name of the table in errors.
-            root (str): Folder that relative paths start from. Defaults to ''.
-            **kwargs: Other arguments of the class.
-        """
+        """Make a table of mappings with ``path``; for other arguments see the class."""
         lines = SharedBytes(lambda file: file.writelines(map(to_line, rows)))
         return cls(source, root, lines, **kwargs)
 
@@ -231,19 +217,16 @@ def read_manifest(
     """Read a manifest.
 
     Args:
-        file: Manifest ending in ``.jsonl`` (one JSON object per line), ``.csv`` (with a header) or
-            ``.parquet``.
+        file: Manifest ending in ``.jsonl``, ``.csv`` (with a header) or ``.parquet``.
         root: Folder that relative paths start from. Defaults to the folder of the manifest.
-        keep_bad: Whether rows with ``"verdict": "bad"`` count. Defaults to False: they are skipped.
+        keep_bad: Keep rows with ``"verdict": "bad"``. Defaults to False.
 
     Returns:
-        Manifest: One dict per row; ``path`` is joined with ``root``, numbers are numbers. A row
-        that cannot be used is an error only when it is asked for.
+        Manifest: Its rows. One that cannot be used is an error only when it is asked for.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as such a table (:class:`vito_mm.videos.tables.TableError`:
-            unknown ending, UTF-16, no column ``path``), or there is no row of a video that is not
+        ValueError: If it is no such table (:class:`.tables.TableError`), or all of its rows are
             bad.
         ImportError: If PyArrow is needed and not installed.
     """
@@ -252,9 +235,7 @@ def read_manifest(
     if not file.is_file():
         raise FileNotFoundError(f'there is no manifest {str(file)!r}')
     if ending_of(file) == '.jsonl':
-        with file.open('rb') as source:
-            lines = SharedBytes(lambda target: shutil.copyfileobj(source, target, 2**22))
-        manifest = Manifest(str(file), root, lines, keep_bad=keep_bad)
+        manifest = Manifest.of_lines(file, root, keep_bad)
     else:
         numbers: list[int] = []
         manifest = Manifest.from_rows(
@@ -287,14 +268,10 @@ def to_line(row: Mapping[str, Any] | str) -> bytes:
 
 
 def write_manifest(file: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest as JSON lines, atomically.
-
-    Args:
-        file: Manifest to write, ending in ``.jsonl``. Its folder is made if need be.
-        rows: One mapping per video, with ``path`` relative to the manifest's folder or absolute.
+    """Write a manifest as JSON lines, atomically. Its folder is made if need be.
 
     Raises:
-        ValueError: If the ending is not ``.jsonl``.
+        ValueError: If its name does not end in ``.jsonl``.
     """
     file = Path(file)
     if file.suffix != '.jsonl':

@@ -32,12 +32,8 @@ def files_below(folder: str | os.PathLike, endings: Sequence[str]) -> Iterator[s
 
     Hidden files and folders are skipped.
 
-    Args:
-        folder: The folder.
-        endings: Endings of names, in lower case.
-
     Yields:
-        str: Paths that begin with ``folder``, in no particular order.
+        str: Paths of files with such endings (in lower case), in no particular order.
     """
     seen = set()
     for parent, folders, names in os.walk(folder, followlinks=True):

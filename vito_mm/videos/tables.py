@@ -77,7 +77,11 @@ def read_rows(
             lines.seek(mark_length(lines.read(4), file))
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, _or_error(parse_line, line)
+                    try:
+                        row = parse_line(line)
+                    except RowError as error:
+                        row = error
+                    yield number, row
 
 
 def mark_length(head: bytes, file: str | Path) -> int:
@@ -208,34 +212,10 @@ def _as_text(value: Any) -> str:
     return value.isoformat() if hasattr(value, 'isoformat') else str(value)
 
 
-def _or_error(function: Callable[[Any], Row], value: Any) -> Row | RowError:
-    try:
-        return function(value)
-    except RowError as error:
-        return error
-
-
 def _check_columns(file: Path, names: Sequence[str], needs: Iterable[str]) -> None:
     for name in needs:
         if name not in names:
             raise TableError(f'{file}: the header has no column "{name}" but {list(names)}')
-
-
-class _LinesOf:
-    """Lines of a text; ``ended`` is True once more than there are have been asked for."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self.lines, self.ended = iter(text), False
-
-    def __iter__(self) -> '_LinesOf':
-        return self
-
-    def __next__(self) -> str:
-        try:
-            return next(self.lines)
-        except StopIteration:
-            self.ended = True
-            raise
 
 
 def _read_csv(file: Path, needs: Iterable[str]) -> Iterator[tuple[int, Row | RowError]]:
@@ -245,15 +225,20 @@ def _read_csv(file: Path, needs: Iterable[str]) -> Iterator[tuple[int, Row | Row
     # scrapers write down.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     with file.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as text:
-        lines = _LinesOf(text)
-        table = csv.reader(lines)
-        begin = 1
+        begin, ended = 1, False
+
+        def lines() -> Iterator[str]:
+            nonlocal ended
+            yield from text
+            ended = True
+
+        table = csv.reader(lines())
         try:
             header = next(table, [])
             _check_columns(file, header, needs)
             begin = table.line_num + 1
             for cells in table:
-                if lines.ended:  # the reader went on to the end within a field
+                if ended:  # the reader went on to the end within a field
                     raise csv.Error('a quote is opened and never closed')
                 number, begin = begin, table.line_num + 1
                 if any(cell.strip() for cell in cells):

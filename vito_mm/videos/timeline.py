@@ -87,11 +87,7 @@ class Timeline:
         return len(steps) == 0 or (steps.min() > 0 and np.ptp(steps) <= max(1, steps.min() // 100))
 
     def numbered(self, packets: Iterable[Packet], start: int = 0) -> Iterator[Packet | None]:
-        """Let packets carry the numbers of their frames through the decoder.
-
-        Args:
-            packets (Iterable[Packet]): Packets of the file, in order.
-            start (int): Number of the first of them. Defaults to 0, the start of the file.
+        """Let packets of the file, from number ``start`` on, carry the numbers of their frames.
 
         Yields:
             Packet or None: Packets with data, from ``first_packet`` on, whose ``pts`` is the number

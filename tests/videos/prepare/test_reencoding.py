@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from tests.conftest import frame_index, write_video
+from tests.conftest import frame_index
 from tests.helpers.faulty_videos import cut, overwrite, write_moving
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.reencoding import (
@@ -51,11 +51,6 @@ def test_copy_is_small_and_has_the_frames_of_the_source(
     assert not unfinished_copy(target).exists()
 
 
-def test_every_frame_a_key_frame(make_video: Callable[..., Path], tmp_path: Path):
-    reencode_video(make_video(num_frames=20), tmp_path / 'b.mp4', Encoding(gop=1, **FAST))
-    assert all(read(tmp_path / 'b.mp4')[2])
-
-
 def test_choices_of_the_encoder(make_video: Callable[..., Path], tmp_path: Path):
     source = write_moving(tmp_path / 'a.mp4')
     kinds = {}
@@ -71,31 +66,12 @@ def test_choices_of_the_encoder(make_video: Callable[..., Path], tmp_path: Path)
 
 
 def test_frames_keep_their_times(tmp_path: Path):
-    times = [1000, 1040, 1080, 1500, 1540, 2500, 2503, 2510]
+    times = np.array([1, 1.04, 1.08, 1.5, 1.54, 2.5, 2.503, 2.51])
     source = write_moving(tmp_path / 'a.mkv', num_frames=8, times=times)
     for b_frames in (False, True):
         row = reencode_video(source, tmp_path / 'b.mp4', Encoding(b_frames=b_frames))
         assert row['num_frames'] == 8
-        assert np.allclose(read(tmp_path / 'b.mp4')[1], (np.array(times) - 1000) / 1000, atol=1e-3)
-
-
-def test_frames_keep_their_order_where_times_are_missing(tmp_path: Path):
-    source = write_video(tmp_path / 'a.avi', num_frames=40)  # H.264 with B-frames
-    reencode_video(source, tmp_path / 'b.mp4', Encoding(**FAST))
-    frames, times, _ = read(tmp_path / 'b.mp4')
-    assert [frame_index(frame) for frame in frames] == list(range(40))
-    assert np.allclose(times, np.arange(40) / 25, atol=0.041)
-
-
-@pytest.mark.parametrize('turned', [-90, 90, 180])
-def test_rotation_is_in_the_pixels_of_the_copy(tmp_path: Path, turned: int):
-    source = write_moving(tmp_path / 'a.mp4', num_frames=3, rotation=turned, crf='10')
-    row = reencode_video(source, tmp_path / 'b.mp4', Encoding(**FAST))
-    assert row['rotation'] == 0
-    expected = np.rot90(read(source)[0][0], turned // 90)
-    got = read(tmp_path / 'b.mp4')[0][0]
-    assert got.shape == expected.shape
-    assert np.abs(got.astype(int) - expected).mean() < 8
+        assert np.allclose(read(tmp_path / 'b.mp4')[1], times - 1, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +90,8 @@ def test_sizes(tmp_path: Path, size, short_side: int, expected):
     assert row['pix_fmt'] == 'yuv420p'
 
 
-def test_ten_bits_and_vp9(tmp_path: Path):
-    source = write_moving(tmp_path / 'a.mkv', num_frames=10, pix_fmt='yuv420p10le')
-    assert reencode_video(source, tmp_path / 'b.mp4', Encoding())['pix_fmt'] == 'yuv420p'
-    source = write_moving(tmp_path / 'a.webm', 'libvpx-vp9', num_frames=10)
-    assert reencode_video(source, tmp_path / 'c.mp4', Encoding())['num_frames'] == 10
-
-
 def test_no_sound_and_index_first(tmp_path: Path):
-    source = write_moving(tmp_path / 'a.mp4', num_frames=25, audio=True)
+    source = write_moving(tmp_path / 'a.mp4', num_frames=25, seconds_of_audio=1.0)
     target = tmp_path / 'b.mp4'
     reencode_video(source, target, Encoding())
     with av.open(str(target)) as container:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms import Compose
 
 from vito_mm.registry import TRANSFORMS
 
+from .base import Transform
 from .byol_augmentation import BYOLAugmentation
 
 Stages = Sequence[dict | Callable] | dict[str, dict | Callable | None]
@@ -13,20 +14,13 @@ Stages = Sequence[dict | Callable] | dict[str, dict | Callable | None]
 
 
 def named_stages(stages: Stages) -> list:
-    """Stages in order, given as a list or as a dict of names.
-
-    Args:
-        stages: A list, or a dict whose values are the stages; None leaves one out.
-
-    Returns:
-        list: The stages.
-    """
+    """Stages in order, of a list or of a dict of names; None leaves one out."""
     values = stages.values() if isinstance(stages, Mapping) else stages
     return [stage for stage in values if stage is not None]
 
 
 @TRANSFORMS.register_module()
-class AugmentViews(BaseTransform):
+class AugmentViews(Transform):
     """Pass every frame of a clip through its own pipeline.
 
     View i takes pipeline i modulo their number: with A1 and A2 three views are augmented A1, A2,
@@ -87,6 +81,3 @@ class AugmentViews(BaseTransform):
         if self.on_device:
             results['augmentations'] = [view['augmentation'] for view in views]
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(pipelines={self.pipelines}, on_device={self.on_device})'

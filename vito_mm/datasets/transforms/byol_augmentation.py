@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
+
+from .base import Transform
 
 JITTER_ORDERS = tuple(itertools.permutations(('brightness', 'contrast', 'saturation', 'hue')))
 """The orders in which the four colour changes may come."""
@@ -43,7 +44,7 @@ class ViewAugmentation(NamedTuple):
 
 
 @TRANSFORMS.register_module()
-class BYOLAugmentation(BaseTransform):
+class BYOLAugmentation(Transform):
     """Flip, colour jitter, grey, blur, solarize: BYOL's augmentations without the crop.
 
     Appendix B of https://arxiv.org/abs/2006.07733, computed as torchvision's transforms compute
@@ -138,11 +139,7 @@ class BYOLAugmentation(BaseTransform):
         self.sigma = tuple(sigma)
 
     def draw(self) -> ViewAugmentation:
-        """Draw what is done to a view, from NumPy's global generator.
-
-        Returns:
-            ViewAugmentation: The draw.
-        """
+        """Draw what is done to a view, from NumPy's global generator."""
         # All at once, whatever is used of it, so that a probability changes no other draw.
         u = np.random.uniform(size=11).tolist()
         around_0 = [2 * value - 1 for value in u[2:6]]
@@ -163,15 +160,7 @@ class BYOLAugmentation(BaseTransform):
 
     @staticmethod
     def apply(image: np.ndarray, drawn: ViewAugmentation) -> np.ndarray:
-        """Do to an image what was drawn.
-
-        Args:
-            image (np.ndarray): BGR, uint8, shape (height, width, 3).
-            drawn (ViewAugmentation): What to do.
-
-        Returns:
-            np.ndarray: Another image of the same kind.
-        """
+        """Do to an image (BGR, uint8, shape (height, width, 3)) what was drawn."""
         if drawn.flip:
             image = cv2.flip(image, 1)
         for name in JITTER_ORDERS[drawn.order]:
@@ -190,10 +179,6 @@ class BYOLAugmentation(BaseTransform):
         if not results.get('on_device'):
             results['img'] = self.apply(results['img'], results['augmentation'])
         return results
-
-    def __repr__(self) -> str:
-        settings = ', '.join(f'{name}={value}' for name, value in self.__dict__.items())
-        return f'{type(self).__name__}({settings})'
 
 
 _LEVELS = np.arange(256, dtype=np.float32)
@@ -233,9 +218,4 @@ def _blur(image: np.ndarray, sigma: float, kernel_size: int) -> np.ndarray:
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
 
 
-_CHANGES = {
-    'brightness': _brightness,
-    'contrast': _contrast,
-    'saturation': _saturation,
-    'hue': _hue,
-}
+_CHANGES = dict(brightness=_brightness, contrast=_contrast, saturation=_saturation, hue=_hue)

@@ -46,14 +46,7 @@ class BYOLCrop(RandomResizedCrop):
 
     @cache_randomness
     def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
-        """Draw a window.
-
-        Args:
-            img (np.ndarray): Image to be cropped, shape (height, width, channels).
-
-        Returns:
-            tuple[int, int, int, int]: Top, left, height and width in pixels.
-        """
+        """Draw a window: top, left, height and width in pixels."""
         if self.oversize == 'redraw':
             return super().rand_crop_params(img)
         height, width = img.shape[:2]

@@ -1,15 +1,16 @@
 """Decoding of the moments that become views."""
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
 from vito_mm.videos import decode_frames, part_within, place_segment
 from vito_mm.videos.backends import load_backend
 
+from .base import Transform
+
 
 @TRANSFORMS.register_module()
-class DecodeFrames(BaseTransform):
+class DecodeFrames(Transform):
     """Decode the frames that :class:`SampleFrames` asked for, in one pass over the file.
 
     Frames come out as BGR, OpenMMLab's convention, on which mmpretrain's transforms rely.
@@ -78,9 +79,3 @@ class DecodeFrames(BaseTransform):
             fps=results.get('fps'),
         )
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(backend={self.backend!r}, short_side={self.short_side}, '
-            f'time_limit={self.time_limit})'
-        )

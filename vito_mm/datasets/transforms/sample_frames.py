@@ -1,14 +1,15 @@
 """Choice of the moments that become views."""
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from vito_mm.registry import TRANSFORMS
 from vito_mm.videos import sample_offsets
 
+from .base import Transform
+
 
 @TRANSFORMS.register_module()
-class SampleFrames(BaseTransform):
+class SampleFrames(Transform):
     """Draw when the views of a clip are taken, without opening the file.
 
     Section 3.1 of https://arxiv.org/abs/2210.06433. See
@@ -43,10 +44,7 @@ class SampleFrames(BaseTransform):
         fixed: bool = False,
     ) -> None:
         if num_views < 2:
-            raise ValueError(
-                f'num_views must be at least 2, as views are compared with each other, got '
-                f'{num_views}'
-            )
+            raise ValueError(f'num_views must be at least 2 to compare views, got {num_views}')
         self.num_views = num_views
         self.segment = segment
         self.method = method
@@ -63,9 +61,3 @@ class SampleFrames(BaseTransform):
             self.num_views, self.segment, self.method, self.delta, rng
         )
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(num_views={self.num_views}, segment={self.segment}, '
-            f'method={self.method!r}, delta={self.delta}, fixed={self.fixed})'
-        )

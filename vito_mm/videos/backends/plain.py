@@ -34,11 +34,7 @@ def decode_plain(
             if it finds others than there are.
 
     Returns:
-        tuple: Frames and the times at which they begin, see
-        :func:`vito_mm.videos.decode_frames`.
-
-    Raises:
-        VideoReadError: If the file cannot be read.
+        tuple: Frames and their begins, see :func:`vito_mm.videos.decode_frames`.
     """
     try:
         timeline = plain_timeline(request.path, codecs)
@@ -63,17 +59,8 @@ def plain_timeline(path: str, codecs: Sequence[str]) -> Timeline | None:
     evenly spaced, all of them shown as they are stored, whole frames in 8 bits and the usual
     colours, and whose key frames can be started from.
 
-    Args:
-        path (str): File that FFmpeg can open by this name.
-        codecs (Sequence[str]): FFmpeg's names of codecs.
-
     Returns:
         Timeline or None: None for other files.
-
-    Raises:
-        VideoReadError: If there is no video stream, or no decoder for it.
-        av.error.FFmpegError: If it cannot be read.
-        ValueError: If it has no frames.
     """
     with opened(path, trial=True) as (container, stream):
         codec = stream.codec_context

@@ -23,8 +23,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vito_mm.videos.description import Display, opened
+from vito_mm.videos.containers import ffmpeg_errors
+from vito_mm.videos.description import Display, missing_bytes, opened
 from vito_mm.videos.errors import VideoReadError
+from vito_mm.videos.file_checks import check_pixels
 from vito_mm.videos.timeline import PacketLog, makes_frame
 
 from .request import TOLERANCE, Request
@@ -44,7 +46,7 @@ _LONG_WAY = 4.0
 
 def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode with PyAV, see :func:`vito_mm.videos.decode_frames`."""
-    try:
+    with ffmpeg_errors(request.path):
         with (
             opened(request.path) as (container, stream),
             closing(_packets(request, container, stream)) as packets,
@@ -61,9 +63,41 @@ def decode(request: Request) -> tuple[list[np.ndarray], np.ndarray]:
             closing(_ScannedPackets(request, container, stream)) as packets,
         ):
             return _frames_at(request, stream, packets, times)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
-        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-        raise VideoReadError(request.path, f'{reason} (FFmpeg)') from None
+
+
+def first_frames(request: Request) -> Iterator[np.ndarray]:
+    """Frames of a video from the first one on that can be decoded, as a request converts them.
+
+    Raises:
+        VideoReadError: If there is none, a later one is damaged, or the file is cut off.
+    """
+    path = request.path
+    with (
+        ffmpeg_errors(path),
+        opened(path) as (container, stream),
+        closing(container.demux(stream)) as packets,  # one that is left to itself is never freed
+    ):
+        key, is_first, convert = None, True, Converter(request, stream)
+        for packet in dropwhile(lambda packet: not packet.is_keyframe, packets):
+            key = key or packet
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.InvalidDataError:
+                if not is_first:
+                    raise
+                continue
+            for frame in frames:
+                if None not in (frame.pts, key.pts) and frame.pts < key.pts and not key.is_discard:
+                    continue  # it refers to frames before the key frame
+                if frame.is_corrupt and not is_first:
+                    raise VideoReadError(path, f'damaged: at {frame.time or 0:.2f} s')
+                is_first = is_first and frame.is_corrupt
+                if not frame.is_corrupt:
+                    yield convert(frame)
+        if missing := missing_bytes(path, container, stream):
+            raise VideoReadError(path, f'cut off: {missing} bytes are missing')
+        if is_first:
+            raise VideoReadError(path, 'no frame can be decoded')
 
 
 def _frames_at(
@@ -97,17 +131,18 @@ def _patient_frame_at(reader: '_Reader', key: int | None, place: int, is_last: b
 
     Where nothing of the beginning can be decoded, the first frame that can be replaces it.
     """
-    for earlier in (2, 4, None):
+    for earlier in () if key is None else (2, 4):
         try:
             return reader.frame_at(place, is_last)
         except _UndecodableFrame:
-            if key is None or earlier is None:
-                frame = reader.first_frame_behind(place)
-                if frame is None:
-                    raise
-                return frame
             reader.start(key, place, earlier)
-    return None
+    try:
+        return reader.frame_at(place, is_last)
+    except _UndecodableFrame:
+        frame = reader.first_frame_behind(place)
+        if frame is None:
+            raise
+        return frame
 
 
 class Converter:
@@ -125,7 +160,7 @@ class Converter:
         """Convert a decoded frame to uint8, shape (height, width, 3)."""
         display = Display.of(self.stream, frame)
         size = display.square(frame.width, frame.height)
-        self.request.check_size(*size)
+        check_pixels(self.request.path, *size)
         width, height = self.request.scaled_size(*size)
         smaller = (width, height) != size
         image = self.reformatter.reformat(
@@ -266,15 +301,14 @@ class _Reader:
 
     def _decode(self, wanted: int, place: int, is_last: bool) -> VideoFrame:
         self.decoded = {begin: frame for begin, frame in self.decoded.items() if begin >= wanted}
-        is_sent = wanted not in [packet.pts for packet in self.queue]
+        is_end = is_last and self.packets.has_pts
         while self.given[wanted] < self.alike and not self.drained and len(self.decoded) < 32:
             self.request.check_deadline()
             if not (self.queue or self.at_end):
                 self._read_packet()
-            if self.queue and not (is_sent and is_last and self.packets.has_pts):
-                packet = self.queue.popleft()
-                is_sent = is_sent or packet.pts == wanted
-                self._send(packet, wanted, place)
+            # Nothing that comes is needed once all packets of the wanted time are sent.
+            if self.queue and not (is_end and all(one.pts != wanted for one in self.queue)):
+                self._send(self.queue.popleft(), wanted, place)
             else:
                 self._send(None, wanted)
                 self.drained = True
@@ -358,7 +392,7 @@ def _is_regular(index: Sequence) -> bool:
     last = len(index) - 1
     if last < _FEW:
         return False
-    step = index[min(1, last)].timestamp - index[0].timestamp
+    step = index[1].timestamp - index[0].timestamp
     middle = [index[i].timestamp - index[0].timestamp for i in (last // 2, last)]
     return (
         middle == [last // 2 * step, last * step]
@@ -479,7 +513,7 @@ class _IndexedPackets(_SoughtPackets):
         if not _is_regular(self.index):
             return super()._measure()
         before = sum(packet.pts is not None and packet.pts < self.first for packet in self.head)
-        step = self.index[min(1, len(self.index) - 1)].timestamp - self.index[0].timestamp
+        step = self.index[1].timestamp - self.index[0].timestamp
         step = step or self.head[0].duration
         return (len(self.index) - self.num_leading - before) * step * self.time_base
 

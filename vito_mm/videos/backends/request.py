@@ -3,16 +3,21 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import cv2
 import numpy as np
 
 from vito_mm.videos.errors import VideoReadError
-from vito_mm.videos.file_checks import check_pixels
 
 TOLERANCE = 1e-4
 """Seconds by which a time may fall short of a frame's start and still show it: containers round
 time stamps, and some readers hold them in single precision."""
+
+
+def deadline_after(seconds: float | None) -> float:
+    """Moment after some seconds, on the clock of ``time.monotonic``; None is never."""
+    return inf if seconds is None else time.monotonic() + seconds
 
 
 @dataclass
@@ -23,16 +28,17 @@ class Request:
         path (str): File to read.
         choose_times (Callable): Takes the duration and returns the wanted times, both in seconds
             from the first frame.
-        channel_order (str): ``'rgb'`` or ``'bgr'``.
-        short_side (int, optional): Frames are scaled down to this short side in pixels.
-        deadline (float, optional): When to give up, on the clock of ``time.monotonic``.
+        scaled_size (Callable): Takes width and height of a frame in pixels, returns those to scale
+            it to. Defaults to the same.
+        channel_order (str): ``'rgb'`` or ``'bgr'``. Defaults to 'rgb'.
+        deadline (float): When to give up, see :func:`deadline_after`. Defaults to never.
     """
 
     path: str
     choose_times: Callable[[float], np.ndarray]
-    channel_order: str
-    short_side: int | None
-    deadline: float | None
+    scaled_size: Callable[[int, int], tuple[int, int]] = lambda width, height: (width, height)
+    channel_order: str = 'rgb'
+    deadline: float = inf
 
     def times_within(self, duration: float) -> np.ndarray:
         """Wanted times clipped to [0, duration], in seconds, float64, shape (n, )."""
@@ -40,28 +46,11 @@ class Request:
 
     def check_deadline(self) -> None:
         """Raise a VideoReadError after the deadline."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if time.monotonic() > self.deadline:
             raise VideoReadError(self.path, 'decoding takes longer than the time limit')
 
-    def check_size(self, width: int, height: int) -> None:
-        """Refuse frames that are too large, see :func:`vito_mm.videos.file_checks.check_pixels`."""
-        check_pixels(self.path, width, height)
-
-    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height, in pixels, to which frames of a size are scaled down."""
-        short = min(width, height)
-        if self.short_side is None or short <= self.short_side:
-            return width, height
-        scale = self.short_side / short
-        return round(width * scale), round(height * scale)
-
     def converted(self, frame: np.ndarray, channel_order: str) -> np.ndarray:
-        """Scale a decoded frame by averaging areas, and order its channels.
-
-        Args:
-            frame (np.ndarray): uint8, shape (height, width, 3).
-            channel_order (str): That of the frame, ``'rgb'`` or ``'bgr'``.
-        """
+        """Scale a decoded frame of a channel order by averaging areas, and order its channels."""
         height, width = frame.shape[:2]
         size = self.scaled_size(width, height)
         if size != (width, height):
@@ -72,11 +61,7 @@ class Request:
 
 
 def frames_on_screen(times: np.ndarray, shown_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the frames shown at some times.
-
-    Args:
-        times (np.ndarray): Times in seconds, shape (n, ).
-        shown_at (np.ndarray): Begin of each frame in seconds, increasing.
+    """Find the frames shown at some times, where ``shown_at`` has the begin of each.
 
     Returns:
         tuple: Indices of the frames to decode, each once, increasing; and for each time the

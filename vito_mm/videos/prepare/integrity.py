@@ -47,14 +47,12 @@ def inspect_video(
     =========================  ==================  ===================
 
     with no false alarm on 420 intact H.264 files and one or two of each format above. FFmpeg's own
-    VP9 decoder finds 14 percent, so libvpx checks VP9. The flags of ``err_detect`` (``bitstream``,
-    ``buffer``, ``careful``, ``explode``) and counting frames against packets found nothing more;
-    ``crccheck`` is set for streams that carry check sums. Sound is not decoded. A hash that differs
+    VP9 decoder finds 14 percent, so libvpx checks VP9. Sound is not decoded. A hash that differs
     from a known one (``expected_sha256``) finds all damage, whatever the decoder says.
 
     Args:
         path: Video file.
-        check: Whether to decode all frames. Defaults to False.
+        check: Decode all frames. Defaults to False.
         expected_sha256: Hash that the file should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         on_frame: Called with every decoded frame (``av.VideoFrame``; ``pts`` and ``duration`` count

@@ -5,7 +5,7 @@ import glob
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,22 +61,21 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest (``.jsonl``, ``.csv`` or
-            ``.parquet``) with ``path`` relative to it. A file is read once, whatever the number of
-            rows with parts of it. Other columns of the manifest are kept, and of ``out``; so is
-            ``fps`` of folders and tars of images, which goes by it.
+        source: Folder, searched with its sub-folders, or manifest. A file is read once, whatever
+            the number of rows with parts of it. Other columns of the manifest are kept, and of
+            ``out``; so is ``fps`` of folders and tars of images, which goes by it.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
-        check: Whether to decode all frames to find damage; hashes that ``out`` has of the files
-            are compared as well. Defaults to False. Hashes in a manifest ``source`` are always.
-        force: Whether to read all videos again. Defaults to False.
+        check: Decode all frames to find damage; hashes that ``out`` has of the files are compared
+            as well. Defaults to False. Hashes in a manifest ``source`` are always.
+        force: Read all videos again. Defaults to False.
         time_limit: Seconds a video may take, None or 0 for any. Defaults to 3600.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
             these. Implies ``check``. Defaults to None: nothing is re-encoded.
         encoding: How to encode them. Defaults to ``Encoding()``.
-        extensions: Endings of the files that are taken from a folder, in lower case, as those of
-            :class:`vito_mm.datasets.VideoDataset`. Defaults to VIDEO_EXTENSIONS.
+        extensions: Endings of the files that are taken from a folder, in lower case. Defaults to
+            VIDEO_EXTENSIONS.
 
     Returns:
         Summary: Counts over the rows of the manifest.
@@ -123,9 +122,8 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
     if file.suffix.lower() not in ENDINGS:
-        raise ValueError(
-            f'give a folder, or a manifest ending in {", ".join(ENDINGS)}, got {str(file)!r}'
-        )
+        endings = ', '.join(ENDINGS)
+        raise ValueError(f'give a folder, or a manifest ending in {endings}, got {str(file)!r}')
     try:
         rows = list(read_manifest(file, keep_bad=True))
     except VideoReadError as error:
@@ -148,11 +146,8 @@ def _locked(parts: Path) -> Iterator[None]:
             parts.mkdir(parents=True, exist_ok=True)
             held.enter_context(file_lock(parts / 'lock', busy))
         except OSError as error:
-            raise type(error)(
-                error.errno,
-                f'cannot write next to the manifest ({error.strerror}); choose another output',
-                str(parts.parent),
-            ) from None
+            message = f'cannot write next to the manifest ({error.strerror}); choose another output'
+            raise type(error)(error.errno, message, str(parts.parent)) from None
         yield
 
 
@@ -192,34 +187,28 @@ class _Job:
     hashes: bool
     """Hashes in the input are binding."""
 
-    known: RowIndex = field(init=False)  # rows of the manifest as it is
-    done: RowIndex = field(init=False)  # rows of the parts
-
     def __post_init__(self) -> None:
+        key = 'path' if self.copier is None else 'source'
+        self.known = RowIndex(key)  # rows of the manifest as it is
+        self.done = RowIndex(key)  # rows of the parts
         self.parts = self.out.with_name(f'{self.out.name}.parts')
         self.in_flight = set()
 
     def run(self, rows: list[dict[str, Any]], workers: int, time_limit: float | None) -> Summary:
         """Do what is not done yet and write the manifest."""
-        with contextlib.ExitStack() as files:
-            key = 'path' if self.copier is None else 'source'
-            self.known = files.enter_context(RowIndex(key))
-            self.done = files.enter_context(RowIndex(key))
-            for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
-                leftover.unlink(missing_ok=True)  # of a merge that was killed
-            if self.out.exists():
-                self.known.add(self.out, torn=False)
-            # With force, only what a job with force did counts.
-            pattern = 'forced-*.jsonl' if self.force else '*.jsonl'
-            shards = sorted(self.parts.glob(pattern))
-            for shard in shards:
-                self.done.add(shard, torn=True)
-            if self.from_folder:
-                rows = [part for row in rows for part in self._parts(row)]
-            self._inspect(rows, workers, time_limit)
-            summary = self._merge(rows)
-            for shard in self.parts.glob('*.jsonl'):
-                shard.unlink()
+        for leftover in self.out.parent.glob(f'{glob.escape(self.out.name)}.*.tmp'):
+            leftover.unlink(missing_ok=True)  # of a merge that was killed
+        if self.out.exists():
+            self.known.add(self.out, torn=False)
+        # With force, only what a job with force did counts.
+        for shard in sorted(self.parts.glob('forced-*.jsonl' if self.force else '*.jsonl')):
+            self.done.add(shard, torn=True)
+        if self.from_folder:
+            rows = [part for row in rows for part in self._parts(row)]
+        self._inspect(rows, workers, time_limit)
+        summary = self._merge(rows)
+        for shard in self.parts.glob('*.jsonl'):
+            shard.unlink()
         return summary
 
     def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:

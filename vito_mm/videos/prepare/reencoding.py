@@ -42,9 +42,9 @@ class Encoding:
             Defaults to 12.
         crf (int): Constant rate factor of x264, 0 (lossless) to 51. Defaults to 23.
         preset (str): One of ``PRESETS``. Defaults to 'medium'.
-        fast_decode (bool): Whether to leave out what makes decoding slow (CABAC, the loop filter,
-            weighted prediction), for larger files. Defaults to False.
-        b_frames (bool): Whether to use B-frames. Defaults to True.
+        fast_decode (bool): Leave out what makes decoding slow (CABAC, the loop filter, weighted
+            prediction), for larger files. Defaults to False.
+        b_frames (bool): Use B-frames. Defaults to True.
 
     Raises:
         ValueError: If a value is out of range; the message names it.
@@ -82,13 +82,7 @@ class Encoding:
 
 
 class ReencodingError(RuntimeError):
-    """A copy could not be written.
-
-    Args:
-        path (str): The copy.
-        reason (str): Why, in one line.
-        lasting (bool): Whether other copies will fail as well, e.g. as the disk is full.
-    """
+    """A copy could not be written; ``lasting`` if others will fail as well, e.g. on a full disk."""
 
     def __init__(self, path: str, reason: str, lasting: bool) -> None:
         super().__init__(path, reason, lasting)
@@ -100,13 +94,7 @@ class ReencodingError(RuntimeError):
 
 @dataclass
 class Copier:
-    """Places and encoding of the copies of a job.
-
-    Attributes:
-        folder (str): Folder for copies.
-        root (str): Folder from which the relative paths of sources start.
-        encoding (Encoding): Encoding of the copies.
-    """
+    """Places and encoding of the copies of a job; relative paths of sources start at ``root``."""
 
     folder: str
     root: str
@@ -168,9 +156,7 @@ def reencode_video(
         source: Video file, or a folder or tar of images; it is checked frame by frame on the way.
         target: File to write, replaced if it is there. Its folder is made if need be.
         encoding: Encoding of the copy.
-        expected_sha256: Hash that the source should have. Defaults to None, any.
-        max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
-        fps: Frames per second of a folder or tar of images. Defaults to None, 25.
+        expected_sha256, max_pixels, fps: See :func:`.integrity.inspect_video`.
 
     Returns:
         dict[str, Any]: Columns of :func:`inspect_video` of the copy, and ``source``,

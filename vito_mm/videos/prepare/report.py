@@ -11,20 +11,13 @@ _EDGES = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between key frames
 
 @dataclass
 class Summary:
-    """Counts over the rows of a manifest.
+    """Counts over the rows of a manifest; all but two are of the readable videos.
 
     Attributes:
-        num_ok (int): Videos that can be read.
-        num_bad (int): Videos that cannot.
-        num_noted (int): Readable videos with notes.
+        num_ok, num_bad, num_noted (int): Videos that can be read, that cannot, and with notes.
         reasons (Counter): Bad videos by the first part of their reason.
-        codecs (Counter): Readable videos by codec.
-        seconds (float): Their length.
-        bytes (int): Their size.
-        spacings (Counter): Their number by the mean seconds between key frames: index of the first
-            edge that is not smaller.
-        num_keyframes (float): Their key frames.
-        num_frames (int): Their frames.
+        spacings (Counter): Videos by the mean seconds between key frames: index of the first edge
+            that is not smaller.
     """
 
     num_ok: int = 0
@@ -75,11 +68,7 @@ class Summary:
         return '\n'.join(lines)
 
     def hint(self, gop: int = 12) -> str | None:
-        """Advice where key frames are rare, None elsewhere.
-
-        Args:
-            gop (int): Frames between key frames of the copies that are suggested. Defaults to 12.
-        """
+        """Advice to make copies of a group of pictures where key frames are rare, else None."""
         if not self.num_keyframes or self.seconds / self.num_keyframes <= 1:
             return None
         spacing = self.seconds / self.num_keyframes

@@ -44,6 +44,7 @@ def inspect_stream(
             log_of_demuxer = [entry for entry in log if entry[1] == reading.format]
             with opened(source.name, True, max_pixels) as (container, stream):
                 log.clear()  # of the trial, which is repeated
+                # Other flags of it found nothing more, nor did counting frames against packets.
                 stream.codec_context.options |= {'err_detect': 'crccheck'}
                 reading.decode(container, stream, log)
         except av.FFmpegError as error:

@@ -1,20 +1,26 @@
-"""Sound video files of which some reader gets the times, the frames or their shape wrong."""
+"""Sound video files of every kind that decoders trip over, and what each shows when."""
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from av.stream import Disposition
 
-from tests.conftest import frame_index, write_video
+from tests.conftest import digits, frame_index, write_video
+from tests.helpers.faulty_videos import change_duration, wrong_duration
+from tests.helpers.frame_videos import copy_packets
 
 EVEN = np.arange(50) / 25
+LONG = np.arange(100) / 25
+_steps = np.random.default_rng(0).choice([0.02, 0.04, 0.12, 0.8], 99, p=[0.4, 0.4, 0.15, 0.05])
+UNEVEN = np.concatenate([[0], np.cumsum(_steps)]).round(3)
 SLIDES = np.array([0, 0.04, 0.08, 0.12, 3.5, 3.54, 3.58, 14, 14.04, 14.08, 14.12])
-UNIT = 1 << 16
 
 
 def as_stored(image: np.ndarray) -> np.ndarray:
@@ -22,7 +28,7 @@ def as_stored(image: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Odd:
+class Kind:
     """A kind of file.
 
     Attributes:
@@ -34,6 +40,7 @@ class Odd:
         size: Width and height as shown.
         back: Turns a frame as shown into one that ``frame_index`` can read.
         notes: Word that the notes of its row have.
+        row: Further columns of its row.
     """
 
     ending: str
@@ -44,6 +51,7 @@ class Odd:
     size: tuple[int, int] = (64, 48)
     back: Callable[[np.ndarray], np.ndarray] = as_stored
     notes: str = ''
+    row: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.times = np.asarray(self.times, float)
@@ -56,17 +64,61 @@ class Odd:
         """Seconds to the end of the last frame."""
         return float(self.times[-1] + self.length)
 
-    def on_screen(self, times: np.ndarray) -> np.ndarray:
-        """What the frames on screen show."""
-        return self.indices[np.searchsorted(self.times, np.asarray(times) + 1e-4, 'right') - 1]
-
     def found(self, frames: Iterable[np.ndarray]) -> list[int]:
         """What frames show."""
         return [frame_index(self.back(frame)) for frame in frames]
 
+    def wanted(self) -> Iterator[np.ndarray]:
+        """Times to ask for: the start, a boundary, the end and beyond, and at random."""
+        rng = np.random.default_rng(0)
+        middle = self.times[len(self.times) // 2]
+        ends = [0.0, self.duration + 5, *self.times[-2:], *self.times[:2]]
+        yield np.concatenate([ends, rng.uniform(0, self.duration, 12)])
+        yield np.array([self.duration + 1000, 0.0, middle + 1e-3, middle])
+        yield from rng.uniform(0, self.duration, (12, 3))
+
+    def check(self, path: Path, backend: str = 'pyav', size: tuple[int, int] | None = None) -> None:
+        """Fail if a decoder gives other frames of a file than those on screen."""
+        from vito_mm.videos import decode_frames
+
+        for wanted in self.wanted():
+            durations = []
+            frames, begins = decode_frames(
+                path, lambda d, wanted=wanted, seen=durations: seen.append(d) or wanted, backend
+            )
+            position = np.searchsorted(self.times, wanted + 1e-4, side='right') - 1
+            assert self.found(frames) == self.indices[position].tolist(), wanted
+            np.testing.assert_allclose(begins, self.times[position], atol=2e-3)
+            np.testing.assert_allclose(durations, self.duration, atol=2e-3)
+            assert {frame.shape[1::-1] for frame in frames} == {size or self.size}
+
 
 def video(path: Path, **arguments) -> Path:
     return write_video(path, **{'num_frames': 50} | arguments)
+
+
+CODECS = {'libx264': 'h264', 'libx265': 'hevc', 'libvpx-vp9': 'vp9', 'libvpx': 'vp8'}
+"""FFmpeg's names of codecs by those of encoders that are called otherwise."""
+
+
+def layout(ending: str, notes: str = '', **arguments) -> Kind:
+    """A file of 100 frames by ``write_video``."""
+    times = arguments.get('times', LONG)
+    codec, turned = arguments.get('codec', 'libx264'), arguments.get('rotation', 0)
+    size = arguments.get('size', (64, 48))
+    return Kind(
+        ending,
+        lambda path: write_video(path, **arguments),
+        times - times[0],
+        size=size[::-1] if turned % 180 else size,
+        back=lambda image: np.rot90(image, -turned // 90),
+        notes=notes,
+        row=dict(
+            codec=CODECS.get(codec, codec),
+            pix_fmt=arguments.get('pix_fmt', 'yuv420p'),
+            rotation=-turned % 360,
+        ),
+    )
 
 
 def joined(*offsets: float) -> Callable[[Path], None]:
@@ -90,12 +142,7 @@ def copied(
 
     def make(path: Path) -> None:
         whole = video(path.with_name('whole.mp4'), **{'gop': 12} | arguments)
-        with av.open(str(whole)) as reader, av.open(str(path), 'w', options=to_options or {}) as to:
-            stream = to.add_stream_from_template(reader.streams.video[0])
-            for number, packet in enumerate(reader.demux(video=0)):
-                if packet.dts is not None and change(number, packet):
-                    packet.stream = stream
-                    to.mux(packet)
+        copy_packets(whole, path, change, to_options)
         whole.unlink()
 
     return make
@@ -132,10 +179,7 @@ def two_tracks(path: Path) -> None:
             streams.append(stream)
         for index in range(50):
             for which, stream in enumerate(streams):
-                image = np.empty((stream.height, stream.width, 3), np.uint8)
-                tens, ones = divmod(index if which else 99 - index, 10)
-                image[:, : stream.width // 2] = 16 * tens + 20
-                image[:, stream.width // 2 :] = 16 * ones + 20
+                image = digits(index if which else 99 - index, (stream.width, stream.height))
                 frame = av.VideoFrame.from_ndarray(image, format='rgb24')
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 container.mux(stream.encode(frame))
@@ -146,14 +190,15 @@ def two_tracks(path: Path) -> None:
 def with_matrix(*numbers: float) -> Callable[[Path], None]:
     """A, b, c and d of the display matrix of an MP4 (ISO/IEC 14496-12, 8.3.2)."""
 
-    def make(path: Path) -> None:
-        data = bytearray(video(path).read_bytes())
-        start = data.index(b'tkhd') + 44
-        a, b, c, d = (round(number * UNIT) for number in numbers)
-        data[start : start + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
-        path.write_bytes(data)
+    return lambda path: set_matrix(video(path), numbers)
 
-    return make
+
+def set_matrix(path: Path, numbers: Sequence[float]) -> None:
+    data = bytearray(path.read_bytes())
+    start = data.index(b'tkhd') + 44
+    a, b, c, d = (round(number * (1 << 16)) for number in numbers)
+    data[start : start + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 def with_aspect(width: int, height: int, **arguments) -> Callable[[Path], None]:
@@ -166,16 +211,15 @@ def with_aspect(width: int, height: int, **arguments) -> Callable[[Path], None]:
 
 def short_header(path: Path) -> None:
     """A header that tells a quarter of the duration."""
-    data = bytearray(video(path).read_bytes())
+    video(path)
+    if path.suffix == '.mp4':
+        change_duration(path, 1 / 4)
+    data = bytearray(path.read_bytes())
     if path.suffix == '.mkv':
         start = data.index(b'\x44\x89\x88') + 3
         value = struct.unpack('>d', data[start : start + 8])[0]
         data[start : start + 8] = struct.pack('>d', value / 4)
     else:
-        for box, offset in ((b'mvhd', 20), (b'tkhd', 24), (b'mdhd', 20)):
-            start = data.index(box) + offset
-            value = int.from_bytes(data[start : start + 4], 'big')
-            data[start : start + 4] = (value // 4).to_bytes(4, 'big')
         start = data.index(b'elst')  # which would hide the rest
         data[start : start + 4] = b'free'
     path.write_bytes(data)
@@ -212,69 +256,118 @@ MATRICES = {
 }
 """Display matrices; ``back`` undoes them. The last one is not followed, as in FFmpeg's tools."""
 
-ODD: dict[str, Odd] = {
+KINDS: dict[str, Kind] = {
+    'no B-frames': layout('mp4', options={'bf': '0'}),
+    'B-frames': layout('mp4', gop=30, options={'bf': '3'}),
+    'one key frame': layout('mp4', gop=250, options={'bf': '3', 'sc_threshold': '0'}),
+    'all-intra': layout('mp4', gop=1),
+    'open GOP': layout('mp4', options={'bf': '3', 'x264-params': 'open-gop=1'}),
+    'intra refresh, no key frames': layout('mkv', options={'x264-params': 'intra-refresh=1'}),
+    'varying rate': layout('mp4', times=UNEVEN, notes='the header says'),
+    'varying rate, mkv': layout('mkv', times=UNEVEN),
+    'late start': layout('mp4', times=LONG + 1.48),
+    'late start, mkv': layout('mkv', times=LONG + 1.48),
+    'late start, ts': layout('ts', times=LONG + 1.48),
+    'turned by 90': layout('mp4', rotation=90),
+    'turned by 180': layout('mp4', rotation=180),
+    'turned by -90': layout('mp4', rotation=-90),
+    'odd size': layout('mp4', size=(63, 47), pix_fmt='yuv444p'),
+    'odd size, VP9': layout('mkv', size=(63, 47), codec='libvpx-vp9'),
+    '10 bit': layout('mp4', pix_fmt='yuv420p10le'),
+    'HEVC, 10 bit': layout(
+        'mp4',
+        codec='libx265',
+        pix_fmt='yuv420p10le',
+        options={'x265-params': 'log-level=none:keyint=12'},
+    ),
+    'VP9': layout('webm', codec='libvpx-vp9', options={'lag-in-frames': '16'}),
+    'VP8 with hidden frames': layout(
+        'webm', codec='libvpx', gop=50, options={'lag-in-frames': '16', 'auto-alt-ref': '1'}
+    ),
+    'MPEG-4': layout('mp4', codec='mpeg4', options={'bf': '2'}),
+    'MPEG-4, avi': layout('avi', codec='mpeg4'),
+    'MPEG-4 with B-frames, avi': layout('avi', codec='mpeg4', options={'bf': '2'}),
+    'H.264, avi': layout('avi', gop=30, options={'bf': '2'}),
+    'MPEG-2': layout(
+        'mpg',
+        notes='the header says',
+        codec='mpeg2video',
+        options={'bf': '2', 'qmin': '1', 'qmax': '2'},
+    ),
+    'flv': layout('flv'),
+    'fragmented': layout(
+        'mp4', container_options={'movflags': 'frag_keyframe+empty_moov+default_base_moof'}
+    ),
+    'audio is longer': layout('mkv', seconds_of_audio=8.0),
     **{
-        f'slides, {ending}': Odd(
+        f'slides, {ending}': Kind(
             ending, lambda path: video(path, times=SLIDES), SLIDES, notes='no new frame for 10.4 s'
         )
         for ending in ('mkv', 'ts', 'mp4')
     },
-    'time starts again': Odd(
+    'time starts again': Kind(
         'ts',
         joined(1, 1),
         np.arange(100) / 25,
         [*range(50), *range(50)],
         notes='start again at 2.00 s',
     ),
-    'time goes back': Odd(
+    'time goes back': Kind(
         'ts',
         joined(100, 7, 50),
         [*(np.arange(100) / 25), *(EVEN + 45)],
         [*range(50)] * 3,
         notes='start again at 2.00 s',
     ),
-    'time jumps ahead': Odd(
+    'time jumps ahead': Kind(
         'ts', joined(1, 101), [*EVEN, *(EVEN + 100)], [*range(50)] * 2, notes='no new frame for 98'
     ),
-    'bare H.264': Odd('h264', video),
-    'bare HEVC': Odd(
+    'bare H.264': Kind('h264', video),
+    'bare HEVC': Kind(
         'hevc',
         lambda path: video(
             path, codec='libx265', options={'x265-params': 'log-level=none:keyint=12'}
         ),
     ),
-    'interlaced': Odd(
+    'interlaced': Kind(
         'mp4',
         lambda path: video(path, options={'flags': '+ildct+ilme'}),
         notes='interlaced',
     ),
-    'cut, edit list': Odd(
+    'cut, edit list': Kind(
         'mp4', copied(from_frame(18, 12), options=NO_B), EVEN[:32], np.arange(18, 50)
     ),
-    'cut, negative start': Odd(
+    'cut, negative start': Kind(
         'mkv',
         copied(from_frame(18, 12), to_options={'avoid_negative_ts': 'disabled'}, options=NO_B),
         EVEN[:38],
         np.arange(12, 50),
     ),
-    'two tracks': Odd('mp4', two_tracks),
-    'wide pixels': Odd('mp4', with_aspect(16, 11), size=(93, 48)),
-    'narrow pixels, ts': Odd('ts', with_aspect(8, 9), size=(57, 48)),
-    'times twice': Odd(
+    'two tracks': Kind('mp4', two_tracks),
+    'wide pixels': Kind('mp4', with_aspect(16, 11), size=(93, 48)),
+    'narrow pixels, ts': Kind('ts', with_aspect(8, 9), size=(57, 48)),
+    'times twice': Kind(
         'mkv',
         copied(repeated, options=NO_B),
         [time - (0.04 if index % 5 == 0 and index else 0) for index, time in enumerate(EVEN)],
     ),
-    'short header, mp4': Odd('mp4', short_header, notes='the header says'),
-    'short header, mkv': Odd('mkv', short_header, notes='the header says'),
-    'gap': Odd(
+    'long header': Kind('mp4', wrong_duration, np.arange(100) / 25),
+    'short header, mp4': Kind('mp4', short_header, notes='the header says'),
+    'short header, mkv': Kind('mkv', short_header, notes='the header says'),
+    **{
+        f'one frame, {ending}': Kind(
+            ending, lambda path: video(path, num_frames=1), [0.0], notes='a single frame'
+        )
+        for ending in ('mp4', 'mkv', 'ts')
+    },
+    'gap': Kind(
         'mkv',
         copied(lambda number, packet: not 24 <= number < 36, options=NO_B),
         np.delete(EVEN, slice(24, 36)),
         np.delete(np.arange(50), slice(24, 36)),
     ),
     **{
-        f'no key frame at the start, {ending}': Odd(
+        f'no key frame at the start, {ending}': Kind(
             ending,
             copied(lambda number, packet: number >= 5, options=NO_B),
             EVEN[:38],
@@ -284,7 +377,7 @@ ODD: dict[str, Odd] = {
         for ending in ('mp4', 'mkv', 'ts')
     },
     **{
-        f'broken beginning, {ending}': Odd(
+        f'broken beginning, {ending}': Kind(
             ending,
             broken_beginning,
             EVEN[:40],
@@ -294,7 +387,7 @@ ODD: dict[str, Odd] = {
         for ending in ('mp4', 'mkv')
     },
     **{
-        name: Odd(
+        name: Kind(
             'mp4',
             with_matrix(*numbers),
             size=(64, 48) if numbers[0] else (48, 64),
@@ -307,10 +400,18 @@ ODD: dict[str, Odd] = {
 """Kinds of files by what is odd about them."""
 
 
-def write_odd(folder: Path) -> dict[str, Path]:
+def write_kinds(folder: Path) -> dict[str, Path]:
     """Write a file of each kind."""
     files = {}
-    for index, (name, odd) in enumerate(ODD.items()):
-        files[name] = folder / f'{index}.{odd.ending}'
-        odd.make(files[name])
+    for index, (name, kind) in enumerate(KINDS.items()):
+        files[name] = folder / f'{index}.{kind.ending}'
+        kind.make(files[name])
     return files
+
+
+if __name__ == '__main__':  # in a process of its own: folder, backend
+    for number, (title, each) in enumerate(KINDS.items()):
+        try:
+            each.check(Path(sys.argv[1]) / f'{number}.{each.ending}', sys.argv[2])
+        except AssertionError as error:
+            print(f'{title}: {error}')
