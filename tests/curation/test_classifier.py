@@ -255,7 +255,6 @@ def test_without_a_checkpoint_it_is_told_where_to_get_one(classifier, remedy):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(classifier=''), 'give --classifier'),
         (dict(classifier='resnet50'), "'resnet50' is no network"),
         (dict(classifier='torchvision:resnet5'), "no classifier 'resnet5' .*mean .*'resnet50'"),
         (dict(classifier='torchvision:fcn_resnet50'), 'no classifier'),
@@ -263,9 +262,7 @@ def test_without_a_checkpoint_it_is_told_where_to_get_one(classifier, remedy):
         (dict(classifier='timm:resnet18.nobody'), 'nobody'),
         (dict(classifier='timm:resnot18'), 'timm has no model'),
         (dict(classifier='gone.py'), 'no config gone.py'),
-        (dict(frames=0), '--frames 0'),
         (dict(min_frames=101), '--min-frames 101: give 1 to 100'),
-        (dict(batch_size=0), '--batch-size 0'),
     ],
 )
 def test_settings_that_cannot_work_are_refused(colours, changes, message):

@@ -16,7 +16,7 @@ from torch import nn
 
 from tests.helpers.colours import make_table, read_frames, write_noise
 from tests.models.test_vito import config as vito_config
-from vito_mm.curation.embedding import Embed, embed_images
+from vito_mm.curation.embedding import Embed
 from vito_mm.curation.running import Running, run_stage
 from vito_mm.curation.stage import StageError
 from vito_mm.curation.tables import read_table
@@ -157,15 +157,15 @@ def test_a_folder_of_images_is_embedded_as_frames_are(tmp_path, networks, checkp
         cv2.imwrite(str(tmp_path / 'images' / name), image[:, :, ::-1], lossless)
     (tmp_path / 'images/notes.txt').write_text('no image')
     expected = features_of(networks['online'], normalised(images))
-    run = partial(embed_images, tmp_path / 'images', checkpoint, size=SIZE)
-    for found in (run(), run(batch_size=2, threads=3)):
+    embed, folder = partial(Embed, checkpoint, size=SIZE), tmp_path / 'images'
+    for found in (embed().embed_images(folder), embed(batch_size=2).embed_images(folder, 3)):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-5)
     (tmp_path / 'images/more/e.jpg').write_bytes(b'broken')
     with pytest.raises(StageError, match=r'more/e\.jpg cannot be read .*repair or remove it'):
-        run()
+        embed().embed_images(folder)
     with pytest.raises(StageError, match='there is no image'):
-        embed_images(tmp_path / 'none', checkpoint)
+        embed().embed_images(tmp_path / 'none')
 
 
 def test_a_table_becomes_the_same_table_with_any_number_of_workers(tmp_path, checkpoint):
@@ -204,7 +204,6 @@ def test_what_cannot_work_is_told_before_any_video(tmp_path, checkpoint):
     told(StageError, r'gone\.pth cannot be read', str(tmp_path / 'gone.pth'))
     told(StageError, 'nothing is downloaded', 'torchvision:resnet18')
     told(StageError, '1 missing|missing: conv1', 'torchvision:resnet18', checkpoint)
-    told(ValueError, '--frames 0', checkpoint, frames=0)
     told(ValueError, "nothing' is no network", '')
     torch.save(dict(state_dict={'a.weight': torch.zeros(2)}), tmp_path / 'other.pth')
     told(StageError, 'no key of a ResNet', str(tmp_path / 'other.pth'))

@@ -176,9 +176,10 @@ def test_images_are_embedded_as_the_videos_were(tmp_path):
         image = read_frames(paths[index])[0]
         cv2.imwrite(str(tmp_path / f'images/{index}.png'), image[:, :, ::-1])
     table = make_table(tmp_path, [dict(path=str(path)) for path in paths])
-    run(tmp_path / 'embed', table, Embed(checkpoint, size=SIZE))
-    settings = dict(reference=str(tmp_path / 'images'), keep=2, size=SIZE)
-    stage = SelectByEmbedding(**settings, backbone=checkpoint)
+    embed = Embed(checkpoint, size=SIZE)
+    run(tmp_path / 'embed', table, embed)
+    settings = dict(reference=str(tmp_path / 'images'), keep=2)
+    stage = SelectByEmbedding(**settings, embed=embed)
     found = run(tmp_path / 'out', tmp_path / 'embed', stage)
     assert kept_of(found) == [1, 4]
     assert [found[i]['similarity'] for i in (1, 4)] == pytest.approx([1, 1], abs=1e-5)
@@ -206,12 +207,10 @@ def test_embeddings_of_another_length_are_told(tmp_path, world):
     [
         (dict(keep=None), ValueError, 'either'),
         (dict(fraction=0.5), ValueError, 'either'),
-        (dict(keep=0), ValueError, '--keep 0'),
         (dict(keep=None, fraction=1.5), ValueError, '--fraction 1.5'),
-        (dict(clusters=0), ValueError, '--clusters 0'),
         (dict(reference='gone.npy'), StageError, r'gone\.npy cannot be read'),
         (dict(reference='odd.npy'), StageError, r'odd\.npy holds no embeddings'),
-        (dict(reference='gone', backbone='a.pth'), StageError, 'no image'),
+        (dict(reference='gone', embed=Embed('a.pth')), StageError, 'no image'),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, world, changes, error, message):

@@ -224,16 +224,3 @@ def test_errors_come_before_anything_is_done_and_say_what_to_do(tmp_path):
     record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
     with pytest.raises(TableError, match=r"run stage 'double' to its end first"):
         run_stage(AboveMean(), tmp_path / 'double', tmp_path / 'above_mean', LOCAL)
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(engine='spark'), '--engine spark: choose among local, ray'),
-        (dict(workers=0), '--workers 0'),
-        (dict(gpus=-1), '--gpus -1'),
-    ],
-)
-def test_unknown_options_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        Running(**options)

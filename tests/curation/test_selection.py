@@ -394,11 +394,9 @@ def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path):
     assert reasons[7:] == [None] * 4
 
 
-@pytest.mark.parametrize('settings', [dict(max_distance=13), dict(per_class=0)])
-def test_settings_out_of_range_are_refused(settings):
-    [name] = settings
-    with pytest.raises(ValueError, match=f'--{name.replace("_", "-")} {settings[name]}: give'):
-        Select(**settings)
+def test_distances_out_of_range_are_refused():
+    with pytest.raises(ValueError, match='--max-distance 13: give'):
+        Select(max_distance=13)
 
 
 def busy_table(count: int = 120) -> list[dict]:
@@ -448,7 +446,7 @@ def test_decisions_travel_with_the_stage(tmp_path):
     assert json.dumps(stage.identity()) == json.dumps(Select(per_class=9).identity())
     there = pickle.loads(pickle.dumps(stage))
     found = [
-        there.finish(row, there.prepare_at(row, number, index))
+        there.finish(row, (number, index))
         for number, file in enumerate(files)
         for index, row in enumerate(read_table(file))
     ]

@@ -200,7 +200,7 @@ def test_a_table_is_cut_into_shards_once(tmp_path):
         times.append([file.stat().st_mtime_ns for file in find_files(tmp_path / 'out')])
     assert times[0] == times[1]
     assert [len(read_kept(file)) for file in find_files(tmp_path / 'out')] == [10, 10, 5]
-    with pytest.raises(StageError, match=r'in other shards.*--redo'):
+    with pytest.raises(StageError, match=r'rows_per_shard was 10, is 20.*--redo'):
         import_table(tmp_path / 'in.jsonl', tmp_path / 'out', Running(), 20)
     import_table(tmp_path / 'in.jsonl', tmp_path / 'out', REDO, 20)
     assert len(find_files(tmp_path / 'out')) == 2

@@ -54,10 +54,8 @@ class AboveMean(Stage):
         numbers = [row['number'] for shard in shards for row in read_kept(shard.source)]
         self.mean = sum(numbers) / len(numbers)
 
-    def prepare(self, row: Row) -> None:
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
         time.sleep(self.pause)
-
-    def finish(self, row: Row, prepared: None) -> Row:
         return row if row['number'] > self.mean else {**row, 'dropped': 'small'}
 
 

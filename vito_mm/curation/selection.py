@@ -58,9 +58,6 @@ class Select(Stage):
         seed (int): Decides which these are. Defaults to 0.
         taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`. Defaults to
             'imagenet'.
-
-    Raises:
-        ValueError: If a setting is wrong.
     """
 
     filters: tuple[str, ...] = ()
@@ -80,19 +77,17 @@ class Select(Stage):
                 f'--max-distance {self.max_distance:g}: give up to {_MOST_BITS} bits (frames that '
                 'are further apart show something else), or -1 to keep duplicates'
             )
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f'--per-class {self.per_class}: give 1 or more')
         # What the survey finds; no fields, which would be part of the identity.
         self._fates: dict[int, np.ndarray] = {}
         self._originals: list[str] = []
         self._class_names: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """See :meth:`.stage.Stage.identity`; the taxonomy by its content."""
+        """See :meth:`.stage.Stage.identity`."""
         return super().identity() | dict(taxonomy=load_taxonomy(self.taxonomy).fingerprint)
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
-        """See :meth:`.stage.Stage.survey`."""
+        """Decide about all rows."""
         compare = self.max_distance is not None
         survey, seen = _Survey(compare), set()
         for shard in shards:
@@ -101,7 +96,8 @@ class Select(Stage):
             survey.add(shard.number, [self._filtered(row) for row in rows])
         for each in self._filters:
             if each not in seen and sum(survey.sizes.values()):
-                raise each.unknown_in(_columns_of(shards))
+                first = next(filter(None, (read_kept(shard.source) for shard in shards)))
+                raise each.unknown_in(dict.fromkeys(name for row in first for name in row))
         survey.finish()
         if compare:
             survey.drop_duplicates(self.max_distance)
@@ -116,12 +112,8 @@ class Select(Stage):
                 )
         self._fates, self._originals = survey.result(), survey.originals
 
-    def prepare_at(self, row: Row, shard: int, index: int) -> int:
-        """See :meth:`.stage.Stage.prepare_at`."""
-        return int(self._fates[shard][index])
-
-    def finish(self, row: Row, prepared: int) -> Row:
-        """See :meth:`.stage.Stage.finish`."""
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
+        """Add the label, or drop the row."""
         if row.get('labels') is not None:  # a label of the user has had its say before
             row = {name: row[name] for name in row if name not in ('label', 'class_name')}
         row = self._filtered(row)
@@ -129,14 +121,16 @@ class Select(Stage):
             return row
         if (label := label_of(row)) is not None:
             row = {**row, 'label': label, 'class_name': self._class_names[label]}
-        if prepared == _KEPT:
+        shard, index = prepared
+        fate = int(self._fates[shard][index])
+        if fate == _KEPT:
             return row
-        if prepared == _FULL:
+        if fate == _FULL:
             reason = 'its class is full'
-        elif prepared == _TWICE:
+        elif fate == _TWICE:
             reason = 'duplicate: of itself, listed twice'
         else:
-            reason = f'duplicate: of {self._originals[prepared]}'
+            reason = f'duplicate: of {self._originals[fate]}'
         return {**row, DROPPED: reason}
 
     def _filtered(self, row: Row) -> Row:
@@ -304,11 +298,3 @@ def _filled(rows: list[list[Any]], kind: type) -> np.ndarray:
     width = max(map(len, rows), default=0)
     filled = [row + [0] * (width - len(row)) for row in rows]
     return np.array(filled, kind).reshape(len(rows), width)
-
-
-def _columns_of(shards: Sequence[Shard]) -> list[str]:
-    """List the columns of the first shard with rows; only for an error."""
-    for shard in shards:
-        if rows := read_kept(shard.source):
-            return list(dict.fromkeys(name for row in rows for name in row))
-    return []
