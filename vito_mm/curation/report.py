@@ -1,7 +1,7 @@
 """The report of a curation: videos kept and dropped by stage and class, as pages and CSV."""
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ PAPER = 'https://arxiv.org/abs/2210.06433'
 _SAMPLES = 8  # of a class, kept and as many dropped
 _SHOWN = 24  # classes with pictures
 _LETTERS = 80  # of a title
-_ORDER = ('retrieved', 'passed the classifier', 'in the end')
+_ORDER = ('retrieved', 'passed the classifier', 'in the end', 'not kept')
 
 
 @dataclass
@@ -45,15 +45,14 @@ class _Group:
     kept: list[tuple[int, str, str, tuple]] = field(default_factory=list)
     dropped: list[tuple[int, str, str, tuple]] = field(default_factory=list)
 
-    def sample(self, row: Row, what: str, text: str) -> None:
+    def sample(self, row: Row, text: str) -> None:
         """Remember some videos, chosen by a hash of their path."""
-        heap = self.kept if what == 'kept' else self.dropped
+        heap = self.kept if row.get(DROPPED) is None else self.dropped
         name = part_name(row)
-        item = (-hash64(name), name, text, tuple(row.get(key) for key in ('path', *PART)))
-        if len(heap) < _SAMPLES:
-            heapq.heappush(heap, item)
-        else:
-            heapq.heappushpop(heap, item)
+        part = tuple(row.get(key) for key in ('path', *PART))
+        heapq.heappush(heap, (-hash64(name), name, text, part))
+        if len(heap) > _SAMPLES:
+            heapq.heappop(heap)
 
 
 def write_report(
@@ -65,8 +64,7 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``report.csv`` and, for classes, ``classes.csv``.
 
-    Tables are read in parts. Videos are opened for the pictures of a few classes only; an
-    unreadable one is an empty frame.
+    Videos are opened for the pictures of a few classes only; an unreadable one is an empty frame.
 
     Args:
         work_dir (Path): Folder of the curation.
@@ -93,12 +91,10 @@ def write_report(
         files['classes.csv'] = to_csv(_class_rows(groups, names, target))
     blocks += [Heading('Conditions'), Listing(conditions_text(conditions()))]
     blocks += [Code('\n'.join(commands))] if commands else []
-    blocks += [Code(f'{name}: {_settings(record)}') for name, record in records.items()]
+    for name, record in records.items():
+        settings = ', '.join(f'{key} = {value!r}' for key, value in record['identity'].items())
+        blocks.append(Code(f'{name}: {settings}'))
     return write_document(work_dir, 'Curation of videos', blocks, others=files)
-
-
-def _settings(record: dict) -> str:
-    return ', '.join(f'{name} = {value!r}' for name, value in record['identity'].items())
 
 
 def _stages(records: dict[str, dict]) -> list[Block]:
@@ -139,39 +135,33 @@ def _dropped(record: dict) -> int:
 
 def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     """Counts and samples by class, or by cluster of the reference."""
-    groups: dict[int, _Group] = {}
-
-    def of(index: int) -> _Group:
-        return groups.setdefault(index, _Group())
-
+    groups: dict[int, _Group] = defaultdict(_Group)
     columns = ['path', *PART, 'title', 'classes', 'labels', 'label', 'top1', 'cluster']
-    columns.append('similarity')
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
             continue
-        for row in read_table(work_dir / stage, [*columns, DROPPED]):
+        for row in read_table(work_dir / stage, [*columns, 'similarity', DROPPED]):
             is_kept = row.get(DROPPED) is None
             title = _short(row.get('title') or Path(row.get('path', '')).name)
             if stage == 'retrieve' and is_kept:
                 for index in row['classes']:
-                    of(index).counts['retrieved'] += 1
+                    groups[index].counts['retrieved'] += 1
             elif stage == 'classify' and is_kept:
                 for index in row['labels']:
-                    of(index).counts['passed the classifier'] += 1
+                    groups[index].counts['passed the classifier'] += 1
             elif stage == 'classify' and 'top1' in row:  # others may end the process again
                 for index in row['classes']:
                     why = row[DROPPED].partition(': ')
-                    of(index).sample(row, 'dropped', f'{title} ({why[2] or why[0]})')
+                    groups[index].sample(row, f'{title} ({why[2] or why[0]})')
             elif stage == 'select' and is_kept and 'labels' in row:  # the label is ours
-                of(row['label']).counts['in the end'] += 1
-                of(row['label']).sample(row, 'kept', title)
+                groups[row['label']].counts['in the end'] += 1
+                groups[row['label']].sample(row, title)
             elif stage == 'select_by_embedding' and 'cluster' in row:
-                group = of(row['cluster'])
+                group = groups[row['cluster']]
                 group.counts['in the end' if is_kept else 'not kept'] += 1
-                text = f'{title} ({row.get("similarity", 0):.2f})'
-                group.sample(row, 'kept' if is_kept else 'dropped', text)
-    return groups
+                group.sample(row, f'{title} ({row.get("similarity", 0):.2f})')
+    return dict(groups)
 
 
 def _short(title: str) -> str:
@@ -182,15 +172,11 @@ def _name(names: Sequence[str], index: int) -> str:
     return names[index] if index < len(names) else f'class {index}'
 
 
-def _header(groups: dict[int, _Group]) -> list[str]:
-    seen = {name for group in groups.values() for name in group.counts}
-    return [name for name in (*_ORDER, 'not kept') if name in seen]
-
-
 def _class_rows(
     groups: dict[int, _Group], names: Sequence[str], target: int | None
 ) -> Iterator[list]:
-    header = _header(groups)
+    seen = {name for group in groups.values() for name in group.counts}
+    header = [name for name in _ORDER if name in seen]
     yield ['index', 'name', *header, *(['target'] if target else [])]
     for index in sorted(set(groups) | set(range(len(names)))):
         counts = groups[index].counts if index in groups else Counter()

@@ -1,5 +1,6 @@
 """Selection among the videos that a procedure found: filters, duplicates, limits of classes."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -142,11 +143,9 @@ class Select(Stage):
 
 
 def label_of(row: Row) -> int | None:
-    """Choose among the ``labels`` of a row that on most ``label_frames``.
+    """Choose among the ``labels`` of a row that on most ``label_frames``; None without any.
 
-    Returns:
-        int, optional: Of several that with the highest of ``label_scores``, of several the first
-        class. None if there is none.
+    Of several it is that with the highest of ``label_scores``, of several the first class.
     """
     labels = row.get('labels')
     if not labels:
@@ -163,58 +162,54 @@ def label_of(row: Row) -> int | None:
 
 
 class _Survey:
-    """Facts of all rows, as arrays, and what follows from them.
-
-    Args:
-        compare (bool): Whether duplicates are looked for.
-    """
+    """Facts of all rows, as arrays, and what follows from them; duplicates only if compared."""
 
     def __init__(self, compare: bool) -> None:
         self.compare = compare
         self.sizes: dict[int, int] = {}  # of shards, rows that were dropped included
         self.paths: list[str] = []  # with their part, of rows that are left, as all that follows
         self.files: list[str] = []  # without the part
-        self.columns: dict[str, np.ndarray] = {}
+        self.columns: dict[str, Any] = dict(
+            **{name: array('q') for name in ('row', 'label', 'frames')},
+            **{name: array('d') for name in ('seconds', 'pixels')},
+            **{name: array('Q') for name in ('sha256', 'hashes')},
+            known=array('b'),
+        )
         self.originals: list[str] = []
-        self._parts: list[dict[str, np.ndarray]] = []
 
     def add(self, number: int, rows: list[Row]) -> None:
         """Add a shard."""
         first = sum(self.sizes.values())
         self.sizes[number] = len(rows)
-        left = [
-            index
-            for index, row in enumerate(rows)
-            if DROPPED not in row and row.get('path') is not None
-        ]
-        rows = [rows[index] for index in left]
-        self.paths += map(part_name, rows)
-        self.files += [row['path'] for row in rows]
-        hashes = [_hashes_of(row) if self.compare else [] for row in rows]
-        labels = [label_of(row) for row in rows]
-        part = dict(
-            row=np.array(left, np.int64) + first,
-            hashes=_filled([[h or 0 for h in group] for group in hashes], np.uint64),
-            known=_filled([[h is not None for h in group] for group in hashes], bool),
-            sha256=np.array([_sha256_of(row) if self.compare else 0 for row in rows], np.uint64),
-            # Containers round lengths: that should not decide between copies.
-            seconds=np.array([round(row.get('seconds', 0.0), 1) for row in rows]),
-            pixels=np.array([float(row.get('width', 0) * row.get('height', 0)) for row in rows]),
-            label=np.array([-1 if label is None else label for label in labels], np.int64),
-        )
-        self._parts.append(part)
+        for place, row in enumerate(rows, start=first):
+            if DROPPED in row or row.get('path') is None:
+                continue
+            self.paths.append(part_name(row))
+            self.files.append(row['path'])
+            hashes, label = _hashes_of(row) if self.compare else [], label_of(row)
+            facts = dict(
+                row=place,
+                label=-1 if label is None else label,
+                frames=len(hashes),
+                # Containers round lengths: that should not decide between copies.
+                seconds=round(row.get('seconds', 0.0), 1),
+                pixels=row.get('width', 0) * row.get('height', 0),
+                sha256=_sha256_of(row) if self.compare else 0,
+            )
+            for name, value in facts.items():
+                self.columns[name].append(value)
+            self.columns['hashes'].extend(each or 0 for each in hashes)
+            self.columns['known'].extend(each is not None for each in hashes)
 
     def finish(self) -> None:
         """Get ready to decide, after the last shard."""
-        frames = max(part['hashes'].shape[1] for part in self._parts)
-        for part in self._parts:
-            for name in ('hashes', 'known'):
-                missing = frames - part[name].shape[1]
-                part[name] = np.pad(part[name], ((0, 0), (0, missing)))
-        self.columns = {
-            name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
-        }
-        self._parts = []
+        self.columns = {name: np.array(values) for name, values in self.columns.items()}
+        frames = self.columns['frames']
+        there = np.arange(frames.max(initial=0)) < frames[:, None]
+        for name, kind in (('hashes', np.uint64), ('known', bool)):
+            padded = np.zeros(there.shape, kind)
+            padded[there] = self.columns[name]
+            self.columns[name] = padded
         by_path = sorted(range(len(self.paths)), key=self.paths.__getitem__)
         self.by_path = np.array(by_path, np.int64)
         self.fates = np.full(len(by_path), _KEPT, np.int32)
@@ -292,9 +287,3 @@ def _sha256_of(row: Row) -> int:
         ) from None
     part = part_name({**row, 'path': ''})
     return hash64(str(number), part) if number and part else number
-
-
-def _filled(rows: list[list[Any]], kind: type) -> np.ndarray:
-    width = max(map(len, rows), default=0)
-    filled = [row + [0] * (width - len(row)) for row in rows]
-    return np.array(filled, kind).reshape(len(rows), width)

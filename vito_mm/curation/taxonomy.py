@@ -51,9 +51,6 @@ class Taxonomy:
         an id. Any other name means all classes that have it: in ImageNet ``'crane'`` is the
         machine, ``'crane bird'`` the bird, and ``'panther'`` both cougar and jaguar.
 
-        Args:
-            names (Iterable[str]): Names or ids.
-
         Returns:
             list[int]: Indices of the classes, ascending.
 
@@ -221,9 +218,8 @@ def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def _read_json(file: Path) -> Iterator[tuple[str, Any]]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(key for key, _ in items)
-        for key in counts:
-            if counts[key] > 1:
+        for key, count in Counter(key for key, _ in items).items():
+            if count > 1:
                 raise ValueError(f'{key!r} is there twice')
         return dict(items)
 
@@ -234,10 +230,7 @@ def _read_json(file: Path) -> Iterator[tuple[str, Any]]:
         raise ValueError(f'{file}: cannot be read as JSON ({error})') from None
     if isinstance(content, dict):
         for name, others in content.items():
-            where = f'{file}, class {name!r}'
-            if not isinstance(others, list):
-                raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
-            yield where, dict(name=name, synonyms=others)
+            yield f'{file}, class {name!r}', dict(name=name, synonyms=others)
     elif isinstance(content, list):
         yield from ((f'{file}, class {n}', entry) for n, entry in enumerate(content, start=1))
     else:
