@@ -1,7 +1,9 @@
 """Processes that tests start.
 
 Most of a short process is the import of torch and OpenMMLab. So tools and ranks are forked from a
-process that has imported them, one per session and started when first needed.
+process that has imported them, one per session and started when first needed. They end without
+destroying their process group: a DistributedDataParallel that is freed after its Gloo group waits
+for a thread that waits for the GIL.
 """
 
 import json
@@ -20,13 +22,14 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 
 SERVER = """
-import atexit, json, os, runpy, sys, threading, traceback
+import atexit, faulthandler, json, os, runpy, sys, threading, traceback
 import mmengine.runner, mmpretrain.models, vito_mm.models.selfsup.vito
 
 def run(job):
     os.setsid()
     for number, name in ((0, os.devnull), (1, job['out']), (2, job['err'])):
         os.dup2(os.open(name, os.O_RDWR), number)
+    faulthandler.dump_traceback_later(600, exit=True)  # a dead-lock ends with its stacks
     os.environ.update(job['environment'])
     script, *_ = sys.argv = job['command']
     sys.path[0] = os.path.dirname(os.path.abspath(script))

@@ -246,7 +246,6 @@ for value in values.values():
     value /= world
 if rank == 0:
     torch.save(dict(losses=values, grads=gradients(model)), sys.argv[1])
-dist.destroy_process_group()
 """
 
 
@@ -289,7 +288,6 @@ for step in range(2):
 for one in counted:
     one.check(passes=2 * 3 * 2)
 torch.save(model.target_net.module.state_dict(), f'{sys.argv[1]}.{rank}')
-dist.destroy_process_group()
 """
 
 

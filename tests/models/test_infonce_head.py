@@ -193,7 +193,6 @@ for value in values.values():
     value /= world
 if rank == 0:
     torch.save(dict(grad=net.module.weight.grad, **values), sys.argv[2])
-dist.destroy_process_group()
 """
 
 
