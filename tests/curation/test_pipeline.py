@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from contextlib import redirect_stdout
 
@@ -22,7 +20,7 @@ from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.retrieval import Retrieve
-from vito_mm.curation.stage_folder import read_record, write_record
+from vito_mm.curation.stage_folder import only_job, read_record, write_record
 from vito_mm.curation.tables import read_table
 from vito_mm.miniscenes.classes import CLASSES
 from vito_mm.videos.manifest import read_manifest, write_manifest
@@ -286,16 +284,9 @@ def test_odd_columns_titles_and_rows_end_in_the_same_choice(world, curated, tmp_
 
 
 def test_two_commands_do_not_share_a_work_dir(world, tmp_path, capsys):
-    code = (
-        'from pathlib import Path; from vito_mm.utils.file_lock import file_lock\n'
-        'with file_lock(Path("lock"), ValueError): print("in", flush=True); input()'
-    )
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, **pipes) as process:
-        assert process.stdout.readline() == 'in\n'
+    with only_job(tmp_path):
         assert world.curate_here(tmp_path) == 1
-        process.stdin.close()
-    assert f'another job writes {tmp_path} (process {process.pid})' in error_of(capsys)
+    assert f'another job writes {tmp_path} (process {os.getpid()})' in error_of(capsys)
     assert [file.name for file in tmp_path.iterdir()] == ['lock']
 
 
@@ -322,10 +313,3 @@ def test_without_titles_the_columns_are_named_and_then_may_be_given(tmp_path, ca
     assert call_tool([*words, '--title-column', 'heading']) == 0
     (row,) = read_table(tmp_path / 'work/retrieve')
     assert (row['title'], row['path']) == ('A tabby', str(tmp_path / 'a.mp4'))
-
-
-def test_the_help_names_every_stage(capsys):
-    with pytest.raises(SystemExit):
-        call_tool(['--help'])
-    text = capsys.readouterr().out
-    assert all(stage in text for stage in (*BY_TITLE, *BY_EMBEDDING))

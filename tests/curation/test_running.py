@@ -88,11 +88,7 @@ def test_actors_that_fit_on_no_machine_are_refused(tmp_path, ray_cluster):
         run_toy(tmp_path, Double(), Running(engine='ray', workers=3))
 
 
-def test_actors_fit_by_their_cores_and_gpus():
-    assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
-
-
-def test_a_cluster_that_does_not_answer_is_named():
+def test_a_cluster_that_does_not_answer_is_named_and_actors_fit_on_machines():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{free.getsockname()[1]}'
@@ -100,6 +96,7 @@ def test_a_cluster_that_does_not_answer_is_named():
             ray_data.check_address(address)
     for other in (None, 'auto', 'local'):
         ray_data.check_address(other)
+    assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from tests.conftest import REPO
 from tests.helpers.scenes import run_on, write_scene
-from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
+from vito_mm.curation.manifest import write_training_manifest
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.selection import Select
 from vito_mm.curation.stage_folder import write_record
@@ -125,7 +125,3 @@ def test_values_become_what_json_knows(tmp_path):
     with pytest.raises(TableError, match=r"/a\.mp4: the column 'icon' has b'x'"):
         write_training_manifest(tmp_path / 'table', tmp_path / 'videos.jsonl')
     assert lines_of(tmp_path / 'videos.jsonl')[0]['uploaded'] == '2020-01-01'
-
-
-def test_columns_that_are_left_out_are_not_those_that_training_reads():
-    assert not {'path', 'label', 'fps', 'num_frames', 'seconds', 'start', 'end'} & set(LEFT_OUT)

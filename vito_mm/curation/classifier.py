@@ -29,9 +29,8 @@ class Classify(Stage):
     (list[float]), the highest softmax probability there. Of all videos that could be decoded:
     ``top1`` (int), the class that is top-1 most often, the first of several; ``frames_seen`` (int).
 
-    Frames are decoded, scaled and cut as the classifier wants it where a row is prepared; the
-    network runs in single precision where rows are finished. A frame near the border between two
-    classes may fall on either side on another kind of processor, or with another ``batch_size``.
+    The network runs in single precision: a frame near the border between two classes may fall on
+    either side on another kind of processor, or with another ``batch_size``.
 
     Attributes:
         classifier (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see

@@ -33,10 +33,9 @@ class Probe(Stage):
     Where a row names a part of a video, the length and the hashed frames are those of the part.
 
     Columns are those of :func:`~vito_mm.videos.prepare.integrity.inspect_video`, less its path and
-    verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty
-    where a frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video
-    whose ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table
-    holds for folders and tars of images.
+    verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, see
+    :func:`.perceptual_hash.perceptual_hash`. A video whose ``sha256`` the table has already is
+    dropped if its bytes are others. ``fps`` of the table holds for folders and tars of images.
 
     Attributes:
         min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of

@@ -203,7 +203,7 @@ def choose(cluster: np.ndarray, similarity: np.ndarray, keep: int) -> np.ndarray
         keep (int): Number of rows to choose; all if there are not more.
 
     Returns:
-        np.ndarray: Whether each row is chosen, bool, shape (N, ).
+        np.ndarray: True for chosen rows, shape (N, ).
     """
     rows = np.flatnonzero(cluster >= 0)
     # Stable: rows that are equal stay in order.
@@ -220,13 +220,8 @@ def _read_embeddings(file: str) -> np.ndarray:
         embeddings = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StageError(f'reference {file} cannot be read as embeddings: {error}') from None
-    if (
-        not isinstance(embeddings, np.ndarray)
-        or embeddings.ndim != 2
-        or not embeddings.size
-        or embeddings.dtype.kind != 'f'
-        or not np.isfinite(embeddings).all()
-    ):
+    is_table = isinstance(embeddings, np.ndarray) and embeddings.ndim == 2 and embeddings.size
+    if not is_table or embeddings.dtype.kind != 'f' or not np.isfinite(embeddings).all():
         raise StageError(
             f'reference {file} holds no embeddings: an array of finite floating-point numbers of '
             'shape (N, D) is wanted'

@@ -25,8 +25,8 @@ class Retrieve(Stage):
 
     Which videos a class keeps, where it has too many, is a pseudo-random choice that depends on
     the seed, the class, the name of the file without its folder, and the title: not on the order of
-    the table, and not on where the videos are stored. Among rows that are equal in all of these the
-    first ones win. A row stays with those of its classes that keep it.
+    the table. Among rows that are equal in all of these the first ones win. A row stays with those
+    of its classes that keep it.
 
     Of rows with the same path, start and end the first stays, even if its title names nothing.
 

@@ -96,10 +96,9 @@ def load_taxonomy(source: str) -> Taxonomy:
         source (str): One of
 
             - ``'imagenet'``: the 1,000 classes of ILSVRC-2012 with all WordNet lemmas, in the
-              order of the outputs of torchvision's and mmpretrain's classifiers. They are read
-              from mmpretrain, which the curation needs anyway; timm, which is optional and has the
-              same lemmas, is never asked, so that no two machines differ. The two classes each
-              that WordNet calls crane and maillot get torchvision's names.
+              order of the outputs of torchvision's and mmpretrain's classifiers, as mmpretrain has
+              them. The two classes each that WordNet calls crane and maillot get torchvision's
+              names.
             - ``'timm:imagenet-22k'`` and the other lists of timm's ``ImageNetInfo``, with ids of
               WordNet. Where classes share their first lemma, its id is added to the name.
             - A file. ``.txt``: a class per line, ``name, synonym, synonym``; lines that start with
@@ -107,9 +106,6 @@ def load_taxonomy(source: str) -> Taxonomy:
               ``name``, and maybe ``synonyms`` (a list) and ``id``; or an object of names with
               their synonyms. ``.jsonl``: such an object per line. ``.csv``: columns ``name``, and
               maybe ``synonyms``, separated by ``;``, and ``id``.
-
-    Returns:
-        Taxonomy: The classes.
 
     Raises:
         ImportError: If the package that has the list is not installed.
@@ -138,9 +134,9 @@ def load_taxonomy(source: str) -> Taxonomy:
 @cache
 def _imagenet() -> Taxonomy:
     lines = _import('mmpretrain.datasets.categories', 'imagenet').IMAGENET_CATEGORIES
-    lemmas = [_names_in(line) for line in lines]
-    names = [_IMAGENET_NAMES.get(index, group[0]) for index, group in enumerate(lemmas)]
-    return Taxonomy(tuple(names), _with_first(names, lemmas), source='imagenet')
+    lemmas = enumerate(map(_names_in, lines))
+    entries = (dict(name=_IMAGENET_NAMES.get(i, group[0]), synonyms=group) for i, group in lemmas)
+    return _build((('imagenet', entry) for entry in entries), 'imagenet')
 
 
 @cache
@@ -150,14 +146,13 @@ def _from_timm(source: str) -> Taxonomy:
         info = data.ImageNetInfo(source.removeprefix('timm:'))
     except AssertionError as error:
         raise ValueError(f'taxonomy {source!r}: {error}') from None
-    ids = tuple(info.label_names())
-    lemmas = [_names_in(info.label_name_to_description(name)) for name in ids]
-    counts = Counter(group[0] for group in lemmas)
-    names = [
-        f'{group[0]} ({class_id})' if counts[group[0]] > 1 else group[0]
-        for group, class_id in zip(lemmas, ids, strict=True)
-    ]
-    return Taxonomy(tuple(names), _with_first(names, lemmas), ids, source)
+    lemmas = {name: _names_in(info.label_name_to_description(name)) for name in info.label_names()}
+    counts = Counter(group[0] for group in lemmas.values())
+    entries = []
+    for class_id, group in lemmas.items():
+        name = f'{group[0]} ({class_id})' if counts[group[0]] > 1 else group[0]
+        entries.append((source, dict(name=name, synonyms=group, id=class_id)))
+    return _build(entries, source)
 
 
 def _import(module: str, source: str) -> Any:
@@ -191,7 +186,7 @@ def _build(entries: Iterable[tuple[str, Any]], source: str) -> Taxonomy:
         if not isinstance(others, list) or not all(isinstance(each, str) for each in others):
             raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
         name = _squeezed(name)
-        group = _unique(map(_squeezed, (name, *others)))
+        group = tuple(filter(None, dict.fromkeys(map(_squeezed, (name, *others)))))
         ''.join(group).encode()  # a UnicodeError if it is no text
         if not name or not any(letter.isalnum() for each in group for letter in each):
             raise ValueError(f'{where}: a class without a name of letters or digits')
@@ -245,18 +240,8 @@ def _read_table(file: Path) -> Iterator[tuple[str, Any]]:
         yield where, row
 
 
-def _with_first(
-    names: Iterable[str], groups: Iterable[Iterable[str]]
-) -> tuple[tuple[str, ...], ...]:
-    return tuple(_unique([name, *group]) for name, group in zip(names, groups, strict=True))
-
-
-def _names_in(line: str) -> tuple[str, ...]:
-    return _unique(map(_squeezed, line.split(',')))
-
-
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in names if name))
+def _names_in(line: str) -> list[str]:
+    return [name for name in map(_squeezed, line.split(',')) if name]
 
 
 def _squeezed(name: str) -> str:

@@ -25,9 +25,8 @@ def run_shards(
 ) -> Iterator[Counts]:
     """Work on shards in Ray actors, one shard in each at a time.
 
-    Actors and shards that are lost with their machine are started again by Ray. A video that ends
-    the process which reads it ends neither: actors read videos in processes of their own, as one
-    machine does.
+    Actors and shards that are lost with their machine are started again by Ray. Actors read videos
+    in processes of their own, as one machine does.
 
     Args:
         stage (Stage): The stage, surveyed.
