@@ -33,13 +33,11 @@ class Classify(Stage):
     either side on another kind of processor, or with another ``batch_size``.
 
     Attributes:
-        classifier (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
-            :func:`vito_mm.probes.sources.find_source`. Normalisation and size of images are those
-            of its library or config.
-        checkpoint (str, optional): File with its weights; never downloaded. Defaults to None, which
-            is an error that says where to get it.
-        taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`. Defaults to
-            'imagenet'.
+        classifier (str): See :func:`vito_mm.probes.sources.find_source`. Normalisation and size of
+            images are those of its library or config.
+        checkpoint (str, optional): File with its weights. Defaults to None, which is an error that
+            says where to get it.
+        taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`.
         frames (int): Number of frames, from the first. Defaults to 100.
         min_frames (int): On how many of them a class must be top-1. Defaults to 1.
         batch_size (int): Frames at a time. Defaults to 100.

@@ -30,13 +30,10 @@ class Embed(Stage):
     ``size`` and the square in the middle is taken.
 
     Attributes:
-        backbone (str): A checkpoint with a ResNet of VITO or another method, see
-            :func:`vito_mm.checkpoint.load_backbone`; or a config of mmpretrain or of pre-training,
-            ``torchvision:NAME`` or ``timm:NAME``, see :func:`vito_mm.probes.sources.find_source`.
-        checkpoint (str, optional): File with the weights, never downloaded. Defaults to None, which
-            is right where ``backbone`` is a checkpoint.
-        which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
-            to 'online'.
+        backbone (str): See :func:`.networks.open_network`, as for what follows.
+        checkpoint (str, optional): File with the weights. Defaults to None, which is right where
+            ``backbone`` is a checkpoint.
+        which (str): ``'online'`` or ``'target'``. Defaults to 'online'.
         frames (int): Number of frames. Defaults to 8.
         size (int): Side in pixels of what the network gets. Defaults to 224.
         batch_size (int): Frames at a time. Defaults to 100.

@@ -25,8 +25,9 @@ def open_network(
     """Open a classifier, or a network without its classifier.
 
     Args:
-        name (str): See :func:`vito_mm.probes.sources.find_source`; or, without its classifier, the
-            path of a checkpoint of pre-training, or of any file with a ResNet.
+        name (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
+            :func:`vito_mm.probes.sources.find_source`; or, without its classifier, the path of a
+            checkpoint of pre-training, or of any file with a ResNet.
         checkpoint (str, optional): File with the weights; None if ``name`` is one.
         device (str): PyTorch's name.
         size (int, optional): Side in pixels of the square that is cut from frames, see

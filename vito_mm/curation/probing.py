@@ -38,8 +38,7 @@ class Probe(Stage):
     dropped if its bytes are others. ``fps`` of the table holds for folders and tars of images.
 
     Attributes:
-        min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
-            https://arxiv.org/abs/2210.06433.
+        min_seconds (float): Length of the shortest video. Defaults to 10, as in the paper.
         check (bool): Whether to decode every frame to find damage. Defaults to False.
         hashes (int): Number of frames that are hashed. Defaults to 3.
 

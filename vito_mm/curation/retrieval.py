@@ -36,9 +36,9 @@ class Retrieve(Stage):
     one of them is wrongly dropped, with probability 3e-8.
 
     Attributes:
-        taxonomy (str): See :func:`.taxonomy.load_taxonomy`. Defaults to 'imagenet'.
-        classes (tuple[str, ...], optional): Classes that are queried, see
-            :meth:`.taxonomy.Taxonomy.select`. Defaults to None, all.
+        taxonomy (str): See :func:`.taxonomy.load_taxonomy`.
+        classes (tuple[str, ...], optional): Queried, see :meth:`.taxonomy.Taxonomy.select`.
+            Defaults to None, all.
         limit (int): Videos of a class, at most. Defaults to 5,000, as in the paper.
         seed (int): Of the choice. Defaults to 0.
     """

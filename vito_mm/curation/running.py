@@ -19,7 +19,6 @@ from .stage_folder import (
     open_stage,
     read_record,
     shard_name,
-    write_record,
 )
 from .tables import DROPPED, TableError, read_file, split, write_file
 
@@ -36,9 +35,8 @@ class Running:
         workers (int, optional): Processes; with Ray those of each actor. Defaults to None, which
             means the number of cores, and 1 with Ray.
         redo (bool): Make again what was made with other settings. Defaults to False.
-        ray_address (str, optional): Ray cluster to join. Defaults to None, see
-            :func:`.engines.ray_data.run_shards`.
-        gpus (float): GPUs of a Ray actor. Defaults to 0.
+        ray_address (str, optional): See :func:`.engines.ray_data.run_shards`, as for ``gpus``.
+        gpus (float): Defaults to 0.
     """
 
     engine: str = 'local'
@@ -139,5 +137,5 @@ def import_table(
                 f'{", ".join(map(repr, names))}. Columns of other names: '
                 '--title-column, --path-column'
             )
-        write_record(folder, record | dict(finished=True, kept=count, dropped={}))
+        close_stage(folder, Counts(count))
     return count

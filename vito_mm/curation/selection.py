@@ -52,13 +52,11 @@ class Select(Stage):
     Attributes:
         filters (tuple[str, ...]): Conditions that a row must pass. Defaults to none.
         max_distance (float, optional): Bits of 64 in which the frames of duplicates differ, on
-            average and at most; up to 12. None or a negative number keeps duplicates. Defaults
-            to 6, which found all of the copies that were compressed again, while unrelated videos
-            were 14 apart.
+            average and at most; up to 12. None or a negative number keeps duplicates. Defaults to
+            6, which found all copies that were compressed again; other videos were 14 apart.
         per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
         seed (int): Decides which these are. Defaults to 0.
-        taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`. Defaults to
-            'imagenet'.
+        taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`.
     """
 
     filters: tuple[str, ...] = ()
