@@ -21,8 +21,10 @@ class Double(Stage):
     pause: float = 0.0
     name: ClassVar[str] = 'double'
     needs: ClassVar[tuple[str, ...]] = ('path', 'number')
-    not_identity: ClassVar[frozenset[str]] = frozenset(['pause'])
     time_limit: ClassVar[float] = 1.0
+
+    def identity(self) -> dict:
+        return dict(factor=self.factor)
 
     def prepare(self, row: Row) -> int:
         time.sleep(self.pause)
@@ -48,7 +50,9 @@ class AboveMean(Stage):
     name: ClassVar[str] = 'above_mean'
     needs: ClassVar[tuple[str, ...]] = ('path', 'number')
     by_shard: ClassVar[bool] = True
-    not_identity: ClassVar[frozenset[str]] = frozenset(['pause', 'mean'])
+
+    def identity(self) -> dict:
+        return {}
 
     def survey(self, shards, workers: int) -> None:
         numbers = [row['number'] for shard in shards for row in read_kept(shard.source)]

@@ -22,6 +22,7 @@ from vito_mm.utils.report import (
 from vito_mm.utils.text import first_few
 from vito_mm.videos.manifest import PART, part_name
 
+from .stage import Counts
 from .stage_folder import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip, draw_thumbnails
@@ -76,14 +77,16 @@ def write_report(
     Returns:
         Path: The page.
     """
-    records = {name: read_record(work_dir / name) or {} for name in stages}
+    records = {name: read_record(work_dir / name) for name in stages}
+    counts = {
+        name: Counts(each['kept'], Counter(each['dropped'])) for name, each in records.items()
+    }
     groups = _groups(work_dir, stages)
     by_class = 'select_by_embedding' not in records
-    first, last = records[stages[0]], records[stages[-1]]
-    total = first['kept'] + _dropped(first)
-    summary = f'{last["kept"]:,} of {total:,} videos are left after {", ".join(stages)}.'
-    blocks: list[Block] = [Paragraph(summary), *_stages(records), *_reasons(records)]
-    files = {'report.csv': to_csv(_reason_rows(records))}
+    left, total = counts[stages[-1]].kept, counts[stages[0]].total
+    summary = f'{left:,} of {total:,} videos are left after {", ".join(stages)}.'
+    blocks: list[Block] = [Paragraph(summary), *_stages(counts), *_reasons(counts)]
+    files = {'report.csv': to_csv(_reason_rows(counts))}
     if groups:
         names = classes if by_class else [f'cluster {i}' for i in range(max(groups) + 1)]
         blocks += _classes(groups, names, target, by_class)
@@ -97,21 +100,21 @@ def write_report(
     return write_document(work_dir, 'Curation of videos', blocks, others=files)
 
 
-def _stages(records: dict[str, dict]) -> list[Block]:
+def _stages(counts: dict[str, Counts]) -> list[Block]:
     rows = []
-    first = next(iter(records.values()))
-    for name, record in records.items():
-        kept, dropped = record['kept'], _dropped(record)
-        shares = [_percent(kept, kept + dropped), _percent(kept, first['kept'] + _dropped(first))]
-        rows.append([name, f'{kept + dropped:,}', f'{kept:,}', f'{dropped:,}', *shares])
+    first = next(iter(counts.values()))
+    for name, each in counts.items():
+        numbers = [f'{number:,}' for number in (each.total, each.kept, each.dropped.total())]
+        shares = [_percent(each.kept, total) for total in (each.total, first.total)]
+        rows.append([name, *numbers, *shares])
     header = ['stage', 'videos', 'kept', 'dropped', 'kept of these', 'kept of all']
     blocks: list[Block] = [Heading('Stages'), Table(header, rows)]
-    if 'retrieve' in records and 'classify' in records:
-        retrieved = records['retrieve']['kept']
-        last = list(records)[-1]
+    if 'retrieve' in counts and 'classify' in counts:
+        retrieved = counts['retrieve'].kept
+        last = list(counts)[-1]
         blocks.append(
             Paragraph(
-                f'{_percent(records[last]["kept"], retrieved)} of the {retrieved:,} retrieved '
+                f'{_percent(counts[last].kept, retrieved)} of the {retrieved:,} retrieved '
                 f'videos are left after {last}. In the paper 1,180,042 were, {PASS_RATE:.0%} '
                 f'({PAPER}, section 3.3).'
             )
@@ -119,18 +122,14 @@ def _stages(records: dict[str, dict]) -> list[Block]:
     return blocks
 
 
-def _reasons(records: dict[str, dict]) -> list[Block]:
+def _reasons(counts: dict[str, Counts]) -> list[Block]:
     rows = [
-        [stage, reason, f'{count:,}', _percent(count, record['kept'] + _dropped(record))]
-        for stage, record in records.items()
-        for reason, count in record['dropped'].items()
+        [stage, reason, f'{count:,}', _percent(count, each.total)]
+        for stage, each in counts.items()
+        for reason, count in each.dropped.items()
     ]
     header = ['stage', 'reason', 'dropped', 'of its videos']
     return [Heading('Why videos were dropped'), Table(header, rows, text=(0, 1))] if rows else []
-
-
-def _dropped(record: dict) -> int:
-    return sum(record['dropped'].values())
 
 
 def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
@@ -250,11 +249,11 @@ def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -
     return blocks if len(blocks) > 2 else []
 
 
-def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
+def _reason_rows(counts: dict[str, Counts]) -> Iterator[list]:
     yield ['stage', 'verdict', 'reason', 'videos']
-    for stage, record in records.items():
-        yield [stage, 'kept', '', record['kept']]
-        for reason, count in record['dropped'].items():
+    for stage, each in counts.items():
+        yield [stage, 'kept', '', each.kept]
+        for reason, count in each.dropped.items():
             yield [stage, 'dropped', reason, count]
 
 

@@ -47,7 +47,6 @@ class Stage:
         by_shard (bool): True if a complete shard is one task, since a row costs next to nothing.
             Otherwise each row is, in a process that it may break.
         time_limit (float, optional): Seconds that :meth:`prepare` may take.
-        not_identity (frozenset[str]): Fields that do not change the result.
     """
 
     name: ClassVar[str]
@@ -55,15 +54,13 @@ class Stage:
     makes: ClassVar[tuple[str, ...]] = ()
     by_shard: ClassVar[bool] = False
     time_limit: ClassVar[float | None] = 600.0
-    not_identity: ClassVar[frozenset[str]] = frozenset()
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, as JSON, with hashes in the place of files.
 
-        These are the fields of the dataclass.
+        By default these are the fields of the dataclass.
         """
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name not in self.not_identity}
+        return dataclasses.asdict(self)
 
     def check_settings(self) -> None:
         """Raise for settings that would fail after hours of work.
