@@ -1,6 +1,9 @@
 """Fixtures that several tests share."""
 
 import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: one core per worker
+
 import signal
 import sys
 from collections.abc import Callable, Sequence
