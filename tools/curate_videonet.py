@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from _arguments import NETWORKS, positive
+
 # Those of vito_mm.curation, which takes seconds to import.
 BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
 BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
@@ -51,23 +53,23 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         help='classes and their names: imagenet, or a file, default: %(default)s',
     )
     add('--classes', nargs='+', default=[], help='classes to look for, or @FILE, one per line')
-    add('--limit', type=int, default=5000, help='videos retrieved for a class, default: 5000')
+    add('--limit', type=positive, default=5000, help='videos retrieved for a class, default: 5000')
     add(
         '--classifier',
         help='torchvision:NAME, timm:NAME or an mmpretrain config',
     )
     add('--checkpoint', help='weights of --classifier or --backbone')
-    add('--frames', type=int, default=100, help='frames classified, from the first, default: 100')
+    add('--frames', type=positive, default=100, help='first frames to classify, default: 100')
     add('--min-frames', type=int, default=1, help='on which the class must be top-1, default: 1')
 
     group = parser.add_argument_group('by embedding, without labels')
     add = group.add_argument
     add('--by-embedding', metavar='REFERENCE', help='folder of reference images')
     add('--backbone', help='a VITO checkpoint, torchvision:NAME, timm:NAME or an mmpretrain config')
-    add('--which', choices=['online', 'target'], default='online', help='network of a checkpoint')
-    add('--keep', type=int, help='number of videos to keep')
+    add('--which', choices=NETWORKS, default='online', help='network of a checkpoint')
+    add('--keep', type=positive, help='number of videos to keep')
     add('--fraction', type=float, help='share of the videos to keep, in the place of --keep')
-    add('--clusters', type=int, default=100, help='of the reference, default: %(default)s')
+    add('--clusters', type=positive, default=100, help='of the reference, default: %(default)s')
 
     group = parser.add_argument_group('what else is dropped')
     add = group.add_argument
@@ -80,17 +82,17 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         default=6,
         help='bits of 64 in which duplicates differ, -1 keeps them, default: 6',
     )
-    add('--per-class', type=int, help='videos of a class to keep at most, default: all')
+    add('--per-class', type=positive, help='videos of a class to keep at most, default: all')
 
     group = parser.add_argument_group('how it is run')
     add = group.add_argument
     add('--engine', choices=['local', 'ray'], default='local', help='default: %(default)s')
-    add('--workers', type=int, help='processes (default: cores), or those of each Ray actor (1)')
+    add('--workers', type=positive, help='processes (default: cores), or of each Ray actor (1)')
     add('--ray-address', help='Ray cluster to join')
     add('--gpus', type=float, default=0, help='GPUs of each Ray actor, default: 0')
     add('--device', help='of classifier and backbone, default: a GPU if there is one')
-    add('--batch-size', type=int, default=100, help='frames at once on the device, default: 100')
-    add('--rows-per-shard', type=int, default=500, help='default: %(default)s')
+    add('--batch-size', type=positive, default=100, help='frames per batch, default: 100')
+    add('--rows-per-shard', type=positive, default=500, help='default: %(default)s')
     add('--redo', action='store_true', help='make again what was made with other settings')
     return parser.parse_args(words)
 

@@ -14,12 +14,11 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from tests.helpers.colours import make_table, read_frames, write_noise
+from tests.helpers.colours import read_frames, write_noise
+from tests.helpers.scenes import run_on
 from tests.models.test_vito import config as vito_config
-from vito_mm.curation.embedding import Embed, embed_images
-from vito_mm.curation.running import Running, run_stage
+from vito_mm.curation.embedding import Embed
 from vito_mm.curation.stage import StageError
-from vito_mm.curation.tables import read_table
 
 SIZE = 56
 """Side of the squares in these tests, so that frames have a short side of 64."""
@@ -94,7 +93,8 @@ def test_a_checkpoint_of_vito_embeds_frames_from_all_over_a_video(
     # Of 1.6 s at 25 frames a second: in the middle of eight parts of 0.2 s.
     frames = read_frames(path)[2::5]
     expected = unit(features_of(networks[which], normalised(frames)).mean(0))
-    found = embed(Embed(checkpoint, which=which, size=SIZE), path)
+    (row,) = run_on(Embed(checkpoint, which=which, size=SIZE), [dict(path=str(path))], tmp_path)
+    found = np.array(row['embedding'])
     assert found.shape == (512,)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     np.testing.assert_array_equal(found, found.round(5))
@@ -157,32 +157,15 @@ def test_a_folder_of_images_is_embedded_as_frames_are(tmp_path, networks, checkp
         cv2.imwrite(str(tmp_path / 'images' / name), image[:, :, ::-1], lossless)
     (tmp_path / 'images/notes.txt').write_text('no image')
     expected = features_of(networks['online'], normalised(images))
-    run = partial(embed_images, tmp_path / 'images', checkpoint, size=SIZE)
-    for found in (run(), run(batch_size=2, threads=3)):
+    embed, folder = partial(Embed, checkpoint, size=SIZE), tmp_path / 'images'
+    for found in (embed().embed_images(folder), embed(batch_size=2).embed_images(folder, 3)):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-5)
     (tmp_path / 'images/more/e.jpg').write_bytes(b'broken')
     with pytest.raises(StageError, match=r'more/e\.jpg cannot be read .*repair or remove it'):
-        run()
+        embed().embed_images(folder)
     with pytest.raises(StageError, match='there is no image'):
-        embed_images(tmp_path / 'none', checkpoint)
-
-
-def test_a_table_becomes_the_same_table_with_any_number_of_workers(tmp_path, checkpoint):
-    paths = [write_noise(tmp_path / f'{i}.mp4', (48, 64), 9, seed=i) for i in range(4)]
-    (tmp_path / 'bad.mp4').write_bytes(b'\0' * 1000)
-    table = make_table(tmp_path, [dict(path=str(path)) for path in [*paths, tmp_path / 'bad.mp4']])
-    stage = Embed(checkpoint, frames=2, size=SIZE)
-    rows = []
-    for name, running in (('one', Running(workers=1)), ('two', Running(workers=2))):
-        counts = run_stage(stage, table, tmp_path / name, running)
-        assert (counts.kept, counts.dropped) == (4, {'a frame cannot be decoded': 1})
-        rows.append(list(read_table(tmp_path / name)))
-    assert rows[0] == rows[1]
-    for row, path in zip(rows[0], paths, strict=False):
-        np.testing.assert_array_equal(row['embedding'], embed(stage, path))
-        assert np.linalg.norm(row['embedding']) == pytest.approx(1, abs=1e-4)
-    assert len(pickle.dumps(stage)) < 1000
+        embed().embed_images(tmp_path / 'none')
 
 
 def test_the_stage_is_known_by_the_content_of_its_files(tmp_path, networks, checkpoint):
@@ -193,6 +176,7 @@ def test_the_stage_is_known_by_the_content_of_its_files(tmp_path, networks, chec
     others = [Embed(swapped, size=SIZE), Embed(checkpoint), Embed(checkpoint, frames=2, size=SIZE)]
     others.append(Embed(checkpoint, which='target', size=SIZE))
     assert all(other.identity() != identity for other in others)
+    assert len(pickle.dumps(others[0])) < 1000
 
 
 def test_what_cannot_work_is_told_before_any_video(tmp_path, checkpoint):
@@ -204,7 +188,6 @@ def test_what_cannot_work_is_told_before_any_video(tmp_path, checkpoint):
     told(StageError, r'gone\.pth cannot be read', str(tmp_path / 'gone.pth'))
     told(StageError, 'nothing is downloaded', 'torchvision:resnet18')
     told(StageError, '1 missing|missing: conv1', 'torchvision:resnet18', checkpoint)
-    told(ValueError, '--frames 0', checkpoint, frames=0)
     told(ValueError, "nothing' is no network", '')
     torch.save(dict(state_dict={'a.weight': torch.zeros(2)}), tmp_path / 'other.pth')
     told(StageError, 'no key of a ResNet', str(tmp_path / 'other.pth'))

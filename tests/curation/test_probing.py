@@ -1,7 +1,6 @@
 """Probing: what a video holds, what is dropped and why, and hashes that copies share."""
 
 import hashlib
-import pickle
 import re
 import tarfile
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.helpers.faulty_videos import (
 from tests.helpers.scenes import as_json, copy_video, run_on, scene, write_frames, write_scene
 from vito_mm.curation.perceptual_hash import perceptual_hash
 from vito_mm.curation.probing import Probe
-from vito_mm.curation.stage import StageError
 from vito_mm.videos.prepare.integrity import inspect_video
 
 FAULTY = UNREADABLE | {
@@ -147,24 +145,6 @@ def test_bytes_that_are_not_those_of_the_table_are_noticed(tmp_path):
     assert 'dropped' not in kept
     assert 'bytes are not those' in dropped['dropped']
     assert dropped['sha256'] == known
-
-
-def test_the_result_depends_neither_on_processes_nor_on_the_format_of_tables(tmp_path):
-    rows = []
-    for index in range(5):
-        path = write_scene(tmp_path / f'{index}.mp4', seed=index, seconds=1 + index % 2)
-        rows.append(dict(path=str(path), title=f'video {index}'))
-    stage = pickle.loads(pickle.dumps(Probe(min_seconds=1.5, hashes=2)))
-    one = run_on(stage, rows, tmp_path / 'one', rows_per_shard=1, workers=1)
-    two = run_on(stage, rows, tmp_path / 'two', rows_per_shard=4, workers=2)
-    assert as_json(one) == as_json(two)
-    assert sum('dropped' in row for row in one) == 3
-
-
-def test_nothing_that_is_long_enough_is_told_with_the_reasons(tmp_path):
-    path = write_scene(tmp_path / 'a.mp4', seed=1)
-    with pytest.raises(StageError, match=r'keeps none of 1 videos \(1 too short\)'):
-        run_on(Probe(), [dict(path=str(path))], tmp_path / 'work')
 
 
 @pytest.mark.parametrize('settings', [dict(min_seconds=-1), dict(min_seconds=float('nan'))])

@@ -88,11 +88,7 @@ def test_actors_that_fit_on_no_machine_are_refused(tmp_path, ray_cluster):
         run_toy(tmp_path, Double(), Running(engine='ray', workers=3))
 
 
-def test_actors_fit_by_their_cores_and_gpus():
-    assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
-
-
-def test_a_cluster_that_does_not_answer_is_named():
+def test_a_cluster_that_does_not_answer_is_named_and_actors_fit_on_machines():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{free.getsockname()[1]}'
@@ -100,6 +96,7 @@ def test_a_cluster_that_does_not_answer_is_named():
             ray_data.check_address(address)
     for other in (None, 'auto', 'local'):
         ray_data.check_address(other)
+    assert [ray_data._actors_on(dict(CPU=5, GPU=1), 2, gpus) for gpus in (0, 1, 0.5)] == [2, 1, 2]
 
 
 @pytest.mark.slow
@@ -224,16 +221,3 @@ def test_errors_come_before_anything_is_done_and_say_what_to_do(tmp_path):
     record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
     with pytest.raises(TableError, match=r"run stage 'double' to its end first"):
         run_stage(AboveMean(), tmp_path / 'double', tmp_path / 'above_mean', LOCAL)
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(engine='spark'), '--engine spark: choose among local, ray'),
-        (dict(workers=0), '--workers 0'),
-        (dict(gpus=-1), '--gpus -1'),
-    ],
-)
-def test_unknown_options_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        Running(**options)

@@ -14,10 +14,8 @@ from tests.helpers.scenes import as_json, copy_video, run_on, write_frames, writ
 from vito_mm.curation.duplicates import find_originals, first_equal, near_pairs
 from vito_mm.curation.filters import Filter
 from vito_mm.curation.probing import Probe
-from vito_mm.curation.running import Running, run_stage
 from vito_mm.curation.selection import Select, label_of
 from vito_mm.curation.stage import Shard
-from vito_mm.curation.stage_folder import read_record, write_record
 from vito_mm.curation.tables import TableError, read_table
 
 
@@ -49,9 +47,11 @@ def found_pairs(hashes, known, max_distance: float) -> set[tuple[int, int]]:
     return pairs
 
 
-@pytest.mark.parametrize('max_distance', [0, 1, 3, 4.4, 8, 12])
-@pytest.mark.parametrize('count', [2, 60, 1000])
-def test_the_pairs_are_those_of_comparing_all_with_all(max_distance, count):
+@pytest.mark.parametrize(
+    ('count', 'max_distance'),
+    [(2, 12), (60, 0), (60, 3), (60, 8), (1000, 1), (1000, 4.4), (1000, 12)],
+)
+def test_the_pairs_are_those_of_comparing_all_with_all(count, max_distance):
     planted = dict(planted=count // 2, flips=int(6 * max_distance) + 3)
     hashes, known = random_hashes(count, seed=count, **planted)
     expected = all_near_pairs(hashes, known, max_distance)
@@ -217,13 +217,6 @@ def test_of_duplicates_one_is_kept(tmp_path, rows, kept):
     assert [row.get('labels') for row in found] == [row.get('labels') for row in rows.values()]
 
 
-def test_a_path_that_is_listed_again_is_a_duplicate_of_itself(tmp_path):
-    one, other = table_row('b'), table_row('a', [''])
-    found = run_on(Select(), [one, other, one, other, dict(title='x')], tmp_path, rows_per_shard=2)
-    again = 'duplicate: of itself, listed twice'
-    assert [row.get('dropped') for row in found] == [None, None, again, again, 'has no path']
-
-
 def test_what_a_filter_drops_hides_no_duplicate(tmp_path):
     rows = [table_row('a', seconds=900.0), table_row('b'), table_row('c')]
     found = reasons(run_on(Select(('seconds<=600',)), rows, tmp_path))
@@ -365,6 +358,8 @@ def test_columns_that_are_missing_or_odd_are_named(tmp_path):
         run_on(Select(), [dict(path='/a.mp4')], tmp_path / '2')
     rows = [dict(path='/a.mp4', sha256='of something else')] * 2
     assert kept_names(run_on(Select(max_distance=-1), rows, tmp_path / '3')) == {'a'}
+    with pytest.raises(ValueError, match='--max-distance 13: give'):
+        Select(max_distance=13)
     for column, value, message in (
         ('hashes', ['xyz'], '/videos/a.mp4: the column .hashes. has'),
         ('sha256', 'no', '/videos/a.mp4: the column .sha256. has'),
@@ -394,13 +389,6 @@ def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path):
     assert reasons[7:] == [None] * 4
 
 
-@pytest.mark.parametrize('settings', [dict(max_distance=13), dict(per_class=0)])
-def test_settings_out_of_range_are_refused(settings):
-    [name] = settings
-    with pytest.raises(ValueError, match=f'--{name.replace("_", "-")} {settings[name]}: give'):
-        Select(**settings)
-
-
 def busy_table(count: int = 120) -> list[dict]:
     """Rows of everything: duplicates of duplicates, repeated paths, filtered ones, full classes."""
     rng = np.random.default_rng(5)
@@ -418,37 +406,20 @@ def busy_table(count: int = 120) -> list[dict]:
 
 
 def test_the_result_depends_neither_on_shards_nor_on_processes(tmp_path):
-    stage = Select(('seconds<13',), per_class=9)
-    rows = busy_table()
-    expected = run_on(stage, rows, tmp_path / '1', rows_per_shard=200, workers=1)
+    settings, rows = dict(filters=('seconds<13',), per_class=9), busy_table()
+    expected = run_on(Select(**settings), rows, tmp_path / '1', rows_per_shard=200, workers=1)
     kinds = {(row.get('dropped') or 'kept').split('/')[0].split(':')[0] for row in expected}
     assert kinds == {'kept', 'filter seconds', 'duplicate', 'its class is full'}
     for size in (7, 50):
-        again = Select(('seconds<13',), per_class=9)
-        found = run_on(again, rows, tmp_path / f'more{size}', size, workers=2)
+        found = run_on(Select(**settings), rows, tmp_path / f'more{size}', size, workers=2)
         assert as_json(found) == as_json(expected)
-
-
-def test_a_resumed_selection_ends_the_same(tmp_path):
-    rows = busy_table()
-    expected = run_on(Select(per_class=9), rows, tmp_path, rows_per_shard=10)
-    folder = tmp_path / 'select'
-    for number in (2, 7, 11):
-        (folder / f'part-{number:06d}.parquet').unlink()
-    write_record(folder, read_record(folder) | dict(finished=False))
-    run_stage(Select(per_class=9), tmp_path / 'table', folder, Running(workers=1))
-    assert as_json(list(read_table(folder))) == as_json(expected)
-
-
-def test_decisions_travel_with_the_stage(tmp_path):
-    expected = run_on(Select(per_class=9), busy_table(), tmp_path, rows_per_shard=10)
-    stage = Select(per_class=9)
-    files = sorted((tmp_path / 'table').glob('part-*'))
+    stage = Select(**settings)  # decisions travel with it
+    files = sorted((tmp_path / 'more7/table').glob('part-*'))
     stage.survey([Shard(number, file, file) for number, file in enumerate(files)], workers=1)
-    assert json.dumps(stage.identity()) == json.dumps(Select(per_class=9).identity())
+    assert json.dumps(stage.identity()) == json.dumps(Select(**settings).identity())
     there = pickle.loads(pickle.dumps(stage))
     found = [
-        there.finish(row, there.prepare_at(row, number, index))
+        there.finish(row, (number, index))
         for number, file in enumerate(files)
         for index, row in enumerate(read_table(file))
     ]

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from tests.conftest import REPO
 from tests.helpers.scenes import run_on, write_scene
-from vito_mm.curation.manifest import LEFT_OUT, write_training_manifest
+from vito_mm.curation.manifest import write_training_manifest
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.selection import Select
 from vito_mm.curation.stage_folder import write_record
@@ -85,21 +85,6 @@ def test_paths_are_relative_below_the_manifest_and_else_absolute(selected, tmp_p
     assert Path(read_manifest(tmp_path / 'moved' / 'here.jsonl')[0]['path']).exists()
 
 
-def test_other_columns_of_the_stages_are_written_if_asked_for(selected, tmp_path):
-    file = tmp_path / 'videos.jsonl'
-    write_training_manifest(selected, file, include=('sha256', 'labels', 'hashes', 'embedding'))
-    row = lines_of(file)[0]
-    assert row['labels'] == [3]
-    assert row['embedding'] == [0.6, 0.8]
-    assert len(row['hashes']) == 3
-    assert row['sha256'] == inspect_video(tmp_path / row['path'])['sha256']
-    assert not {'classes', 'bytes', 'label_frames'} & set(row)
-    before = file.read_bytes()
-    with pytest.raises(TableError, match=r"no column 'lables' \(did you mean 'labels' or "):
-        write_training_manifest(selected, file, include=['lables'])
-    assert file.read_bytes() == before
-
-
 def test_pre_training_draws_a_clip_of_it(selected, tmp_path):
     file = tmp_path / 'lists' / 'videos.jsonl'
     write_training_manifest(selected, file)
@@ -140,7 +125,3 @@ def test_values_become_what_json_knows(tmp_path):
     with pytest.raises(TableError, match=r"/a\.mp4: the column 'icon' has b'x'"):
         write_training_manifest(tmp_path / 'table', tmp_path / 'videos.jsonl')
     assert lines_of(tmp_path / 'videos.jsonl')[0]['uploaded'] == '2020-01-01'
-
-
-def test_columns_that_are_left_out_are_not_those_that_training_reads():
-    assert not {'path', 'label', 'fps', 'num_frames', 'seconds', 'start', 'end'} & set(LEFT_OUT)

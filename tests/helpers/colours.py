@@ -11,8 +11,6 @@ import torch
 from mmpretrain import get_model
 
 from tests.helpers.frame_videos import encode
-from vito_mm.curation.running import Running, import_table
-from vito_mm.videos.manifest import write_manifest
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 NAMES = ['red', 'green', 'blue']
@@ -101,11 +99,3 @@ def write_taxonomy(file: Path, classes: int) -> str:
     """Write names for some classes."""
     file.write_text(json.dumps([f'class {i}' for i in range(classes)]))
     return str(file)
-
-
-def make_table(folder: Path, rows: Sequence[dict], per_shard: int = 3) -> Path:
-    """Rows as a table of shards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_manifest(folder / 'videos.jsonl', rows)
-    import_table(folder / 'videos.jsonl', folder / 'table', Running(), per_shard)
-    return folder / 'table'

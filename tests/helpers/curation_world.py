@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,19 +125,18 @@ class World:
             found = model.head(model.extract_feat(images)).argmax(1)
         return (found == labels).float().mean().item()
 
-    def command(self, work_dir: Path, *more: object) -> list[str]:
-        """The command that a user types, with small shards."""
+    def words(self, work_dir: Path, *more: object, table: Path | None = None) -> list[str]:
+        """The command line that a user types after the tool, with small shards."""
         words = [
-            *(sys.executable, REPO / 'tools/curate_videonet.py', self.table, work_dir),
-            *('--taxonomy', self.root / 'classes.json', '--min-seconds', 3),
-            *('--classifier', self.config, '--checkpoint', self.checkpoint),
+            *(table or self.table, work_dir, '--taxonomy', self.root / 'classes.json'),
+            *('--min-seconds', 3, '--classifier', self.config, '--checkpoint', self.checkpoint),
             *('--rows-per-shard', 8, '--workers', 2, *more),
         ]
         return [str(word) for word in words]
 
-    def curate_here(self, work_dir: Path, *more: object) -> int:
+    def curate_here(self, work_dir: Path, *more: object, table: Path | None = None) -> int:
         """Run the command within this process, which is quicker; returns its status."""
-        return call_tool(self.command(work_dir, *more)[2:])
+        return call_tool(self.words(work_dir, *more, table=table))
 
 
 def call_tool(words: Sequence[str]) -> int:

@@ -21,8 +21,10 @@ class Double(Stage):
     pause: float = 0.0
     name: ClassVar[str] = 'double'
     needs: ClassVar[tuple[str, ...]] = ('path', 'number')
-    not_identity: ClassVar[frozenset[str]] = frozenset(['pause'])
     time_limit: ClassVar[float] = 1.0
+
+    def identity(self) -> dict:
+        return dict(factor=self.factor)
 
     def prepare(self, row: Row) -> int:
         time.sleep(self.pause)
@@ -48,16 +50,16 @@ class AboveMean(Stage):
     name: ClassVar[str] = 'above_mean'
     needs: ClassVar[tuple[str, ...]] = ('path', 'number')
     by_shard: ClassVar[bool] = True
-    not_identity: ClassVar[frozenset[str]] = frozenset(['pause', 'mean'])
+
+    def identity(self) -> dict:
+        return {}
 
     def survey(self, shards, workers: int) -> None:
         numbers = [row['number'] for shard in shards for row in read_kept(shard.source)]
         self.mean = sum(numbers) / len(numbers)
 
-    def prepare(self, row: Row) -> None:
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
         time.sleep(self.pause)
-
-    def finish(self, row: Row, prepared: None) -> Row:
         return row if row['number'] > self.mean else {**row, 'dropped': 'small'}
 
 

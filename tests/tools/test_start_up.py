@@ -11,7 +11,6 @@ import pytest
 from tests.conftest import REPO
 from vito_mm.checkpoint.export import LAYOUTS
 from vito_mm.checkpoint.matching import NETWORKS
-from vito_mm.curation.engines import ENGINES
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.miniscenes import PRESETS as SCENE_PRESETS
 from vito_mm.miniscenes import TASKS as SCENE_TASKS
@@ -124,7 +123,7 @@ def parser_of(tool: str, monkeypatch: pytest.MonkeyPatch) -> ArgumentParser:
         ('make_miniscenes.py', dict(preset=sorted(SCENE_PRESETS), tasks=SCENE_TASKS), {}),
         (
             'curate_videonet.py',
-            dict(stages=dict.fromkeys([*BY_TITLE, *BY_EMBEDDING, 'report']), engine=ENGINES),
+            dict(stages=dict.fromkeys([*BY_TITLE, *BY_EMBEDDING, 'report'])),
             {},
         ),
         (

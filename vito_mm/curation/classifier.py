@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from vito_mm.probes.encoder import Encoder, choose_device
+from vito_mm.probes.encoder import choose_device
 from vito_mm.probes.sources import find_source
 from vito_mm.videos import frames
-from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.tables import shortened
 
-from .networks import open_classifier, sha256_of, width_of
-from .probing import dropped_for
+from .networks import open_network, sha256_of, width_of
 from .stage import Stage, StageError
 from .tables import DROPPED, Row, TableError
 from .taxonomy import load_taxonomy
@@ -31,18 +29,15 @@ class Classify(Stage):
     (list[float]), the highest softmax probability there. Of all videos that could be decoded:
     ``top1`` (int), the class that is top-1 most often, the first of several; ``frames_seen`` (int).
 
-    Frames are decoded, scaled and cut as the classifier wants it where a row is prepared; the
-    network runs in single precision where rows are finished. A frame near the border between two
-    classes may fall on either side on another kind of processor, or with another ``batch_size``.
+    The network runs in single precision: a frame near the border between two classes may fall on
+    either side on another kind of processor, or with another ``batch_size``.
 
     Attributes:
-        classifier (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
-            :func:`vito_mm.probes.sources.find_source`. Normalisation and size of images are those
-            of its library or config.
-        checkpoint (str, optional): File with its weights; never downloaded. Defaults to None, which
-            is an error that says where to get it.
-        taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`. Defaults to
-            'imagenet'.
+        classifier (str): See :func:`vito_mm.probes.sources.find_source`. Normalisation and size of
+            images are those of its library or config.
+        checkpoint (str, optional): File with its weights. Defaults to None, which is an error that
+            says where to get it.
+        taxonomy (str): Names of its outputs, see :func:`.taxonomy.load_taxonomy`.
         frames (int): Number of frames, from the first. Defaults to 100.
         min_frames (int): On how many of them a class must be top-1. Defaults to 1.
         batch_size (int): Frames at a time. Defaults to 100.
@@ -63,7 +58,7 @@ class Classify(Stage):
     )
 
     def identity(self) -> dict:
-        """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
+        """See :meth:`.stage.Stage.identity`."""
         return dict(
             classifier=find_source(self.classifier).identity,
             checkpoint=sha256_of(self.checkpoint) if self.checkpoint else None,
@@ -73,26 +68,12 @@ class Classify(Stage):
         )
 
     def check_settings(self) -> None:
-        """Open the classifier on the CPU and hold its outputs against the classes.
-
-        Raises:
-            ValueError: If a setting is wrong or there is no such classifier or taxonomy.
-            StageError: If the checkpoint is missing or does not fit, or there are more or fewer
-                classes than outputs.
-            ImportError: If a library is not installed.
-        """
-        if not self.classifier:
-            raise ValueError(
-                'no classifier: give --classifier, such as torchvision:resnet50, and --checkpoint'
-            )
-        for option, value in (('frames', self.frames), ('batch-size', self.batch_size)):
-            if value < 1:
-                raise ValueError(f'--{option} {value}: give 1 or more')
+        """Open the classifier on the CPU and compare the number of its outputs with the classes."""
         if not 1 <= self.min_frames <= self.frames:
             raise ValueError(f'--min-frames {self.min_frames}: give 1 to {self.frames} (--frames)')
         classes = len(_read_taxonomy(self.taxonomy).names)
         try:
-            outputs = width_of(open_classifier(self.classifier, self.checkpoint, 'cpu'))
+            outputs = width_of(open_network(self.classifier, self.checkpoint, 'cpu'))
         except StageError as error:
             raise StageError(f'{self.classifier}: {error}') from None
         if outputs != classes:
@@ -102,47 +83,37 @@ class Classify(Stage):
                 '(--taxonomy)'
             )
 
-    def survey(self, shards, workers: int) -> None:
-        """Check before any video is decoded, see :meth:`check_settings`."""
-        self.check_settings()
+    def prepare(self, row: Row) -> np.ndarray:
+        """Decode the first frames. Uses no network."""
+        return frames.first(row, self.frames, find_source(self.classifier).view())
 
-    def prepare(self, row: Row) -> np.ndarray | VideoReadError:
-        """Decode the first frames, see :meth:`.stage.Stage.prepare`. Uses no network."""
-        view = find_source(self.classifier).view()
-        try:
-            return frames.first(row, self.frames, view)
-        except VideoReadError as error:
-            return error
-
-    def finish(self, row: Row, prepared: np.ndarray | VideoReadError) -> Row:
-        """Classify the frames, see :meth:`.stage.Stage.finish`."""
-        if isinstance(prepared, VideoReadError):
-            return {**row, DROPPED: dropped_for(prepared)}
+    def finish(self, row: Row, prepared: np.ndarray) -> Row:
+        """Classify the frames."""
         names = _read_taxonomy(self.taxonomy).names
-        if not _are_indices(row['classes']):
+        classes = row['classes']
+        if not isinstance(classes, list) or not all(type(index) is int for index in classes):
             raise TableError(
-                f'{row["path"]}: the column "classes" has {shortened(row["classes"])}; a list of '
+                f'{row["path"]}: the column "classes" has {shortened(classes)}; a list of '
                 'indices is wanted, as the stage "retrieve" writes it'
             )
-        if beyond := [index for index in row['classes'] if not 0 <= index < len(names)]:
+        if beyond := [index for index in classes if not 0 <= index < len(names)]:
             raise StageError(
                 f'{row["path"]} was retrieved for class {beyond[0]}, and the taxonomy '
                 f'{self.taxonomy} has {len(names)} classes: retrieve with the same taxonomy'
             )
-        scores = self._network()(prepared, batch_size=self.batch_size).cpu()
+        network = open_network(self.classifier, self.checkpoint, choose_device(self.device))
+        scores = network(prepared, batch_size=self.batch_size).cpu()
         probabilities = scores.softmax(1).numpy()
         winners = probabilities.argmax(1)
         counts = np.bincount(winners, minlength=len(names))
         top1 = int(counts.argmax())
         row = {**row, 'top1': top1, 'frames_seen': len(prepared)}
-        wanted = sorted(set(row['classes']))
+        wanted = sorted(set(classes))
         labels = [index for index in wanted if counts[index] >= self.min_frames]
         if not labels:
-            most = max(counts[index] for index in wanted) if wanted else 0
-            reason = 'queried class is top-1 on no frame'
-            if most:
-                reason = 'queried class is top-1 on too few frames'
-            return {**row, DROPPED: f'{reason}: top-1 is {names[top1]}'}
+            number = 'too few frames' if counts[wanted].any() else 'no frame'
+            reason = f'queried class is top-1 on {number}: top-1 is {names[top1]}'
+            return {**row, DROPPED: reason}
         return row | dict(
             labels=labels,
             label_frames=[int(counts[index]) for index in labels],
@@ -150,13 +121,6 @@ class Classify(Stage):
                 round(float(probabilities[winners == index, index].max()), 4) for index in labels
             ],
         )
-
-    def _network(self) -> Encoder:
-        return open_classifier(self.classifier, self.checkpoint, choose_device(self.device))
-
-
-def _are_indices(value: Any) -> bool:
-    return isinstance(value, list) and all(type(index) is int for index in value)
 
 
 _read_taxonomy = cache(load_taxonomy)

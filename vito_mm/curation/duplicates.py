@@ -1,4 +1,4 @@
-"""Which rows of hashes are nearly the same: all of them, and far from comparing all with all."""
+"""Search for rows of hashes that are nearly the same, without comparing all with all."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -17,15 +17,13 @@ _BITS = 64
 def find_originals(
     hashes: np.ndarray, known: np.ndarray, max_distance: float, files: np.ndarray | None = None
 ) -> np.ndarray:
-    """For each row the row that it is a near duplicate of, by preference.
+    """Find for each row the row that it is a near duplicate of, see :func:`near_pairs`.
 
     Rows come in order of preference. The first is kept and all that are near it are its
     duplicates; of the others the first is kept, and so on. So no two kept rows are near each other,
     and every other row is near the one that is kept in its place: in a chain where a is near b, and
-    b near c, but a not near c, both a and c are kept if a comes before b.
-
-    What is near: :func:`near_pairs`. A million rows of three random hashes take seconds for 4 bits,
-    half a minute for 8, and some 200 MB.
+    b near c, but a not near c, both a and c are kept if a comes before b. A million rows of three
+    random hashes take seconds for 4 bits, half a minute for 8, and some 200 MB.
 
     Args:
         hashes (np.ndarray): Hashes of 64 bits of some frames each, uint64, shape (rows, frames).
@@ -59,7 +57,7 @@ def find_originals(
 
 
 def _place_in_file(files: np.ndarray) -> np.ndarray:
-    """How many rows of its file come before each row, shape (rows, )."""
+    """Count the rows of its file that come before each row, shape (rows, )."""
     order = np.argsort(files, kind='stable')
     starts, sizes = _runs([files[order]])
     places = np.empty(len(files), np.int64)
@@ -68,14 +66,7 @@ def _place_in_file(files: np.ndarray) -> np.ndarray:
 
 
 def first_equal(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """For each row the first row that is equal to it.
-
-    Args:
-        columns (Sequence[np.ndarray]): Columns, each of shape (rows, ).
-
-    Returns:
-        np.ndarray: Indices, the own one where a row is the first, int64, shape (rows, ).
-    """
+    """Find for each row of some columns the first row that is equal to it, int64."""
     order = np.lexsort(columns)  # stable
     firsts = np.empty(len(order), np.int64)
     starts, sizes = _runs([column[order] for column in columns])
@@ -84,22 +75,19 @@ def first_equal(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def near_pairs(hashes: np.ndarray, known: np.ndarray, max_distance: float) -> Pairs:
-    """All pairs of rows whose hashes differ by few bits on average over the frames known of both.
+    """Find the pairs of rows whose hashes differ by few bits on average.
 
-    Rows without a frame known of both are not near. No pair is missed: where the mean over frames
-    is at most d, that of one frame is, so it is enough to look frame by frame for hashes at most d
-    apart. These agree in at least b of d + b parts, so they are neighbours when hashes are sorted
-    by the right choice of b parts, see G. S. Manku, A. Jain and A. Das Sarma, "Detecting
-    near-duplicates for web crawling", 2007, https://doi.org/10.1145/1242572.1242592. The number of
-    parts is the one that makes for the least comparisons.
+    Frames known of both count; rows without one are not near. No pair is missed: where the mean
+    over frames is at most d, that of one frame is, so it is enough to look frame by frame for
+    hashes at most d apart. These agree in at least b of d + b parts, so they are neighbours when
+    hashes are sorted by the right choice of b parts, see G. S. Manku, A. Jain and A. Das Sarma,
+    "Detecting near-duplicates for web crawling", 2007, https://doi.org/10.1145/1242572.1242592. The
+    number of parts is the one that makes for the least comparisons.
 
     A hash that m rows share, though they differ in other frames, costs m^2 / 2 comparisons: two
     minutes for 100,000 rows, at 20 ns each. Memory stays the same.
 
-    Args:
-        hashes (np.ndarray): See :func:`find_originals`.
-        known (np.ndarray): See there.
-        max_distance (float): See there.
+    Args: see :func:`find_originals`.
 
     Yields:
         tuple: Indices of the first and second rows of some pairs. A pair may come more than once,

@@ -24,13 +24,9 @@ _SYNTAX = re.compile(r'\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*([-+.\d][-+.\deE]*)\
 
 @dataclass(frozen=True)
 class Filter:
-    """A condition such as ``seconds<=600``.
+    """A condition such as ``seconds<=600``, ``text`` as it was given.
 
-    Attributes:
-        text (str): As it was given.
-        name (str): Column, or ``aspect``: the longer side of the picture by the shorter.
-        operator (str): One of ``<= >= == != < >``.
-        limit (float): What the column is compared with.
+    ``name`` is a column, or ``aspect``: the longer side of the picture by the shorter.
     """
 
     text: str
@@ -51,25 +47,19 @@ class Filter:
         )
 
     def apply(self, row: Row) -> Row:
-        """Drop a row that does not pass.
+        """Drop a row that does not pass; a TableError if its value is no number.
 
         Of a list the largest value counts. Columns whose names begin with ``label_`` have a value
         for each of the row's ``labels``: labels that do not pass are taken away with their values,
         and the row is dropped if none is left. A row without a value does not pass.
-
-        Returns:
-            dict: The row, maybe with fewer labels or dropped.
-
-        Raises:
-            TableError: If its value is no number.
         """
-        values = self.values_of(row)
+        values, passes = self.values_of(row), _OPERATORS[self.operator]
         if _is_of_labels(self.name, row):
-            passed = [_OPERATORS[self.operator](value, self.limit) for value in values]
+            passed = [passes(value, self.limit) for value in values]
             if any(passed):
                 return _with_labels(row, passed)
         largest = max(values, default=None)
-        if largest is not None and _OPERATORS[self.operator](largest, self.limit):
+        if largest is not None and passes(largest, self.limit):
             return row
         value = 'none' if largest is None else f'{largest:.10g}'
         return {**row, DROPPED: f'filter {self.name}: {value}'}

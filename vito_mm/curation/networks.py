@@ -15,46 +15,37 @@ from vito_mm.videos.frames import View
 from .stage import StageError
 
 
-def open_classifier(name: str, checkpoint: str | None, device: str) -> Encoder:
-    """Open a classifier with its weights.
+def open_network(
+    name: str,
+    checkpoint: str | None,
+    device: str,
+    size: int | None = None,
+    which: str = 'online',
+) -> Encoder:
+    """Open a classifier, or a network without its classifier.
 
     Args:
-        name (str): See :func:`vito_mm.probes.sources.find_source`.
-        checkpoint (str, optional): File with the weights; without one the error says how to get it.
-        device (str): PyTorch's name.
-
-    Returns:
-        Encoder: Its features are one number per class, before the softmax.
-
-    Raises:
-        StageError: If the checkpoint is missing or does not fit.
-        ValueError: If there is no such network.
-        ImportError: If its library is not installed.
-    """
-    find_source(name).view()  # a config without a size is refused before its weights are read
-    return _opened(name, checkpoint, _digest(name, checkpoint), 'online', None, device)
-
-
-def open_backbone(name: str, checkpoint: str | None, which: str, size: int, device: str) -> Encoder:
-    """Open a network without its classifier.
-
-    Args:
-        name (str): See :func:`vito_mm.probes.sources.find_source`; or the path of a checkpoint of
-            pre-training, or of any file with a ResNet.
+        name (str): ``torchvision:NAME``, ``timm:NAME`` or a config of mmpretrain, see
+            :func:`vito_mm.probes.sources.find_source`; or, without its classifier, the path of a
+            checkpoint of pre-training, or of any file with a ResNet.
         checkpoint (str, optional): File with the weights; None if ``name`` is one.
-        which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training.
-        size (int): Side in pixels of the square that is cut from frames, see :func:`backbone_view`.
         device (str): PyTorch's name.
+        size (int, optional): Side in pixels of the square that is cut from frames, see
+            :func:`backbone_view`. Defaults to None: a classifier.
+        which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
+            to 'online'.
 
     Returns:
-        Encoder: Gives one vector per frame.
+        Encoder: Gives one vector per frame; a classifier's are the numbers before the softmax.
 
     Raises:
         StageError: If a checkpoint is missing or does not fit.
         ValueError: If there is no such network, or there are two checkpoints.
         ImportError: If its library is not installed.
     """
-    if not is_checkpoint(name):
+    if size is None:
+        find_source(name).view()  # a config without a size is refused before its weights are read
+    elif not is_checkpoint(name):
         find_source(name)
     elif checkpoint:
         raise ValueError(
@@ -63,21 +54,26 @@ def open_backbone(name: str, checkpoint: str | None, which: str, size: int, devi
         )
     else:
         name, checkpoint = '', name
-    return _opened(name, checkpoint, _digest(name, checkpoint), which, size, device)
+    if not checkpoint:
+        raise StageError(
+            f'{name} needs a checkpoint, as nothing is downloaded: {find_source(name).remedy()} '
+            'and give its path as --checkpoint. Only a state dict is read from it, alone or as '
+            '"state_dict", and no other Python objects'
+        )
+    return _opened(name, checkpoint, sha256_of(checkpoint), which, size, device)
 
 
 @cache
 def _opened(
     name: str, checkpoint: str, digest: str, which: str, size: int | None, device: str
 ) -> Encoder:
-    is_classifier = size is None
     try:
         return load_encoder(
             checkpoint,
             which,
             name or None,
-            classifier=is_classifier,
-            view=None if is_classifier else backbone_view(size),
+            classifier=size is None,
+            view=None if size is None else backbone_view(size),
             device=device,
             exact=True,
         )
@@ -96,11 +92,7 @@ def backbone_view(size: int) -> View:
 
 
 def width_of(encoder: Encoder) -> int:
-    """Count the outputs for a frame, a black one.
-
-    Raises:
-        StageError: If they are no vector, or not finite.
-    """
+    """Count the outputs for a frame, a black one; a StageError if they are not finite."""
     side = encoder.view.crop
     found = encoder(np.zeros((1, side, side, 3), np.uint8))
     if not found.isfinite().all():
@@ -109,11 +101,7 @@ def width_of(encoder: Encoder) -> int:
 
 
 def sha256_of(file: str | os.PathLike) -> str:
-    """SHA-256 of a file, hexadecimal.
-
-    Raises:
-        StageError: If it cannot be read.
-    """
+    """SHA-256 of a file, hexadecimal; a StageError if it cannot be read."""
     try:
         status = os.stat(file)
         return _sha256(os.fspath(file), status.st_size, status.st_mtime_ns)
@@ -124,13 +112,3 @@ def sha256_of(file: str | os.PathLike) -> str:
 @cache
 def _sha256(file: str, size: int, changed: int) -> str:
     return sha256_of_file(file)
-
-
-def _digest(name: str, checkpoint: str | None) -> str:
-    if not checkpoint:
-        raise StageError(
-            f'{name} needs a checkpoint, as nothing is downloaded: {find_source(name).remedy()} '
-            'and give its path as --checkpoint. Only a state dict is read from it, alone or as '
-            '"state_dict", and no other Python objects'
-        )
-    return sha256_of(checkpoint)

@@ -4,7 +4,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from vito_mm.probes.encoder import choose_device
@@ -33,38 +32,33 @@ BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 """Stages where videos near reference images are kept, and no label is used."""
 
 
-@dataclass(frozen=True)
 class Curation:
-    """A curation: its table, its folder, and the settings of its stages.
+    """A curation: its table, its folder, and its stages.
 
-    Attributes:
-        table (Path): See :func:`.sources.rows_of`.
-        work_dir (Path): Folder of the stages' folders, the manifest and the report.
-        stages (dict[str, Stage]): Stages by name, in the order in which they may run; ``manifest``
-            is not among them.
-        wanted (Sequence[str]): Names of those that are to run, in order, ``manifest`` included.
-        running (Running): How they are run.
-        manifest (Path): File for pre-training.
-        rows_per_shard (int): Rows of a shard.
-        columns (dict[str, str]): Names that the table has for ``path`` and ``title``.
-        target (int, optional): Videos wanted of a class, for the report. Defaults to None.
+    Args:
+        args (Namespace): Options of ``tools/curate_videonet.py``.
+
+    Raises:
+        ValueError: If a setting is wrong, or one that the procedure needs is missing.
     """
 
-    table: Path
-    work_dir: Path
-    stages: dict[str, Stage]
-    wanted: Sequence[str]
-    running: Running
-    manifest: Path
-    rows_per_shard: int = 500
-    columns: dict[str, str] = field(default_factory=dict)
-    target: int | None = None
+    def __init__(self, args: Namespace) -> None:
+        self.table, self.work_dir = args.table, args.work_dir
+        self.manifest = args.manifest or args.work_dir / 'manifest.jsonl'
+        self.rows_per_shard = args.rows_per_shard
+        self.columns = dict(path=args.path_column, title=args.title_column)
+        self.running = Running(args.engine, args.workers, args.redo, args.ray_address, args.gpus)
+        by_embedding = args.by_embedding is not None
+        self.order = BY_EMBEDDING if by_embedding else BY_TITLE
+        self.stages = make_stages(args)  # by name, without the manifest
+        self.wanted = args.stages or self.order
+        self.target = None if by_embedding else args.limit
 
-    def run(self, command: str = '') -> None:
+    def run(self, command: str) -> None:
         """Run the wanted stages, each on the table of the one before, and write the report.
 
         Args:
-            command (str): Command that the user typed. Defaults to nothing.
+            command (str): Command that the user typed.
 
         Raises:
             ValueError: If a setting is wrong.
@@ -95,24 +89,19 @@ class Curation:
             f'({counts.kept / counts.total:.1%})' + (f'; dropped: {reasons}' if reasons else '')
         )
 
-    @property
-    def _order(self) -> Sequence[str]:
-        return BY_EMBEDDING if 'embed' in self.stages else BY_TITLE
-
     def _checked(self) -> list[str]:
         """Order the wanted stages; raise for what is known to fail after hours of work."""
         names = set(self.wanted) - {'report'}  # which is written at the end anyway
         for name in sorted(names - {'manifest', *self.stages}):
-            remedy = '--classifier' if name in self._order else 'another order: see --by-embedding'
+            remedy = '--classifier' if name in self.order else 'another order: see --by-embedding'
             raise ValueError(f'stage {name!r} needs {remedy}')
         self._check_places()
-        wanted = sorted(names, key=self._order.index)
+        wanted = sorted(names, key=self.order.index)
         for name in wanted:
-            if name == 'manifest':
-                continue
-            self.stages[name].check_settings()
-            if self.running.engine == 'local':
-                choose_device(getattr(self.stages[name], 'device', 'cpu'))
+            if name != 'manifest':
+                self.stages[name].check_settings()
+                if self.running.engine == 'local':
+                    choose_device(getattr(self.stages[name], 'device', 'cpu'))
         return wanted
 
     def _check_places(self) -> None:
@@ -136,18 +125,14 @@ class Curation:
             )
 
     def report(self, command: str = '') -> Path:
-        """Write the report of the finished stages.
-
-        Args:
-            command (str): Command that the user typed, kept with earlier ones. Defaults to nothing.
-
-        Returns:
-            Path: The page.
+        """Write the report of the finished stages, and return its page.
 
         Raises:
             TableError: If no stage has been finished, or the classes are those of another taxonomy.
         """
-        by_embedding = 'embed' in self.stages or read_record(self.work_dir / 'embed') is not None
+        by_embedding = (
+            self.order is BY_EMBEDDING or read_record(self.work_dir / 'embed') is not None
+        )
         done = self._finished(BY_EMBEDDING if by_embedding else BY_TITLE)
         if not done:
             raise TableError(f'{self.work_dir} has no finished stage to report on')
@@ -190,12 +175,12 @@ class Curation:
 
     def _table_for(self, name: str) -> Path:
         """Find the table of the nearest stage before one, or cut the user's into shards."""
-        before = self._order[: self._order.index(name)]
+        before = self.order[: self.order.index(name)]
         there = [each for each in before if read_record(self.work_dir / each) is not None]
         if there:
             table = self.work_dir / there[-1]
             finished_record(table)
-            if there[-1] not in self._finished(self._order):
+            if there[-1] not in self._finished(self.order):
                 raise StageError(
                     f'{table} was made from what has changed since: run stage {there[-1]!r} again '
                     'before (--stages, --redo)'
@@ -213,45 +198,37 @@ class Curation:
 
 
 def make_stages(args: Namespace) -> dict[str, Stage]:
-    """Build the stages of a curation by name, in order.
-
-    Args:
-        args (Namespace): Settings by the names of the options of ``tools/curate_videonet.py``.
-
-    Raises:
-        ValueError: If a setting that the procedure needs is missing.
-    """
+    """Build the stages of a curation by name, in order, see :class:`Curation`."""
     select = Select(
         tuple(args.filters), args.max_distance, args.per_class, args.seed, args.taxonomy
     )
     probe = Probe(args.min_seconds, args.check)
-    checkpoint, common = args.checkpoint, dict(batch_size=args.batch_size, device=args.device)
+    common = dict(checkpoint=args.checkpoint, batch_size=args.batch_size, device=args.device)
     if args.by_embedding is None:
         names = tuple(name for name in args.classes if name.strip())  # lines of a file may be empty
         stages: list[Stage] = [Retrieve(args.taxonomy, names or None, args.limit, args.seed), probe]
         if args.classifier is not None:
-            frames = args.frames, args.min_frames
-            stages.append(Classify(args.classifier, checkpoint, args.taxonomy, *frames, **common))
+            counted = dict(frames=args.frames, min_frames=args.min_frames)
+            stages.append(Classify(args.classifier, taxonomy=args.taxonomy, **counted, **common))
         stages.append(select)
     else:
         if args.per_class is not None:
             raise ValueError('--per-class needs labels, and with --by-embedding there are none')
         if args.backbone is None:
             raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
-        network = dict(backbone=args.backbone, checkpoint=checkpoint, which=args.which, **common)
-        choice = dict(
-            keep=args.keep, fraction=args.fraction, clusters=args.clusters, seed=args.seed
+        embed = Embed(args.backbone, which=args.which, **common)
+        nearest = SelectByEmbedding(
+            args.by_embedding, args.keep, args.clusters, args.seed, embed, args.fraction
         )
-        nearest = SelectByEmbedding(args.by_embedding, **choice, **network)
-        stages = [probe, Embed(**network), select, nearest]
+        stages = [probe, embed, select, nearest]
     return {stage.name: stage for stage in stages}
 
 
 def run(args: Namespace, command: str) -> int:
-    """Do what the command line asks for, and print what is wrong in one line.
+    """Curate by the options of ``tools/curate_videonet.py``, and print errors in one line.
 
     Args:
-        args (Namespace): Options of ``tools/curate_videonet.py``.
+        args (Namespace): The options.
         command (str): Command that the user typed.
 
     Returns:
@@ -260,17 +237,7 @@ def run(args: Namespace, command: str) -> int:
     """
     with stopped_by_signals():
         try:
-            curation = Curation(
-                args.table,
-                args.work_dir,
-                make_stages(args),
-                args.stages or (BY_EMBEDDING if args.by_embedding else BY_TITLE),
-                Running(args.engine, args.workers, args.redo, args.ray_address, args.gpus),
-                args.manifest or args.work_dir / 'manifest.jsonl',
-                args.rows_per_shard,
-                dict(path=args.path_column, title=args.title_column),
-                target=None if args.by_embedding else args.limit,
-            )
+            curation = Curation(args)
             if args.stages == ['report']:
                 print(f'report: {curation.report()}')
             else:

@@ -57,13 +57,7 @@ def plurals_of(word: str) -> list[str]:
     """List the spellings that the plural of an English noun may have.
 
     Several rules may apply (``'octopuses'``, ``'octopi'``); a spelling that nobody uses does no
-    harm when it is looked for.
-
-    Args:
-        word (str): Noun in the singular, in lower case.
-
-    Returns:
-        list[str]: Plurals; none for a word of other letters than a to z.
+    harm when it is looked for. A word of other letters than a to z has none.
     """
     if not (word.isascii() and word.isalpha()):
         return []
@@ -86,14 +80,10 @@ def plurals_of(word: str) -> list[str]:
 
 
 def singulars_of(word: str) -> list[str]:
-    """List the spellings that an English plural may have in the singular.
+    """List the spellings that an English plural in lower case may have in the singular.
 
-    Args:
-        word (str): Noun in lower case.
-
-    Returns:
-        list[str]: Singulars; none for what does not look like a plural, such as ``'glass'``,
-        ``'bus'``, ``'iris'`` or ``'lens'``, nor for Latin plurals: ``'mini'`` is none.
+    Words that do not look like a plural have none, such as ``'glass'``, ``'bus'``, ``'iris'`` or
+    ``'lens'``, nor do Latin plurals: ``'mini'`` is none.
     """
     if not (word.isascii() and word.isalpha()):
         return []

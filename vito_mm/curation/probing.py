@@ -1,6 +1,5 @@
 """What each video holds, whether it can be read and is long enough, and hashes of some frames."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +8,7 @@ from vito_mm.videos.frames import evenly
 from vito_mm.videos.prepare.integrity import BAD, import_av, inspect_video
 
 from .perceptual_hash import perceptual_hash
-from .stage import Shard, Stage
+from .stage import Stage, undecodable
 from .tables import DROPPED, Row
 
 _VERDICT = ('verdict', 'reason', 'expected_sha256')
@@ -34,19 +33,15 @@ class Probe(Stage):
     Where a row names a part of a video, the length and the hashed frames are those of the part.
 
     Columns are those of :func:`~vito_mm.videos.prepare.integrity.inspect_video`, less its path and
-    verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, empty
-    where a frame has too little to tell (see :func:`.perceptual_hash.perceptual_hash`). A video
-    whose ``sha256`` the table has already is dropped if its bytes are others. ``fps`` of the table
-    holds for folders and tars of images.
+    verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, see
+    :func:`.perceptual_hash.perceptual_hash`. A video whose ``sha256`` the table has already is
+    dropped if its bytes are others. ``fps`` of the table holds for folders and tars of images.
 
     Attributes:
-        min_seconds (float): Length of the shortest video. Defaults to 10, as in section 3.3 of
-            https://arxiv.org/abs/2210.06433.
+        min_seconds (float): Length of the shortest video. Defaults to 10, as in the paper.
         check (bool): Whether to decode every frame to find damage. Defaults to False.
         hashes (int): Number of frames that are hashed. Defaults to 3.
 
-    Raises:
-        ValueError: If a number is negative.
     """
 
     min_seconds: float = 10.0
@@ -59,19 +54,13 @@ class Probe(Stage):
     def __post_init__(self) -> None:
         if not self.min_seconds >= 0:
             raise ValueError(f'--min-seconds {self.min_seconds}: give 0 or more')
-        if self.hashes < 0:
-            raise ValueError(f'{self.hashes} frames to hash: give 0 or more')
 
     def check_settings(self) -> None:
-        """See :meth:`.stage.Stage.check_settings`; PyAV is needed."""
+        """Import PyAV."""
         import_av()
 
-    def survey(self, shards: Sequence[Shard], workers: int) -> None:
-        """See :meth:`.stage.Stage.survey`; nothing is looked at."""
-        self.check_settings()
-
     def prepare(self, row: Row) -> dict[str, Any]:
-        """See :meth:`.stage.Stage.prepare`."""
+        """Inspect a video and hash some frames; what it is dropped for is among the columns."""
         facts = inspect_video(row['path'], self.check, row.get('sha256'), fps=row.get('fps'))
         verdict, reason = facts['verdict'], facts.get('reason')
         facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
@@ -87,10 +76,10 @@ class Probe(Stage):
         try:
             return {**facts, 'hashes': self._hashes(row, facts['seconds'])}
         except VideoReadError as error:
-            return {**facts, DROPPED: dropped_for(error)}
+            return {**facts, DROPPED: undecodable(error)}
 
     def finish(self, row: Row, prepared: dict[str, Any]) -> Row:
-        """See :meth:`.stage.Stage.finish`."""
+        """Add the columns."""
         return row | prepared
 
     def _hashes(self, row: Row, seconds: float) -> list[str]:
@@ -102,11 +91,3 @@ class Probe(Stage):
             row['path'], lambda _: times, short_side=_SHORT_SIDE, fps=row.get('fps')
         )
         return [perceptual_hash(frame) for frame in frames]
-
-
-def dropped_for(error: VideoReadError) -> str:
-    """Reason for dropping a video that cannot be decoded, on one line.
-
-    What comes before the colon is counted, and has no numbers.
-    """
-    return f'a frame cannot be decoded: {" ".join(error.reason.split())}'

@@ -1,8 +1,9 @@
 """Videos that look like reference images, evenly over the clusters of those."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from vito_mm.probes import neighbours
 
-from .embedding import embed_images, find_images, network_identity, unit_length
-from .networks import open_backbone, sha256_of, width_of
+from .embedding import Embed, find_images, unit_length
+from .networks import sha256_of
 from .stage import Shard, Stage, StageError, lacking
 from .tables import DROPPED, Row, TableError, read_file, split
 
@@ -20,23 +21,6 @@ _ROWS = 1024
 
 _CLUSTERED = 100_000
 """Reference images that clusters are made of, at most: evenly taken from all."""
-
-
-@dataclass
-class _Choice:
-    """Results for the rows of a table, in order: 12 bytes per row.
-
-    Attributes:
-        starts (dict[int, int]): Where the rows of each shard begin.
-        cluster (np.ndarray): int32, shape (N, ); -1 for rows without an embedding.
-        similarity (np.ndarray): float32, shape (N, ).
-        kept (np.ndarray): bool, shape (N, ).
-    """
-
-    starts: dict[int, int]
-    cluster: np.ndarray
-    similarity: np.ndarray
-    kept: np.ndarray
 
 
 @dataclass
@@ -49,7 +33,8 @@ class SelectByEmbedding(Stage):
     a cluster with fewer videos leaves the rest to the others. No label is used. Similar videos are
     kept in the order of the table.
 
-    Columns: ``cluster`` (int) and ``similarity`` (float), of dropped videos too.
+    Columns: ``cluster`` (int) and ``similarity`` (float), of dropped videos too. The survey keeps
+    12 bytes per row.
 
     Attributes:
         reference (str): Folder of images, searched with its sub-folders, or ``.npy`` file of their
@@ -57,36 +42,30 @@ class SelectByEmbedding(Stage):
         keep (int, optional): Number of videos to keep. Defaults to None: see ``fraction``.
         clusters (int): Number of clusters, at most that of reference images. Defaults to 100.
         seed (int): Seed of the clusters. Defaults to 0.
-        backbone (str, optional): Of the stage ``embed`` that made the embeddings of the videos, see
-            :class:`.embedding.Embed`; needed for a folder of images, as what follows.
-        checkpoint (str, optional): Likewise.
-        which (str): Likewise. Defaults to 'online'.
-        size (int): Likewise. Defaults to 224.
+        embed (Embed, optional): Stage that made the embeddings of the videos; needed for a folder
+            of images. Defaults to None.
         fraction (float, optional): Share of the videos to keep instead of a number. Defaults to
             None.
-        batch_size (int): Images at a time. Defaults to 100.
-        device (str, optional): Defaults to None, a GPU where there is one.
     """
 
     reference: str
     keep: int | None = None
     clusters: int = 100
     seed: int = 0
-    backbone: str | None = None
-    checkpoint: str | None = None
-    which: str = 'online'
-    size: int = 224
+    embed: Embed | None = None
     fraction: float | None = None
-    batch_size: int = 100
-    device: str | None = None
     name: ClassVar[str] = 'select_by_embedding'
     needs: ClassVar[tuple[str, ...]] = ('path', 'embedding')
     makes: ClassVar[tuple[str, ...]] = ('cluster', 'similarity')
     by_shard: ClassVar[bool] = True
-    _choice: _Choice | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Of the rows of each shard: cluster (int32, -1 without an embedding), similarity (float32)
+        # and whether it is kept (bool). No field, which would be part of the identity.
+        self._choices: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def identity(self) -> dict:
-        """See :meth:`.stage.Stage.identity`: content of files rather than their paths."""
+        """See :meth:`.stage.Stage.identity`."""
         settings = dict(
             reference=_content_of(self.reference),
             keep=self.keep,
@@ -94,89 +73,68 @@ class SelectByEmbedding(Stage):
             clusters=self.clusters,
             seed=self.seed,
         )
-        if self._has_images and self.backbone:
-            settings |= network_identity(self.backbone, self.checkpoint, self.which, self.size)
+        if self._has_images and self.embed:
+            settings |= self.embed.identity()
+            del settings['frames']
         return settings
 
     def check_settings(self) -> None:
-        """Check the settings and that the reference is there.
-
-        Raises:
-            ValueError: If a setting is wrong.
-            StageError: If the reference or a checkpoint cannot be read.
-            ImportError: If scikit-learn or a library of the network is not installed.
-        """
+        """Check the settings, and that the reference can be read and embedded."""
         _import_kmeans()
         if (self.keep is None) == (self.fraction is None):
             raise ValueError(
                 'give either the number of videos to keep (--keep) or their share (--fraction)'
             )
-        if self.keep is not None and self.keep < 1:
-            raise ValueError(f'--keep {self.keep}: give 1 or more')
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f'--fraction {self.fraction}: give a share within (0, 1]')
-        if self.clusters < 1:
-            raise ValueError(f'--clusters {self.clusters}: give 1 or more')
         if not 0 <= self.seed < 2**32:
             raise ValueError(f'--seed {self.seed}: give 0 to {2**32 - 1}')
         if not self._has_images:
             _read_embeddings(self.reference)
-            return
-        if not self.backbone:
+        elif self.embed is None:
             raise ValueError(
                 f'the images of {self.reference} need the backbone that embedded the videos '
                 '(--backbone)'
             )
-        find_images(self.reference)
-        network = self.backbone, self.checkpoint, self.which, self.size
-        width_of(open_backbone(*network, 'cpu'))
+        else:
+            find_images(self.reference)
+            self.embed.check_settings()
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
-        """Compare all videos with the reference and choose, see :meth:`.stage.Stage.survey`."""
-        self.check_settings()
+        """Compare all videos with the reference and choose."""
         if self._has_images:
-            reference = embed_images(
-                self.reference,
-                self.backbone,
-                self.checkpoint,
-                self.which,
-                self.size,
-                self.batch_size,
-                self.device,
-                threads=workers,
-            )
+            reference = self.embed.embed_images(self.reference, threads=workers)
         else:
             reference = unit_length(_read_embeddings(self.reference))
         centres = cluster_centres(reference, self.clusters, self.seed)
-        starts, clusters, similarities = {}, [], []
-        count = 0
+        clusters, similarities, ends, count = [], [], [], 0
         for shard in shards:
-            starts[shard.number] = count
             for embeddings, there in self._embeddings(shard, reference.shape[1]):
                 cluster, similarity = compare(embeddings, centres, reference)
                 clusters.append(np.where(there, cluster, -1).astype(np.int32))
                 similarities.append(similarity.astype(np.float32))
                 count += len(there)
+            ends.append(count)
         cluster = np.concatenate([np.empty(0, np.int32), *clusters])
         similarity = np.concatenate([np.empty(0, np.float32), *similarities])
         keep = self.keep
         if keep is None:
             keep = round(self.fraction * np.count_nonzero(cluster >= 0))
-        self._choice = _Choice(starts, cluster, similarity, choose(cluster, similarity, keep))
+        results = cluster, similarity, choose(cluster, similarity, keep)
+        parts = zip(*(np.split(result, ends[:-1]) for result in results), strict=True)
+        self._choices = dict(zip((shard.number for shard in shards), parts, strict=True))
 
-    def prepare_at(self, row: Row, shard: int, index: int) -> int:
-        """Place of a row in the table, see :meth:`.stage.Stage.prepare_at`."""
-        return self._choice.starts[shard] + index
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
+        """Add what was found, and drop the row if it was not chosen."""
+        shard, index = prepared
+        cluster, similarity, kept = (values[index] for values in self._choices[shard])
+        row = {**row, 'cluster': int(cluster), 'similarity': round(float(similarity), 6)}
+        return row if kept else {**row, DROPPED: 'not among the nearest'}
 
-    def finish(self, row: Row, prepared: int) -> Row:
-        """Say what was found and chosen, see :meth:`.stage.Stage.finish`."""
-        choice = self._choice
-        row = {
-            **row,
-            'cluster': int(choice.cluster[prepared]),
-            'similarity': round(float(choice.similarity[prepared]), 6),
-        }
-        return row if choice.kept[prepared] else {**row, DROPPED: 'not among the nearest'}
+    @property
+    def device(self) -> str | None:
+        """See :class:`.embedding.Embed`."""
+        return self.embed and self.embed.device
 
     @property
     def _has_images(self) -> bool:
@@ -201,14 +159,10 @@ class SelectByEmbedding(Stage):
 
 
 def cluster_centres(reference: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Cluster unit vectors, shape (N, D), by k-means.
+    """Cluster unit vectors, shape (N, D), by k-means: the same with any number of cores.
 
     Returns:
-        np.ndarray: At most N centres as unit vectors, shape (K, D), the same with any number of
-        cores.
-
-    Raises:
-        ImportError: If scikit-learn is not installed.
+        np.ndarray: At most N centres as unit vectors, shape (K, D).
     """
     kmeans, limits = _import_kmeans()
     step = -(-len(reference) // _CLUSTERED)
@@ -249,7 +203,7 @@ def choose(cluster: np.ndarray, similarity: np.ndarray, keep: int) -> np.ndarray
         keep (int): Number of rows to choose; all if there are not more.
 
     Returns:
-        np.ndarray: Whether each row is chosen, bool, shape (N, ).
+        np.ndarray: True for chosen rows, shape (N, ).
     """
     rows = np.flatnonzero(cluster >= 0)
     # Stable: rows that are equal stay in order.
@@ -266,13 +220,8 @@ def _read_embeddings(file: str) -> np.ndarray:
         embeddings = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StageError(f'reference {file} cannot be read as embeddings: {error}') from None
-    if (
-        not isinstance(embeddings, np.ndarray)
-        or embeddings.ndim != 2
-        or not embeddings.size
-        or embeddings.dtype.kind != 'f'
-        or not np.isfinite(embeddings).all()
-    ):
+    is_table = isinstance(embeddings, np.ndarray) and embeddings.ndim == 2 and embeddings.size
+    if not is_table or embeddings.dtype.kind != 'f' or not np.isfinite(embeddings).all():
         raise StageError(
             f'reference {file} holds no embeddings: an array of finite floating-point numbers of '
             'shape (N, D) is wanted'
@@ -283,8 +232,6 @@ def _read_embeddings(file: str) -> np.ndarray:
 def _content_of(reference: str) -> str:
     if reference.lower().endswith('.npy'):
         return sha256_of(reference)
-    import hashlib
-
     files = find_images(reference)
     names = (f'{os.path.relpath(file, reference)} {file.stat().st_size}\n' for file in files)
     return hashlib.sha256(''.join(names).encode(errors='surrogateescape')).hexdigest()

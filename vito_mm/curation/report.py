@@ -1,7 +1,7 @@
 """The report of a curation: videos kept and dropped by stage and class, as pages and CSV."""
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from vito_mm.utils.report import (
 from vito_mm.utils.text import first_few
 from vito_mm.videos.manifest import PART, part_name
 
+from .stage import Counts
 from .stage_folder import read_record
 from .tables import DROPPED, Row, read_table
 from .thumbnails import draw_strip, draw_thumbnails
@@ -34,7 +35,7 @@ PAPER = 'https://arxiv.org/abs/2210.06433'
 _SAMPLES = 8  # of a class, kept and as many dropped
 _SHOWN = 24  # classes with pictures
 _LETTERS = 80  # of a title
-_ORDER = ('retrieved', 'passed the classifier', 'in the end')
+_ORDER = ('retrieved', 'passed the classifier', 'in the end', 'not kept')
 
 
 @dataclass
@@ -45,15 +46,14 @@ class _Group:
     kept: list[tuple[int, str, str, tuple]] = field(default_factory=list)
     dropped: list[tuple[int, str, str, tuple]] = field(default_factory=list)
 
-    def sample(self, row: Row, what: str, text: str) -> None:
+    def sample(self, row: Row, text: str) -> None:
         """Remember some videos, chosen by a hash of their path."""
-        heap = self.kept if what == 'kept' else self.dropped
+        heap = self.kept if row.get(DROPPED) is None else self.dropped
         name = part_name(row)
-        item = (-hash64(name), name, text, tuple(row.get(key) for key in ('path', *PART)))
-        if len(heap) < _SAMPLES:
-            heapq.heappush(heap, item)
-        else:
-            heapq.heappushpop(heap, item)
+        part = tuple(row.get(key) for key in ('path', *PART))
+        heapq.heappush(heap, (-hash64(name), name, text, part))
+        if len(heap) > _SAMPLES:
+            heapq.heappop(heap)
 
 
 def write_report(
@@ -65,8 +65,7 @@ def write_report(
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``report.csv`` and, for classes, ``classes.csv``.
 
-    Tables are read in parts. Videos are opened for the pictures of a few classes only; an
-    unreadable one is an empty frame.
+    Videos are opened for the pictures of a few classes only; an unreadable one is an empty frame.
 
     Args:
         work_dir (Path): Folder of the curation.
@@ -78,14 +77,16 @@ def write_report(
     Returns:
         Path: The page.
     """
-    records = {name: read_record(work_dir / name) or {} for name in stages}
+    records = {name: read_record(work_dir / name) for name in stages}
+    counts = {
+        name: Counts(each['kept'], Counter(each['dropped'])) for name, each in records.items()
+    }
     groups = _groups(work_dir, stages)
     by_class = 'select_by_embedding' not in records
-    first, last = records[stages[0]], records[stages[-1]]
-    total = first['kept'] + _dropped(first)
-    summary = f'{last["kept"]:,} of {total:,} videos are left after {", ".join(stages)}.'
-    blocks: list[Block] = [Paragraph(summary), *_stages(records), *_reasons(records)]
-    files = {'report.csv': to_csv(_reason_rows(records))}
+    left, total = counts[stages[-1]].kept, counts[stages[0]].total
+    summary = f'{left:,} of {total:,} videos are left after {", ".join(stages)}.'
+    blocks: list[Block] = [Paragraph(summary), *_stages(counts), *_reasons(counts)]
+    files = {'report.csv': to_csv(_reason_rows(counts))}
     if groups:
         names = classes if by_class else [f'cluster {i}' for i in range(max(groups) + 1)]
         blocks += _classes(groups, names, target, by_class)
@@ -93,29 +94,27 @@ def write_report(
         files['classes.csv'] = to_csv(_class_rows(groups, names, target))
     blocks += [Heading('Conditions'), Listing(conditions_text(conditions()))]
     blocks += [Code('\n'.join(commands))] if commands else []
-    blocks += [Code(f'{name}: {_settings(record)}') for name, record in records.items()]
+    for name, record in records.items():
+        settings = ', '.join(f'{key} = {value!r}' for key, value in record['identity'].items())
+        blocks.append(Code(f'{name}: {settings}'))
     return write_document(work_dir, 'Curation of videos', blocks, others=files)
 
 
-def _settings(record: dict) -> str:
-    return ', '.join(f'{name} = {value!r}' for name, value in record['identity'].items())
-
-
-def _stages(records: dict[str, dict]) -> list[Block]:
+def _stages(counts: dict[str, Counts]) -> list[Block]:
     rows = []
-    first = next(iter(records.values()))
-    for name, record in records.items():
-        kept, dropped = record['kept'], _dropped(record)
-        shares = [_percent(kept, kept + dropped), _percent(kept, first['kept'] + _dropped(first))]
-        rows.append([name, f'{kept + dropped:,}', f'{kept:,}', f'{dropped:,}', *shares])
+    first = next(iter(counts.values()))
+    for name, each in counts.items():
+        numbers = [f'{number:,}' for number in (each.total, each.kept, each.dropped.total())]
+        shares = [_percent(each.kept, total) for total in (each.total, first.total)]
+        rows.append([name, *numbers, *shares])
     header = ['stage', 'videos', 'kept', 'dropped', 'kept of these', 'kept of all']
     blocks: list[Block] = [Heading('Stages'), Table(header, rows)]
-    if 'retrieve' in records and 'classify' in records:
-        retrieved = records['retrieve']['kept']
-        last = list(records)[-1]
+    if 'retrieve' in counts and 'classify' in counts:
+        retrieved = counts['retrieve'].kept
+        last = list(counts)[-1]
         blocks.append(
             Paragraph(
-                f'{_percent(records[last]["kept"], retrieved)} of the {retrieved:,} retrieved '
+                f'{_percent(counts[last].kept, retrieved)} of the {retrieved:,} retrieved '
                 f'videos are left after {last}. In the paper 1,180,042 were, {PASS_RATE:.0%} '
                 f'({PAPER}, section 3.3).'
             )
@@ -123,55 +122,45 @@ def _stages(records: dict[str, dict]) -> list[Block]:
     return blocks
 
 
-def _reasons(records: dict[str, dict]) -> list[Block]:
+def _reasons(counts: dict[str, Counts]) -> list[Block]:
     rows = [
-        [stage, reason, f'{count:,}', _percent(count, record['kept'] + _dropped(record))]
-        for stage, record in records.items()
-        for reason, count in record['dropped'].items()
+        [stage, reason, f'{count:,}', _percent(count, each.total)]
+        for stage, each in counts.items()
+        for reason, count in each.dropped.items()
     ]
     header = ['stage', 'reason', 'dropped', 'of its videos']
     return [Heading('Why videos were dropped'), Table(header, rows, text=(0, 1))] if rows else []
 
 
-def _dropped(record: dict) -> int:
-    return sum(record['dropped'].values())
-
-
 def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     """Counts and samples by class, or by cluster of the reference."""
-    groups: dict[int, _Group] = {}
-
-    def of(index: int) -> _Group:
-        return groups.setdefault(index, _Group())
-
+    groups: dict[int, _Group] = defaultdict(_Group)
     columns = ['path', *PART, 'title', 'classes', 'labels', 'label', 'top1', 'cluster']
-    columns.append('similarity')
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
             continue
-        for row in read_table(work_dir / stage, [*columns, DROPPED]):
+        for row in read_table(work_dir / stage, [*columns, 'similarity', DROPPED]):
             is_kept = row.get(DROPPED) is None
             title = _short(row.get('title') or Path(row.get('path', '')).name)
             if stage == 'retrieve' and is_kept:
                 for index in row['classes']:
-                    of(index).counts['retrieved'] += 1
+                    groups[index].counts['retrieved'] += 1
             elif stage == 'classify' and is_kept:
                 for index in row['labels']:
-                    of(index).counts['passed the classifier'] += 1
+                    groups[index].counts['passed the classifier'] += 1
             elif stage == 'classify' and 'top1' in row:  # others may end the process again
                 for index in row['classes']:
                     why = row[DROPPED].partition(': ')
-                    of(index).sample(row, 'dropped', f'{title} ({why[2] or why[0]})')
+                    groups[index].sample(row, f'{title} ({why[2] or why[0]})')
             elif stage == 'select' and is_kept and 'labels' in row:  # the label is ours
-                of(row['label']).counts['in the end'] += 1
-                of(row['label']).sample(row, 'kept', title)
+                groups[row['label']].counts['in the end'] += 1
+                groups[row['label']].sample(row, title)
             elif stage == 'select_by_embedding' and 'cluster' in row:
-                group = of(row['cluster'])
+                group = groups[row['cluster']]
                 group.counts['in the end' if is_kept else 'not kept'] += 1
-                text = f'{title} ({row.get("similarity", 0):.2f})'
-                group.sample(row, 'kept' if is_kept else 'dropped', text)
-    return groups
+                group.sample(row, f'{title} ({row.get("similarity", 0):.2f})')
+    return dict(groups)
 
 
 def _short(title: str) -> str:
@@ -182,15 +171,11 @@ def _name(names: Sequence[str], index: int) -> str:
     return names[index] if index < len(names) else f'class {index}'
 
 
-def _header(groups: dict[int, _Group]) -> list[str]:
-    seen = {name for group in groups.values() for name in group.counts}
-    return [name for name in (*_ORDER, 'not kept') if name in seen]
-
-
 def _class_rows(
     groups: dict[int, _Group], names: Sequence[str], target: int | None
 ) -> Iterator[list]:
-    header = _header(groups)
+    seen = {name for group in groups.values() for name in group.counts}
+    header = [name for name in _ORDER if name in seen]
     yield ['index', 'name', *header, *(['target'] if target else [])]
     for index in sorted(set(groups) | set(range(len(names)))):
         counts = groups[index].counts if index in groups else Counter()
@@ -264,11 +249,11 @@ def _pictures(groups: dict[int, _Group], names: Sequence[str], by_class: bool) -
     return blocks if len(blocks) > 2 else []
 
 
-def _reason_rows(records: dict[str, dict]) -> Iterator[list]:
+def _reason_rows(counts: dict[str, Counts]) -> Iterator[list]:
     yield ['stage', 'verdict', 'reason', 'videos']
-    for stage, record in records.items():
-        yield [stage, 'kept', '', record['kept']]
-        for reason, count in record['dropped'].items():
+    for stage, each in counts.items():
+        yield [stage, 'kept', '', each.kept]
+        for reason, count in each.dropped.items():
             yield [stage, 'dropped', reason, count]
 
 

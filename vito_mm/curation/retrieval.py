@@ -25,8 +25,8 @@ class Retrieve(Stage):
 
     Which videos a class keeps, where it has too many, is a pseudo-random choice that depends on
     the seed, the class, the name of the file without its folder, and the title: not on the order of
-    the table, and not on where the videos are stored. Among rows that are equal in all of these the
-    first ones win. A row stays with those of its classes that keep it.
+    the table. Among rows that are equal in all of these the first ones win. A row stays with those
+    of its classes that keep it.
 
     Of rows with the same path, start and end the first stays, even if its title names nothing.
 
@@ -36,9 +36,9 @@ class Retrieve(Stage):
     one of them is wrongly dropped, with probability 3e-8.
 
     Attributes:
-        taxonomy (str): See :func:`.taxonomy.load_taxonomy`. Defaults to 'imagenet'.
-        classes (tuple[str, ...], optional): Classes that are queried, see
-            :meth:`.taxonomy.Taxonomy.select`. Defaults to None, all.
+        taxonomy (str): See :func:`.taxonomy.load_taxonomy`.
+        classes (tuple[str, ...], optional): Queried, see :meth:`.taxonomy.Taxonomy.select`.
+            Defaults to None, all.
         limit (int): Videos of a class, at most. Defaults to 5,000, as in the paper.
         seed (int): Of the choice. Defaults to 0.
     """
@@ -74,20 +74,17 @@ class Retrieve(Stage):
         return self._loaded
 
     def identity(self) -> dict[str, Any]:
-        """See :meth:`.stage.Stage.identity`; the taxonomy by its content."""
+        """See :meth:`.stage.Stage.identity`."""
         taxonomy = self._load()
         names = None if self.classes is None else [taxonomy.names[i] for i in sorted(self._queried)]
         return super().identity() | dict(taxonomy=taxonomy.fingerprint, classes=names)
 
     def check_settings(self) -> None:
-        """Raise for a limit below 1, an unknown taxonomy or an unknown class."""
-        if self.limit < 1:
-            raise ValueError(f'--limit {self.limit}: give 1 or more')
+        """Read the taxonomy and find the classes in it."""
         self._load()
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
         """Find the paths that are listed twice, and where each class has enough."""
-        self.check_settings()
         self._first_places, self._last_kept = {}, {}
         listed = np.concatenate(list(_on_shards(self._listed, shards, workers)))
         # Shards come as they are done: by their place first.
@@ -113,7 +110,7 @@ class Retrieve(Stage):
         """Give places and rows of a shard that have all that is needed."""
         for index, row in enumerate(read_kept(shard.source, [*self.needs, *PART])):
             if lacking(self, row) is None:
-                yield self.prepare_at(row, shard.number, index), row
+                yield _place(shard.number, index), row
 
     def _listed(self, shard: Shard) -> np.ndarray:
         """Return (N, 2) uint64: hash of path and part, place."""
@@ -130,22 +127,24 @@ class Retrieve(Stage):
         ]
         return np.array(found, np.uint64).reshape(-1, 3)
 
-    def prepare_at(self, row: Row, shard: int, index: int) -> int:
-        """Return the row's place in the table, see :meth:`.stage.Stage.prepare_at`."""
-        return shard << 32 | index
-
-    def finish(self, row: Row, prepared: int) -> Row:
-        """See :meth:`.stage.Stage.finish`."""
-        if self._is_repeated(row, prepared):
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
+        """Add the classes that keep the row, or drop it."""
+        place = _place(*prepared)
+        if self._is_repeated(row, place):
             return {**row, DROPPED: 'listed twice'}
         matches = self._matches(row)
         if not matches:
-            return {**row, DROPPED: f'title matches no class{_oddity(row["title"])}'}
+            oddity = ''
+            if not isinstance(row['title'], str):
+                oddity = ': the title is no text'
+            elif not row['title'].strip():
+                oddity = ': the title is empty'
+            return {**row, DROPPED: f'title matches no class{oddity}'}
         kept = [
             (index, name)
             for index, name in matches
             if index not in self._last_kept
-            or (self._priority(index, row), prepared) <= self._last_kept[index]
+            or (self._priority(index, row), place) <= self._last_kept[index]
         ]
         if not kept:
             names = ', '.join(self._load().names[index] for index, _ in matches)
@@ -170,10 +169,9 @@ class Retrieve(Stage):
         return priority_of(row['path'], self.seed, self._load().names[index], row['title'])
 
 
-def _oddity(title: Any) -> str:
-    if not isinstance(title, str):
-        return ': the title is no text'
-    return '' if title.strip() else ': the title is empty'
+def _place(shard: int, index: int) -> int:
+    """Return the place of a row in the table, in the order of which rows come."""
+    return shard << 32 | index
 
 
 def _lowest(found: Sequence[np.ndarray], limit: int) -> np.ndarray:

@@ -7,19 +7,18 @@ from pathlib import Path
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.progress import Progress
 
-from .engines import ENGINES, local, ray_data
+from .engines import local, ray_data
 from .sources import content_of, rows_of
 from .stage import Counts, Shard, Stage, StageError
 from .stage_folder import (
-    FORMAT,
     check_columns,
+    claim,
     clear,
     close_stage,
     only_job,
     open_stage,
     read_record,
     shard_name,
-    write_record,
 )
 from .tables import DROPPED, TableError, read_file, split, write_file
 
@@ -36,12 +35,8 @@ class Running:
         workers (int, optional): Processes; with Ray those of each actor. Defaults to None, which
             means the number of cores, and 1 with Ray.
         redo (bool): Make again what was made with other settings. Defaults to False.
-        ray_address (str, optional): Ray cluster to join. Defaults to None, see
-            :func:`.engines.ray_data.run_shards`.
-        gpus (float): GPUs of a Ray actor. Defaults to 0.
-
-    Raises:
-        ValueError: If a value is unknown or out of range.
+        ray_address (str, optional): See :func:`.engines.ray_data.run_shards`, as for ``gpus``.
+        gpus (float): Defaults to 0.
     """
 
     engine: str = 'local'
@@ -49,14 +44,6 @@ class Running:
     redo: bool = False
     ray_address: str | None = None
     gpus: float = 0
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ValueError(f'--engine {self.engine}: choose among {", ".join(ENGINES)}')
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f'--workers {self.workers}: give 1 or more')
-        if self.gpus < 0:
-            raise ValueError(f'--gpus {self.gpus:g}: give 0 or more')
 
     @property
     def processes(self) -> int:
@@ -73,16 +60,7 @@ class Running:
 
 
 def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Counts:
-    """Run a stage to its end; what an earlier call finished is not done again.
-
-    Args:
-        stage (Stage): The stage.
-        table (Path): Folder of shards that it reads.
-        folder (Path): Folder of the shards that it writes.
-        running (Running): How it is run.
-
-    Returns:
-        Counts: Of all rows.
+    """Run a stage from a table to a folder; what an earlier call finished is not done again.
 
     Raises:
         StageError: If it cannot go on, or keeps no row.
@@ -95,6 +73,7 @@ def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Coun
         counts = Counts.of(row for file in finished for row in read_file(file, ['path', DROPPED]))
         if todo:
             check_columns(stage, shards)
+            stage.check_settings()
             stage.survey(shards, running.processes)
             total = (read_record(table) or {}).get('kept')
             with Progress(total or counts.total, stage.name, 'dropped') as progress:
@@ -120,7 +99,7 @@ def import_table(
     needs: Sequence[str] = ('path',),
     columns: Mapping[str, str] | None = None,
 ) -> int:
-    """Cut a table of the user into shards, once.
+    """Cut a table of the user into shards, once, and return its number of rows.
 
     Args:
         source (Path): See :func:`.sources.rows_of`.
@@ -128,38 +107,21 @@ def import_table(
         running (Running): Says whether to make it again.
         rows_per_shard (int): Rows of a shard.
         needs (Sequence[str]): Columns that some row must have. Defaults to path.
-        columns (Mapping[str, str], optional): Names that the table has for ``path`` and ``title``.
-            Defaults to None: these.
-
-    Returns:
-        int: Number of rows.
+        columns (Mapping[str, str], optional): See :func:`.sources.rows_of`.
 
     Raises:
         TableError: If the table cannot be read, is empty or lacks a column.
         StageError: If the folder was made from another table and ``redo`` is not set.
     """
-    if rows_per_shard < 1:
-        raise ValueError(f'--rows-per-shard {rows_per_shard}: give 1 or more')
     if folder.resolve() in (source.resolve(), *source.resolve().parents):
         raise TableError(f'{source} lies where its shards are to be written: take another work dir')
-    wanted = dict(
-        stage='table',
-        identity=dict(rows_per_shard=rows_per_shard, columns=dict(columns or {})),
-        input=content_of(source),
-        format=FORMAT,
-    )
+    identity = dict(rows_per_shard=rows_per_shard, columns=dict(columns or {}))
     with only_job(folder):
-        found = read_record(folder)
-        if found and found['finished']:  # the rest of others would be of no use
-            if all(found.get(key) == value for key, value in wanted.items()):
-                return found['kept']
-            if not running.redo:
-                raise StageError(
-                    f'{folder} was made from another table, as another format or in other shards. '
-                    'Take another folder, or --redo to make it again'
-                )
-        clear(folder)
-        write_record(folder, wanted | dict(finished=False))
+        if not (read_record(folder) or {}).get('finished'):  # a part of a table is of no use
+            clear(folder)
+        record = claim(folder, 'table', identity, content_of(source), running.redo)
+        if record['finished']:
+            return record['kept']
         count, names = 0, dict[str, None]()
         for number, rows in enumerate(split(rows_of(source, columns), rows_per_shard)):
             names |= dict.fromkeys(name for row in rows for name in row)
@@ -175,5 +137,5 @@ def import_table(
                 f'{", ".join(map(repr, names))}. Columns of other names: '
                 '--title-column, --path-column'
             )
-        write_record(folder, wanted | dict(finished=True, kept=count, dropped={}))
+        close_stage(folder, Counts(count))
     return count

@@ -1,5 +1,6 @@
 """Selection among the videos that a procedure found: filters, duplicates, limits of classes."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -51,16 +52,11 @@ class Select(Stage):
     Attributes:
         filters (tuple[str, ...]): Conditions that a row must pass. Defaults to none.
         max_distance (float, optional): Bits of 64 in which the frames of duplicates differ, on
-            average and at most; up to 12. None or a negative number keeps duplicates. Defaults
-            to 6, which found all of the copies that were compressed again, while unrelated videos
-            were 14 apart.
+            average and at most; up to 12. None or a negative number keeps duplicates. Defaults to
+            6, which found all copies that were compressed again; other videos were 14 apart.
         per_class (int, optional): Videos of a class that are kept, at most. Defaults to None, all.
         seed (int): Decides which these are. Defaults to 0.
-        taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`. Defaults to
-            'imagenet'.
-
-    Raises:
-        ValueError: If a setting is wrong.
+        taxonomy (str): Names of the classes, see :func:`.taxonomy.load_taxonomy`.
     """
 
     filters: tuple[str, ...] = ()
@@ -80,19 +76,17 @@ class Select(Stage):
                 f'--max-distance {self.max_distance:g}: give up to {_MOST_BITS} bits (frames that '
                 'are further apart show something else), or -1 to keep duplicates'
             )
-        if self.per_class is not None and self.per_class < 1:
-            raise ValueError(f'--per-class {self.per_class}: give 1 or more')
         # What the survey finds; no fields, which would be part of the identity.
         self._fates: dict[int, np.ndarray] = {}
         self._originals: list[str] = []
         self._class_names: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """See :meth:`.stage.Stage.identity`; the taxonomy by its content."""
+        """See :meth:`.stage.Stage.identity`."""
         return super().identity() | dict(taxonomy=load_taxonomy(self.taxonomy).fingerprint)
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
-        """See :meth:`.stage.Stage.survey`."""
+        """Decide about all rows."""
         compare = self.max_distance is not None
         survey, seen = _Survey(compare), set()
         for shard in shards:
@@ -101,7 +95,8 @@ class Select(Stage):
             survey.add(shard.number, [self._filtered(row) for row in rows])
         for each in self._filters:
             if each not in seen and sum(survey.sizes.values()):
-                raise each.unknown_in(_columns_of(shards))
+                first = next(filter(None, (read_kept(shard.source) for shard in shards)))
+                raise each.unknown_in(dict.fromkeys(name for row in first for name in row))
         survey.finish()
         if compare:
             survey.drop_duplicates(self.max_distance)
@@ -116,12 +111,8 @@ class Select(Stage):
                 )
         self._fates, self._originals = survey.result(), survey.originals
 
-    def prepare_at(self, row: Row, shard: int, index: int) -> int:
-        """See :meth:`.stage.Stage.prepare_at`."""
-        return int(self._fates[shard][index])
-
-    def finish(self, row: Row, prepared: int) -> Row:
-        """See :meth:`.stage.Stage.finish`."""
+    def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
+        """Add the label, or drop the row."""
         if row.get('labels') is not None:  # a label of the user has had its say before
             row = {name: row[name] for name in row if name not in ('label', 'class_name')}
         row = self._filtered(row)
@@ -129,14 +120,16 @@ class Select(Stage):
             return row
         if (label := label_of(row)) is not None:
             row = {**row, 'label': label, 'class_name': self._class_names[label]}
-        if prepared == _KEPT:
+        shard, index = prepared
+        fate = int(self._fates[shard][index])
+        if fate == _KEPT:
             return row
-        if prepared == _FULL:
+        if fate == _FULL:
             reason = 'its class is full'
-        elif prepared == _TWICE:
+        elif fate == _TWICE:
             reason = 'duplicate: of itself, listed twice'
         else:
-            reason = f'duplicate: of {self._originals[prepared]}'
+            reason = f'duplicate: of {self._originals[fate]}'
         return {**row, DROPPED: reason}
 
     def _filtered(self, row: Row) -> Row:
@@ -148,11 +141,9 @@ class Select(Stage):
 
 
 def label_of(row: Row) -> int | None:
-    """Choose among the ``labels`` of a row that on most ``label_frames``.
+    """Choose among the ``labels`` of a row that on most ``label_frames``; None without any.
 
-    Returns:
-        int, optional: Of several that with the highest of ``label_scores``, of several the first
-        class. None if there is none.
+    Of several it is that with the highest of ``label_scores``, of several the first class.
     """
     labels = row.get('labels')
     if not labels:
@@ -169,58 +160,54 @@ def label_of(row: Row) -> int | None:
 
 
 class _Survey:
-    """Facts of all rows, as arrays, and what follows from them.
-
-    Args:
-        compare (bool): Whether duplicates are looked for.
-    """
+    """Facts of all rows, as arrays, and what follows from them; duplicates only if compared."""
 
     def __init__(self, compare: bool) -> None:
         self.compare = compare
         self.sizes: dict[int, int] = {}  # of shards, rows that were dropped included
         self.paths: list[str] = []  # with their part, of rows that are left, as all that follows
         self.files: list[str] = []  # without the part
-        self.columns: dict[str, np.ndarray] = {}
+        self.columns: dict[str, Any] = dict(
+            **{name: array('q') for name in ('row', 'label', 'frames')},
+            **{name: array('d') for name in ('seconds', 'pixels')},
+            **{name: array('Q') for name in ('sha256', 'hashes')},
+            known=array('b'),
+        )
         self.originals: list[str] = []
-        self._parts: list[dict[str, np.ndarray]] = []
 
     def add(self, number: int, rows: list[Row]) -> None:
         """Add a shard."""
         first = sum(self.sizes.values())
         self.sizes[number] = len(rows)
-        left = [
-            index
-            for index, row in enumerate(rows)
-            if DROPPED not in row and row.get('path') is not None
-        ]
-        rows = [rows[index] for index in left]
-        self.paths += map(part_name, rows)
-        self.files += [row['path'] for row in rows]
-        hashes = [_hashes_of(row) if self.compare else [] for row in rows]
-        labels = [label_of(row) for row in rows]
-        part = dict(
-            row=np.array(left, np.int64) + first,
-            hashes=_filled([[h or 0 for h in group] for group in hashes], np.uint64),
-            known=_filled([[h is not None for h in group] for group in hashes], bool),
-            sha256=np.array([_sha256_of(row) if self.compare else 0 for row in rows], np.uint64),
-            # Containers round lengths: that should not decide between copies.
-            seconds=np.array([round(row.get('seconds', 0.0), 1) for row in rows]),
-            pixels=np.array([float(row.get('width', 0) * row.get('height', 0)) for row in rows]),
-            label=np.array([-1 if label is None else label for label in labels], np.int64),
-        )
-        self._parts.append(part)
+        for place, row in enumerate(rows, start=first):
+            if DROPPED in row or row.get('path') is None:
+                continue
+            self.paths.append(part_name(row))
+            self.files.append(row['path'])
+            hashes, label = _hashes_of(row) if self.compare else [], label_of(row)
+            facts = dict(
+                row=place,
+                label=-1 if label is None else label,
+                frames=len(hashes),
+                # Containers round lengths: that should not decide between copies.
+                seconds=round(row.get('seconds', 0.0), 1),
+                pixels=row.get('width', 0) * row.get('height', 0),
+                sha256=_sha256_of(row) if self.compare else 0,
+            )
+            for name, value in facts.items():
+                self.columns[name].append(value)
+            self.columns['hashes'].extend(each or 0 for each in hashes)
+            self.columns['known'].extend(each is not None for each in hashes)
 
     def finish(self) -> None:
         """Get ready to decide, after the last shard."""
-        frames = max(part['hashes'].shape[1] for part in self._parts)
-        for part in self._parts:
-            for name in ('hashes', 'known'):
-                missing = frames - part[name].shape[1]
-                part[name] = np.pad(part[name], ((0, 0), (0, missing)))
-        self.columns = {
-            name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
-        }
-        self._parts = []
+        self.columns = {name: np.array(values) for name, values in self.columns.items()}
+        frames = self.columns['frames']
+        there = np.arange(frames.max(initial=0)) < frames[:, None]
+        for name, kind in (('hashes', np.uint64), ('known', bool)):
+            padded = np.zeros(there.shape, kind)
+            padded[there] = self.columns[name]
+            self.columns[name] = padded
         by_path = sorted(range(len(self.paths)), key=self.paths.__getitem__)
         self.by_path = np.array(by_path, np.int64)
         self.fates = np.full(len(by_path), _KEPT, np.int32)
@@ -298,17 +285,3 @@ def _sha256_of(row: Row) -> int:
         ) from None
     part = part_name({**row, 'path': ''})
     return hash64(str(number), part) if number and part else number
-
-
-def _filled(rows: list[list[Any]], kind: type) -> np.ndarray:
-    width = max(map(len, rows), default=0)
-    filled = [row + [0] * (width - len(row)) for row in rows]
-    return np.array(filled, kind).reshape(len(rows), width)
-
-
-def _columns_of(shards: Sequence[Shard]) -> list[str]:
-    """List the columns of the first shard with rows; only for an error."""
-    for shard in shards:
-        if rows := read_kept(shard.source):
-            return list(dict.fromkeys(name for row in rows for name in row))
-    return []

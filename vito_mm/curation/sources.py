@@ -15,10 +15,9 @@ from .tables import DROPPED, Row, TableError, find_files, read_table
 
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
-    """Read the rows of a table or folder, with ``path`` as an absolute path.
+    """Read the rows of a table or folder, with an absolute ``path``, and a ``title`` if any.
 
-    Values are what JSON knows: dates, decimals and the like become text. Values that are None are
-    omitted.
+    Values are what JSON knows: dates, decimals and the like become text, and None is omitted.
 
     Args:
         source (Path): A table (see :func:`.tables.find_files`), whose relative paths are relative
@@ -28,9 +27,6 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
             without such a file the name of the video in words.
         columns (Mapping[str, str], optional): Names that a table has for ``path`` and ``title``;
             columns that have these names themselves are then skipped. Defaults to None: these.
-
-    Yields:
-        dict: A row with ``path``, and ``title`` where there is one.
 
     Raises:
         TableError: If there is nothing to read, a stage is not finished, or a value is of a kind
@@ -55,13 +51,7 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
 
 
 def content_of(source: Path) -> str:
-    """Hash a table of the user, see :func:`rows_of`.
-
-    Of a folder of videos: their paths, and size and time of the files with their titles.
-
-    Raises:
-        TableError: If there is nothing to read.
-    """
+    """Hash a table of the user; of a folder of videos paths, and size and time of title files."""
     videos = _videos_of(source)
     if videos is None:
         return fingerprint_of(source)
@@ -70,9 +60,9 @@ def content_of(source: Path) -> str:
         facts.append(os.path.abspath(video))
         try:
             status = _sidecar_of(Path(video)).stat()
+            facts.append(f'{status.st_size} {status.st_mtime_ns}')
         except FileNotFoundError:
-            continue
-        facts.append(f'{status.st_size} {status.st_mtime_ns}')
+            pass
     return f'{hash64(*facts):016x}'
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vito_mm.utils.worker_pool import WorkerLost, WorkError
+from vito_mm.videos.errors import VideoReadError
 
 from .tables import DROPPED, Row
 
@@ -46,7 +47,6 @@ class Stage:
         by_shard (bool): True if a complete shard is one task, since a row costs next to nothing.
             Otherwise each row is, in a process that it may break.
         time_limit (float, optional): Seconds that :meth:`prepare` may take.
-        not_identity (frozenset[str]): Fields that do not change the result.
     """
 
     name: ClassVar[str]
@@ -54,23 +54,25 @@ class Stage:
     makes: ClassVar[tuple[str, ...]] = ()
     by_shard: ClassVar[bool] = False
     time_limit: ClassVar[float | None] = 600.0
-    not_identity: ClassVar[frozenset[str]] = frozenset()
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the result, as JSON: the fields of the dataclass."""
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name not in self.not_identity}
+        """Return the settings that decide the result, as JSON, with hashes in the place of files.
+
+        By default these are the fields of the dataclass.
+        """
+        return dataclasses.asdict(self)
 
     def check_settings(self) -> None:
-        """Raise for settings that would fail after hours of other stages' work."""
+        """Raise for settings that would fail after hours of work.
+
+        Raises:
+            ValueError: If a setting is wrong.
+            StageError: If a file is missing or does not fit.
+            ImportError: If a library is not installed.
+        """
 
     def survey(self, shards: Sequence[Shard], workers: int) -> None:
-        """Read all shards before any row is decided, and keep what that gives.
-
-        Args:
-            shards (Sequence[Shard]): All shards of the table.
-            workers (int): Processes that may be used.
-        """
+        """Read all shards of a table, in some processes, and keep what decides about its rows."""
 
     def prepare(self, row: Row) -> Any:
         """Do what needs a process of its own, such as decoding. An error drops the row.
@@ -79,25 +81,13 @@ class Stage:
             Any: The second argument of :meth:`finish`.
         """
 
-    def prepare_at(self, row: Row, shard: int, index: int) -> Any:
-        """Do :meth:`prepare` for a row of a known place, if ``by_shard`` is set.
-
-        Args:
-            row (dict): The row.
-            shard (int): Number of its shard.
-            index (int): Its index among those that :func:`.tables.read_kept` gives.
-
-        Returns:
-            Any: The second argument of :meth:`finish`.
-        """
-        return self.prepare(row)
-
     def finish(self, row: Row, prepared: Any) -> Row:
         """Do the rest of the work.
 
         Args:
             row (dict): The row, without the columns that the stage makes.
-            prepared (Any): Result of :meth:`prepare`.
+            prepared (Any): Result of :meth:`prepare`. If ``by_shard`` is set, the place of the row:
+                number of its shard, and index among those that :func:`.tables.read_kept` gives.
 
         Returns:
             dict: The row of the stage's table.
@@ -105,30 +95,24 @@ class Stage:
         raise NotImplementedError
 
     def result_of(self, row: Row, result: Any) -> Row:
-        """Make the row of the stage's table.
+        """Make the row of the stage's table, maybe dropped.
 
         Args:
             row (dict): The row.
-            result (Any): Result of :meth:`prepare`, or the :class:`WorkError` or
-                :class:`WorkerLost` that it ended in.
-
-        Returns:
-            dict: The row, maybe dropped.
+            result (Any): See :meth:`finish`; or the error that :meth:`prepare` ended in.
         """
         reason = lacking(self, row)
         row = {name: row[name] for name in row if name not in self.makes}
-        if isinstance(result, WorkError | WorkerLost):
-            return self.failed(row, result)
-        return self.finish(row, result) if reason is None else {**row, DROPPED: reason}
-
-    def failed(self, row: Row, error: WorkError | WorkerLost) -> Row:
-        """Drop a row that could not be prepared."""
-        if isinstance(error, WorkError):
-            reason = f'cannot be understood: {error}'
-        elif error.late:
-            reason = f'over the time limit: {error}'
-        else:
-            reason = f'ends the process that reads it: {error}, twice'
+        if isinstance(result, VideoReadError):
+            reason = undecodable(result)
+        elif isinstance(result, WorkError):
+            reason = f'cannot be understood: {result}'
+        elif isinstance(result, WorkerLost) and result.late:
+            reason = f'over the time limit: {result}'
+        elif isinstance(result, WorkerLost):
+            reason = f'ends the process that reads it: {result}, twice'
+        elif reason is None:
+            return self.finish(row, result)
         return {**row, DROPPED: ' '.join(reason.split())}
 
 
@@ -137,14 +121,14 @@ def lacking(stage: Stage, row: Row) -> str | None:
     return next((f'has no {name}' for name in stage.needs if row.get(name) is None), None)
 
 
+def undecodable(error: VideoReadError) -> str:
+    """Return why a row is dropped whose video cannot be decoded, in one line."""
+    return f'a frame cannot be decoded: {" ".join(error.reason.split())}'
+
+
 @dataclass
 class Counts:
-    """Numbers of rows.
-
-    Attributes:
-        kept (int): Rows that go on.
-        dropped (Counter): Rows that do not, by the first part of the reason.
-    """
+    """Numbers of rows that go on, and of those dropped by the first part of the reason."""
 
     kept: int = 0
     dropped: Counter = field(default_factory=Counter)

@@ -40,11 +40,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def finished_record(table: Path) -> dict[str, Any] | None:
-    """Read the record of a table; None if no stage made it.
-
-    Raises:
-        TableError: If the stage is not finished.
-    """
+    """Read the record of a table, None if no stage made it; a TableError if it is not finished."""
     record = read_record(table)
     if record is not None and not record['finished']:
         name = record['stage'] or table.name
@@ -61,41 +57,48 @@ def fingerprint_of(table: Path) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def open_stage(stage: Stage, table: Path, folder: Path, redo: bool) -> list[Shard]:
-    """Get a stage's folder ready.
+def claim(folder: Path, stage: str, identity: dict, source: str, redo: bool) -> dict[str, Any]:
+    """Get the folder of a stage ready to be written, which removes what was made differently.
 
     Args:
-        stage (Stage): The stage.
-        table (Path): Folder of shards that it reads.
-        folder (Path): Folder that it writes.
-        redo (bool): Remove what was made with other settings or from another table.
+        folder (Path): The folder.
+        stage (str): Name of the stage.
+        identity (dict): Settings that decide its result.
+        source (str): Hash of the table that it is made from.
+        redo (bool): Remove shards of other settings or of another table.
 
     Returns:
-        list[Shard]: All shards, the finished ones included.
+        dict: Record of the folder as it is now.
 
     Raises:
-        StageError: If the folder holds something else and ``redo`` is not set.
-        TableError: If the table cannot be read, or is the output of a stage that is not finished.
+        StageError: If there are such shards and ``redo`` is not set, or shards of no stage.
     """
-    finished_record(table)
-    wanted = dict(
-        stage=stage.name,
-        identity=json.loads(json.dumps(stage.identity())),
-        input=fingerprint_of(table),
-        format=FORMAT,
-    )
+    identity = json.loads(json.dumps(identity))
+    wanted = dict(stage=stage, identity=identity, input=source, format=FORMAT)
     found = read_record(folder)
     changes = _changes(found, wanted) if found is not None else []
+    if found is not None and not changes:
+        return found
     # Where there is no shard yet, nothing is lost.
     if changes and not redo and any(folder.glob('part-*')):
         raise StageError(
             f'{folder} was made differently: {"; ".join(changes)}. Take another folder, or '
             '--redo to make it again'
         )
-    if found is None or changes:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear(folder)
-        write_record(folder, wanted | dict(finished=False))
+    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    write_record(folder, record := wanted | dict(finished=False))
+    return record
+
+
+def open_stage(stage: Stage, table: Path, folder: Path, redo: bool) -> list[Shard]:
+    """Get a stage's folder ready, see :func:`claim`, and list all shards, finished ones included.
+
+    Raises:
+        TableError: If the table cannot be read, or is the output of a stage that is not finished.
+    """
+    finished_record(table)
+    claim(folder, stage.name, stage.identity(), fingerprint_of(table), redo)
     for file in folder.glob('part-*.tmp'):  # of a job that was killed
         file.unlink()
     return [
@@ -127,11 +130,7 @@ def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
 
 @contextmanager
 def only_job(folder: Path) -> Iterator[None]:
-    """Keep a second job away from a folder, which is made; the lock ends with the process.
-
-    Raises:
-        StageError: If another job writes there.
-    """
+    """Keep a second job, which gets a StageError, away from a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def busy(process: str) -> StageError:
@@ -145,11 +144,7 @@ def only_job(folder: Path) -> Iterator[None]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a stage wrote.
-
-    Raises:
-        StageError: If the folder has shards that no stage wrote.
-    """
+    """Remove what a stage wrote; a StageError if the folder has shards that no stage wrote."""
     shards = list(folder.glob('part-*'))
     if read_record(folder) is None:
         if shards:
@@ -180,6 +175,6 @@ def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
     if found['input'] != wanted['input']:
         changes.append('from another table')
-    if found['format'] != wanted['format']:
-        changes.append(f'as {found["format"]}')
+    if found.get('format') != FORMAT:
+        changes.append(f'as {found.get("format")}')
     return changes

@@ -26,11 +26,7 @@ DROPPED = 'dropped'
 
 
 def find_files(table: str | os.PathLike) -> list[Path]:
-    """List the files of a table: a file, or the shards of a folder in the order of their names.
-
-    Raises:
-        TableError: If there is none.
-    """
+    """List the files of a table: a file, or the shards of a folder in the order of their names."""
     table = Path(table)
     if table.is_file():
         ending_of(table)
@@ -50,9 +46,6 @@ def read_file(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
         file (Path): Table ending in one of ``ENDINGS``.
         columns (Sequence[str], optional): See :func:`vito_mm.videos.tables.read_rows`. Defaults to
             None, all.
-
-    Yields:
-        dict: A row.
 
     Raises:
         TableError: If it cannot be read, or a row cannot be used.
@@ -83,13 +76,10 @@ def read_kept(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
 
 
 def write_file(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a Parquet file.
+    """Write rows to a Parquet file; the OSError where that fails names it.
 
     A column that Parquet cannot hold (values of several types, text that is not Unicode) is written
     as JSON, which ``AS_JSON`` in the metadata of its field says and reading undoes.
-
-    Raises:
-        OSError: If it cannot be written; names the file.
     """
     parquet = import_parquet()
     import pyarrow

@@ -51,9 +51,6 @@ class Taxonomy:
         an id. Any other name means all classes that have it: in ImageNet ``'crane'`` is the
         machine, ``'crane bird'`` the bird, and ``'panther'`` both cougar and jaguar.
 
-        Args:
-            names (Iterable[str]): Names or ids.
-
         Returns:
             list[int]: Indices of the classes, ascending.
 
@@ -99,10 +96,9 @@ def load_taxonomy(source: str) -> Taxonomy:
         source (str): One of
 
             - ``'imagenet'``: the 1,000 classes of ILSVRC-2012 with all WordNet lemmas, in the
-              order of the outputs of torchvision's and mmpretrain's classifiers. They are read
-              from mmpretrain, which the curation needs anyway; timm, which is optional and has the
-              same lemmas, is never asked, so that no two machines differ. The two classes each
-              that WordNet calls crane and maillot get torchvision's names.
+              order of the outputs of torchvision's and mmpretrain's classifiers, as mmpretrain has
+              them. The two classes each that WordNet calls crane and maillot get torchvision's
+              names.
             - ``'timm:imagenet-22k'`` and the other lists of timm's ``ImageNetInfo``, with ids of
               WordNet. Where classes share their first lemma, its id is added to the name.
             - A file. ``.txt``: a class per line, ``name, synonym, synonym``; lines that start with
@@ -110,9 +106,6 @@ def load_taxonomy(source: str) -> Taxonomy:
               ``name``, and maybe ``synonyms`` (a list) and ``id``; or an object of names with
               their synonyms. ``.jsonl``: such an object per line. ``.csv``: columns ``name``, and
               maybe ``synonyms``, separated by ``;``, and ``id``.
-
-    Returns:
-        Taxonomy: The classes.
 
     Raises:
         ImportError: If the package that has the list is not installed.
@@ -141,9 +134,9 @@ def load_taxonomy(source: str) -> Taxonomy:
 @cache
 def _imagenet() -> Taxonomy:
     lines = _import('mmpretrain.datasets.categories', 'imagenet').IMAGENET_CATEGORIES
-    lemmas = [_names_in(line) for line in lines]
-    names = [_IMAGENET_NAMES.get(index, group[0]) for index, group in enumerate(lemmas)]
-    return Taxonomy(tuple(names), _with_first(names, lemmas), source='imagenet')
+    lemmas = enumerate(map(_names_in, lines))
+    entries = (dict(name=_IMAGENET_NAMES.get(i, group[0]), synonyms=group) for i, group in lemmas)
+    return _build((('imagenet', entry) for entry in entries), 'imagenet')
 
 
 @cache
@@ -153,14 +146,13 @@ def _from_timm(source: str) -> Taxonomy:
         info = data.ImageNetInfo(source.removeprefix('timm:'))
     except AssertionError as error:
         raise ValueError(f'taxonomy {source!r}: {error}') from None
-    ids = tuple(info.label_names())
-    lemmas = [_names_in(info.label_name_to_description(name)) for name in ids]
-    counts = Counter(group[0] for group in lemmas)
-    names = [
-        f'{group[0]} ({class_id})' if counts[group[0]] > 1 else group[0]
-        for group, class_id in zip(lemmas, ids, strict=True)
-    ]
-    return Taxonomy(tuple(names), _with_first(names, lemmas), ids, source)
+    lemmas = {name: _names_in(info.label_name_to_description(name)) for name in info.label_names()}
+    counts = Counter(group[0] for group in lemmas.values())
+    entries = []
+    for class_id, group in lemmas.items():
+        name = f'{group[0]} ({class_id})' if counts[group[0]] > 1 else group[0]
+        entries.append((source, dict(name=name, synonyms=group, id=class_id)))
+    return _build(entries, source)
 
 
 def _import(module: str, source: str) -> Any:
@@ -194,7 +186,7 @@ def _build(entries: Iterable[tuple[str, Any]], source: str) -> Taxonomy:
         if not isinstance(others, list) or not all(isinstance(each, str) for each in others):
             raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
         name = _squeezed(name)
-        group = _unique(map(_squeezed, (name, *others)))
+        group = tuple(filter(None, dict.fromkeys(map(_squeezed, (name, *others)))))
         ''.join(group).encode()  # a UnicodeError if it is no text
         if not name or not any(letter.isalnum() for each in group for letter in each):
             raise ValueError(f'{where}: a class without a name of letters or digits')
@@ -221,9 +213,8 @@ def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def _read_json(file: Path) -> Iterator[tuple[str, Any]]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(key for key, _ in items)
-        for key in counts:
-            if counts[key] > 1:
+        for key, count in Counter(key for key, _ in items).items():
+            if count > 1:
                 raise ValueError(f'{key!r} is there twice')
         return dict(items)
 
@@ -234,10 +225,7 @@ def _read_json(file: Path) -> Iterator[tuple[str, Any]]:
         raise ValueError(f'{file}: cannot be read as JSON ({error})') from None
     if isinstance(content, dict):
         for name, others in content.items():
-            where = f'{file}, class {name!r}'
-            if not isinstance(others, list):
-                raise ValueError(f'{where}: synonyms are a list of text, not {others!r}')
-            yield where, dict(name=name, synonyms=others)
+            yield f'{file}, class {name!r}', dict(name=name, synonyms=others)
     elif isinstance(content, list):
         yield from ((f'{file}, class {n}', entry) for n, entry in enumerate(content, start=1))
     else:
@@ -252,18 +240,8 @@ def _read_table(file: Path) -> Iterator[tuple[str, Any]]:
         yield where, row
 
 
-def _with_first(
-    names: Iterable[str], groups: Iterable[Iterable[str]]
-) -> tuple[tuple[str, ...], ...]:
-    return tuple(_unique([name, *group]) for name, group in zip(names, groups, strict=True))
-
-
-def _names_in(line: str) -> tuple[str, ...]:
-    return _unique(map(_squeezed, line.split(',')))
-
-
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in names if name))
+def _names_in(line: str) -> list[str]:
+    return [name for name in map(_squeezed, line.split(',')) if name]
 
 
 def _squeezed(name: str) -> str:

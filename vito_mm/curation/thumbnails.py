@@ -23,7 +23,12 @@ def draw_thumbnails(videos: Mapping[str, Mapping[str, Any]]) -> dict[str, np.nda
     Returns:
         dict[str, np.ndarray]: RGB, uint8, by name; a crossed frame of what cannot be read.
     """
-    results = run_in_workers(lambda name: _thumbnail(videos[name]), videos, 1, 2 * _TIME_LIMIT)
+    view = frames.View(_SIDE, _SIDE)
+
+    def thumbnail(name: str) -> np.ndarray:
+        return frames.spread(videos[name], 1, view, _TIME_LIMIT).frames[0]
+
+    results = run_in_workers(thumbnail, videos, 1, 2 * _TIME_LIMIT)
     return {
         name: result if isinstance(result, np.ndarray) else _crossed() for name, result in results
     }
@@ -41,7 +46,3 @@ def _crossed() -> np.ndarray:
     cv2.line(empty, (0, 0), (_SIDE, _SIDE), (180, 180, 180), 1, cv2.LINE_AA)
     cv2.line(empty, (0, _SIDE), (_SIDE, 0), (180, 180, 180), 1, cv2.LINE_AA)
     return empty
-
-
-def _thumbnail(row: Mapping[str, Any]) -> np.ndarray:
-    return frames.spread(row, 1, frames.View(_SIDE, _SIDE), _TIME_LIMIT).frames[0]

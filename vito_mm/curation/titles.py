@@ -44,11 +44,7 @@ _FIRST = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | dict.fromkeys(f'™℠
 def words_of(text: str) -> list[str]:
     """Split a text into words as they are compared.
 
-    Args:
-        text (str): A title or name.
-
-    Returns:
-        list[str]: Words; in a hashtag in camel case ``'\\x1f'`` stands where a word begins.
+    In a hashtag in camel case ``'\\x1f'`` stands where a word begins.
     """
     if '&' in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
@@ -114,9 +110,6 @@ class TitleMatcher:
     - A name that lies within a longer one that is found there does not count: ``'hot dog'`` does
       not name the class dog, nor ``'tiger shark'`` the class tiger, unless it stands elsewhere in
       the title too. This holds for all names of the taxonomy, whichever classes are queried.
-
-    Args:
-        taxonomy (Taxonomy): Classes and names.
     """
 
     def __init__(self, taxonomy: Taxonomy) -> None:
@@ -135,9 +128,6 @@ class TitleMatcher:
 
     def match(self, title: str) -> list[tuple[int, str]]:
         """Find the classes that a title names.
-
-        Args:
-            title (str): Any text.
 
         Returns:
             list[tuple[int, str]]: Class index and the name that was found, by class. Of several

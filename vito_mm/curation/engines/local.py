@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain
 
 from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
+from vito_mm.videos.errors import VideoReadError
 
 from ..stage import Counts, Shard, Stage, StageError, lacking
 from ..tables import Row, read_kept, write_file
@@ -15,12 +16,7 @@ _OPEN = 32
 
 
 def run_shards(stage: Stage, shards: Sequence[Shard], workers: int) -> Iterator[Counts]:
-    """Work on shards and write them, each as soon as its last row is done.
-
-    Args:
-        stage (Stage): The stage, surveyed.
-        shards (Sequence[Shard]): Shards that are not finished.
-        workers (int): Number of processes.
+    """Work on shards in some processes, and write each as soon as its last row is done.
 
     Yields:
         Counts: Of some rows that are done, as they come.
@@ -69,13 +65,15 @@ def _run_rows(stage: Stage, shards: Iterator[Shard], workers: int) -> Iterator[C
 
 
 def _prepare(stage: Stage, task: tuple[Shard, int, Row]) -> object:
-    return None if lacking(stage, task[2]) else stage.prepare(task[2])
+    _, _, row = task
+    try:
+        return None if lacking(stage, row) else stage.prepare(row)
+    except VideoReadError as error:
+        return error
 
 
 def _work_on(stage: Stage, shard: Shard) -> Counts:
-    rows = []
-    for index, row in enumerate(read_kept(shard.source)):
-        prepared = None if lacking(stage, row) else stage.prepare_at(row, shard.number, index)
-        rows.append(stage.result_of(row, prepared))
+    rows = enumerate(read_kept(shard.source))
+    rows = [stage.result_of(row, (shard.number, index)) for index, row in rows]
     write_file(shard.target, rows)
     return Counts.of(rows)

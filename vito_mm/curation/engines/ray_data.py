@@ -25,13 +25,12 @@ def run_shards(
 ) -> Iterator[Counts]:
     """Work on shards in Ray actors, one shard in each at a time.
 
-    Actors and shards that are lost with their machine are started again by Ray. A video that ends
-    the process which reads it ends neither: actors read videos in processes of their own, as one
-    machine does.
+    Actors and shards that are lost with their machine are started again by Ray. Actors read videos
+    in processes of their own, as one machine does.
 
     Args:
         stage (Stage): The stage, surveyed.
-        shards (Sequence[Shard]): Shards that are not finished, on a disk that all machines share.
+        shards (Sequence[Shard]): Shards on a disk that all machines share.
         workers (int): Cores of an actor, and its processes. There are as many actors as fit.
         address (str, optional): Cluster to join. Defaults to None: the one that RAY_ADDRESS names,
             else a new one on this machine.
@@ -87,14 +86,9 @@ def run_shards(
 
 
 def check_address(address: str | None, timeout: float = 20.0) -> None:
-    """Raise if nothing answers where a cluster should be, for which Ray would wait long.
+    """Raise a ConnectionError if nothing answers at ``HOST:PORT``, for which Ray would wait long.
 
-    Args:
-        address (str, optional): ``HOST:PORT``, or a word that Ray knows.
-        timeout (float): Seconds to wait. Defaults to 20.
-
-    Raises:
-        ConnectionError: Naming the address.
+    Words that Ray knows, such as ``'auto'``, are not checked. ``timeout`` is in seconds.
     """
     host, _, port = (address or '').rpartition('://')[2].rpartition(':')
     if not (host and port.isdecimal()):
