@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 
-import torch
 from torch import Tensor
 
-DEPTHS = (18, 34, 50, 101, 152)
-"""Depths of the usual ResNets, https://arxiv.org/abs/1512.03385 table 1."""
+RESNET_BLOCKS = {
+    18: ('basic', (2, 2, 2, 2)),
+    34: ('basic', (3, 4, 6, 3)),
+    50: ('bottleneck', (3, 4, 6, 3)),
+    101: ('bottleneck', (3, 4, 23, 3)),
+    152: ('bottleneck', (3, 8, 36, 3)),
+}
+"""Kind of block and blocks per stage of each ResNet, https://arxiv.org/abs/1512.03385 table 1."""
 
 _PLAIN = re.compile(
     r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))'
@@ -18,28 +22,35 @@ _CONVOLUTION = re.compile(r'layer[1-4]\.\d+\.conv[123]\.weight')
 _PART_OF_RESNET = re.compile(r'(conv1|bn1|stem|layer[1-4])\.')
 
 
-@cache
-def resnet_keys(depth: int) -> tuple[str, ...]:
+def resnet_keys(depth: int) -> list[str]:
     """List the parameters and buffers of a ResNet of a depth, without the classifier.
 
     The names are torchvision's, which timm, mmpretrain, mmdet and mmseg use as well.
     """
-    from torchvision.models import get_model
-
-    with torch.device('meta'):
-        keys = get_model(f'resnet{depth}').state_dict()
-    return tuple(key for key in keys if not key.startswith('fc.'))
-
-
-@cache
-def _convolutions(depth: int) -> set[str]:
-    return set(filter(_CONVOLUTION.fullmatch, resnet_keys(depth)))
+    kind, blocks = RESNET_BLOCKS[depth]
+    convs = 3 if kind == 'bottleneck' else 2
+    layers = [('conv1', 'bn1')]
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(count):
+            name = f'layer{stage}.{block}'
+            layers += [(f'{name}.conv{i}', f'{name}.bn{i}') for i in range(1, convs + 1)]
+            if block == 0 and (stage > 1 or kind == 'bottleneck'):
+                layers.append((f'{name}.downsample.0', f'{name}.downsample.1'))
+    norm_parts = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+    keys = []
+    for conv, norm in layers:
+        keys.append(f'{conv}.weight')
+        keys += [f'{norm}.{part}' for part in norm_parts]
+    return keys
 
 
 def depth_of(keys: Iterable[str]) -> int | None:
     """Depth of the ResNet whose convolutions are among some of torchvision's names, if any."""
-    found = set(filter(_CONVOLUTION.fullmatch, keys))
-    return next((depth for depth in DEPTHS if found == _convolutions(depth)), None)
+    found = {key for key in keys if _CONVOLUTION.fullmatch(key)}
+    for depth in RESNET_BLOCKS:
+        if found == {key for key in resnet_keys(depth) if _CONVOLUTION.fullmatch(key)}:
+            return depth
+    return None
 
 
 def has_plain_width(weights: Mapping[str, Tensor]) -> bool:

@@ -17,8 +17,8 @@ from vito_mm.utils.text import first_few
 
 from .errors import CheckpointError
 from .layouts import (
-    DEPTHS,
     NAMINGS,
+    RESNET_BLOCKS,
     depth_of,
     is_part_of_resnet,
     is_plain,
@@ -143,7 +143,7 @@ def find_backbone(
     """Find the ResNet in a state dict, under whatever prefix it stands.
 
     The best match need not be complete. Without ``expected``, any ResNet of
-    :data:`.layouts.DEPTHS` will do, and shapes are not compared.
+    :data:`.layouts.RESNET_BLOCKS` will do, and shapes are not compared.
 
     Raises:
         CheckpointError: If nothing of a ResNet is there, or not of the wanted network.
@@ -152,7 +152,8 @@ def find_backbone(
         raise ValueError(f'which must be one of {NETWORKS}, got {which!r}')
     if expected is None:
         matches = [
-            find_backbone(state_dict, dict.fromkeys(resnet_keys(depth)), which) for depth in DEPTHS
+            find_backbone(state_dict, dict.fromkeys(resnet_keys(depth)), which)
+            for depth in RESNET_BLOCKS
         ]
         return min(matches, key=lambda match: len(match.missing) + len(match.unexpected))
 
