@@ -4,7 +4,6 @@ import copy
 import json
 import random
 import re
-import sys
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from tests.engine.test_hooks import run, tiny_config
 from tests.engine.test_monitoring import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
-from tests.helpers.processes import shell
+from tests.helpers.processes import run_ranks
 from vito_mm.launch import build_runner
 from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.representation import (
@@ -271,12 +270,8 @@ def test_two_ranks_find_the_numbers_of_one(manifest, tmp_path):
     }
     run(config(manifest, tmp_path / 'one', hooks, **options))
     options['train_dataloader.batch_size'] = 2
-    (tmp_path / 'worker.py').write_text(TWO_RANKS)
     settings = json.dumps([str(manifest), str(tmp_path / 'two'), hooks, options])
-    launch = ('torch.distributed.run', '--standalone', '--nproc-per-node=2')
-    result = shell(sys.executable, '-m', *launch, tmp_path / 'worker.py', settings)
-    assert result.returncode == 0, result.stderr[-3000:]
-
+    run_ranks(TWO_RANKS, tmp_path, 2, settings)
     for name, step in (('knn_top1', 0), ('retrieval@1s', 0), ('effective_rank', 1)):
         one, two = (lines_with(tmp_path / folder, name)[step] for folder in ('one', 'two'))
         assert two == pytest.approx(one, rel=1e-3, abs=2e-3)

@@ -75,7 +75,7 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
         cfg = Config(plan.configs[name].to_dict())
         cfg.model.backbone.checkpoint = None  # the weights do not change how long a step takes
         cfg.train_dataloader.batch_size = int(todo[name].cfg_options['train_dataloader.batch_size'])
-        facts = f'{cfg.pretty_text}\n{device}\n{plan.threads}'
+        facts = f'{cfg.to_dict()}\n{device}\n{plan.threads}'
         key = f'{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'
         if key not in known:
             say(f'Timing some steps of {name} ...')
