@@ -29,7 +29,7 @@ demo: env  ## pre-train on videos, fine-tune a segmenter and a detector, show th
 	@$(PY) tools/demo.py
 
 test: env  ## run the tests, without the slow ones
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --durations=15 tests
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations=15 tests
 
 test-slow: env  ## run the slow tests
 	@$(PY) -m pytest -m slow tests

@@ -21,7 +21,7 @@ def test_config_loads_builds_and_fetches_nothing(path):
     assert 'vito_mm' in cfg.custom_imports['imports']
     assert cfg.default_scope in ('mmpretrain', 'mmseg', 'mmdet')
     for scheme in ('torchvision://', 'open-mmlab://', 'http://', 'https://', 'modelzoo://'):
-        assert scheme not in cfg.pretty_text
+        assert scheme not in str(cfg.to_dict())
     for part in ('train_dataloader', 'optim_wrapper', 'train_cfg'):
         assert cfg[part]
     init_default_scope(cfg.default_scope)

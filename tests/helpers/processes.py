@@ -24,7 +24,9 @@ REPO = Path(__file__).resolve().parents[2]
 
 SERVER = """
 import atexit, faulthandler, json, os, runpy, sys, threading, traceback
-import mmengine.runner, mmpretrain.models, vito_mm.models.selfsup.vito
+import mmengine.config.config, mmengine.runner, mmpretrain.models, vito_mm.models.selfsup.vito
+
+mmengine.config.config.FormatCode = lambda text, **_: (text, True)  # a second per saved config
 
 def run(job):
     os.setsid()
