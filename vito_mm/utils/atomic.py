@@ -29,7 +29,7 @@ def written_aside(file: Path) -> Iterator[Path]:
 
 
 def write_json(file: Path, content: Any, **settings: Any) -> None:
-    """Write a JSON file atomically; ``settings`` of :func:`json.dumps`, of which indent is 1."""
+    """Write a JSON file atomically; ``settings`` of ``json.dumps``, of which indent is 1."""
     with written_aside(file) as unfinished:
         text = json.dumps(content, **(dict(indent=1) | settings))
         unfinished.write_text(f'{text}\n', encoding='utf-8')
