@@ -157,8 +157,9 @@ def test_one_stage_alone_reads_a_table_of_the_user(world, curated, tmp_path):
 
 @pytest.mark.slow
 def test_ray_ends_in_the_same_tables(world, curated, tmp_path):
-    pytest.importorskip('ray')
+    ray = pytest.importorskip('ray')
     assert world.curate_here(tmp_path, '--engine', 'ray', '--workers', 1) == 0
+    ray.shutdown()
     assert tables_of(tmp_path, STAGES) == tables_of(curated[0], STAGES)
 
 
