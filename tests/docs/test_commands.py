@@ -13,7 +13,7 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import run_tool, shell, user_environment
+from tests.helpers.processes import shell, status_of_tool, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
@@ -21,14 +21,10 @@ from vito_mm.miniscenes import make_miniscenes
 from .pages import python_blocks, runs
 
 
-def call(monkeypatch: pytest.MonkeyPatch, command: str) -> int | str | None:
+def call(command: str) -> int | str | None:
     """Run ``python FILE ...`` in this process; returns its exit status."""
     _, file, *arguments = shlex.split(command)
-    try:
-        run_tool(monkeypatch, file.removeprefix('tools/'), *arguments)
-    except SystemExit as error:
-        return error.code
-    return 0
+    return status_of_tool(file.removeprefix('tools/'), *arguments)
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def test_commands_about_videos_do_what_the_page_says(commands, tmp_path, monkeyp
         write_video(tmp_path / f'videos/{index}.mp4', size=(96, 64), texture=index)
     (tmp_path / 'videos/page.mp4').write_text('<html>404</html>')
     for command in commands:
-        assert not call(monkeypatch, command.text.replace('/data/', f'{tmp_path}/'))
+        assert not call(command.text.replace('/data/', f'{tmp_path}/'))
     rows = [json.loads(line) for line in (tmp_path / 'small.jsonl').read_text().splitlines()]
     assert sorted(row['verdict'] for row in rows) == ['bad', 'ok', 'ok', 'ok']
     assert all((tmp_path / row['path']).is_file() for row in rows)
@@ -89,7 +85,7 @@ def trained(tmp_path_factory):
 def test_commands_of_the_hand_over(commands, trained, monkeypatch):
     monkeypatch.chdir(REPO)
     for command in commands:
-        assert not call(monkeypatch, command.text.replace('/ckpt/', f'{trained}/'))
+        assert not call(command.text.replace('/ckpt/', f'{trained}/'))
     made = {path.name for path in trained.iterdir()}
     assert made >= {'backbone.pth', 'torchvision.pth', 'timm.safetensors', 'detectron2.pth'}
 
@@ -97,7 +93,7 @@ def test_commands_of_the_hand_over(commands, trained, monkeypatch):
 @runs('README.md', matching=r'python tools/(check|export)_checkpoint', count=2)
 def test_commands_of_the_readme_about_a_checkpoint(commands, trained, checkout, monkeypatch):
     for command in commands:
-        assert not call(monkeypatch, command.text.replace('CHECKPOINT', f'{trained}/vito.pth'))
+        assert not call(command.text.replace('CHECKPOINT', f'{trained}/vito.pth'))
     assert Checkpoint.read(checkout / 'backbone.pth').meta['step'] == 7
 
 
@@ -140,7 +136,7 @@ def test_commands_of_the_transfer_table_lack_nothing_but_the_data(
     for name in ('vito.pth', 'other.pth', 'moclr.pth'):
         (tmp_path / name).symlink_to(trained / 'vito.pth')
     named = re.sub(r'(/ckpt/)?\b(\w+\.pth)', rf'{tmp_path}/\2', command.text)
-    assert call(monkeypatch, f'{named} --work-dir {tmp_path}/suite --dry-run --no-estimate') == 2
+    assert call(f'{named} --work-dir {tmp_path}/suite --dry-run --no-estimate') == 2
     problems = [line for line in capsys.readouterr().err.splitlines() if line.startswith('  - ')]
     assert len(problems) == 4
     assert all('there is no data folder' in problem for problem in problems)
@@ -158,7 +154,7 @@ def test_commands_of_the_pictures(commands, checkout, monkeypatch):
     places = {'CHECKPOINT': checkpoint, 'VIDEO': video, 'FOLDER_OR_MANIFEST': checkout / 'videos'}
     for command in commands:
         words = [str(places.get(word, word)) for word in command.words]
-        assert not call(monkeypatch, shlex.join([*words, '--size', '64']))
+        assert not call(shlex.join([*words, '--size', '64']))
     for name in ('attention.png', 'attention.mp4', 'neighbours.png'):
         assert (checkout / name).stat().st_size > 10_000
 
@@ -176,7 +172,7 @@ def test_commands_of_miniscenes(commands, checkout, monkeypatch, capsys):
     for command in commands:
         if command.text.startswith('python '):
             text = command.text.replace(MADE, MADE + FEW).replace('--report', '--workers 0')
-            assert not call(monkeypatch, text.replace('CHECKPOINT', str(checkout / 'resnet18.pth')))
+            assert not call(text.replace('CHECKPOINT', str(checkout / 'resnet18.pth')))
         else:
             subprocess.run(command.words, check=True)
     assert (checkout / 'study.png').stat().st_size > 10_000

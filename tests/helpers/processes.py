@@ -149,6 +149,16 @@ def run_tool(patch: pytest.MonkeyPatch, tool: str, *arguments: object) -> None:
     runpy.run_path(str(REPO / 'tools' / tool), run_name='__main__')
 
 
+def status_of_tool(tool: str, *arguments: object) -> int | str | None:
+    """Run a tool in this process, see :func:`run_tool`; returns its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            run_tool(patch, tool, *arguments)
+        except SystemExit as error:
+            return error.code
+    return 0
+
+
 def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[str]:
     """Run Python code once per rank of a process group; returns what each rank printed."""
     script = folder / 'worker.py'

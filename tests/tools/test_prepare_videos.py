@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import write_video
 from tests.helpers.faulty_videos import overwrite, write_moving
-from tests.helpers.processes import Forked, run_tool, start_forked
+from tests.helpers.processes import Forked, start_forked, status_of_tool
 from vito_mm.videos import read_manifest
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
@@ -40,9 +40,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def run(*arguments: object) -> int:
     """Run the command in this process; returns its status."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ending:
-        run_tool(patch, 'prepare_videos.py', *arguments)
-    return ending.value.code
+    return status_of_tool('prepare_videos.py', *arguments)
 
 
 def read_rows(file: Path) -> list[dict]:

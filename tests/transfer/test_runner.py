@@ -15,7 +15,7 @@ import torch
 
 from tests.conftest import REPO, signal_while_forking
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.helpers.processes import run_tool, user_environment
+from tests.helpers.processes import status_of_tool, user_environment
 from vito_mm.transfer import jobs
 from vito_mm.transfer import runner as suite
 from vito_mm.transfer.options import SuiteOptions
@@ -47,11 +47,9 @@ def result(tmp_path: Path, label: str) -> dict:
     return json.loads((folder_of(tmp_path, label) / 'result.json').read_text())
 
 
-def transfer(*words: object, monkeypatch) -> int:
+def transfer(*words: object) -> int:
     """The command as a user types it, in this process."""
-    with pytest.raises(SystemExit) as ended:
-        run_tool(monkeypatch, 'transfer.py', *words)
-    return ended.value.code
+    return status_of_tool('transfer.py', *words)
 
 
 def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, capsys):
@@ -161,7 +159,7 @@ def test_a_report_holds_the_commands_and_plans_of_all_calls(tmp_path, capsys, mo
     for command in ('transfer.py second', 'transfer.py second', 'transfer.py first'):
         assert run_suite(make_plan(tmp_path, dict(y='ok', z='ok')), command) == 0
     monkeypatch.setattr(suite, 'report', write_report)
-    assert transfer('--report-only', '--work-dir', work_dir, monkeypatch=monkeypatch) == 0
+    assert transfer('--report-only', '--work-dir', work_dir) == 0
     with (work_dir / 'report.csv').open(newline='') as file:
         states = {line['checkpoint']: line['state'] for line in csv.DictReader(file)}
     page = (work_dir / 'report.md').read_text()
@@ -336,7 +334,6 @@ def real(miniscenes, tmp_path, monkeypatch):
             *('--work-dir', tmp_path / 'suite', '--jobs', 2, '--seeds', 1),
             *('--data', *(f'{task}={folder}' for task, folder in miniscenes.items())),
             *('--cfg-options', *settings, *more),
-            monkeypatch=monkeypatch,
         )
 
     return call
