@@ -23,6 +23,7 @@ else
 endif
 
 check:  ## print the versions in the environment and what is wrong with them
+	@command -v $(PY) >/dev/null || { echo "there is no $(PY) yet; run: make env"; exit 1; }
 	@$(PY) tools/environment.py check
 
 demo: env  ## pre-train on videos, fine-tune a segmenter and a detector, show the result
