@@ -8,25 +8,26 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmengine.registry import Registry
 
-MMENGINE_RANGE = ('0.10.4', '1.0.0')
-"""MMEngine versions that work: at least the first, below the second."""
-MMCV_RANGE = ('2.0.0', '2.2.0')
-"""MMCV versions that work. mmdet 3.3.0 and mmseg 1.2.2 refuse 2.2.0."""
-
 _MMCV_REMEDY = (
-    'Build mmcv 2.1.0 with its ops against the installed torch: pip install "setuptools>=70,<82" '
-    'wheel ninja psutil && MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
-    '--no-cache-dir --force-reinstall mmcv==2.1.0'
+    'Build mmcv 2.1.0 with its ops against the installed torch, in a few minutes: '
+    'vito-mm build-mmcv (in a checkout: python tools/build_mmcv.py)'
 )
+_VERSIONS = {
+    # module: oldest that works, newest that was tried, remedy
+    'torch': ('2.1', '2.14', 'Run: pip install -U torch torchvision, then: vito-mm build-mmcv'),
+    'mmengine': ('0.10.4', '0.10.12', 'Run: pip install mmengine==0.10.7'),
+    'mmcv': ('2.0.1', '2.3', _MMCV_REMEDY),
+}
 
 
-def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
+def _check_version(module: str, oldest: str, tried: str, remedy: str) -> None:
     from packaging.version import Version
 
     try:
@@ -34,12 +35,14 @@ def _check_range(module: str, bounds: tuple[str, str], remedy: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ImportError(f'vito_mm needs {module}, which is not installed.') from None
-    lowest, below = bounds
-    if not Version(lowest) <= Version(found) < Version(below):
+        raise ImportError(f'vito_mm needs {module}, which is not installed. {remedy}') from None
+    if Version(found) < Version(oldest):
         raise ImportError(
-            f'vito_mm works with {module} >= {lowest}, < {below}, but {found} is installed. '
-            f'{remedy}'
+            f'vito_mm works with {module} >= {oldest}, but {found} is installed. {remedy}'
+        )
+    if Version(found).release[: len(Version(tried).release)] > Version(tried).release:
+        warnings.warn(
+            f'{module} {found} is newer than what vito_mm was tried with ({tried}).', stacklevel=4
         )
 
 
@@ -47,12 +50,12 @@ def check_environment() -> None:
     """Check what the import of vito_mm and of the OpenMMLab packages depends on.
 
     Raises:
-        ImportError: If mmengine or mmcv is missing or outside the range that works, if mmcv was
-            installed without its compiled ops (or with ops built for another torch), or if
-            setuptools no longer ships ``pkg_resources``. The message says how to repair it.
+        ImportError: If torch, mmengine or mmcv is missing or too old, if mmcv was installed without
+            its compiled ops (or with ops built for another torch), or if setuptools no longer ships
+            ``pkg_resources``. The message says how to repair it.
     """
-    _check_range('mmengine', MMENGINE_RANGE, 'Run: pip install mmengine==0.10.7')
-    _check_range('mmcv', MMCV_RANGE, _MMCV_REMEDY)
+    for module, versions in _VERSIONS.items():
+        _check_version(module, *versions)
     if importlib.util.find_spec('pkg_resources') is None:
         raise ImportError(
             'mmengine needs pkg_resources to resolve "mmdet::" and "mmseg::" configs, and the '
@@ -68,7 +71,7 @@ def _check_mmcv_ops() -> None:
     try:
         importlib.import_module('mmcv._ext')
     except ModuleNotFoundError:
-        if not any(importlib.metadata.distributions(name='mmcv-lite')):
+        if not _is_installed('mmcv-lite'):
             raise ImportError(
                 'The installed mmcv was installed without its compiled ops (mmcv._ext is missing). '
                 f'{_MMCV_REMEDY}'
@@ -88,10 +91,21 @@ def install_patches() -> None:
 
 
 def _allow_package_bases() -> None:
-    """``vito_mm::vito/pretrain_r50.py`` as a base: MMEngine looks packages up in a fixed list."""
+    """``vito_mm::vito/pretrain_r50.py`` as a base: MMEngine looks packages up in a fixed list.
+
+    That of the OneDL fork has the names of the original distributions.
+    """
     from mmengine.config.utils import MODULE2PACKAGE
 
     MODULE2PACKAGE.setdefault('vito_mm', 'vito_mm')
+    for module, package in MODULE2PACKAGE.items():
+        fork = f'onedl-{package}'
+        if not _is_installed(package) and _is_installed(fork):
+            MODULE2PACKAGE[module] = fork
+
+
+def _is_installed(distribution: str) -> bool:
+    return any(importlib.metadata.distributions(name=distribution))
 
 
 def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:
@@ -133,33 +147,41 @@ def unfilled_array(*args: Any) -> Any:
     return np.empty(0, np.uint8)
 
 
-def _allow_mmengine_checkpoints() -> None:
-    """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
+def safe_globals() -> list[tuple[Any, str]]:
+    """The types in MMEngine's checkpoints, each with the name that files have for it.
 
-    MMEngine 0.10.7 stores its message hub (numpy arrays in ``HistoryBuffer``) next to the weights,
-    so that resume, ``mim test`` and initialisation fail. Only the types in such files are allowed.
+    MMEngine stores its message hub (numpy arrays in ``HistoryBuffer``) next to the weights. Where a
+    file could use a type for more than that, a function stands for it.
     """
     import numpy as np
-    import torch
     from mmengine.logging import HistoryBuffer
 
     HistoryBuffer()  # registers the standard statistics methods
     multiarray = sys.modules[np.ndarray.__reduce__(np.empty(0))[0].__module__]
     modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of numpy 1 and 2
     dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')}
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            np.dtype,
-            *sorted(dtypes, key=lambda dtype: dtype.__name__),
-            *((unfilled_array, f'{module}._reconstruct') for module in modules),
-            *((multiarray.scalar, f'{module}.scalar') for module in modules),
-            # Arrays may be filled. No file can call the class itself, whose key has no module.
-            (np.ndarray, 'ndarray'),
-            (unfilled_array, 'numpy.ndarray'),
-            (_getattr_for_history, 'builtins.getattr'),
-        ]
-    )
+    return [
+        *((kind, f'{kind.__module__}.{kind.__name__}') for kind in (HistoryBuffer, *dtypes)),
+        (np.dtype, 'numpy.dtype'),
+        *((unfilled_array, f'{module}._reconstruct') for module in modules),
+        *((multiarray.scalar, f'{module}.scalar') for module in modules),
+        # Arrays may be filled. No file can call the class itself, whose key has no module.
+        (np.ndarray, 'ndarray'),
+        (unfilled_array, 'numpy.ndarray'),
+        (_getattr_for_history, 'builtins.getattr'),
+    ]
+
+
+def _allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
+
+    MMEngine's own reading of them depends on it: resume, ``mim test`` and initialisation. Before,
+    its default read any file.
+    """
+    from torch import serialization
+
+    if hasattr(serialization, 'get_unsafe_globals_in_checkpoint'):
+        serialization.add_safe_globals(safe_globals())
 
 
 def _repair_adjust_hue() -> None:

@@ -5,7 +5,6 @@ import platform
 import shutil
 import sys
 import time
-import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmengine.config import Config
 from vito_mm.miniscenes.make import make_miniscenes
 from vito_mm.transfer.jobs import Job, run_jobs
 from vito_mm.transfer.tasks import TASKS, Task
+from vito_mm.utils.quiet import ignored_warnings
 from vito_mm.videos import read_manifest, write_manifest
 
 REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
@@ -108,7 +108,7 @@ def run_demo(
     with (
         (work_dir / 'summary.log').open('w') as log,
         redirect_stdout(log),
-        warnings.catch_warnings(action='ignore'),
+        ignored_warnings(),
     ):
         page = write_report(work_dir, rows, pretrain, runs, [f'Durations: {durations}', *notes])
     seconds['summary'] = _done(started)

@@ -33,7 +33,7 @@ def random_hashes(count: int, seed: int, planted: int = 0, flips: int = 20):
 
 def all_near_pairs(hashes, known, max_distance: float) -> set[tuple[int, int]]:
     """By comparing all with all."""
-    bits = np.bitwise_count(hashes[:, None] ^ hashes[None]).astype(int)
+    bits = np.vectorize(lambda value: int(value).bit_count())(hashes[:, None] ^ hashes[None])
     both = known[:, None] & known[None]
     near = (bits * both).sum(2) <= max_distance * both.sum(2)
     first, second = np.nonzero(near & both.any(2))

@@ -130,7 +130,7 @@ def test_paths_and_titles_are_text_or_missing(tmp_path, column, value):
 
 def test_values_of_parquet_become_what_json_knows(tmp_path):
     """Those of vito_mm.videos.tables.plain; None is omitted."""
-    day = datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)
+    day = datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)
     columns = dict(
         path=['/a.mp4'],
         fine=pyarrow.array([day], pyarrow.timestamp('ns')),

@@ -112,9 +112,7 @@ def test_a_killed_run_continues_bit_exact(textured_folder, tmp_path, start):
     run = shell(*train(textured_folder, broken, '--resume', options=options))
     assert run.returncode == 0, run.stderr[-3000:]
     assert f'resuming from {saved}' in run.stdout + run.stderr
-    first, second = (
-        torch.load(folder / 'iter_9.pth', weights_only=True) for folder in (whole, broken)
-    )
+    first, second = (torch.load(folder / 'iter_9.pth') for folder in (whole, broken))
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_identical(first[part], second[part], part)
     curve = loss_curve(whole)
@@ -190,14 +188,14 @@ def test_a_kill_while_saving_leaves_the_last_one(textured_folder, tmp_path, mome
     assert run.returncode == -signal.SIGKILL, run.stderr[-3000:]
     pointer = Path((work_dir / 'last_checkpoint').read_text())
     assert pointer == work_dir / 'iter_2.pth'
-    assert torch.load(pointer, weights_only=True)['meta']['iter'] == 2
+    assert torch.load(pointer)['meta']['iter'] == 2
 
     run = shell(*train(textured_folder, work_dir, '--resume', max_iters=4, options=only_one))
     assert run.returncode == 0, run.stderr[-3000:]
     assert f'resuming from {pointer}' in run.stdout + run.stderr
     # Nothing half written stays.
     assert {file.name for file in work_dir.glob('*.pth*')} <= {'iter_2.pth', 'iter_4.pth'}
-    assert torch.load(work_dir / 'iter_4.pth', weights_only=True)['meta']['iter'] == 4
+    assert torch.load(work_dir / 'iter_4.pth')['meta']['iter'] == 4
 
 
 def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):

@@ -38,7 +38,7 @@ def checkpoint(data, tmp_path_factory):
 def test_the_backbone_has_torchvisions_names(checkpoint):
     from torchvision.models import resnet18
 
-    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = torch.load(checkpoint)['state_dict']
     backbone = {
         k.removeprefix('backbone.'): tuple(v.shape)
         for k, v in weights.items()

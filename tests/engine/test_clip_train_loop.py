@@ -127,7 +127,7 @@ def test_random_layers_draw_the_same_after_a_restart(textured_folder, tmp_path):
             if stop < 4:
                 runner.register_hook(Stop(stop))
             runner.train()
-        return torch.load(tmp_path / name / 'iter_4.pth', weights_only=True)['state_dict']
+        return torch.load(tmp_path / name / 'iter_4.pth')['state_dict']
 
     first, second = state('whole', 4), state('parts', 2, 4)
     assert all(torch.equal(first[key], second[key]) for key in first)

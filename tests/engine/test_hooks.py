@@ -74,7 +74,7 @@ def test_log_and_checkpoint_hold_what_a_user_looks_for(video_folder, tmp_path, m
         assert line['loss'] > 0
         for key in ('pair_nll', 'top1_acc', 'similarity_pos', 'similarity_neg', 'embedding_std'):
             assert key in line
-    checkpoint = torch.load(tmp_path / 'run' / 'iter_4.pth', weights_only=True)
+    checkpoint = torch.load(tmp_path / 'run' / 'iter_4.pth')
     assert {'state_dict', 'optimizer', 'message_hub', 'meta'} <= set(checkpoint)
     target = checkpoint['state_dict']['target_net.module.0.conv1.weight']
     assert torch.equal(target, runner.model.target_net.module[0].conv1.weight)
@@ -124,7 +124,7 @@ def _stages(cfg: Config) -> list:
 def test_resume_goes_on_with_the_target_of_the_checkpoint(video_folder, tmp_path):
     """Fails on stock MMEngine 0.10.7 with torch >= 2.6, which refuses its own checkpoint."""
     run(tiny_config(video_folder, tmp_path / 'run'))
-    saved = torch.load(tmp_path / 'run' / 'iter_4.pth', weights_only=True)['state_dict']
+    saved = torch.load(tmp_path / 'run' / 'iter_4.pth')['state_dict']
     cfg = tiny_config(video_folder, tmp_path / 'run', **{'train_cfg.max_iters': 5})
     cfg.resume = True
     runner = run(cfg)

@@ -44,7 +44,7 @@ def train(cfg, hook: Hook):
 
 
 def saved(work_dir, iteration: int) -> dict:
-    return torch.load(work_dir / f'iter_{iteration}.pth', weights_only=True)
+    return torch.load(work_dir / f'iter_{iteration}.pth')
 
 
 def assert_same_weights(one: dict, other: dict) -> None:

@@ -144,7 +144,7 @@ def test_all_numbers_are_logged_at_their_iterations_and_are_right(manifest, tmp_
     log = log_of(tmp_path / 'run')
     assert 'Iter(probe) [4/5]  knn_top1: ' in log
     assert 'KNNProbeHook: 12 images to learn from, 3 to classify, 3 classes' in log
-    saved = torch.load(tmp_path / 'run' / 'iter_5.pth', weights_only=True)['message_hub']
+    saved = torch.load(tmp_path / 'run' / 'iter_5.pth')['message_hub']
     assert len(saved['log_scalars']['probe/knn_top1'].data[0]) == 4
     noted = Notebook.pages
     for step in (2, 4, 5):
@@ -230,7 +230,7 @@ def test_a_run_with_probes_ends_bit_exact_as_without(manifest, tmp_path):
         states = States()
         runner.register_hook(states)
         runner.train()
-        saved = torch.load(tmp_path / name / 'iter_4.pth', weights_only=True)
+        saved = torch.load(tmp_path / name / 'iter_4.pth')
         losses = [line['loss'] for line in scalars(tmp_path / name) if 'loss' in line]
         outcomes.append((saved, states.seen, losses))
         assert 'forward' not in vars(runner.model.head)

@@ -51,8 +51,8 @@ def test_only_the_head_has_moved(probed, checkpoint):
     work_dir, metrics = probed
     assert metrics.keys() == {'mIoU', 'aAcc', 'mAcc'}
     assert metrics['mIoU'] > 60  # a guess gives 11 to 20
-    before = torch.load(checkpoint, weights_only=True)['state_dict']
-    after = torch.load(work_dir / 'iter_40.pth', weights_only=True)['state_dict']
+    before = torch.load(checkpoint)['state_dict']
+    after = torch.load(work_dir / 'iter_40.pth')['state_dict']
     assert {key for key in after if key.startswith('backbone.')} == set(before)
     for key, value in before.items():
         assert torch.equal(value, after[key]), key
@@ -87,7 +87,7 @@ def test_same_seed_same_metrics_and_random_weights_have_their_own(world, tmp_pat
         return tmp_path / name / 'iter_3.pth'
 
     files = [run(checkpoint, 'one'), run(checkpoint, 'two'), run(None, 'three')]
-    one, two, random = (torch.load(file, weights_only=True)['state_dict'] for file in files)
+    one, two, random = (torch.load(file)['state_dict'] for file in files)
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     assert not torch.equal(one['backbone.conv1.weight'], random['backbone.conv1.weight'])
     assert one['decode_head.conv_seg.weight'].shape == (3, 128, 1, 1)
@@ -125,7 +125,7 @@ def test_a_checkpoint_that_is_not_whole_is_told_before_the_run(world, checkpoint
     check_probe(probe_config(base, checkpoint, tmp_path))
     with pytest.raises(CheckpointError, match='gone'):
         check_probe(probe_config(base, tmp_path / 'gone.pth', tmp_path))
-    content = torch.load(checkpoint, weights_only=True)
+    content = torch.load(checkpoint)
     del content['state_dict']['backbone.layer3.0.conv1.weight']
     torch.save(content, tmp_path / 'partial.pth')
     with pytest.raises(CheckpointError, match=r'layer3\.0\.conv1\.weight'):
@@ -177,7 +177,7 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
     check_probe(cfg)
     before = MODELS.build(cfg.model.backbone).state_dict()
     assert 0 <= run_probe(cfg)['mIoU'] <= 100
-    after = torch.load(tmp_path / 'run/iter_3.pth', weights_only=True)['state_dict']
+    after = torch.load(tmp_path / 'run/iter_3.pth')['state_dict']
     assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
     with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):
         probe_config(base, None, tmp_path / 'run', stages=(4,), backbone=name)

@@ -46,7 +46,7 @@ def test_paper_recipe_runs_on_one_cpu_and_resumes(video_folder, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     assert 'training in float32 instead of mixed precision' in run.stderr + run.stdout
     assert 'is skipped since its requires_grad' not in run.stdout + run.stderr
-    weights = torch.load(tmp_path / 'run' / 'iter_2.pth', weights_only=True)['state_dict']
+    weights = torch.load(tmp_path / 'run' / 'iter_2.pth')['state_dict']
     assert 'backbone.conv1.weight' in weights
 
     # The old spelling of the local rank, and the latest checkpoint by itself.

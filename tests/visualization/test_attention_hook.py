@@ -33,7 +33,7 @@ def test_a_strip_a_checkpoint_and_the_same_run_bit_exact(textured_folder, tmp_pa
     assert shown.model.training == plain.model.training
     ends = []
     for name in ('shown', 'plain'):
-        saved = torch.load(tmp_path / name / 'iter_3.pth', weights_only=True)
+        saved = torch.load(tmp_path / name / 'iter_3.pth')
         (log,) = (tmp_path / name).glob('*/vis_data/scalars.json')
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         losses = [(line['step'], line['loss'], line['embedding_std']) for line in lines]

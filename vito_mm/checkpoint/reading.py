@@ -18,6 +18,7 @@ from torch import Tensor
 from vito_mm.compat import unfilled_array
 from vito_mm.utils.text import near_text
 
+from . import old_torch
 from .errors import CheckpointError
 from .networks import flat_weights
 
@@ -89,6 +90,8 @@ def _reader_of(path: Path) -> Callable[[Path], Any]:
 
 
 def _read_torch(path: Path) -> Any:
+    # Mapped, a file costs no memory but for what is taken from it, on every rank.
+    mmap = zipfile.is_zipfile(path)
     classes = foreign_classes(path) or []
     if any(name.startswith('torch.distributed.') for name in classes):
         importlib.import_module('torch.distributed.tensor')  # lets torch.load read DTensors
@@ -96,11 +99,10 @@ def _read_torch(path: Path) -> Any:
     # Files of torch < 1.6 do not tell their classes beforehand.
     empty = [(_Empty, name) for name in {*classes, 'argparse.Namespace'}]
     try:
+        if old_torch.needed():
+            return old_torch.load(path, mmap, _Empty, classes)
         with torch.serialization.safe_globals(empty):
-            # Mapped, a file costs no memory but for what is taken from it, on every rank.
-            return torch.load(
-                path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
     except _UNREADABLE as error:
         if 'TorchScript' in str(error):
             raise CheckpointError(
@@ -140,7 +142,7 @@ class _NumpyUnpickler(pickle.Unpickler):
         if (module, name) == ('numpy', 'dtype'):
             return np.dtype
         if (module, name) == ('_codecs', 'encode'):  # bytes in protocol 2
-            return lambda text, encoding: text.encode('latin1')
+            return old_torch.encode
         if module.startswith('torch'):
             raise CheckpointError('tensors')
         return _Empty

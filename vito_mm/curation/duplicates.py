@@ -109,9 +109,16 @@ def _are_near(hashes, known, first, second, max_distance: float) -> np.ndarray:
     for frame in range(hashes.shape[1]):
         both = known[first, frame] & known[second, frame]
         differing = hashes[first, frame] ^ hashes[second, frame]
-        bits = bits + np.bitwise_count(differing) * both.astype(np.int32)
+        bits = bits + _bit_count(differing) * both.astype(np.int32)
         count = count + both.astype(np.int32)
     return (bits <= max_distance * count) & (count > 0)
+
+
+def _bit_count(values: np.ndarray) -> np.ndarray:
+    """Number of ones in each 64-bit number; numpy has a function for it since version 2."""
+    if hasattr(np, 'bitwise_count'):
+        return np.bitwise_count(values)
+    return np.unpackbits(values[..., None].view(np.uint8), axis=-1).sum(-1, dtype=np.uint8)
 
 
 def _same_or_near(values, starts, sizes, distance: int) -> Pairs:
@@ -134,7 +141,7 @@ def _near_values(values: np.ndarray, distance: int) -> Pairs:
         ordered = values[order]
         for first, second in _within_runs(*_runs([ordered & mask])):
             differing = ordered[first] ^ ordered[second]
-            near = np.bitwise_count(differing) <= distance
+            near = _bit_count(differing) <= distance
             first, second, differing = first[near], second[near], differing[near]
             for earlier in done:
                 new = (differing & earlier) != 0

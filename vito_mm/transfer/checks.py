@@ -4,7 +4,6 @@ import importlib.util
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
 from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Task
-from vito_mm.utils.quiet import quiet_logger
+from vito_mm.utils.quiet import ignored_warnings, quiet_logger
 from vito_mm.utils.text import first_few, near_text
 
 ACCUMULATED = 'optim_wrapper.accumulative_counts'
@@ -42,7 +41,7 @@ RESERVED = {
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries while something is only looked at."""
-    with quiet_logger(), warnings.catch_warnings(action='ignore'):
+    with quiet_logger(), ignored_warnings():
         yield
 
 

@@ -29,5 +29,8 @@ def priority_of(path: str, seed: int, *others: str) -> int:
 
 def sha256_of_file(file: str | os.PathLike) -> str:
     """SHA-256 of a file's content in hexadecimal digits."""
+    digest = hashlib.sha256()
     with open(file, 'rb') as content:
-        return hashlib.file_digest(content, 'sha256').hexdigest()
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,9 +1,18 @@
-"""Silence of loggers for a while."""
+"""Silence of loggers and warnings for a while."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.logging import MMLogger
+
+
+@contextmanager
+def ignored_warnings() -> Iterator[None]:
+    """Ignore all warnings in a block."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
 
 
 @contextmanager

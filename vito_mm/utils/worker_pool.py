@@ -86,7 +86,7 @@ def stopped_by_signals(
 
 def _is_handled(kind: type[BaseException] | tuple[()]) -> bool:
     """True while a ``finally`` or ``except`` is under way because of such an error."""
-    error = sys.exception()
+    error = sys.exc_info()[1]
     while error is not None and not isinstance(error, kind):
         error = error.__context__
     return error is not None

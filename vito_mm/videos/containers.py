@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -22,18 +21,27 @@ Playlists (hls, dash, concat, sdp), numbered pictures (image2) and what else ope
 not among them, whatever a file is called and whatever FFmpeg takes it for.
 """
 
+# PyAV 19 takes any metadata as it is; before, only when told to.
+_ARGUMENTS = {} if int(av.__version__.split('.')[0]) >= 19 else dict(metadata_errors='replace')
 _OPTIONS = dict(protocol_whitelist='file', format_whitelist=','.join(SELF_CONTAINED))
 
 
-def open_container(path: str, **arguments: Any) -> InputContainer:
-    """Open a video file to read it, and no other file that it refers to, by :func:`av.open`.
+def open_container(path: str, **options: str) -> InputContainer:
+    """Open a video file to read it, and no other file that it refers to.
+
+    Args:
+        path (str): The file.
+        **options (str): Options of FFmpeg for the container.
+
+    Returns:
+        InputContainer: The container of :func:`av.open`.
 
     Raises:
         VideoReadError: If its format is not one of ``SELF_CONTAINED``; names it.
         av.error.FFmpegError: If it cannot be opened.
     """
     try:
-        return av.open(path, options=_OPTIONS, metadata_errors='replace', **arguments)
+        return av.open(path, options={**_OPTIONS, **options}, **_ARGUMENTS)
     except av.error.ArgumentError:
         if (name := _format_off_the_list(path)) is None:
             raise

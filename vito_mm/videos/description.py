@@ -57,7 +57,7 @@ def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
         # the same facts. Only these containers have in their header what FFmpeg needs to know of
         # the order of frames; the trial is for the others, and for a choice between streams.
         with suppress(ValueError):  # the container has no streams before it is searched
-            container = open_container(path, stream_options=[{'codec_whitelist': 'none'}])
+            container = open_container(path, codec_whitelist='none')
             streams = _videos(container)
             codecs = {stream.codec_context and stream.codec_context.name for stream in streams}
             is_known = container.format.name.startswith('mov') or codecs <= _WITHOUT_TRIAL

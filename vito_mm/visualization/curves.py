@@ -1,7 +1,6 @@
 """Training curves of several runs, next to each other."""
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from vito_mm.utils.quiet import ignored_warnings
 
 POINTS_PER_CURVE = 200
 """Longer curves are averaged over neighbouring points."""
@@ -67,7 +68,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str = 'step') -> 
 def to_png(figure: Figure) -> bytes:
     """Render a figure as a PNG."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings(action='ignore'):  # labels may have letters that no font has
+    with ignored_warnings():  # labels may have letters that no font has
         figure.savefig(buffer, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.05)
     return buffer.getvalue()
 

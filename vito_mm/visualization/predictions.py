@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
+
+from vito_mm.utils.quiet import ignored_warnings
 
 from .canvas import Canvas, png_of, shortened
 
@@ -130,7 +131,7 @@ def _scope(package: str) -> Iterator[None]:
     with (
         DefaultScope.overwrite_default_scope(package),
         contextlib.redirect_stdout(io.StringIO()),
-        warnings.catch_warnings(action='ignore'),
+        ignored_warnings(),
     ):
         yield
 
