@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+import vito_mm  # noqa: F401  makes its configs known to MMEngine
 from tests.conftest import REPO
 
 CONFIGS = sorted(
@@ -64,10 +65,14 @@ def test_recipe_of_the_paper():
     assert (sample.num_views, sample.segment, sample.method) == (3, 2.56, 'marginal')
 
 
-def test_a_config_of_another_project_inherits_from_ours(tmp_path):
-    (tmp_path / 'mine.py').write_text(
-        "_base_ = 'vito_mm::vito/pretrain_r50.py'\nmodel = dict(base_momentum=0.996)\n"
-    )
-    cfg = Config.fromfile(tmp_path / 'mine.py')
-    assert cfg.model.base_momentum == 0.996
-    assert cfg.model.type == 'VITO'
+@pytest.mark.parametrize('path', CONFIGS, ids=str)
+def test_a_config_of_another_project_gets_what_is_in_ours(path, tmp_path):
+    (tmp_path / 'mine.py').write_text(f"_base_ = 'vito_mm::{path}'\nmine = 1\n")
+    inherited = Config.fromfile(tmp_path / 'mine.py').to_dict()
+    assert inherited.pop('mine') == 1
+    assert inherited == Config.fromfile(REPO / 'configs' / path).to_dict()
+
+
+def test_configs_are_found_by_their_name_alone():
+    names = [path.name for path in (REPO / 'configs').rglob('*.py')]
+    assert len(set(names)) == len(names)

@@ -6,10 +6,15 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
+import mmengine
 import pytest
+import torch
+
+from vito_mm.compat import check_environment
 
 REPO = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -165,11 +170,11 @@ def failed_import(first_on_path: Path) -> str:
 @pytest.mark.parametrize(
     ('version', 'ops', 'cause', 'remedy'),
     [
-        ('2.2.0', None, 'mmcv >= 2.0.0, < 2.2.0, but 2.2.0 is installed', 'mmcv==2.1.0'),
-        ('2.1.0', None, 'without its compiled ops', 'MMCV_WITH_OPS=1'),
-        ('2.1.0', 'undefined symbol: _ZN3c10', 'undefined symbol', 'MMCV_WITH_OPS=1'),
+        ('2.0.0', None, 'mmcv >= 2.0.1, but 2.0.0 is installed', 'vito-mm build-mmcv'),
+        ('2.1.0', None, 'without its compiled ops', 'vito-mm build-mmcv'),
+        ('2.1.0', 'undefined symbol: _ZN3c10', 'undefined symbol', 'vito-mm build-mmcv'),
     ],
-    ids=['too new', 'no ops', 'ops for another torch'],
+    ids=['too old', 'no ops', 'ops for another torch'],
 )
 def test_import_with_a_wrong_mmcv(version, ops, cause, remedy, tmp_path: Path) -> None:
     (tmp_path / 'mmcv').mkdir()
@@ -179,6 +184,18 @@ def test_import_with_a_wrong_mmcv(version, ops, cause, remedy, tmp_path: Path) -
     message = failed_import(tmp_path)
     assert cause in message
     assert remedy in message
+
+
+def test_newer_versions_than_were_tried_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        check_environment()
+    monkeypatch.setattr(mmengine, '__version__', '0.10.99')
+    with pytest.warns(UserWarning, match='0.10.99'):
+        check_environment()
+    monkeypatch.setattr(torch, '__version__', '2.0.1')
+    with pytest.raises(ImportError, match=r'torch >= 2\.1'):
+        check_environment()
 
 
 def test_import_with_a_setuptools_without_pkg_resources(tmp_path: Path) -> None:

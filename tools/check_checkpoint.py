@@ -26,12 +26,12 @@ def main() -> None:
 
     from vito_mm.checkpoint import CheckpointError, check_config
     from vito_mm.checkpoint.config_check import read_config
-    from vito_mm.launch import parse_options
+    from vito_mm.launch import apply_options
 
     try:
         config = read_config(args.config)
         if args.cfg_options:
-            config.merge_from_dict(parse_options(args.cfg_options))
+            apply_options(config, args.cfg_options)
         check = check_config(config, args.checkpoint)
     except (CheckpointError, OSError) as error:
         raise SystemExit(f'NOT complete. {error}') from None

@@ -93,9 +93,22 @@ def install_patches() -> None:
 def _allow_package_bases() -> None:
     """``vito_mm::vito/pretrain_r50.py`` as a base: MMEngine looks packages up in a fixed list.
 
-    That of the OneDL fork has the names of the original distributions.
+    That of the OneDL fork has the names of the original distributions. MMEngine marks what comes
+    from a package's config with the package as its scope; ours are written for the scope that they
+    state, and are taken like a base of the user's own.
     """
+    from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
+
+    stock = Config._get_cfg_path
+
+    @functools.wraps(stock)
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = stock(cfg_path, filename)
+        return path, None if scope == 'vito_mm' else scope
+
+    if not hasattr(stock, '__wrapped__'):
+        Config._get_cfg_path = staticmethod(get_cfg_path)
 
     MODULE2PACKAGE.setdefault('vito_mm', 'vito_mm')
     for module, package in MODULE2PACKAGE.items():

@@ -1,6 +1,7 @@
 """Start a run from a config: what ``tools/train.py`` and ``tools/test.py`` share."""
 
 import argparse
+import inspect
 import logging
 import os
 import re
@@ -13,14 +14,17 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
+from vito_mm.utils.text import near_text
 from vito_mm.utils.unwrap import unwrap
 
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
-"""Environment variable by which ``torchrun.sh`` says when it was started, in seconds since 1970."""
+"""Environment variable in which ``_torchrun.sh`` says when it was started (seconds since 1970)."""
 
 _PLACE = re.compile(r'(.*[._])?(root|file|dir|path|folder|checkpoint|from|data)')
 """Keys of a config whose values are files or folders."""
@@ -51,6 +55,73 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def apply_options(cfg: Config, words: Sequence[str]) -> None:
+    """Merge ``key=value`` words into a config; warns of keys that are new to it.
+
+    A new key may be meant, as of an argument that the config leaves at its default, or be a slip
+    of the pen that would change nothing.
+
+    Raises:
+        ValueError: As :func:`parse_options`.
+    """
+    options = parse_options(words)
+    for key in options:
+        node, parts = cfg, key.split('.')
+        for depth, name in enumerate(parts):
+            if isinstance(node, (list, tuple)) and name.isdigit() and int(name) < len(node):
+                node = node[int(name)]
+            elif isinstance(node, (Config, dict)) and name in node:
+                node = node[name]
+            else:
+                place = f'{".".join(parts[:depth])} of the config' if depth else 'the config'
+                near = near_text(name, node if isinstance(node, (Config, dict)) else ())
+                _tell(f'--cfg-options {key}: {name!r} is new to {place}{near}')
+                break
+    cfg.merge_from_dict(options)
+
+
+def check_arguments(cfg: Config) -> None:
+    """Check the arguments of the data loaders and their data sets before anything is built.
+
+    Raises:
+        SystemExit: If one does not exist; names the config key and what was meant.
+    """
+    loader = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
+    for part in ('train', 'val', 'test'):
+        key = f'{part}_dataloader'
+        if isinstance(cfg.get(key), dict):
+            _check_keys(cfg[key], key, 'DataLoader', loader)
+            _check_datasets(cfg[key].get('dataset'), f'{key}.dataset', cfg.get('default_scope'))
+
+
+def _check_datasets(node: Any, key: str, scope: str | None) -> None:
+    if isinstance(node, (list, tuple)):
+        for number, each in enumerate(node):
+            _check_datasets(each, f'{key}.{number}', scope)
+    if not (isinstance(node, dict) and 'type' in node):
+        return
+    for name in ('dataset', 'datasets'):
+        _check_datasets(node.get(name), f'{key}.{name}', scope)
+    kind = node['type']
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(node.get('_scope_') or scope) as registry:
+            kind = registry.get(kind)
+    known: set[str] = set()
+    for each in inspect.getmro(kind) if inspect.isclass(kind) else ():
+        parameters = inspect.signature(each.__init__).parameters.values()
+        known.update(parameter.name for parameter in parameters)
+        if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+            _check_keys(node, key, kind.__name__, known)
+            return
+
+
+def _check_keys(node: Config, key: str, kind: str, known: set[str]) -> None:
+    for name in node:
+        if name not in known | {'type'} and not name.startswith('_'):
+            near = near_text(name, known)
+            raise SystemExit(f'{key}.{name}: {kind} has no such argument{near}')
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply what they override.
 
@@ -68,7 +139,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options:
         try:
-            cfg.merge_from_dict(parse_options(args.cfg_options))
+            apply_options(cfg, args.cfg_options)
         except ValueError as error:
             raise SystemExit(f'--cfg-options: {error}') from None
     if args.work_dir:
@@ -161,6 +232,7 @@ def without_workers(dataloader: Any) -> Any:
 
 def build_runner(cfg: Config) -> Runner:
     """Build MMEngine's runner for this machine; the config has ``work_dir`` and ``launcher``."""
+    check_arguments(cfg)
     fit_to_machine(cfg)
     list_stages(cfg)
     for part in ('train', 'val', 'test'):

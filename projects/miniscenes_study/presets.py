@@ -49,7 +49,7 @@ PRESETS = {
     'gpu': StudyPreset(
         world='study',
         folder='study',
-        base='miniscenes/pretrain_r50.py',
+        base='miniscenes/pretrain_r50_study.py',
         supervised='miniscenes/supervised_r50.py',
         image_size=112,
         transfer=_R50,

@@ -74,7 +74,7 @@ def check_command(words: Sequence[str]) -> None:
 def is_known(variable: str, words: Sequence[str]) -> bool:
     """Whether a variable is read by somebody: a script of the command, torch or mmcv."""
     scripts = [REPO / word for word in words if word.startswith('tools/')]
-    scripts += [REPO / 'tools/torchrun.sh', REPO / 'tools/environment.py']
+    scripts += [REPO / 'tools/_torchrun.sh', REPO / 'tools/environment.py']
     return variable in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES') or any(
         re.search(rf'\b{variable}\b', script.read_text()) for script in scripts
     )

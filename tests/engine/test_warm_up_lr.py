@@ -13,7 +13,7 @@ SCHEDULES = {
     # path: epochs or steps of warm-up, of all, and steps of an epoch
     'vito/pretrain_r50.py': (10, 300, 4),
     'vito/pretrain_r50_200e.py': (10, 200, 3),
-    'miniscenes/pretrain_r50.py': (200, 4000, None),
+    'miniscenes/pretrain_r50_study.py': (200, 4000, None),
 }
 
 

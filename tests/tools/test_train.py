@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from _arguments import add_common_arguments
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
 from tests.helpers.processes import free_port, run_tool, shell, user_environment
 from vito_mm.datasets import VideoDataset
-from vito_mm.launch import list_stages, load_config, parse_options
+from vito_mm.launch import apply_options, list_stages, load_config, parse_options
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 
@@ -201,16 +201,40 @@ def test_home_folder_in_a_config(tmp_path, monkeypatch):
     assert len(VideoDataset('~/videos')) == 1
 
 
-def test_mim_trains_our_package(video_folder, tmp_path):
-    """Without data workers, from a folder with a blank and a comma."""
+def test_mim_trains_our_package_by_the_name_of_a_config(video_folder, tmp_path):
+    """From another folder; without data workers, videos in a folder with a blank and a comma."""
     folder = video_folder.rename(tmp_path / 'My Videos, 2')
     options = [text for text in tiny_options(folder) if 'num_workers' not in text]
     run = shell(
-        *(sys.executable, '-m', 'mim', 'train', 'vito_mm', CONFIG, '--work-dir', tmp_path / 'run'),
+        *('env', '-C', tmp_path, sys.executable, '-m', 'mim', 'train', 'vito_mm'),
+        *('pretrain_r50.py', '--work-dir', 'run'),
         *(*options, 'train_dataloader.num_workers=0', 'train_dataloader.prefetch_factor=1'),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+
+def test_a_config_elsewhere_that_is_based_on_ours_trains(video_folder, tmp_path, monkeypatch):
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'vito_mm::vito/pretrain_r50.py'\nmodel = dict(base_momentum=0.9)\n")
+    words = [config, '--work-dir', tmp_path / 'run', *tiny_options(video_folder, max_iters=1)]
+    monkeypatch.chdir(tmp_path)
+    run = shell(sys.executable, 'tools/train.py', *words)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert 'Iter(train) [1/1]' in run.stdout + run.stderr
+
+
+def test_a_key_that_is_new_to_the_config_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr('vito_mm.launch.print_log', lambda text, **_: told.append(text))
+    cfg = Config.fromfile(CONFIG)
+    words = ['optim_wraper.optimizer.lr=5', 'model.backbone.stem=3', 'optim_wrapper.optimizer.lr=2']
+    apply_options(cfg, [*words, 'param_scheduler.0.begin=1'])
+    assert cfg.optim_wrapper.optimizer.lr == 2
+    assert len(told) == 2
+    assert "'optim_wraper'" in told[0]
+    assert "did you mean 'optim_wrapper'" in told[0]
+    assert "'stem'" in told[1]
 
 
 def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
@@ -233,6 +257,24 @@ def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
         ('test.py', [CONFIG, 'any.pth'], 'no test_dataloader'),
         ('train.py', [CONFIG, '--cfg-options', 'a=[1,2'], 'Imbalanced brackets'),
         ('train.py', [CONFIG, '--cfg-options', '=1'], 'no KEY=VALUE'),
+        (
+            'train.py',
+            [CONFIG, '--cfg-options', 'train_dataloader.batchsize=1'],
+            "^train_dataloader.batchsize: .*'batch_size'",
+        ),
+        (
+            'train.py',
+            [CONFIG, '--cfg-options', 'train_dataloader.dataset.dataroot=x'],
+            "^train_dataloader.dataset.dataroot: VideoDataset .*'data_root'",
+        ),
+        (
+            'train.py',
+            [
+                REPO / 'configs/miniscenes/det_coco.py',
+                *('--cfg-options', 'val_dataloader.dataset.anfile=x'),
+            ],
+            "^val_dataloader.dataset.anfile: .*'ann_file'",
+        ),
     ],
 )
 def test_errors_of_the_command_line(tool, words, message, monkeypatch):

@@ -1,7 +1,7 @@
 """VITO on MiniScenes' preset study: ResNet-50 at 112 px, batch 256, minutes on one GPU.
 
     tools/make_miniscenes.py data/study --preset study
-    tools/train.py configs/miniscenes/pretrain_r50.py
+    tools/train.py configs/miniscenes/pretrain_r50_study.py
 
 The paper's optimizer at a rate for this batch; the target follows faster than the paper's, as
 there are 4,000 steps instead of 93,750. Not run yet.

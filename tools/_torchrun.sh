@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shared by dist_train.sh and dist_test.sh: torchrun.sh SCRIPT GPUS [arguments of the script]
+# Shared by dist_train.sh and dist_test.sh: _torchrun.sh SCRIPT GPUS [arguments of the script]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 script=$1 gpus=$2
