@@ -116,7 +116,7 @@ BUILD = """
 import sys
 sys.path.insert(0, {tools!r})
 import _building, build_mmcv
-def install(log, version):
+def install(log, mmcv):
     _building.run([sys.executable, '-c', {compiling!r}], log)
 _building.PATIENCE = 0.5 if {stubborn} else 30
 build_mmcv.install_mmcv = install
@@ -256,7 +256,7 @@ def test_wheel_cache_keeps_whole_wheels(
     wheel = tmp_path / 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl'
     with zipfile.ZipFile(wheel, 'w') as archive:
         archive.writestr('mmcv/_ext.cpython-311-x86_64-linux-gnu.so', '')
-    folder = build_mmcv.wheel_cache() / build_mmcv.cache_name('2.1.0', '')
+    folder = build_mmcv.wheel_cache() / build_mmcv.cache_name('mmcv==2.1.0', '')
     assert folder.is_relative_to(tmp_path / 'cache' / 'vito_mm' / 'wheels')
     kept = build_mmcv.keep_wheel(wheel, folder)
     assert build_mmcv.has_ops(kept)
@@ -269,17 +269,17 @@ def test_wheel_cache_tells_builds_apart(
     build_mmcv: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [
-        build_mmcv.cache_name('2.1.0', ''),
-        build_mmcv.cache_name('2.2.0', ''),
-        build_mmcv.cache_name('2.1.0', '9.0'),
-        build_mmcv.cache_name('2.1.0', '8.0,9.0'),
+        build_mmcv.cache_name('mmcv==2.1.0', ''),
+        build_mmcv.cache_name('mmcv==2.2.0', ''),
+        build_mmcv.cache_name('mmcv==2.1.0', '9.0'),
+        build_mmcv.cache_name('mmcv==2.1.0', '8.0,9.0'),
     ]
     with monkeypatch.context() as patch:
         patch.setattr(torch, '__version__', '2.1.2+cu121')
-        names.append(build_mmcv.cache_name('2.1.0', ''))
+        names.append(build_mmcv.cache_name('mmcv==2.1.0', ''))
     with monkeypatch.context() as patch:
         patch.setattr(sys, 'version_info', (3, 99))
-        names.append(build_mmcv.cache_name('2.1.0', ''))
+        names.append(build_mmcv.cache_name('mmcv==2.1.0', ''))
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r'[\w.+-]+', name) for name in names)
 

@@ -31,8 +31,8 @@ from pathlib import Path
 
 from _building import BuildFailed, duration, run, run_tool
 
-VERSION = '2.1.0'
-"""Version of mmcv that mmdet 3.3.0 and mmseg 1.2.2 take."""
+MMCV = 'mmcv==2.1.0'
+"""The mmcv that mmdet 3.3.0 and mmseg 1.2.2 take."""
 HEADER = 'pytorch_cpp_helper.hpp'
 """The header of mmcv, with all of torch in it, that its files include first."""
 JOB_BYTES = 2e9
@@ -88,13 +88,13 @@ def cuda_targets() -> str:
     return os.environ.get('TORCH_CUDA_ARCH_LIST') or ','.join(sorted(found)) or 'all'
 
 
-def cache_name(version: str, cuda: str) -> str:
+def cache_name(mmcv: str, cuda: str) -> str:
     """Name that wheels for the same Python, torch, mmcv, ops and machine share."""
     import torch
 
     ops = f'cuda_{cuda}' if cuda else 'cpu'
     python = 'cp{}{}'.format(*sys.version_info)
-    name = f'{python}-torch_{torch.__version__}-mmcv_{version}-{ops}-{platform.machine()}'
+    name = f'{python}-torch_{torch.__version__}-{mmcv}-{ops}-{platform.machine()}'
     return re.sub(r'[^\w.+-]+', '_', name)
 
 
@@ -195,7 +195,7 @@ def build_needs() -> list[str]:
     return [need for module, need in needs.items() if importlib.util.find_spec(module) is None]
 
 
-def build_wheel(folder: Path, version: str, cuda: str, log: Path) -> Path:
+def build_wheel(folder: Path, mmcv: str, cuda: str, log: Path) -> Path:
     """Build mmcv's wheel from source into a folder.
 
     Raises:
@@ -223,11 +223,11 @@ def build_wheel(folder: Path, version: str, cuda: str, log: Path) -> Path:
     environment['PYTHONPATH'] = os.pathsep.join(paths)
     environment['PATH'] = os.pathsep.join(programs)
     kind = f'for CUDA {cuda} and the CPU' if cuda else 'for the CPU'
-    print(f'      compiling the ops of mmcv {version} {kind} against torch {torch.__version__},')
+    print(f'      compiling the ops of {mmcv} {kind} against torch {torch.__version__},')
     print(f'      {environment["MAX_JOBS"]} jobs (MAX_JOBS)', flush=True)
-    options = ['--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', 'mmcv', '-v']
-    run(pip('wheel', *options, '-w', str(folder), f'mmcv=={version}'), log, **environment)
-    wheels = list(folder.glob('mmcv-*.whl'))
+    options = ['--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', ':all:', '-v']
+    run(pip('wheel', *options, '-w', str(folder), mmcv), log, **environment)
+    wheels = list(folder.glob('*mmcv-*.whl'))
     if not wheels or not has_ops(wheels[0]):
         raise BuildFailed(
             'mmcv was built without its ops, and without an error.',
@@ -253,20 +253,20 @@ def install_wheel(wheel: Path, log: Path) -> None:
     run([sys.executable, '-c', code], log, folder=log.parent)
 
 
-def install_mmcv(log: Path, version: str = VERSION) -> None:
+def install_mmcv(log: Path, mmcv: str = MMCV) -> None:
     """Install mmcv with ops that fit the installed torch, from the cache or from source.
 
     Args:
         log (Path): File to append the output to.
-        version (str): Version of mmcv. Defaults to ``VERSION``.
+        mmcv (str): What to build. Defaults to ``MMCV``.
 
     Raises:
         BuildFailed: If it cannot be built, or has no ops that load.
     """
     cuda = cuda_targets()
     cache = wheel_cache()
-    kept = cache / cache_name(version, cuda) if cache else None
-    for wheel in kept.glob('mmcv-*.whl') if kept else ():
+    kept = cache / cache_name(mmcv, cuda) if cache else None
+    for wheel in kept.glob('*mmcv-*.whl') if kept else ():
         print(f'      using the wheel built earlier for {kept.name}', flush=True)
         try:
             return install_wheel(wheel, log)
@@ -274,7 +274,7 @@ def install_mmcv(log: Path, version: str = VERSION) -> None:
             print(f'      it does not load here ({failure.output.strip()[-200:]}); building anew')
             wheel.unlink()
     with tempfile.TemporaryDirectory(prefix='mmcv-') as folder:
-        wheel = build_wheel(Path(folder), version, cuda, log)
+        wheel = build_wheel(Path(folder), mmcv, cuda, log)
         install_wheel(wheel, log)
         if kept:
             try:
@@ -290,22 +290,25 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--version', default=VERSION, help='version of mmcv to build (default: %(default)s)'
+        'mmcv',
+        nargs='?',
+        default=MMCV,
+        help='what to build, e.g. mmcv==2.2.0 or onedl-mmcv==2.3.6 (default: %(default)s)',
     )
-    version = parser.parse_args().version
+    mmcv = parser.parse_args().mmcv
     if importlib.util.find_spec('torch') is None:
         parser.error(f'{sys.executable} has no torch to build against; install torch first')
     handle, name = tempfile.mkstemp(prefix='build_mmcv-', suffix='.log')
     os.close(handle)
     log, begin = Path(name), time.monotonic()
     try:
-        install_mmcv(log, version)
+        install_mmcv(log, mmcv)
     except BuildFailed as failure:
         failure.report(log)
         return 1
     with contextlib.suppress(OSError):
         log.unlink()
-    print(f'mmcv {version} with its ops is installed: {duration(time.monotonic() - begin)}')
+    print(f'{mmcv} with its ops is installed: {duration(time.monotonic() - begin)}')
     return 0
 
 

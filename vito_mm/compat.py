@@ -15,19 +15,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.registry import Registry
 
-_MMCV_REMEDY = (
-    'Build mmcv 2.1.0 with its ops against the installed torch, in a few minutes: '
-    'vito-mm build-mmcv (in a checkout: python tools/build_mmcv.py)'
-)
 _VERSIONS = {
-    # module: oldest that works, newest that was tried, remedy
-    'torch': ('2.1', '2.14', 'Run: pip install -U torch torchvision, then: vito-mm build-mmcv'),
-    'mmengine': ('0.10.4', '0.10.12', 'Run: pip install mmengine==0.10.7'),
-    'mmcv': ('2.0.1', '2.3', _MMCV_REMEDY),
+    # module: oldest that works, newest that was tried
+    'torch': ('2.1', '2.15'),
+    'mmengine': ('0.10.4', '0.10.12'),
+    'mmcv': ('2.0.1', '2.3'),
 }
 
 
-def _check_version(module: str, oldest: str, tried: str, remedy: str) -> None:
+def _is_installed(distribution: str) -> bool:
+    return any(importlib.metadata.distributions(name=distribution))
+
+
+def _remedy(module: str) -> str:
+    """Command that installs a version that works; of the OneDL fork where that is installed."""
+    fork = any(map(_is_installed, ('onedl-mmengine', 'onedl-mmcv')))
+    if module == 'torch':
+        return 'Run: pip install -U torch torchvision; then: vito-mm build-mmcv'
+    if module == 'mmengine':
+        return f'Run: pip install {"onedl-mmengine" if fork else "mmengine==0.10.7"}'
+    return (
+        'Build it with its ops against the installed torch, in a few minutes: vito-mm build-mmcv'
+        f'{" onedl-mmcv==2.3.6" if fork else ""} (in a checkout: python tools/build_mmcv.py)'
+    )
+
+
+def _check_version(module: str, oldest: str, tried: str) -> None:
     from packaging.version import Version
 
     try:
@@ -35,10 +48,12 @@ def _check_version(module: str, oldest: str, tried: str, remedy: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ImportError(f'vito_mm needs {module}, which is not installed. {remedy}') from None
+        raise ImportError(
+            f'vito_mm needs {module}, which is not installed. {_remedy(module)}'
+        ) from None
     if Version(found) < Version(oldest):
         raise ImportError(
-            f'vito_mm works with {module} >= {oldest}, but {found} is installed. {remedy}'
+            f'vito_mm works with {module} >= {oldest}, but {found} is installed. {_remedy(module)}'
         )
     if Version(found).release[: len(Version(tried).release)] > Version(tried).release:
         warnings.warn(
@@ -74,12 +89,12 @@ def _check_mmcv_ops() -> None:
         if not _is_installed('mmcv-lite'):
             raise ImportError(
                 'The installed mmcv was installed without its compiled ops (mmcv._ext is missing). '
-                f'{_MMCV_REMEDY}'
+                f'{_remedy("mmcv")}'
             ) from None
     except ImportError as error:
         raise ImportError(
             f'The installed mmcv has ops that do not load with torch {torch.__version__} '
-            f'({error}). {_MMCV_REMEDY}'
+            f'({error}). {_remedy("mmcv")}'
         ) from None
 
 
@@ -115,10 +130,6 @@ def _allow_package_bases() -> None:
         fork = f'onedl-{package}'
         if not _is_installed(package) and _is_installed(fork):
             MODULE2PACKAGE[module] = fork
-
-
-def _is_installed(distribution: str) -> bool:
-    return any(importlib.metadata.distributions(name=distribution))
 
 
 def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:
