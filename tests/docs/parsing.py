@@ -61,6 +61,8 @@ def check_command(words: Sequence[str]) -> None:
         check_training(parse('tools/train.py', [config, '--work-dir', work_dir, *rest]))
     elif re.fullmatch(r'(tools|benchmarks)/\w+\.py', program):
         check_training(parse(program, rest))
+    elif program == 'vito-mm':
+        check_training(parse(f'tools/{rest[0].replace("-", "_")}.py', rest[1:]))
     elif program == 'mim':
         check_mim(rest)
     elif program == 'pip':
@@ -74,7 +76,7 @@ def check_command(words: Sequence[str]) -> None:
 def is_known(variable: str, words: Sequence[str]) -> bool:
     """Whether a variable is read by somebody: a script of the command, torch or mmcv."""
     scripts = [REPO / word for word in words if word.startswith('tools/')]
-    scripts += [REPO / 'tools/_torchrun.sh', REPO / 'tools/environment.py']
+    scripts += [REPO / 'tools/_torchrun.sh', REPO / 'tools/build_mmcv.py']
     return variable in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES') or any(
         re.search(rf'\b{variable}\b', script.read_text()) for script in scripts
     )
