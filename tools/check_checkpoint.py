@@ -25,8 +25,8 @@ def main() -> None:
     args = parser.parse_args()
 
     from vito_mm.checkpoint import CheckpointError, check_config
-    from vito_mm.checkpoint.config_check import read_config
     from vito_mm.launch import apply_options
+    from vito_mm.utils.configs import read_config
 
     try:
         config = read_config(args.config)

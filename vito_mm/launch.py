@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
+from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.utils.unwrap import unwrap
 
@@ -133,9 +134,10 @@ def load_config(args: argparse.Namespace) -> Config:
         SystemExit: If there is no such config file, or an option is malformed.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise SystemExit(f'there is no config file {args.config!r}')
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = read_config(args.config)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     cfg.launcher = args.launcher
     if args.cfg_options:
         try:

@@ -248,7 +248,7 @@ def test_configs_without_a_resnet(text, message, write, checkpoints):
     'name', ['nowhere.py', 'mmdet::retinanet/no_such.py', 'no_such_package::a/b.py']
 )
 def test_configs_that_are_not_there(name, checkpoints):
-    with pytest.raises(CheckpointError, match='There is no config'):
+    with pytest.raises(FileNotFoundError, match='there is no config'):
         check_config(name, checkpoints['training'])
 
 

@@ -247,7 +247,7 @@ def test_without_a_checkpoint_it_is_told_where_to_get_one(classifier, remedy):
         (dict(classifier='torchvision:resnet18.V9'), 'only IMAGENET1K_V1'),
         (dict(classifier='timm:resnet18.nobody'), 'nobody'),
         (dict(classifier='timm:resnot18'), 'timm has no model'),
-        (dict(classifier='gone.py'), 'no config gone.py'),
+        (dict(classifier='gone.py'), "no config file 'gone.py'"),
         (dict(min_frames=101), '--min-frames 101: give 1 to 100'),
     ],
 )

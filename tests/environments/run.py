@@ -6,10 +6,16 @@
 Each NAME.txt here pins an environment; its first comment names the Python and the mmcv to build. A
 clone of the checkout is installed and tested in it. Takes a quarter of an hour per environment on
 two cores, and 8 GB of disk. `python3.10` to `python3.13` must be found, on the path or in pyenv.
+
+    tests/environments/run.py --install
+
+makes an environment as an mmdet user of torch 2.1 has it, installs a wheel of vito_mm with extras
+by pip, and prints what that has added and whether it has changed anything.
 """
 
 import argparse
 import datetime
+import json
 import os
 import re
 import shutil
@@ -58,20 +64,63 @@ def find_python(version: str) -> str:
     raise SystemExit(f'there is no Python {version}')
 
 
-def build(name: str, folder: Path) -> Path:
-    """Build an environment with a clone of the checkout; returns its interpreter."""
-    pins = HERE / f'{name}.in'
-    version, mmcv = re.match(r'# Python (\S+), (\S+):', pins.read_text()).groups()
+def make_venv(name: str, folder: Path, *wanted: object) -> tuple[Path, list[object]]:
+    """Install pinned packages and mmcv.
+
+    Args:
+        name: Of the environment.
+        folder: Where it lies, in ``venv``, with a clone of the checkout in ``clone``.
+        *wanted: Packages, with what they need; by default all that are pinned.
+
+    Returns:
+        tuple: The interpreter, and the command that installs without dependencies.
+    """
+    pins = HERE / f'{name}.txt'
+    head = (HERE / f'{name}.in').read_text()
+    version, mmcv = re.match(r'# Python (\S+), (\S+):', head).groups()
     uv = shutil.which('uv') or Path(sys.executable).with_name('uv')
     venv, clone = folder / 'venv', folder / 'clone'
     python = venv / 'bin' / 'python'
     if not python.exists():
         run(uv, 'venv', '-q', '-p', find_python(version), venv, check=True)
-    install = [uv, 'pip', 'install', '-q', '-p', venv, '--no-deps']
-    run(*install, '-r', HERE / f'{name}.txt', check=True)
+    install = [uv, 'pip', 'install', '-q', '-p', venv]
+    run(*install, *(('-c', pins, *wanted) if wanted else ('--no-deps', '-r', pins)), check=True)
     shutil.rmtree(clone, ignore_errors=True)
     run('git', 'clone', '-q', REPO, clone, check=True)
     run(python, clone / 'tools' / 'build_mmcv.py', mmcv, check=True, cwd=folder)
+    return python, [*install, '--no-deps']
+
+
+def install_wheel(folder: Path) -> None:
+    """Install a wheel with extras into a torch 2.1 environment and print what that changes."""
+    packages = ['torch', 'torchvision', 'numpy', 'opencv-python', 'setuptools', 'wheel', 'pip']
+    packages += ['mmengine', 'mmdet', 'mmsegmentation', 'mmpretrain']
+    python, _ = make_venv('torch21', folder, *packages)
+
+    def installed() -> dict[str, str]:
+        done = run(python, '-m', 'pip', 'list', '--format=json', capture_output=True, check=True)
+        return {each['name']: each['version'] for each in json.loads(done.stdout)}
+
+    before = installed()
+    build = [python, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', folder / 'dist']
+    run(*build, folder / 'clone', check=True)
+    (wheel,) = (folder / 'dist').glob('vito_mm-*.whl')
+    extras = '[pretrain,seg,det,lvis,video,safetensors,curation]'
+    run(python, '-m', 'pip', 'install', '-q', f'{wheel}{extras}', check=True)
+    after = installed()
+    changed = [name for name in before if after.get(name) != before[name]]
+    added = [f'{name} {after[name]}' for name in sorted(after.keys() - before.keys())]
+    code = 'import mmcv.ops, torch, vito_mm; mmcv.ops.nms(torch.rand(9, 4), torch.rand(9), 0.5)'
+    run(python, '-c', code, check=True, cwd=folder)
+    run(python.with_name('vito-mm'), 'train', '--help', check=True, cwd=folder, capture_output=True)
+    print(f'{len(before)} distributions before, changed: {changed or "none"}')
+    print('added:', ', '.join(added))
+
+
+def build(name: str, folder: Path) -> Path:
+    """Build an environment with a clone of the checkout; returns its interpreter."""
+    python, install = make_venv(name, folder)
+    venv, clone = folder / 'venv', folder / 'clone'
     if name == 'mmcv22':
         for package in ('mmdet', 'mmseg'):  # as their users do
             (file,) = venv.glob(f'lib/python*/site-packages/{package}/__init__.py')
@@ -109,9 +158,15 @@ def main() -> None:
     """Build and test what the command line names."""
     names = [file.stem for file in sorted(HERE.glob('*.in'))]
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--install', action='store_true', help='see above')
     parser.add_argument('names', nargs='*', default=names, help='default: all')
     parser.add_argument('--folder', type=Path, default=REPO / 'work_dirs' / 'environments')
     args = parser.parse_args()
+    if args.install:
+        folder = args.folder.resolve() / 'install'
+        folder.mkdir(parents=True, exist_ok=True)
+        install_wheel(folder)
+        return
     for name in args.names:
         folder = args.folder.resolve() / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,7 @@ def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):
         (('knn', 'random', tmp_path / 'gone.pth', *images), r'gone\.pth'),
         (('linear', file, '--data', folder, '--depth', 50), 'has 50 layers: see --depth'),
         (('knn', 'random', '--data', tmp_path / 'gone'), r'no folder .*gone/train'),
-        (('segment', 'random', '--config', 'gone.py'), 'no config file gone.py'),
+        (('segment', 'random', '--config', 'gone.py'), "no config file 'gone.py'"),
     ):
         with pytest.raises(SystemExit, match=message) as caught:
             probe(*words, '--out', tmp_path / 'found.json')

@@ -254,6 +254,7 @@ def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
     ('tool', 'words', 'message'),
     [
         ('train.py', ['nowhere.py'], r"^there is no config file 'nowhere\.py'$"),
+        ('train.py', ['pretrain_r5.py'], r"did you mean 'pretrain_r50\.py'"),
         ('test.py', [CONFIG, 'any.pth'], 'no test_dataloader'),
         ('train.py', [CONFIG, '--cfg-options', 'a=[1,2'], 'Imbalanced brackets'),
         ('train.py', [CONFIG, '--cfg-options', '=1'], 'no KEY=VALUE'),

@@ -15,6 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from vito_mm.registry import MODELS as OUR_MODELS
+from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
 from .checkpoint import Checkpoint
@@ -61,7 +62,7 @@ def check_config(
 
     Args:
         config (str | os.PathLike | Config): Config of any OpenMMLab package with a ResNet, of
-            fine-tuning or pre-training; see ``read_config`` for its names.
+            fine-tuning or pre-training; see :func:`.read_config` for its names.
         checkpoint (str | os.PathLike | Checkpoint, optional): File to check. Defaults to None, the
             one that the config names.
 
@@ -71,6 +72,7 @@ def check_config(
     Raises:
         CheckpointError: If the run would fail (with the same message), would not start from this
             checkpoint, or names none.
+        FileNotFoundError: If there is no such config.
     """
     cfg = config if isinstance(config, Config) else read_config(config)
     place, backbone = _find_backbone_config(cfg)
@@ -93,23 +95,6 @@ def check_config(
             "custom_imports=dict(imports=['vito_mm'])"
         )
     return check
-
-
-def read_config(name: str | os.PathLike) -> Config:
-    """Read a config by its file, or by its name as in ``_base_``: ``'mmdet::FOLDER/FILE.py'``.
-
-    Raises:
-        CheckpointError: If there is no such config.
-    """
-    file = os.fspath(name)
-    if '::' in file:
-        try:
-            file = Config._get_cfg_path(file, '')[0]
-        except (AssertionError, ImportError, OSError) as error:
-            raise CheckpointError(f'There is no config {name}: {error}') from None
-    if not Path(file).is_file():
-        raise CheckpointError(f'There is no config file {file}')
-    return Config.fromfile(file)
 
 
 def _find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
@@ -36,9 +37,10 @@ def read_segmentation_config(
         ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
             backbone, or a folder or list of its data sets is missing.
     """
-    if not Path(file).is_file():
-        raise ProbeError(f'there is no config file {file}')
-    cfg = Config.fromfile(file)
+    try:
+        cfg = read_config(file)
+    except FileNotFoundError as error:
+        raise ProbeError(str(error)) from None
     if options:
         cfg.merge_from_dict(dict(options))
     model = cfg.get('model') or {}

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import is_plain
+from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
 
@@ -218,11 +218,10 @@ class ConfigSource(Source):
     @classmethod
     def of_file(cls, name: str) -> 'ConfigSource':
         """Read and execute a config file."""
-        from mmengine.config import Config
-
-        if not Path(name).is_file():
-            raise ValueError(f'there is no config {name}')
-        cfg = Config.fromfile(name)
+        try:
+            cfg = read_config(name)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
         dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
         pipeline = dataset.get('pipeline') or cfg.get('test_pipeline') or []
         return cls(name, cfg.get('model') or {}, cfg.get('data_preprocessor'), pipeline)
