@@ -177,6 +177,21 @@ def install_compiler(folder: Path) -> str:
 
 # ---------------------------------------------------------------------------------------- wheel
 
+OLD_EXEC = """
+import builtins, sys
+
+new_exec = builtins.exec
+
+def old_exec(code, globals=None, locals=None, /, **options):
+    if globals is None:
+        frame = sys._getframe(1)
+        globals, locals = frame.f_globals, frame.f_locals
+    new_exec(code, globals, locals, **options)
+
+builtins.exec = old_exec
+"""
+"""mmcv's setup.py looks for what it executes among ``locals()``, where it was before Python 3.13."""
+
 
 def pip(command: str, *arguments: str) -> list[str]:
     """Command line of this Python's pip."""
@@ -215,12 +230,14 @@ def build_wheel(folder: Path, mmcv: str, cuda: str, log: Path) -> Path:
     }
     if not cuda:
         environment['CUDA_VISIBLE_DEVICES'] = ''
-    paths, programs = [], [str(Path(sys.executable).parent), os.environ.get('PATH', '')]
+    needed = folder / 'needs'
+    needed.mkdir()
+    if sys.version_info >= (3, 13):
+        (needed / 'sitecustomize.py').write_text(OLD_EXEC)
+    programs = [str(needed / 'bin'), str(Path(sys.executable).parent), os.environ.get('PATH', '')]
     if needs := build_needs():
-        run(pip('install', '--target', str(folder / 'needs'), *needs), log)
-        paths.append(str(folder / 'needs'))
-        programs.insert(0, str(folder / 'needs' / 'bin'))
-    environment['PYTHONPATH'] = os.pathsep.join(paths)
+        run(pip('install', '--target', str(needed), *needs), log)
+    environment['PYTHONPATH'] = str(needed)
     environment['PATH'] = os.pathsep.join(programs)
     kind = f'for CUDA {cuda} and the CPU' if cuda else 'for the CPU'
     print(f'      compiling the ops of {mmcv} {kind} against torch {torch.__version__},')
