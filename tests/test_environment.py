@@ -275,7 +275,7 @@ def test_wheel_cache_tells_builds_apart(
         build_mmcv.cache_name('mmcv==2.1.0', '8.0,9.0'),
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(torch, '__version__', '2.1.2+cu121')
+        patch.setattr(torch, '__version__', '2.9.0+cu126')
         names.append(build_mmcv.cache_name('mmcv==2.1.0', ''))
     with monkeypatch.context() as patch:
         patch.setattr(sys, 'version_info', (3, 99))

@@ -190,7 +190,7 @@ def old_exec(code, globals=None, locals=None, /, **options):
 
 builtins.exec = old_exec
 """
-"""mmcv's setup.py looks for what it executes among ``locals()``, where it was before Python 3.13."""
+"""mmcv's setup.py looks for what it executes among ``locals()``, as before Python 3.13."""
 
 
 def pip(command: str, *arguments: str) -> list[str]:

@@ -178,7 +178,7 @@ def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
     kept = [row for row in rows if 'dropped' not in row]
     assert len(kept) == 12
     of_classes = sum(world.truth[row['path']] in (0, 5) for row in kept)
-    assert of_classes >= 6, 'by chance it would be 3'
+    assert of_classes >= 5, 'by chance it would be 3'
     for row in kept:
         assert all(
             row['similarity'] >= other['similarity']

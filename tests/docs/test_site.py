@@ -10,13 +10,13 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 import yaml
-from sphinx.util.inventory import InventoryFile
 
 from tests.conftest import REPO
 from vito_mm.registry import REGISTRIES
 
 pytestmark = pytest.mark.slow  # `make docs` fails on the same warnings
 DOCS = REPO / 'docs'
+inventories = pytest.importorskip('sphinx.util.inventory')
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +96,7 @@ def test_formulas_are_drawn_without_a_script(site):
 
 def documented(site: Path) -> set[str]:
     with (site / 'objects.inv').open('rb') as file:
-        inventory = InventoryFile.load(file, '', lambda base, uri: uri)
+        inventory = inventories.InventoryFile.load(file, '', lambda base, uri: uri)
     kinds = getattr(inventory, 'data', inventory)  # a dict, or an object around it
     return {name for kind, names in kinds.items() if kind[:3] == 'py:' for name in names}
 

@@ -18,6 +18,7 @@ from vito_mm.registry import MODELS as OUR_MODELS
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
+from . import old_torch
 from .checkpoint import Checkpoint
 from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
 from .errors import CheckpointError
@@ -245,7 +246,8 @@ def _lost_by_mmengine(model: nn.Module, match: BackboneMatch, checkpoint: Checkp
 def _load_held(filename: str, map_location: Any = None) -> Mapping[str, Any]:
     """The content of a file as MMEngine would read it, without reading it again if it is plain."""
     checkpoint = Checkpoint.read(filename.removeprefix(_HELD))
-    if foreign_classes(checkpoint.path) == []:
+    # An old torch reads anything, with the same weights.
+    if old_torch.needed() or foreign_classes(checkpoint.path) == []:
         return checkpoint.content
     return torch.load(checkpoint.path, map_location=map_location)
 

@@ -58,6 +58,8 @@ def read_content(path: Path) -> Mapping[str, Any]:
 def foreign_classes(path: str | os.PathLike) -> list[str] | None:
     """Names of the classes that ``torch.load`` refuses; None of a format that does not tell."""
     try:
+        if old_torch.needed():
+            return old_torch.foreign_classes(path)
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # another format, damaged: the reader gives the reason
         return None
@@ -100,7 +102,7 @@ def _read_torch(path: Path) -> Any:
     empty = [(_Empty, name) for name in {*classes, 'argparse.Namespace'}]
     try:
         if old_torch.needed():
-            return old_torch.load(path, mmap, _Empty, classes)
+            return old_torch.load(path, mmap, _Empty)
         with torch.serialization.safe_globals(empty):
             return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap)
     except _UNREADABLE as error:

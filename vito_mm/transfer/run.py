@@ -247,7 +247,7 @@ class Run:
         if (file := last_checkpoint(self.work_dir)) is None:
             return None
         # Written by this run itself; MMEngine's history of the losses is no plain tensor.
-        content = torch.load(file, map_location='cpu', weights_only=False, mmap=True)
+        content = torch.load(str(file), map_location='cpu', weights_only=False, mmap=True)
         small = file.with_name(f'{file.name}.small')
         try:
             torch.save({key: content[key] for key in ('meta', 'state_dict')}, small)

@@ -173,10 +173,12 @@ def to_csv(rows: Iterable[Sequence[Any]]) -> str:
 
     Spreadsheets evaluate text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
     return, as file names and messages may. Such text gets an apostrophe in front, unless it is a
-    number. Lines end in a newline alone.
+    number. Null characters, which not every reader of CSV takes, are left out. Lines end in a
+    newline alone.
     """
     text = io.StringIO()
     lines = ([f"'{cell}" if _is_formula(cell) else cell for cell in row] for row in rows)
+    lines = ([c.replace('\0', '') if isinstance(c, str) else c for c in line] for line in lines)
     csv.writer(text, lineterminator='\n').writerows(lines)
     return text.getvalue()
 

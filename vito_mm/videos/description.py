@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
+import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -56,7 +57,8 @@ def _open(path: str, trial: bool) -> tuple[InputContainer, list[VideoStream]]:
         # Opening a decoder by trial costs more than all else together, and the first packet gives
         # the same facts. Only these containers have in their header what FFmpeg needs to know of
         # the order of frames; the trial is for the others, and for a choice between streams.
-        with suppress(ValueError):  # the container has no streams before it is searched
+        # Captured, as torchvision < 0.26 lets FFmpeg say on the screen what it is not allowed.
+        with suppress(ValueError), av.logging.Capture():  # no streams before they are searched
             container = open_container(path, codec_whitelist='none')
             streams = _videos(container)
             codecs = {stream.codec_context and stream.codec_context.name for stream in streams}
