@@ -1,9 +1,11 @@
 """Decoding of known frames and of damaged files."""
 
 import os
+import runpy
 import signal
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -96,3 +98,9 @@ def test_a_missing_backend_names_its_extra(monkeypatch, make_video):
     monkeypatch.delitem(sys.modules, 'vito_mm.videos.backends.decord_backend', raising=False)
     with pytest.raises(ImportError, match=r'pip install "vito_mm\[decord\]"'):
         decode_frames(make_video(), lambda duration: np.zeros(1), 'decord')
+
+
+def test_a_pyav_that_crashes_is_refused(monkeypatch):
+    monkeypatch.setattr(av, '__version__', '17.0.1')
+    with pytest.raises(ImportError, match=r'av>=17\.1'):
+        runpy.run_module('vito_mm.videos.containers')

@@ -1,4 +1,4 @@
-"""Open a video file with FFmpeg, and no other file or address that it names. Needs PyAV."""
+"""Open a video file with FFmpeg, and no other file or address that it names. Needs PyAV >= 17.1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +21,14 @@ Playlists (hls, dash, concat, sdp), numbered pictures (image2) and what else ope
 not among them, whatever a file is called and whatever FFmpeg takes it for.
 """
 
+_VERSION = tuple(int(number) for number in av.__version__.split('.')[:2])
+if _VERSION < (17, 1):
+    raise ImportError(
+        f'PyAV {av.__version__} is installed, and those before 17.1 end the process at some files, '
+        'MPEG-2 among them. Run: pip install -U "av>=17.1"'
+    )
 # PyAV 19 takes any metadata as it is; before, only when told to.
-_ARGUMENTS = {} if int(av.__version__.split('.')[0]) >= 19 else dict(metadata_errors='replace')
+_ARGUMENTS = {} if _VERSION >= (19, 0) else dict(metadata_errors='replace')
 _OPTIONS = dict(protocol_whitelist='file', format_whitelist=','.join(SELF_CONTAINED))
 
 
