@@ -78,8 +78,8 @@ def make_venv(log: Path) -> None:
 
 def uv_install(log: Path, *arguments: str) -> None:
     """Install something into .venv by uv, without what it needs."""
-    uv = [str(VENV / 'bin' / 'uv'), 'pip', 'install', '--python', str(VENV), '--no-deps']
-    run([*uv, *arguments], log)
+    uv = [str(VENV / 'bin' / 'uv'), 'pip', 'install', '--compile-bytecode', '--no-deps']
+    run([*uv, '--python', str(VENV), *arguments], log)
 
 
 def install_uv(log: Path) -> None:

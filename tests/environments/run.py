@@ -83,7 +83,7 @@ def make_venv(name: str, folder: Path, *wanted: object) -> tuple[Path, list[obje
     python = venv / 'bin' / 'python'
     if not python.exists():
         run(uv, 'venv', '-q', '-p', find_python(version), venv, check=True)
-    install = [uv, 'pip', 'install', '-q', '-p', venv]
+    install = [uv, 'pip', 'install', '-q', '--compile-bytecode', '-p', venv]
     run(*install, *(('-c', pins, *wanted) if wanted else ('--no-deps', '-r', pins)), check=True)
     shutil.rmtree(clone, ignore_errors=True)
     run('git', 'clone', '-q', REPO, clone, check=True)

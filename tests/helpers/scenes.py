@@ -60,7 +60,7 @@ def copy_video(
 ) -> Path:
     """Decode a video and encode it again."""
     with av.open(str(source)) as container:
-        fps = round(container.streams.video[0].average_rate)
+        fps = round(float(container.streams.video[0].average_rate))
         frames = [
             cv2.resize(frame.to_ndarray(format='rgb24'), size, interpolation=cv2.INTER_AREA)
             for frame in container.decode(video=0)
