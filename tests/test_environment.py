@@ -164,6 +164,7 @@ def test_stopped_build_leaves_no_compiler(
 
 
 FAKE_UV = """#!/bin/sh
+[ "$UV_DEFAULT_INDEX" = https://mirror.invalid ] || exit 9
 echo "uv $*" >> {calls}
 case "$*" in *environment.txt*) {pins} ;; esac
 """
@@ -188,7 +189,7 @@ class Checkout:
         script = folder / 'tools' / 'environment.py'
         text = script.read_text()
         # Needs the network.
-        text = text.replace("run([*pip, 'install', f'uv=={version}'], log)", 'assert version')
+        text = text.replace("run(pip('install', f'uv=={version}'), log)", 'assert version')
         script.write_text(text.replace('status := check()', 'status := 0'))
         (folder / 'tools' / 'build_mmcv.py').write_text(
             'from pathlib import Path\n'
@@ -207,7 +208,7 @@ class Checkout:
             [sys.executable, str(self.folder / 'tools' / 'environment.py'), 'build'],
             capture_output=True,
             text=True,
-            env={**os.environ, 'PYTHONPATH': str(self.folder)},
+            env={**os.environ, 'PIP_INDEX_URL': 'https://mirror.invalid'},
         )
 
     def calls(self) -> list[str]:

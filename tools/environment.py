@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _building import BuildFailed, duration, run, run_tool
+from build_mmcv import install_mmcv
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
@@ -38,10 +39,6 @@ FILES = (
 """What the environment follows from."""
 PYTHONS = ('3.11', '3.12', '3.13', '3.10')
 """Python versions that the pins are for, the most tried one first."""
-DISK_GB = 8
-"""Free space that a first build wants; torch with its CUDA libraries takes 5 of it."""
-
-# ----------------------------------------------------------------------------------------- build
 
 
 def python_version(python: str) -> str:
@@ -76,44 +73,31 @@ def make_venv(log: Path) -> None:
     run([python, '-m', 'venv', str(VENV)], log)
 
 
+def pip(*arguments: str) -> list[str]:
+    """Command line of .venv's pip."""
+    return [str(VENV / 'bin' / 'python'), '-m', 'pip', '--disable-pip-version-check', *arguments]
+
+
 def uv_install(log: Path, *arguments: str) -> None:
-    """Install something into .venv by uv, without what it needs."""
+    """Install something into .venv by uv, without what it needs, from the registry of pip."""
     uv = [str(VENV / 'bin' / 'uv'), 'pip', 'install', '--compile-bytecode', '--no-deps']
+    found = subprocess.run(pip('config', 'get', 'global.index-url'), capture_output=True, text=True)
+    if index := os.environ.get('PIP_INDEX_URL') or found.stdout.strip():
+        os.environ.setdefault('UV_DEFAULT_INDEX', index)
     run([*uv, '--python', str(VENV), *arguments], log)
 
 
 def install_uv(log: Path) -> None:
     """Install the pinned uv."""
     (version,) = pinned('uv')
-    pip = [str(VENV / 'bin' / 'python'), '-m', 'pip', '--disable-pip-version-check']
-    run([*pip, 'install', f'uv=={version}'], log)
-
-
-def install_pins(log: Path) -> None:
-    """Install all pinned packages, after a look at the free space."""
-    free = shutil.disk_usage(ROOT).free / 1e9
-    if free < DISK_GB and not list(VENV.glob('lib/python3*/site-packages/torch')):
-        raise BuildFailed.diagnosed(f'No space left on device: {free:.1f} GB are free')
-    uv_install(log, '-r', str(ROOT / PINS))
-
-
-def install_mmcv(log: Path) -> None:
-    """Install mmcv with ops for the torch that was installed."""
-    from build_mmcv import install_mmcv
-
-    install_mmcv(log)
-
-
-def install_package(log: Path) -> None:
-    """Install vito_mm, editable."""
-    uv_install(log, '--no-build-isolation', '-e', str(ROOT))
+    run(pip('install', f'uv=={version}'), log)
 
 
 STEPS: list[tuple[str, Callable[[Path], None]]] = [
     ('uv', install_uv),
-    ('the pinned packages, torch first of all (5 GB on disk)', install_pins),
+    ('the pinned packages (5 GB on disk)', lambda log: uv_install(log, '-r', str(ROOT / PINS))),
     ('mmcv with compiled ops', install_mmcv),
-    ('vito_mm itself, editable', install_package),
+    ('vito_mm', lambda log: uv_install(log, '--no-build-isolation', '-e', str(ROOT))),
 ]
 
 
@@ -179,9 +163,6 @@ def build() -> int:
         built = f'environment is ready: .venv, built {time.strftime("%Y-%m-%d %H:%M")}'
         ready.write_text(f'{ready_key()}\n{built} (`make check` shows the versions)\n')
         return 0
-
-
-# ----------------------------------------------------------------------------------------- check
 
 
 @dataclass
@@ -257,10 +238,9 @@ def check() -> int:
     """Print a table of the parts in this interpreter; returns 1 if a required one is wrong."""
     # tools/test.py is not the module that a package may import.
     sys.path = [path for path in sys.path if Path(path or '.').resolve() != ROOT / 'tools']
-    rows = [Row('python', platform.python_version())]
+    rows = [Row('python', platform.python_version(), remedy='use another interpreter')]
     if python_version(sys.executable) not in PYTHONS:
         rows[0].problem = 'Python 3.10 to 3.13 is needed'
-        rows[0].remedy = 'use another interpreter'
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         rows.extend(check_part(*part) for part in PARTS)

@@ -1,6 +1,7 @@
 """The commands that users type, as they type them."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import free_port, run_tool, shell, user_environment
+from tests.helpers.processes import forked, free_port, run_tool, shell, user_environment
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import apply_options, list_stages, load_config, parse_options
 
@@ -214,14 +215,35 @@ def test_mim_trains_our_package_by_the_name_of_a_config(video_folder, tmp_path):
     assert (tmp_path / 'run' / 'iter_2.pth').exists()
 
 
-def test_a_config_elsewhere_that_is_based_on_ours_trains(video_folder, tmp_path, monkeypatch):
+FROM_PYTHON = """
+import sys
+import vito_mm
+from mmengine.config import Config
+from vito_mm.launch import apply_options, build_runner
+file, *options = sys.argv[1:]
+cfg = Config.fromfile(file)
+apply_options(cfg, options)
+cfg.work_dir, cfg.launcher = file.replace('mine.py', 'python'), 'none'
+build_runner(cfg).train()
+"""
+
+
+def test_a_config_elsewhere_that_is_based_on_ours_trains(video_folder, tmp_path):
     config = tmp_path / 'mine.py'
     config.write_text("_base_ = 'vito_mm::vito/pretrain_r50.py'\nmodel = dict(base_momentum=0.9)\n")
-    words = [config, '--work-dir', tmp_path / 'run', *tiny_options(video_folder, max_iters=1)]
-    monkeypatch.chdir(tmp_path)
-    run = shell(sys.executable, 'tools/train.py', *words)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert 'Iter(train) [1/1]' in run.stdout + run.stderr
+    options = tiny_options(video_folder, max_iters=1)
+    tool = [REPO / 'tools/train.py', config, '--work-dir', tmp_path / 'tool', *options]
+    script = tmp_path / 'script.py'
+    script.write_text(FROM_PYTHON)
+    for done in forked(tmp_path, tool, [script, config, *options[1:]], environments=({}, {})):
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert 'Iter(train) [1/1]' in done.stdout + done.stderr
+    losses = [
+        json.loads(file.read_text().splitlines()[0])['loss']
+        for file in tmp_path.glob('*/*/vis_data/scalars.json')
+    ]
+    assert len(losses) == 2
+    assert losses[0] == losses[1]
 
 
 def test_a_key_that_is_new_to_the_config_is_told(monkeypatch):
