@@ -387,3 +387,10 @@ def test_every_requirement_is_pinned_and_names_no_place() -> None:
     for line in (REPO / 'requirements' / 'environment.txt').read_text().splitlines():
         if not line.startswith('#'):
             assert re.fullmatch(r'[\w.-]+==[\w.]+( ; .*)?', line), line
+
+
+def test_check_in_a_fresh_clone_says_what_to_run(tmp_path: Path) -> None:
+    shutil.copy(REPO / 'Makefile', tmp_path)
+    done = subprocess.run(['make', 'check'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert 'make env' in done.stdout

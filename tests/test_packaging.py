@@ -1,6 +1,7 @@
 """Builds and installs of the package, and what its import says in a broken environment."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ SOURCES = (
     'requirements',
     'tools',
     'vito_mm',
+    'vito_mm_cli.py',
 )
 
 
@@ -104,6 +106,11 @@ class Environment:
         assert f'{root}/.mim/tools/environment.py' in output
         assert 'usage: environment.py' in output
         assert 'pretrain_r50' in self.mim('search', 'vito_mm', '--valid-config')
+        command = self.folder / 'bin' / 'vito-mm'
+        assert 'usage: build_mmcv.py' in run([command, 'build-mmcv', '--help'], self.folder)
+        assert re.search(r'^  dist-train ', run([command], self.folder), re.MULTILINE)
+        with pytest.raises(AssertionError, match='did you mean transfer'):
+            run([command, 'transfr'], self.folder)
 
 
 def test_editable_install_then_sdist_then_wheel(tmp_path: Path) -> None:
