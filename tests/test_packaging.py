@@ -15,6 +15,7 @@ import mmengine
 import pytest
 import torch
 
+from tests.conftest import with_original_mim
 from vito_mm.compat import check_environment
 
 REPO = Path(__file__).resolve().parents[1]
@@ -113,6 +114,7 @@ class Environment:
             run([command, 'transfr'], self.folder)
 
 
+@with_original_mim
 def test_editable_install_then_sdist_then_wheel(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / 'checkout')
 

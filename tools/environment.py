@@ -213,11 +213,17 @@ def check_part(part: str, module: str, distribution: str, arguments: str) -> Row
             row.remedy = 'python tools/build_mmcv.py'
         return row
     package = sys.modules[module.partition('.')[0]]
-    row.version = getattr(package, '__version__', None) or importlib.metadata.version(distribution)
+    row.version = getattr(package, '__version__', '') or version_of(package.__name__, distribution)
     if part == 'mmcv._ext':
         cuda = loaded.get_compiling_cuda_version()
         row.version = f'{loaded.get_compiler_version()}, CUDA {cuda}'
     return row
+
+
+def version_of(module: str, distribution: str) -> str:
+    """Version of the distribution that a module comes from, of a fork's too."""
+    found = importlib.metadata.packages_distributions().get(module, [distribution])
+    return importlib.metadata.version(found[0])
 
 
 def check_cuda(ops: Row) -> Row:

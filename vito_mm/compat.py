@@ -200,9 +200,14 @@ def _allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)``, torch 2.6's default, read MMEngine checkpoints.
 
     MMEngine's own reading of them depends on it: resume, ``mim test`` and initialisation. Before,
-    its default read any file.
+    its default read any file. OneDL's MMEngine adds a list of its own while it reads, of which some
+    parts do not fit together with some of this one.
     """
+    from mmengine.runner import checkpoint
     from torch import serialization
+
+    if hasattr(checkpoint, 'get_torch_safe_globals'):
+        checkpoint.get_torch_safe_globals = lambda: [slice]
 
     if hasattr(serialization, 'get_unsafe_globals_in_checkpoint'):
         serialization.add_safe_globals(safe_globals())

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.conftest import ONEDL
 from vito_mm.curation.taxonomy import load_taxonomy
 
 
@@ -16,6 +17,7 @@ def test_imagenet_has_the_names_and_the_order_of_torchvision():
     assert len(set(taxonomy.names)) == 1000
 
 
+@pytest.mark.skipif(ONEDL, reason='its mmpretrain spells one name otherwise')
 def test_imagenet_has_all_lemmas_of_wordnet():
     info = pytest.importorskip('timm.data').ImageNetInfo('imagenet-1k')
     taxonomy = load_taxonomy('imagenet')

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.conftest import REPO
+from tests.conftest import REPO, with_original_mim
 from tests.helpers.processes import shell
 from vito_mm.miniscenes import make_miniscenes
 
@@ -101,6 +101,7 @@ def check(run, task: str, keys: int, checkpoint, folder) -> None:
     assert next(line[metric] for line in values if metric in line) >= -1
 
 
+@with_original_mim
 @pytest.mark.parametrize(
     'task',
     ['ade20k', 'coco', *(pytest.param(task, marks=pytest.mark.slow) for task in ('voc', 'lvis'))],

@@ -13,7 +13,7 @@ from _arguments import add_common_arguments
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from tests.conftest import REPO, write_video
+from tests.conftest import REPO, with_original_mim, write_video
 from tests.helpers.processes import forked, free_port, run_tool, shell, user_environment
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import apply_options, list_stages, load_config, parse_options
@@ -202,6 +202,7 @@ def test_home_folder_in_a_config(tmp_path, monkeypatch):
     assert len(VideoDataset('~/videos')) == 1
 
 
+@with_original_mim
 def test_mim_trains_our_package_by_the_name_of_a_config(video_folder, tmp_path):
     """From another folder; without data workers, videos in a folder with a blank and a comma."""
     folder = video_folder.rename(tmp_path / 'My Videos, 2')

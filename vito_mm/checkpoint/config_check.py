@@ -1,6 +1,7 @@
 """The start of a config's run from a checkpoint, examined without data and training."""
 
 import copy
+import inspect
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -242,12 +244,15 @@ def _lost_by_mmengine(model: nn.Module, match: BackboneMatch, checkpoint: Checkp
     )
 
 
+READS_ANY = old_torch.needed() or 'weights_only=False' in inspect.getsource(mmengine_checkpoint)
+"""MMEngine reads any file, with the same weights: on an old torch, and OneDL's."""
+
+
 @CheckpointLoader.register_scheme(prefixes=_HELD)
 def _load_held(filename: str, map_location: Any = None) -> Mapping[str, Any]:
     """The content of a file as MMEngine would read it, without reading it again if it is plain."""
     checkpoint = Checkpoint.read(filename.removeprefix(_HELD))
-    # An old torch reads anything, with the same weights.
-    if old_torch.needed() or foreign_classes(checkpoint.path) == []:
+    if READS_ANY or foreign_classes(checkpoint.path) == []:
         return checkpoint.content
     return torch.load(checkpoint.path, map_location=map_location)
 

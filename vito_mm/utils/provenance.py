@@ -17,6 +17,9 @@ PACKAGES = (
 )
 """Distributions whose versions are recorded."""
 
+FORKED = dict(mmdet='mmdetection')
+"""Names of those that OneDL's fork calls otherwise, but for ``onedl-`` in front."""
+
 FACTS = dict(machine='Machine', versions='Versions', git='Git revision of vito_mm')
 """Titles of the entries of :func:`conditions` in reports."""
 
@@ -54,11 +57,12 @@ def _this_machine() -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Look up the versions of those of :data:`PACKAGES` that are installed."""
+    """Look up the versions of those of :data:`PACKAGES` that are installed, or of OneDL's."""
     found = {}
     for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
+        for distribution in (f'onedl-{FORKED.get(name, name)}', name):
+            with suppress(PackageNotFoundError):
+                found[name] = version(distribution)
     return found
 
 
