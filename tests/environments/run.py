@@ -26,8 +26,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 VERSIONS = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'av', 'cv2')
-BOUND = 'mmcv_maximum_version = '
-"""The line of mmdet and mmseg by which they refuse mmcv 2.2."""
+BOUNDS = dict(mmdet='mmcv_maximum_version', mmseg='MMCV_MAX')
+"""Names by which these packages refuse mmcv 2.2."""
 FIGURES = """
 import sys
 from mmengine.config import Config
@@ -122,9 +122,9 @@ def build(name: str, folder: Path) -> Path:
     python, install = make_venv(name, folder)
     venv, clone = folder / 'venv', folder / 'clone'
     if name == 'mmcv22':
-        for package in ('mmdet', 'mmseg'):  # as their users do
+        for package, name in BOUNDS.items():  # as their users do
             (file,) = venv.glob(f'lib/python*/site-packages/{package}/__init__.py')
-            file.write_text(file.read_text().replace(f"{BOUND}'2.2.0'", f"{BOUND}'2.3.0'"))
+            file.write_text(file.read_text().replace(f"{name} = '2.2.0'", f"{name} = '2.3.0'"))
     run(*install, '--no-build-isolation', '-e', clone, check=True)
     return python
 
