@@ -172,16 +172,19 @@ def test_names_and_shapes_that_wrappers_change(wrap, online, tmp_path):
 
 @contextmanager
 def process_group(backend, world_size=1, **store):
+    if not hasattr(torch.distributed.fsdp, 'fully_shard'):
+        pytest.skip('this torch has no FSDP2')
     torch.distributed.init_process_group(backend, rank=0, world_size=world_size, **store)
-    yield
-    torch.distributed.destroy_process_group()
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def sharded(model, processes, file):
-    fsdp = torch.distributed.fsdp
-    if not hasattr(fsdp, 'fully_shard'):
-        pytest.skip('this torch has no FSDP2')
-    fsdp.fully_shard(model, mesh=torch.distributed.init_device_mesh('cpu', (processes,)))
+    torch.distributed.fsdp.fully_shard(
+        model, mesh=torch.distributed.init_device_mesh('cpu', (processes,))
+    )
     torch.save({'model': model.state_dict()}, file)
 
 

@@ -24,7 +24,8 @@ def reads(monkeypatch):
     load = torch.load
 
     def counting(file, *args, **kwargs):
-        counted[str(file)] += 1
+        if isinstance(file, (str, Path)):  # torch 2.4 reads from memory for itself
+            counted[str(file)] += 1
         return load(file, *args, **kwargs)
 
     monkeypatch.setattr(torch, 'load', counting)
