@@ -157,7 +157,9 @@ def build() -> int:
             print('The next call goes on from here.')
             return 1
         print('checking the environment', flush=True)
-        if status := check():
+        # A process of its own: an editable package is found from the start of one on.
+        command = [sys.executable, str(Path(__file__).resolve()), 'check']
+        if status := subprocess.run(command).returncode:
             return status
         print(f'environment built in {duration(time.monotonic() - begin)}')
         built = f'environment is ready: .venv, built {time.strftime("%Y-%m-%d %H:%M")}'
