@@ -52,11 +52,7 @@ def python_version(python: str) -> str:
 
 
 def make_venv(log: Path) -> None:
-    """Create .venv, unless there is one that works.
-
-    Raises:
-        BuildFailed: If there is no interpreter for it, or if that cannot create one.
-    """
+    """Create .venv, unless there is one that works."""
     if python_version(str(VENV / 'bin' / 'python')) in PYTHONS:
         return
     names = [sys.executable, *(f'python{version}' for version in PYTHONS)]
@@ -67,7 +63,9 @@ def make_venv(log: Path) -> None:
             'Install one, or use your own environment: make demo PYTHON=/path/to/python',
         )
     if (VENV / 'pyvenv.cfg').exists():
-        print('      .venv is of another Python or does not run any more; making it anew')
+        print(
+            '      .venv is of another Python or does not run any more; making it anew', flush=True
+        )
         shutil.rmtree(VENV)
         log.parent.mkdir(parents=True)
     run([python, '-m', 'venv', str(VENV)], log)
@@ -87,14 +85,8 @@ def uv_install(log: Path, *arguments: str) -> None:
     run([*uv, '--python', str(VENV), *arguments], log)
 
 
-def install_uv(log: Path) -> None:
-    """Install the pinned uv."""
-    (version,) = pinned('uv')
-    run(pip('install', f'uv=={version}'), log)
-
-
 STEPS: list[tuple[str, Callable[[Path], None]]] = [
-    ('uv', install_uv),
+    ('uv', lambda log: run(pip('install', f'uv=={pinned("uv")[0]}'), log)),
     ('the pinned packages (5 GB on disk)', lambda log: uv_install(log, '-r', str(ROOT / PINS))),
     ('mmcv with compiled ops', install_mmcv),
     ('vito_mm', lambda log: uv_install(log, '--no-build-isolation', '-e', str(ROOT))),
@@ -139,9 +131,10 @@ def build() -> int:
         title = '.venv'
         try:
             if Path(sys.prefix) != VENV:
-                print(f'building the environment in .venv; log: {log.relative_to(ROOT)}')
+                print(
+                    f'building the environment in .venv; log: {log.relative_to(ROOT)}', flush=True
+                )
                 make_venv(log)
-                sys.stdout.flush()
                 python = str(VENV / 'bin' / 'python')
                 os.execv(python, [python, str(Path(__file__).resolve()), 'build'])
             os.environ['PATH'] = f'{VENV / "bin"}{os.pathsep}{os.environ["PATH"]}'
@@ -175,17 +168,13 @@ class Row:
     version: str
     problem: str = ''
     remedy: str = ''
-    required: bool = True
 
 
 PARTS = (
     # part, module to import, distribution, arguments of pip that repair it
-    ('torch', 'torch', 'torch', ''),
-    ('torchvision', 'torchvision', 'torchvision', ''),
-    ('numpy', 'numpy', 'numpy', ''),
+    *((name, name, name, '') for name in ('torch', 'torchvision', 'numpy')),
     ('setuptools', 'pkg_resources', 'setuptools', '"setuptools>=70,<82"'),
-    ('mmengine', 'mmengine', 'mmengine', ''),
-    ('mmcv', 'mmcv', 'mmcv', ''),
+    *((name, name, name, '') for name in ('mmengine', 'mmcv')),
     ('mmcv._ext', 'mmcv._ext', 'mmcv', ''),
     ('mmpretrain', 'mmpretrain', 'mmpretrain', ''),
     ('mmseg', 'mmseg.models', 'mmsegmentation', 'mmsegmentation ftfy regex'),
@@ -215,17 +204,14 @@ def check_part(part: str, module: str, distribution: str, arguments: str) -> Row
             row.remedy = 'python tools/build_mmcv.py'
         return row
     package = sys.modules[module.partition('.')[0]]
-    row.version = getattr(package, '__version__', '') or version_of(package.__name__, distribution)
+    row.version = getattr(package, '__version__', '')
+    if not row.version:  # a fork's distribution has another name
+        owners = importlib.metadata.packages_distributions().get(package.__name__, [distribution])
+        row.version = importlib.metadata.version(owners[0])
     if part == 'mmcv._ext':
         cuda = loaded.get_compiling_cuda_version()
         row.version = f'{loaded.get_compiler_version()}, CUDA {cuda}'
     return row
-
-
-def version_of(module: str, distribution: str) -> str:
-    """Version of the distribution that a module comes from, of a fork's too."""
-    found = importlib.metadata.packages_distributions().get(module, [distribution])
-    return importlib.metadata.version(found[0])
 
 
 def check_cuda(ops: Row) -> Row:
@@ -234,12 +220,11 @@ def check_cuda(ops: Row) -> Row:
     if torch is None or not torch.cuda.is_available():
         return Row('CUDA', 'no GPU, runs on the CPU')
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    row = Row('CUDA', f'{torch.version.cuda}, {len(names)} x {", ".join(sorted(set(names)))}')
+    text = f'{torch.version.cuda}, {len(names)} x {", ".join(sorted(set(names)))}'
     if 'not available' in ops.version:
-        row.required = False
-        row.problem = "mmcv's ops were built for the CPU only: detectors cannot train on the GPU"
-        row.remedy = 'with nvcc installed: python tools/build_mmcv.py'
-    return row
+        text += "; mmcv's ops are for the CPU only, and detectors cannot train on the GPU: with "
+        text += 'nvcc installed, run python tools/build_mmcv.py'
+    return Row('CUDA', text)
 
 
 def check() -> int:
@@ -255,7 +240,7 @@ def check() -> int:
     rows.insert(2, check_cuda(next(row for row in rows if row.part == 'mmcv._ext')))
     tried = {part: pinned(distribution) for part, _, distribution, _ in PARTS if '.' not in part}
     for row in rows:
-        state = ('WRONG' if row.required else 'note') if row.problem else 'ok'
+        state = 'WRONG' if row.problem else 'ok'
         pins = tried.get(row.part)
         other = pins and row.version.split('+')[0] not in pins
         note = f'  (pinned: {", ".join(pins)})' if other else ''
@@ -263,14 +248,14 @@ def check() -> int:
     problems = [row for row in rows if row.problem]
     for row in problems:
         print(f'\n  {row.part}: {row.problem}\n    remedy: {row.remedy}')
-    return int(any(row.required for row in problems))
+    return int(bool(problems))
 
 
 def main() -> int:
     """Parse the command line and run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('command', choices=['build', 'check'])
-    return build() if parser.parse_args().command == 'build' else check()
+    return dict(build=build, check=check)[parser.parse_args().command]()
 
 
 if __name__ == '__main__':
