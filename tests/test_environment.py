@@ -113,7 +113,9 @@ print('c++', os.getpid(), compiler.pid, flush=True)
 compiler.wait()
 """
 BUILD = """
-import sys
+import signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
 sys.path.insert(0, {tools!r})
 import _building, build_mmcv
 def install(log, mmcv):
