@@ -8,6 +8,7 @@ for a thread that waits for the GIL.
 
 import json
 import os
+import re
 import runpy
 import socket
 import subprocess
@@ -157,6 +158,11 @@ def status_of_tool(tool: str, *arguments: object) -> int | str | None:
         except SystemExit as error:
             return error.code
     return 0
+
+
+def without_deprecations(stderr: str) -> str:
+    """Remove the deprecations that torch 2.4 tells MMEngine of."""
+    return re.sub(r'^.*DeprecationWarning: .*\n(  .*\n)?', '', stderr, flags=re.MULTILINE)
 
 
 def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[str]:

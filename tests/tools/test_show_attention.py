@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from tests.conftest import REPO, write_video
-from tests.helpers.processes import run_tool, shell
+from tests.helpers.processes import run_tool, shell, without_deprecations
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.videos import decode_frames
 
@@ -26,8 +26,7 @@ def test_the_command_writes_a_strip(tmp_path, checkpoint):
     videos = [write_video(tmp_path / name, texture=1) for name in ('a.mp4', 'b \udcff.mp4')]
     out = tmp_path / 'new' / 'strip.png'
     done = shell(TOOL, checkpoint, *videos, '--out', out, '--size', 64, '--frames', 3)
-    assert done.returncode == 0, done.stderr
-    assert 'rror' not in done.stderr  # older torch warns of itself
+    assert (done.returncode, without_deprecations(done.stderr)) == (0, '')
     assert done.stdout == f'frames: 6, videos: 2\nwritten to {out}\n'
     assert cv2.imread(str(out)).shape[1] > 6 * 160
 
