@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import write_video
 from tests.helpers.colours import read_frames
 from tests.helpers.curation_world import World, call_tool, tables_of
+from vito_mm.checkpoint import old_torch
 from vito_mm.curation import pipeline, thumbnails
 from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
@@ -178,7 +179,8 @@ def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
     kept = [row for row in rows if 'dropped' not in row]
     assert len(kept) == 12
     of_classes = sum(world.truth[row['path']] in (0, 5) for row in kept)
-    assert of_classes >= 5, 'by chance it would be 3'
+    # Random weights; on torch 2.1.2 it is 5.
+    assert of_classes >= (5 if old_torch.needed() else 6), 'by chance it would be 3'
     for row in kept:
         assert all(
             row['similarity'] >= other['similarity']
