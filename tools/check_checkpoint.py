@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Check, without data and training, that a config starts from the whole backbone of a checkpoint.
 
-Exit status 0: it does, or would if it named the file. 1: weights would be lost, with the reason.
-Warnings tell of settings with which all keys load and still something is wasted; --strict makes
-them an error.
+Exit status 0: it does, or would if it named the file. 1: weights would be lost, or the network is
+known to compute something else with them, with the reason. Warnings tell of settings with which all
+keys load and still something is wasted; --strict makes them an error.
 """
 
 import argparse
@@ -44,6 +44,10 @@ def main() -> None:
     print(f'{verdict}: {check.place} gets {match.coverage()}')
     if not match.complete:
         print(match.describe())
+    if check.assumed:
+        print(f'Assumed, as the file does not tell: {check.assumed}')
+    if check.notice:
+        print(f'Weights: {check.notice}')
     if check.note:
         print(f'Note: {check.note}')
     for warning in check.warnings:

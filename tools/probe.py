@@ -76,6 +76,9 @@ def parse_arguments() -> argparse.Namespace:
     knn = probes.add_parser('knn', parents=[images], help='nearest neighbours: no training')
     knn.add_argument('--k', type=positive, default=20, help='number of neighbours (%(default)s)')
     probes.add_parser('linear', parents=[images], help='linear classification')
+    probes.add_parser(
+        'classify', parents=[images], help='by the classifier in the file: no training'
+    )
 
     segment = probes.add_parser(
         'segment', parents=[common], help='linear segmentation, on the data of a config of mmseg'
@@ -96,22 +99,29 @@ def parse_arguments() -> argparse.Namespace:
     add('--workers', type=natural, help="data workers (the config's)")
     add('--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)')
     add_options(segment)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.name == 'classify' and RANDOM in args.checkpoints:
+        parser.error('random weights have no classifier: classify needs files')
+    return args
 
 
 def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Classify images by the features of each checkpoint."""
-    from vito_mm.probes.features import labelled_features
+    """Classify images by the features, or the classifier, of each checkpoint."""
+    from vito_mm.probes.features import classifier_accuracy, labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.labelled_images import labelled_frames
     from vito_mm.probes.linear_classifier import linear_accuracy
 
-    labelled_frames(args.data, args.image_size)
+    if args.name != 'classify':
+        labelled_frames(args.data, args.image_size)
     for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:
         sizes = args.image_size, args.batch_size, args.workers
+        if args.name == 'classify':
+            top1, top5 = classifier_accuracy(encoder(args, checkpoint), args.data, *sizes)
+            return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
         features = labelled_features(encoder(args, checkpoint), args.data, *sizes)
         if args.name == 'knn':
             return {'top-1': knn_top1(*features, k=args.k)}
@@ -133,8 +143,9 @@ def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
     if network is None and (args.depth or args.base_channels or first is None):
         network = resnet(args.depth or 50, args.base_channels or 64)
     like = first if network is None and file is None else None
+    options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
     try:
-        return load_encoder(like or file, args.which, network, keep=not like, seed=args.seed)
+        return load_encoder(like or file, args.which, network, **options)
     except CheckpointError as error:
         if args.depth is None:
             raise

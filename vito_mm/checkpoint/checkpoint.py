@@ -11,14 +11,16 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from vito_mm.utils.hashing import sha256_of_file
+from vito_mm.utils.hashing import sha1_of_file, sha256_of_file
 
+from .conventions import Conventions, file_conventions
 from .errors import CheckpointError
 from .matching import BackboneMatch, find_backbone, match_prefix, require_weights
 from .networks import WRAPPERS, flat_weights, is_target
 from .reading import META, PREPROCESSING, foreign_classes, read_content
 
-_META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256', 'preprocessing')
+_META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256')
+_META_KEYS += ('preprocessing', 'conventions')
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,9 @@ class Checkpoint:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """Architecture, source, step, which, config_sha256, preprocessing, where the file has them.
+        """Metadata, where the file has them: architecture, source, step, which, and so on.
 
+        Also config_sha256, preprocessing and conventions.
         Training checkpoints of MMEngine have the step and the config's hash; files of other
         programs nothing.
         """
@@ -117,7 +120,19 @@ class Checkpoint:
 
         ImageNet's, with ``assumed=True``, where the file does not tell.
         """
-        return self.meta.get('preprocessing') or dict(PREPROCESSING, assumed=True)
+        conventions = self.conventions
+        found = dict(conventions.preprocessing or PREPROCESSING)
+        return found | (dict(assumed=True) if 'preprocessing' in conventions.assumed else {})
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        """What the network of the weights computes, see :func:`.conventions.file_conventions`."""
+        return file_conventions(self)
+
+    @cached_property
+    def sha1(self) -> str:
+        """SHA-1 of the file, hexadecimal, by which public files are known."""
+        return sha1_of_file(self.path)
 
     @cached_property
     def sha256(self) -> str:

@@ -23,11 +23,12 @@ from vito_mm.utils.quiet import quiet_logger
 from . import old_torch
 from .checkpoint import Checkpoint
 from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
+from .conventions import preprocessor_around, require_same_features
 from .errors import CheckpointError
 from .loading import expected_of, is_pretraining, load_pretraining
 from .matching import BackboneMatch
 from .reading import foreign_classes
-from .settings import preprocessor_around, settings_warnings
+from .settings import settings_warnings
 
 RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
 """Backbones that hold a ResNet and that VITOResNet can take the place of."""
@@ -45,6 +46,8 @@ class ConfigCheck:
         place: Where in the config the backbone stands, such as ``'model.backbone'``.
         warnings: What loads but is wasted or computes something else, and the like.
         note: How a run comes to this file, if the config names another.
+        assumed: What the file does not tell of what its network computes, and is assumed.
+        notice: Whose weights they are and under which licence, where that must be said.
     """
 
     match: BackboneMatch
@@ -52,6 +55,8 @@ class ConfigCheck:
     place: str
     warnings: list[str] = field(default_factory=list)
     note: str = ''
+    assumed: str = ''
+    notice: str = ''
 
 
 def check_config(
@@ -211,7 +216,9 @@ def _check(
             f'{_ours_instead(place, backbone, file)}'
         )
     preprocessor = preprocessor_around(model, built['model'])
-    warnings = match.warnings() + settings_warnings(model, preprocessor, match.meta)
+    allow = backbone.get('allow_partial', False)
+    warnings = match.warnings() + settings_warnings(model)
+    warnings += require_same_features(checkpoint, model, match.weights, preprocessor, allow)
     note = ''
     if not is_start:
         start = f'{place} is {type_name(backbone)} and starts from {named or "random weights"}'
@@ -225,7 +232,9 @@ def _check(
             f'model.pretrained={pretrained!r} of the base is ignored, because checkpoint= is '
             'given. Set model.pretrained=None'
         )
-    return ConfigCheck(match, file, place, warnings, note)
+    conventions = checkpoint.conventions
+    assumed = conventions.assumption(model, match.weights)
+    return ConfigCheck(match, file, place, warnings, note, assumed, conventions.notice)
 
 
 def _lost_by_mmengine(model: nn.Module, match: BackboneMatch, checkpoint: Checkpoint) -> int:

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from .checkpoint import Checkpoint
+from .conventions import preprocessor_around, require_same_features
 from .errors import CheckpointError
 from .matching import BackboneMatch, match_prefix, require_weights
 
@@ -17,6 +18,7 @@ def load_backbone(
     checkpoint: str | os.PathLike | Checkpoint,
     which: str = 'online',
     allow_partial: bool = False,
+    preprocessor: nn.Module | None = None,
 ) -> BackboneMatch:
     """Load the ResNet of a checkpoint into a ResNet, all of it or with an error.
 
@@ -30,12 +32,15 @@ def load_backbone(
         checkpoint (str | os.PathLike | Checkpoint): Local file.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         allow_partial (bool): Load what matches and only warn about the rest. Defaults to False.
+        preprocessor (nn.Module, optional): Data preprocessor that feeds the model. Defaults to
+            None, not known.
 
     Returns:
         BackboneMatch: What was loaded and, with ``allow_partial``, what was not.
 
     Raises:
-        CheckpointError: If the file cannot be read, or does not hold exactly this backbone.
+        CheckpointError: If the file cannot be read, does not hold exactly this backbone, or is
+            known to be of one that computes something else (:mod:`.conventions`).
     """
     expected = expected_of(model)
     if any(value.is_meta for value in expected.values()):
@@ -43,16 +48,22 @@ def load_backbone(
             f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
             'to_empty(device=...) first'
         )
-    match = Checkpoint.read(checkpoint).match(expected, which)
+    checkpoint = Checkpoint.read(checkpoint)
+    match = checkpoint.match(expected, which)
     if not allow_partial:
         match.require_complete()
+    others = require_same_features(checkpoint, model, match.weights, preprocessor, allow_partial)
     name = type(model).__name__
     model.load_state_dict(match.weights, strict=False)
     if match.complete:
-        print_log(f'{name}: loaded {match.coverage()}', 'current')
+        assumed = checkpoint.conventions.assumption(model, match.weights)
+        assumed = f'; assumed, as the file does not tell: {assumed}' if assumed else ''
+        print_log(f'{name}: loaded {match.coverage()}{assumed}', 'current')
     else:
         print_log(f'{name}: loaded only {match.report()}', 'current', logging.WARNING)
-    for warning in match.warnings():
+    if notice := checkpoint.conventions.notice:
+        print_log(f'{name}: {notice}', 'current')
+    for warning in match.warnings() + others:
         print_log(f'{name}: {warning}', 'current', logging.WARNING)
     return match
 
@@ -81,7 +92,8 @@ def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoin
     weights = {key.removeprefix('module.'): value for key, value in checkpoint.state_dict.items()}
     expected = model.state_dict()
     if not any(key in weights for key in expected if not key.startswith('backbone.')):
-        load_backbone(model.backbone, checkpoint)
+        preprocessor = preprocessor_around(model.backbone, model)
+        load_backbone(model.backbone, checkpoint, preprocessor=preprocessor)
         return
     match = match_prefix(weights, expected, '')
     parts = {key.partition('.')[0] for key in expected}
@@ -95,6 +107,9 @@ def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoin
             f'backbone alone: --cfg-options load_from=None model.backbone.type=VITOResNet {option}'
         )
     require_weights({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
+    backbone = {key.removeprefix('backbone.'): value for key, value in match.weights.items()}
+    preprocessor = preprocessor_around(model.backbone, model)
+    require_same_features(checkpoint, model.backbone, backbone, preprocessor)
     model.load_state_dict(match.weights, strict=False)
     print_log(f'{name}: loaded all {match.total} keys from {checkpoint}', 'current')
 

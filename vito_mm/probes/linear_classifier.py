@@ -154,14 +154,14 @@ def linear_accuracy(
             classifier = fit_linear_classifier(features, labels, num_classes, strength, weights)
             weights = classifier.weights
             logits, targets = classifier.logits(train_features[out]), train_labels[out]
-            accuracies[strength] = _top(logits, targets, 1)
+            accuracies[strength] = top_accuracy(logits, targets, 1)
             ranked.append((-accuracies[strength], F.cross_entropy(logits, targets).item()))
     chosen = strengths[min(range(len(ranked)), key=ranked.__getitem__) if ranked else 0]
     classifier = fit_linear_classifier(train_features, train_labels, num_classes, chosen)
     logits = classifier.logits(test_features)
     return LinearResult(
-        _top(logits, test_labels, 1),
-        _top(logits, test_labels, 5) if num_classes > 5 else None,
+        top_accuracy(logits, test_labels, 1),
+        top_accuracy(logits, test_labels, 5) if num_classes > 5 else None,
         chosen,
         accuracies,
     )
@@ -197,7 +197,7 @@ def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(kept).sort().values, torch.cat(out).sort().values
 
 
-def _top(logits: Tensor, labels: Tensor, count: int) -> float:
+def top_accuracy(logits: Tensor, labels: Tensor, count: int) -> float:
     """Share of rows whose label is among the best, in percent."""
     best = logits.topk(count, dim=1).indices
     return 100 * (best == labels[:, None]).any(dim=1).double().mean().item()

@@ -8,18 +8,20 @@ from typing import Any
 
 import torch
 from mmengine.registry import DefaultScope
-from torch import nn
+from torch import Tensor, nn
 
 from vito_mm.checkpoint import PREPROCESSING, BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.conventions import PUBLIC_ATTENTION
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
+from vito_mm.checkpoint.matching import require_weights
+from vito_mm.checkpoint.stored_config import stored_model
 from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
 from .encoder import DEFAULT_VIEW, Encoder, Preprocessing, choose_device, stages_of
 from .sources import ConfigSource, Loaded, Source, fill, find_source
-from .stored_config import stored_model
 
 
 def load_encoder(
@@ -49,10 +51,11 @@ def load_encoder(
             in the checkpoint, of which nothing is executed and only registered parts are built; or
             the ResNet of any depth and width that the shapes of the weights tell.
         keep (bool): False replaces the weights of the file by random ones. Defaults to True.
-        classifier (bool): Keep the classifier of ``network``: features are logits. Defaults to
-            False.
+        classifier (bool): Keep the classifier of ``network``, or of a ResNet in the file: features
+            are logits. Defaults to False.
         needs_attention (bool): Refuse a file without attention pooling. Defaults to False.
-        view (View, optional): Defaults to None, that of ``network``, or 224 of 256 pixels.
+        view (View, optional): Defaults to None, that of ``network`` or that the file is known by,
+            or 224 of 256 pixels.
         output_stride (int, optional): Pixels per cell of a ResNet's last stages, 8 or 16: later
             strides become 1, without dilation. Defaults to None, 32.
         device (str, optional): Defaults to None, a GPU where there is one.
@@ -64,7 +67,7 @@ def load_encoder(
 
     Raises:
         CheckpointError: If the file cannot be read, its network cannot be built or does not fit,
-            or it has no attention where that is needed.
+            or it has no attention or no classifier where that is needed.
         ValueError: If there is no such network.
         ImportError: If its library is not installed.
     """
@@ -85,6 +88,8 @@ def load_encoder(
         if not keep:
             torch.manual_seed(seed)
             backbone.init_weights()
+        if classifier and network is None:
+            backbone, neck = _with_classifier(checkpoint, match, backbone, neck), None
     if needs_attention and neck is None:
         raise CheckpointError(_no_attention(checkpoint, match, source))
     if output_stride is not None:
@@ -95,8 +100,11 @@ def load_encoder(
             part.eval()  # not chained: train() of OpenMMLab's backbones returns None
             part.requires_grad_(False).to(device, memory_format=torch.channels_last)
     is_named = isinstance(network, str) and not network.endswith('.py')
-    if view is None:
-        view = source.view() if classifier or is_named else DEFAULT_VIEW
+    if view is None and (is_named or (classifier and network is not None)):
+        view = source.view()
+    elif view is None:
+        whole = checkpoint is not None and checkpoint.conventions.whole_image
+        view = View(DEFAULT_VIEW.crop, DEFAULT_VIEW.crop, squash=True) if whole else DEFAULT_VIEW
     return Encoder(backbone, _preprocessing(checkpoint, source), view, neck, exact=exact)
 
 
@@ -131,7 +139,8 @@ def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
             f'{match.describe()}'.rstrip()
         )
     widths = [match.weights[f'{name}.weight'].shape[0] for name in ('conv1', 'layer1.0.conv1')]
-    backbone = resnet(depth_of(match.weights)) | dict(out_indices=(2, 3))
+    settings = checkpoint.conventions.settings()
+    backbone = resnet(depth_of(match.weights)) | settings | dict(out_indices=(2, 3))
     backbone['stem_channels'], backbone['base_channels'] = widths
     source = ConfigSource('ResNet', dict(backbone=backbone))
     return source, source.load(checkpoint, which, False)
@@ -142,11 +151,10 @@ def _neck(
 ) -> nn.Module | None:
     """The attention pooling next to a backbone in a file, None if there is none."""
     prefix = _prefix_of_neck(match)
-    own = {
-        key.removeprefix(prefix): value
-        for key, value in checkpoint.state_dict.items()
-        if key.startswith(prefix)
-    }
+    own = _below(checkpoint, prefix)
+    if not own and (public := _below(checkpoint, match.prefix + PUBLIC_ATTENTION)):
+        prefix = match.prefix + PUBLIC_ATTENTION
+        own = {f'scales.0.logits.{key}': value for key, value in public.items()}
     channels = {
         int(found[1]): value.shape[1]
         for key, value in own.items()
@@ -175,6 +183,43 @@ def _neck(
             'diverged; take an earlier checkpoint'
         )
     return neck
+
+
+class _Classifier(nn.Module):
+    """A ResNet with its pooling and linear classifier: gives logits of images."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module | None, fc: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.fc = backbone, neck, fc
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.backbone(images)
+        pooled = maps[-1].mean(dim=(2, 3)) if self.neck is None else self.neck(maps)[0]
+        return self.fc(pooled)
+
+
+def _with_classifier(
+    checkpoint: Checkpoint, match: BackboneMatch, backbone: nn.Module, neck: nn.Module | None
+) -> nn.Module:
+    """The ResNet of a file with the linear classifier that the file has next to it."""
+    prefixes = [f'{match.prefix}fc.', f'{match.prefix.removesuffix("backbone.")}head.fc.']
+    found = next((own for prefix in prefixes if (own := _below(checkpoint, prefix))), {})
+    if found.keys() != {'weight', 'bias'} or found['weight'].ndim != 2:
+        raise CheckpointError(
+            f'{checkpoint} has no linear classifier next to its backbone ({match.origin()}): there '
+            f'is no {" nor ".join(f"{prefix}weight" for prefix in prefixes)}. Name the network of '
+            'its weights, timm:NAME or torchvision:NAME, or train a classifier on its features'
+        )
+    require_weights(found, checkpoint)
+    fc = nn.Linear(*reversed(found['weight'].shape))
+    fc.load_state_dict(found)
+    return _Classifier(backbone, neck, fc)
+
+
+def _below(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
+    """Weights of a file under a prefix, without it."""
+    weights = checkpoint.state_dict.items()
+    return {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)}
 
 
 def _prefix_of_neck(match: BackboneMatch) -> str:

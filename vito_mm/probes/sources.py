@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
 from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.conventions import preprocessing_of_config, require_same_features
 from vito_mm.checkpoint.layouts import is_plain
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
@@ -233,13 +234,10 @@ class ConfigSource(Source):
         return f'config {hashlib.sha256(said.encode()).hexdigest()[:16]}'
 
     def preprocessing(self) -> Preprocessing | None:
-        mean, std = self.preprocessor.get('mean'), self.preprocessor.get('std')
-        if mean is None or std is None:
+        found = preprocessing_of_config(self.preprocessor)
+        if found is None:
             return None
-        # OpenMMLab's loaders give BGR; the preprocessors have a name each for turning it.
-        turned = any(self.preprocessor.get(key) for key in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
-        order = 'rgb' if turned else 'bgr'
-        return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)), order)
+        return Preprocessing(tuple(found['mean']), tuple(found['std']), found['channel_order'])
 
     def view(self) -> View:
         resize, crop, squash = None, None, False
@@ -327,6 +325,7 @@ def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMat
             if key.startswith(match.prefix) and bare not in own and bare.split('.')[0] in names:
                 match.unexpected.append(bare)
     match.require_complete()
+    require_same_features(checkpoint, backbone, match.weights)
     backbone.load_state_dict(match.weights, strict=False)
     return match
 
@@ -349,6 +348,7 @@ def _load_exactly(
             f'{checkpoint} does not fit {name}:\n{match.describe()}\nName the network that the '
             'checkpoint was trained with'
         )
+    require_same_features(checkpoint, module, weights)
     module.load_state_dict(weights)
 
 

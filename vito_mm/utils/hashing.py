@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from typing import Any
 
 
 def hash64(*texts: str) -> int:
@@ -29,7 +30,15 @@ def priority_of(path: str, seed: int, *others: str) -> int:
 
 def sha256_of_file(file: str | os.PathLike) -> str:
     """SHA-256 of a file's content in hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _digest_of(file, hashlib.sha256())
+
+
+def sha1_of_file(file: str | os.PathLike) -> str:
+    """SHA-1 of a file's content in hexadecimal digits: it names a file, and protects nothing."""
+    return _digest_of(file, hashlib.sha1(usedforsecurity=False))
+
+
+def _digest_of(file: str | os.PathLike, digest: Any) -> str:
     with open(file, 'rb') as content:
         while block := content.read(1 << 20):
             digest.update(block)

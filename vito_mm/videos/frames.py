@@ -79,8 +79,10 @@ class View:
     def _bicubic(self, frame: np.ndarray | Image.Image) -> np.ndarray:
         image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
         short = min(image.size)
-        if short != self.resize:
-            size = [int(self.resize * side / short) for side in image.size]
+        size = [int(self.resize * side / short) for side in image.size]
+        if self.squash:
+            size = [self.resize, self.resize]
+        if list(image.size) != size:
             image = image.resize(size, Image.Resampling.BICUBIC)
         left, top = (round((side - self.crop) / 2) for side in image.size)
         return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))

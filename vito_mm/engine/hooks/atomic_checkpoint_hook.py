@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from vito_mm.checkpoint.settings import preprocessing_of
+from vito_mm.checkpoint.conventions import preprocessing_of
 from vito_mm.registry import HOOKS
 from vito_mm.utils.atomic import rename_durably, written_aside
 from vito_mm.utils.unwrap import unwrap

@@ -20,7 +20,8 @@ from torch import nn
 
 from vito_mm.checkpoint import Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained
-from vito_mm.checkpoint.settings import preprocessor_around, settings_warnings
+from vito_mm.checkpoint.conventions import preprocessor_around
+from vito_mm.checkpoint.settings import settings_warnings
 from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
 
 
@@ -40,9 +41,10 @@ class VITOResNet:
     Nothing is frozen and batch norm is trained unless the config says otherwise: frozen stages
     cost self-supervised weights about 2 AP on COCO (DenseCL #7). A ``checkpoint`` replaces other
     pre-trained weights of the config (``pretrained``, ``init_cfg`` of type Pretrained), with a
-    warning. Warnings also tell of settings that waste or misread it (see
-    :func:`vito_mm.checkpoint.settings.settings_warnings`) and of weights that replace it afterwards
-    (``load_from``).
+    warning. Settings by which it would compute something else, such as other padding, are an error
+    where the file tells or is known (see :mod:`vito_mm.checkpoint.conventions`), else a warning.
+    Warnings also tell of settings that waste it (:mod:`vito_mm.checkpoint.settings`) and of weights
+    that replace it afterwards (``load_from``).
 
     Args:
         *args: Positional arguments of the stock ResNet.
@@ -51,14 +53,16 @@ class VITOResNet:
             initialisation. Defaults to None.
         which (str): ``'online'`` or ``'target'`` network of a training checkpoint.
             Defaults to 'online'.
-        allow_partial (bool): Load what matches and warn, instead of an error. Defaults to False.
+        allow_partial (bool): Load what matches and warn, instead of an error; of what it computes
+            as well. Defaults to False.
         library (str, optional): Scope whose ResNet it is, such as ``'mmdet'``. Defaults to the one
             before the dot of ``type``, else MMEngine's default scope, else the package that builds
             the model, else mmpretrain.
         **kwargs: Keywords of the stock ResNet. ``norm_eval`` defaults to False in every library.
 
     Raises:
-        CheckpointError: In ``init_weights``, if the checkpoint is not complete.
+        CheckpointError: In ``init_weights``, if the checkpoint is not complete, or known to be of a
+            network that computes something else.
         ValueError: If the scope has no ResNet.
     """
 
@@ -104,14 +108,14 @@ class VITOResNet:
         if is_first and self.checkpoint is None:
             print_log('VITOResNet: checkpoint=None, the stock initialisation stands', 'current')
         elif is_first:
-            match = load_backbone(self, self.checkpoint, self.which, self.allow_partial)
+            preprocessor = preprocessor_around(self, _initialised_model(self))
+            load_backbone(self, self.checkpoint, self.which, self.allow_partial, preprocessor)
             self.checkpoint = os.fspath(self.checkpoint)
             self._holds_checkpoint = self._is_filled = True
             for copied in _COPIES.pop(self, ()):
                 if not copied._is_filled:
                     copied.load_state_dict(self.state_dict())
-            preprocessor = preprocessor_around(self, _initialised_model(self))
-            for warning in settings_warnings(self, preprocessor, match.meta):
+            for warning in settings_warnings(self):
                 _warn(warning)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,521 @@
+"""Conventions of a network: what it computes with its weights that their names and shapes hide.
+
+Padding, the place of strides, the epsilon of norm layers and the input's normalisation are in no
+state dict. With another convention every key loads, and the features are others: of the public VITO
+checkpoint in a plain ResNet by 12 to 31 percent.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from .config_parts import parts_of, type_name
+from .errors import CheckpointError
+from .layouts import resnet_keys
+from .reading import PREPROCESSING
+from .stored_config import StoredConfigError, stored_model
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+PADDINGS = ('symmetric', 'same')
+STRIDE_PLACES = ('3x3', '1x1')
+COMPUTED = ('padding', 'stride_in', 'eps', 'convolution')
+FIELDS = (*COMPUTED, 'preprocessing')
+"""Fields of :class:`Conventions` that are compared, first those that a backbone decides."""
+
+_SAME = 'Conv2dAdaptivePadding'  # mmcv's
+_FAITHFUL = ('Conv2d', _SAME, 'Conv2dSame')  # the last is timm's
+_RESNETS = re.compile(r'Res2?Net|ResNeXt|ResNeSt|RegNet')
+_USUAL_EPS = (
+    (re.compile(r'VisionTransformer|ViT|BEiT|DeiT|ConvNeXt'), 1e-6),
+    (re.compile(rf'{_RESNETS.pattern}|Swin'), 1e-5),
+)
+"""Epsilon that the authors of an architecture train with, by the name of its class."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Conventions of a file's weights or of a network.
+
+    None stands for what a network has no part for, or what cannot be told.
+
+    Attributes:
+        padding (str, optional): Of convolutions with a stride: ``'symmetric'``, as PyTorch's, or
+            ``'same'``, TensorFlow's SAME: of total ``max((ceil(n / s) - 1) s + (k - 1) d + 1 - n,
+            0)`` the smaller half is on the left and on top. They agree at sides of 32 m + 1 pixels.
+        stride_in (str, optional): Convolution of a bottleneck that has the stride: ``'3x3'``
+            (``style='pytorch'``) or ``'1x1'`` (``'caffe'``).
+        eps (float, optional): Epsilon of the norm layers.
+        convolution (str, optional): ``'Conv2d'``, or the kind that changes its weights before it
+            uses them, such as ``'ConvWS'``.
+        preprocessing (Mapping, optional): ``mean`` and ``std`` of pixels in [0, 255], and
+            ``channel_order``, ``'rgb'`` or ``'bgr'``.
+        whole_image (bool): Images are resized to a square, without a crop.
+        assumed (tuple[str, ...]): Names of the fields that are not known.
+        origin (str): How the others are known, for messages.
+        notice (str): Whose weights they are and under which licence, where that must be said.
+
+    Raises:
+        ValueError: If a field has a value that is none.
+    """
+
+    padding: str | None = 'symmetric'
+    stride_in: str | None = '3x3'
+    eps: float | None = 1e-5
+    convolution: str | None = 'Conv2d'
+    preprocessing: Mapping[str, Any] | None = field(default_factory=lambda: dict(PREPROCESSING))
+    whole_image: bool = False
+    assumed: tuple[str, ...] = ()
+    origin: str = ''
+    notice: str = ''
+
+    def __post_init__(self) -> None:
+        for name, known in (('padding', PADDINGS), ('stride_in', STRIDE_PLACES)):
+            if (value := getattr(self, name)) not in (None, *known):
+                raise ValueError(f'{name} must be one of {known}, got {value!r}')
+        if self.eps is not None and not 0 <= self.eps < 1:
+            raise ValueError(f'eps must be a small number, got {self.eps!r}')
+        if self.preprocessing is not None:
+            order = self.preprocessing['channel_order']
+            if order not in ('rgb', 'bgr'):
+                raise ValueError(f"channel_order must be 'rgb' or 'bgr', got {order!r}")
+
+    def declare(self, text: Sequence[str]) -> 'Conventions':
+        """Take in what a user knows of a file.
+
+        Args:
+            text (Sequence[str]): ``FIELD=VALUE`` of padding, stride_in, eps, convolution, mean, std
+                (numbers with commas between them) or channel_order.
+
+        Raises:
+            ValueError: If there is no such field or value, or the file is known to differ.
+        """
+        inputs = ('mean', 'std', 'channel_order')
+        changes: dict[str, Any] = {}
+        preprocessing = dict(self.preprocessing or PREPROCESSING)
+        for each in text:
+            name, _, value = each.partition('=')
+            if name not in (*COMPUTED, *inputs):
+                fields = ', '.join((*COMPUTED, *inputs))
+                raise ValueError(f'{each!r} declares nothing: give FIELD=VALUE of {fields}')
+            if name in ('mean', 'std'):
+                preprocessing[name] = [float(number) for number in value.split(',')]
+            elif name == 'channel_order':
+                preprocessing[name] = value
+            else:
+                changes[name] = float(value) if name == 'eps' else value
+        if any(each.partition('=')[0] in inputs for each in text):
+            changes['preprocessing'] = preprocessing
+        declared = replace(
+            self, **changes, assumed=tuple(name for name in self.assumed if name not in changes)
+        )
+        for name in changes:
+            if name not in self.assumed and getattr(declared, name) != getattr(self, name):
+                raise ValueError(
+                    f'{name} of this file is known, by {self.origin}, to be {getattr(self, name)!r}'
+                )
+        return replace(declared, origin=self.origin or 'a declaration at its export')
+
+    def settings(self) -> dict[str, Any]:
+        """Keywords of an OpenMMLab ResNet that differ from its defaults."""
+        found: dict[str, Any] = {}
+        if self.padding == 'same':
+            found['conv_cfg'] = dict(type=_SAME)
+        elif self.convolution not in (None, 'Conv2d'):
+            found['conv_cfg'] = dict(type=self.convolution)
+        if self.stride_in == '1x1':
+            found['style'] = 'caffe'
+        if self.eps is not None and not _is_near(self.eps, 1e-5):
+            found['norm_cfg'] = dict(type='BN', requires_grad=True, eps=self.eps)
+        return found
+
+    def assumption(self, backbone: nn.Module, weights: Container[str]) -> str:
+        """Name what is assumed of a file and matters for a backbone; '' for nothing."""
+        found = conventions_of(backbone, weights)
+        eps = _expected_eps(self, backbone)
+        fields = {
+            'padding': (found.padding, f'{self.padding} padding'),
+            'stride_in': (found.stride_in, f'stride in the {self.stride_in} convolution'),
+            'eps': (found.eps and eps, f'norm eps {eps}'),
+        }
+        texts = [text for name, (has, text) in fields.items() if has and name in self.assumed]
+        if 'preprocessing' in self.assumed:
+            texts.append("ImageNet's mean and std in RGB")
+        return ', '.join(texts)
+
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values for the metadata of an export, without the preprocessing."""
+        names = (*COMPUTED, 'whole_image', 'assumed', 'origin', 'notice')
+        values = {name: getattr(self, name) for name in names}
+        return values | dict(assumed=list(self.assumed))
+
+
+# Where a file's conventions are known from
+
+
+def _public(name: str, folder: str) -> Conventions:
+    return Conventions(
+        padding='same',
+        whole_image=True,
+        origin=f'being {name}',
+        notice=f'{name}, as published in brain-score/vision (brainscore_vision/models/{folder}), '
+        'whose metadata call the licence unconfirmed',
+    )
+
+
+VITO = _public('the public VITO checkpoint', 'resnet50_VITO_8deg_cc')
+MOCLR = _public('the public MoCLR checkpoint', 'resnet50_moclr8deg')
+KNOWN_FILES = {
+    '2103a1941017fdb5f58ac77e5587e7a73cd96bd8': VITO,
+    'e09f117c8e10c0a38ac914aff5b335327fcd4dbf': MOCLR,
+}
+"""Public files by their SHA-1, of which the second has no key that tells it from others."""
+
+PUBLIC_ATTENTION = 'avgpool.module_list.'
+"""Prefix of the attention pooling of the last stage in the public VITO checkpoint."""
+
+
+def file_conventions(checkpoint: 'Checkpoint') -> Conventions:
+    """Find the conventions of a file's weights, and which of them are only assumed.
+
+    Known are those of the two public checkpoints, of exported files, and of files in which MMEngine
+    stored a config, which is not executed.
+
+    Raises:
+        CheckpointError: If an exported file tells conventions that there are not.
+    """
+    if (public := _public_file(checkpoint)) is not None:
+        return public
+    meta = checkpoint.meta
+    try:
+        found = dict(meta.get('conventions') or _of_config(checkpoint.config))
+        assumed = found.pop('assumed', ())
+        preprocessing = dict(meta.get('preprocessing') or {})
+        if preprocessing and not preprocessing.pop('assumed', False):
+            found['preprocessing'] = preprocessing
+        known = [name for name in FIELDS if name in found and name not in assumed]
+        if known and not found.get('origin'):
+            found['origin'] = 'the config or metadata in it'
+        return Conventions(**found, assumed=tuple(name for name in FIELDS if name not in known))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f'{checkpoint} tells conventions that this version of vito_mm does not know ({error})'
+        ) from None
+
+
+def _public_file(checkpoint: 'Checkpoint') -> Conventions | None:
+    """One of the public checkpoints of ResNet-50, of any width and number of classes."""
+    weights = {k.removeprefix('module.'): v for k, v in checkpoint.model_state_dict.items()}
+    if weights.keys() == _TORCHVISIONS:
+        return KNOWN_FILES.get(checkpoint.sha1)
+    if weights.keys() != _TORCHVISIONS | _ATTENTION:
+        return None
+    width = len(weights['layer4.2.bn3.weight'])
+    shapes = [tuple(weights[f'{PUBLIC_ATTENTION}{i}.weight'].shape) for i in (0, 2, 4)]
+    is_attention = shapes == [(2 * width, width, 1, 1), (width, 2 * width, 1, 1), (1, width, 1, 1)]
+    return VITO if is_attention and weights['fc.weight'].shape[1:] == (width,) else None
+
+
+_TORCHVISIONS = {*resnet_keys(50), 'fc.weight', 'fc.bias'}
+_ATTENTION = {
+    f'{PUBLIC_ATTENTION}{name}' for name in ('0.weight', '0.bias', '2.weight', '2.bias', '4.weight')
+}
+
+
+def _of_config(text: str | None) -> dict[str, Any]:
+    """Fields that a stored config tells."""
+    try:
+        model = stored_model(text or '')
+    except StoredConfigError:
+        return {}
+    backbones = [
+        _of_backbone(part)
+        for place, part in parts_of(model, 'model')
+        if place.endswith(('backbone', 'backbone_cfg')) and 'type' in part
+    ]
+    # Of several that differ it is not known which one a file is asked for.
+    found = backbones[0] if backbones and all(each == backbones[0] for each in backbones) else {}
+    preprocessing = preprocessing_of_config(model.get('data_preprocessor'))
+    return found if preprocessing is None else found | dict(preprocessing=preprocessing)
+
+
+def _of_backbone(part: Mapping[str, Any]) -> dict[str, Any]:
+    eps = (part.get('norm_cfg') or {}).get('eps')  # of None and {} it is the library's
+    if not _RESNETS.search(type_name(part)):
+        return {} if eps is None else dict(eps=eps)
+    kind = type_name(part.get('conv_cfg')) or 'Conv2d'
+    plain = kind in ('Conv', 'Conv2d', _SAME)
+    return dict(
+        padding='same' if kind == _SAME else 'symmetric',
+        stride_in='1x1' if part.get('style') == 'caffe' else '3x3',
+        eps=1e-5 if eps is None else eps,
+        convolution='Conv2d' if plain else kind,
+    )
+
+
+def preprocessing_of_config(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Read the normalisation off a data preprocessor's config, as :func:`preprocessing_of`."""
+    while isinstance(preprocessor, Mapping) and 'mean' not in preprocessor:
+        inner = (preprocessor.get(name) for name in ('data_preprocessor', 'preprocessor'))
+        preprocessor = next((each for each in inner if each), None)
+    if not preprocessor or preprocessor.get('mean') is None or preprocessor.get('std') is None:
+        return None
+    turned = any(preprocessor.get(key) for key in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    return dict(
+        mean=[float(value) for value in preprocessor['mean']],
+        std=[float(value) for value in preprocessor['std']],
+        channel_order='rgb' if turned else 'bgr',
+    )
+
+
+# What a network computes
+
+
+def conventions_of(
+    backbone: nn.Module, weights: Container[str], preprocessor: nn.Module | None = None
+) -> Conventions:
+    """Read the conventions off the modules of a backbone, and off its data preprocessor.
+
+    Args:
+        backbone (nn.Module): Of any library.
+        weights (Container[str]): Keys of the file's weights in it; other modules do not count.
+        preprocessor (nn.Module, optional): Defaults to None, which leaves the input open.
+    """
+    paddings, places, kinds = set(), set(), set()
+    epsilons: Counter[float] = Counter()
+    for name, module in backbone.named_modules():
+        if place := _place_of_stride(module):
+            places.add(place)
+        if f'{name}.weight' not in weights:
+            continue
+        if isinstance(eps := getattr(module, 'eps', None), (int, float)):
+            epsilons[eps] += 1
+        if not isinstance(kernel := getattr(module, 'kernel_size', None), tuple):
+            continue
+        names = [base.__name__ for base in type(module).__mro__]
+        if max(kernel) > _stride(module) > 1:
+            same = _SAME in names or 'Conv2dSame' in names
+            paddings.add('same' if same else 'symmetric')
+        if isinstance(module, nn.Conv2d) and names[0] not in _FAITHFUL:
+            kinds.add(names[0].removesuffix('2d'))
+    return Conventions(
+        padding=max(paddings, default=None),  # one that is symmetric decides
+        stride_in=min(places, default=None),
+        eps=epsilons.most_common(1)[0][0] if epsilons else None,
+        convolution=min(kinds, default='Conv2d'),
+        preprocessing=None if preprocessor is None else preprocessing_of(preprocessor),
+    )
+
+
+def is_deformable(module: nn.Module) -> bool:
+    """True for mmcv's deformable convolutions."""
+    return hasattr(module, 'deform_groups')
+
+
+def _place_of_stride(module: nn.Module) -> str | None:
+    """Convolution of a bottleneck that has its stride; None of another module, or without one."""
+    first, second = getattr(module, 'conv1', None), getattr(module, 'conv2', None)
+    if getattr(first, 'kernel_size', None) != (1, 1) or not hasattr(module, 'conv3'):
+        return None
+    if _stride(first) > 1:
+        return '1x1'
+    return '3x3' if _stride(second) > 1 else None
+
+
+def _stride(module: nn.Module) -> int:
+    stride = getattr(module, 'stride', 1)
+    return max(stride) if isinstance(stride, tuple) else stride
+
+
+def preprocessing_of(preprocessor: nn.Module) -> dict[str, Any] | None:
+    """Read the normalisation off a data preprocessor of mmengine, mmdet, mmseg or mmpretrain.
+
+    Args:
+        preprocessor (nn.Module): The data preprocessor.
+
+    Returns:
+        dict | None: ``mean`` and ``std`` of pixels in [0, 255], one float per channel in the order
+        that the network gets, and that order, ``channel_order``, ``'rgb'`` or ``'bgr'``; None if it
+        does not normalise.
+    """
+    # mmdet's for several branches of data holds the one that works, as does ours for micro-batches.
+    for name in ('data_preprocessor', 'preprocessor'):
+        preprocessor = getattr(preprocessor, name, None) or preprocessor
+    mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
+    if mean is None or std is None or not getattr(preprocessor, '_enable_normalize', True):
+        return None
+    # OpenMMLab's loaders give BGR; the libraries have a name each for turning it.
+    turned = any(
+        getattr(preprocessor, name, False)
+        for name in ('_channel_conversion', 'channel_conversion', 'to_rgb')
+    )
+    return dict(
+        mean=[round(value, 4) for value in mean.flatten().tolist()],
+        std=[round(value, 4) for value in std.flatten().tolist()],
+        channel_order='rgb' if turned else 'bgr',
+    )
+
+
+def preprocessor_around(backbone: nn.Module, model: nn.Module) -> nn.Module | None:
+    """Find the data preprocessor that feeds a backbone: the outermost one that normalises."""
+    for around in model.modules():  # outer ones first
+        preprocessor = getattr(around, 'data_preprocessor', None)
+        known = preprocessor is not None and preprocessing_of(preprocessor) is not None
+        if known and any(part is backbone for part in around.modules()):
+            return preprocessor
+    return None
+
+
+# The comparison
+
+
+def require_same_features(
+    checkpoint: 'Checkpoint',
+    backbone: nn.Module,
+    weights: Mapping[str, Tensor],
+    preprocessor: nn.Module | None = None,
+    allow: bool = False,
+) -> list[str]:
+    """Refuse a backbone that computes other features with a file's weights than was meant.
+
+    Args:
+        checkpoint (Checkpoint): The file.
+        backbone (nn.Module): The backbone that gets the weights.
+        weights (Mapping): What it gets, by its own keys.
+        preprocessor (nn.Module, optional): What feeds it. Defaults to None, not known.
+        allow (bool): Only warn. Defaults to False.
+
+    Returns:
+        list[str]: Warnings: one text per difference from what is assumed of the file, or allowed.
+
+    Raises:
+        CheckpointError: If it differs from what is known of the file.
+    """
+    conventions = checkpoint.conventions
+    found = list(_differences(conventions, backbone, weights, preprocessor))
+    known = [text for name, text in found if name not in conventions.assumed]
+    if known and not allow:
+        lines = '\n'.join(f'- {text}' for text in known)
+        raise CheckpointError(
+            f'The config computes other features with the weights of {checkpoint} than they were '
+            f'trained for, which is known by {conventions.origin}:\n{lines}\nNothing was loaded. '
+            'allow_partial=True loads them all the same.'
+        )
+    return [text for _, text in found]
+
+
+def _differences(
+    wanted: Conventions,
+    backbone: nn.Module,
+    weights: Container[str],
+    preprocessor: nn.Module | None,
+) -> Iterator[tuple[str, str]]:
+    """Field and text of each convention in which a backbone differs from a file."""
+    found = conventions_of(backbone, weights, preprocessor)
+    if _differ(found.padding, wanted.padding):
+        yield 'padding', _other_padding(wanted, backbone)
+    if _differ(found.convolution, wanted.convolution):
+        kind = type_name(getattr(backbone, 'conv_cfg', None)) or found.convolution
+        right = 'None' if wanted.convolution == 'Conv2d' else f'dict(type={wanted.convolution!r})'
+        yield (
+            'convolution',
+            f"conv_cfg=dict(type='{kind}') computes something else with the same weights (ConvWS "
+            f'and ConvAWS standardise them). Set backbone=dict(conv_cfg={right})',
+        )
+    if _differ(found.stride_in, wanted.stride_in):
+        style, right = ('caffe', 'pytorch') if wanted.stride_in == '3x3' else ('pytorch', 'caffe')
+        yield (
+            'stride_in',
+            f'style={style!r} moves the stride of a stage from its {wanted.stride_in} to its '
+            f'{found.stride_in} convolution, which sees other positions than the trained ones. Set '
+            f'backbone=dict(style={right!r})',
+        )
+    eps = _expected_eps(wanted, backbone)
+    if found.eps is not None and eps is not None and not _is_near(found.eps, eps):
+        norm_cfg = dict(getattr(backbone, 'norm_cfg', None) or {}, eps=eps)
+        said = ', '.join(f'{key}={value!r}' for key, value in norm_cfg.items())
+        yield (
+            'eps',
+            f'norm_cfg.eps={found.eps:g} instead of {eps:g}: channels of small variance get '
+            f'another scale. Set backbone=dict(norm_cfg=dict({said}))',
+        )
+    if found.preprocessing is not None and wanted.preprocessing is not None:
+        text = _other_input(found.preprocessing, wanted.preprocessing)
+        if text:
+            yield 'preprocessing', text
+
+
+def _differ(found: str | None, wanted: str | None) -> bool:
+    return None not in (found, wanted) and found != wanted
+
+
+def _expected_eps(wanted: Conventions, backbone: nn.Module) -> float | None:
+    if 'eps' not in wanted.assumed:
+        return wanted.eps
+    names = ' '.join(base.__name__ for base in type(backbone).__mro__)
+    return next((eps for pattern, eps in _USUAL_EPS if pattern.search(names)), None)
+
+
+def _is_near(found: float, wanted: float) -> bool:
+    return math.isclose(found, wanted, rel_tol=0.01)
+
+
+def _other_padding(wanted: Conventions, backbone: nn.Module) -> str:
+    if wanted.padding == 'symmetric':
+        declared = (
+            '. If they come from TensorFlow or JAX and need it, say so by '
+            'tools/export_checkpoint.py --declare padding=same'
+        )
+        return (
+            f"conv_cfg=dict(type='{_SAME}') pads as TensorFlow's SAME, and these weights "
+            f'{"are assumed to be" if "padding" in wanted.assumed else "are"} trained with the '
+            'same padding on all sides. Set backbone=dict(conv_cfg=None)'
+            + (declared if 'padding' in wanted.assumed else '')
+        )
+    other = (
+        "these weights are trained with TensorFlow's SAME padding, and the backbone pads the same "
+        'on all sides: at sides other than 32 m + 1 pixels all features are others'
+    )
+    if any(map(is_deformable, backbone.modules())):
+        return (
+            f'{other}. Its deformable convolutions (dcn) take no conv_cfg, so that it cannot do '
+            'otherwise: set backbone=dict(dcn=None), or train and test at sides such as 513 and '
+            '1025 and set allow_partial=True'
+        )
+    return f"{other}. Set backbone=dict(conv_cfg=dict(type='{_SAME}'))"
+
+
+def _other_input(found: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+    is_turned = found['channel_order'] != trained['channel_order']
+    differences = [f'channels arrive as {found["channel_order"].upper()}'] if is_turned else []
+    for name in ('mean', 'std'):
+        values = found[name][::-1] if is_turned else found[name]
+        if not _close(values, trained[name]):
+            differences.append(f'{name}={_short(values)}')
+    if not differences:
+        return ''
+    mean, std = _short(trained['mean']), _short(trained['std'])
+    return (
+        'the data preprocessor does not give what the checkpoint was trained on: '
+        f'{", ".join(differences)} instead of {trained["channel_order"].upper()}, mean={mean}, '
+        f'std={std}. Set data_preprocessor=dict(mean={mean}, std={std}, '
+        f'bgr_to_rgb={trained["channel_order"] == "rgb"})'
+    )
+
+
+def _close(values: list[float], wanted: list[float]) -> bool:
+    # One value stands for all channels, six for the three of two images.
+    length = max(len(values), len(wanted))
+    pairs = zip(islice(cycle(values), length), islice(cycle(wanted), length), strict=True)
+    return all(abs(a - b) <= 0.02 * max(abs(b), 1.0) for a, b in pairs)
+
+
+def _short(values: list[float]) -> str:
+    return f'[{", ".join(f"{value:.6g}" for value in values)}]'
