@@ -26,13 +26,21 @@ def main() -> None:
         default='openmmlab',
         help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default)',
     )
+    parser.add_argument(
+        '--declare',
+        nargs='+',
+        default=(),
+        metavar='FIELD=VALUE',
+        help='what the network of the file computes, where the file does not tell: padding=same, '
+        'stride_in=1x1, eps=1e-6, mean=0,0,0, std=1,1,1, channel_order=bgr',
+    )
     args = parser.parse_args()
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
 
     try:
-        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout)
-    except (CheckpointError, ImportError) as error:
+        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout, args.declare)
+    except (CheckpointError, ImportError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.out}: {len(exported["state_dict"])} tensors in the {args.layout} layout')
     print(json.dumps(exported['meta'], indent=2))

@@ -3,6 +3,7 @@
 import pickle
 import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ PASCAL = REPO / 'configs' / 'miniscenes' / 'seg_pascal.py'
 MMSEG = 'mmseg::fcn/fcn_r50-d8_4xb4-40k_voc12aug-512x512.py'
 MMDET_R18 = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 MMDET = 'mmdet::mask_rcnn/mask-rcnn_r50-caffe_fpn_ms-poly-1x_coco.py'
+SUPERVISED_INPUT = """
+model['data_preprocessor'] = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+)
+"""
 
 
 @pytest.fixture
@@ -70,9 +76,11 @@ def test_what_replaces_the_weights_afterwards_is_an_error(write, checkpoints):
 
 
 def test_caffe_settings_of_a_stock_detector(write, checkpoints):
-    check = check_config(
-        write(_small(MMDET, f"type='VITOResNet', checkpoint={checkpoints['training']!r}"))
-    )
+    """The file tells its input, so that another one is an error unless that is allowed."""
+    ours = f"type='VITOResNet', checkpoint={checkpoints['training']!r}"
+    with pytest.raises(CheckpointError, match=r'BGR, std=\[1, 1, 1\] instead of RGB'):
+        check_config(write(_small(MMDET, ours)))
+    check = check_config(write(_small(MMDET, f'{ours}, allow_partial=True')))
     assert check.match.complete
     text = '\n'.join(check.warnings)
     assert 'frozen_stages=1, norm_eval=True, norm_cfg.requires_grad=False' in text
@@ -105,7 +113,7 @@ def test_plain_init_cfg(prefix, kind, message, write, checkpoints):
     init_cfg = dict(type='Pretrained', checkpoint=checkpoints[kind])
     if prefix:
         init_cfg['prefix'] = prefix
-    config = write(_small(MMDET, f'init_cfg={init_cfg!r}, style="pytorch"'))
+    config = write(_small(MMDET, f'init_cfg={init_cfg!r}, style="pytorch"') + SUPERVISED_INPUT)
     which = 'target' if 'target' in (prefix or '') else 'online'
     if kind == 'namespace' and READS_ANY:
         message = None  # MMEngine reads any file there
@@ -201,8 +209,9 @@ def test_other_numbers_of_channels(mean, std, told, checkpoints):
     backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
     preprocessor = dict(mean=mean, std=std, to_rgb=True)
     model = dict(type='ImageClassifier', backbone=backbone, data_preprocessor=preprocessor)
-    check = check_config(Config(dict(default_scope='mmpretrain', model=model)))
-    assert any('data preprocessor' in warning for warning in check.warnings) == told
+    refused = pytest.raises(CheckpointError, match='data preprocessor') if told else nullcontext()
+    with refused:
+        assert not check_config(Config(dict(default_scope='mmpretrain', model=model))).warnings
 
 
 def test_the_preprocessor_that_is_called_is_judged(checkpoints):
@@ -214,8 +223,8 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
         bgr_to_rgb=True,
     )
     caffe = dict(right, mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
-    backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
     for outer, inner, is_bgr in ((right, caffe, False), (caffe, right, True)):
+        backbone = dict(type='VITOResNet', depth=18, checkpoint=checkpoints['training'])
         model = dict(
             type='SoftTeacher',
             detector=dict(
@@ -227,6 +236,9 @@ def test_the_preprocessor_that_is_called_is_judged(checkpoints):
             data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=outer),
             semi_train_cfg=dict(),
         )
+        with pytest.raises(CheckpointError, match='BGR') if is_bgr else nullcontext():
+            check_config(Config(dict(default_scope='mmdet', model=model)))
+        model['detector']['backbone']['allow_partial'] = True
         check = check_config(Config(dict(default_scope='mmdet', model=model)))
         assert (check.place, check.match.complete) == ('model.detector.backbone', True)
         assert any('BGR' in warning for warning in check.warnings) == is_bgr

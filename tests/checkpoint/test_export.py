@@ -37,6 +37,16 @@ def test_openmmlab(which, checkpoints, online, target, tmp_path):
             'std': [58.395, 57.12, 57.375],
             'channel_order': 'rgb',
         },
+        'conventions': {
+            'padding': 'symmetric',
+            'stride_in': '3x3',
+            'eps': 1e-5,
+            'convolution': 'Conv2d',
+            'whole_image': False,
+            'assumed': ['padding', 'stride_in', 'eps', 'convolution'],
+            'origin': 'the config or metadata in it',
+            'notice': '',
+        },
     }
     assert [p.name for p in file.parent.iterdir()] == ['vito.pth']
     for stock in (MMDetResNet, MMSegResNet, MMPretrainResNet):

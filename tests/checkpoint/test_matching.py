@@ -96,7 +96,8 @@ def test_log_line(checkpoints, monkeypatch):
     load_backbone(MMDetResNet(18), checkpoints['training'])
     assert lines == [
         f'ResNet: loaded 120/120 backbone keys from {checkpoints["training"]} '
-        '(prefix "backbone.", online network, step 30)'
+        '(prefix "backbone.", online network, step 30); '
+        'assumed, as the file does not tell: symmetric padding, norm eps 1e-05'
     ]
 
 

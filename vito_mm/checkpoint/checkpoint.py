@@ -17,7 +17,7 @@ from .conventions import Conventions, file_conventions
 from .errors import CheckpointError
 from .matching import BackboneMatch, find_backbone, match_prefix, require_weights
 from .networks import WRAPPERS, flat_weights, is_target
-from .reading import META, PREPROCESSING, foreign_classes, read_content
+from .reading import META, foreign_classes, read_content
 
 _META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256')
 _META_KEYS += ('preprocessing', 'conventions')
@@ -120,9 +120,7 @@ class Checkpoint:
 
         ImageNet's, with ``assumed=True``, where the file does not tell.
         """
-        conventions = self.conventions
-        found = dict(conventions.preprocessing or PREPROCESSING)
-        return found | (dict(assumed=True) if 'preprocessing' in conventions.assumed else {})
+        return self.conventions.said_preprocessing()
 
     @cached_property
     def conventions(self) -> Conventions:

@@ -121,7 +121,12 @@ class Conventions:
                 raise ValueError(
                     f'{name} of this file is known, by {self.origin}, to be {getattr(self, name)!r}'
                 )
-        return replace(declared, origin=self.origin or 'a declaration at its export')
+        return replace(declared, origin=self.origin or ('its declaration' if text else ''))
+
+    def said_preprocessing(self) -> dict[str, Any]:
+        """The preprocessing, with ``assumed=True`` where it is."""
+        known = {} if 'preprocessing' not in self.assumed else dict(assumed=True)
+        return dict(self.preprocessing or PREPROCESSING) | known
 
     def settings(self) -> dict[str, Any]:
         """Keywords of an OpenMMLab ResNet that differ from its defaults."""

@@ -1,13 +1,15 @@
 """The backbone of a checkpoint as a file for other programs."""
 
 import json
+import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from vito_mm.utils.atomic import written_aside
@@ -26,6 +28,7 @@ def export_backbone(
     out: str | os.PathLike,
     which: str = 'online',
     layout: str = 'openmmlab',
+    declare: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the ResNet of a checkpoint for a program, with its origin, atomically.
 
@@ -46,15 +49,17 @@ def export_backbone(
             ``.safetensors`` gives that format, with the layout's names.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         layout (str): One of :data:`LAYOUTS`. Defaults to 'openmmlab'.
+        declare (Sequence[str]): What the file computes and does not tell, such as
+            ``'padding=same'``, see :meth:`.Conventions.declare`. Defaults to nothing.
 
     Returns:
         dict: ``state_dict`` (under the layout's names) and ``meta``: architecture, source, which,
-        preprocessing (see :attr:`.Checkpoint.preprocessing`), and, where the source tells, step and
-        the SHA-256 of its config.
+        preprocessing (see :attr:`.Checkpoint.preprocessing`), conventions (see
+        :class:`.Conventions`), and, where the source tells, step and the SHA-256 of its config.
 
     Raises:
         CheckpointError: If the file cannot be read or holds no complete ResNet.
-        ValueError: If there is no such layout.
+        ValueError: If there is no such layout, or what is declared cannot be.
     """
     if layout not in LAYOUTS:
         raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}')
@@ -67,11 +72,13 @@ def export_backbone(
         )
     if not has_plain_width(match.weights):
         raise CheckpointError(f'{checkpoint} holds a ResNeXt or a wide ResNet, not a plain one')
+    conventions = checkpoint.conventions.declare(declare)
     meta = dict(
         architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),
         which=match.which,
-        preprocessing=checkpoint.preprocessing,
+        preprocessing=conventions.said_preprocessing(),
+        conventions=conventions.to_meta(),
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
     rename = to_detectron2 if layout == 'detectron2' else str
@@ -85,6 +92,19 @@ def export_backbone(
             _save_safetensors(weights, meta, unfinished)
         else:
             torch.save(_laid_out(weights, meta, layout), unfinished)
+    if conventions.notice:
+        print_log(f'{out}: {conventions.notice}', 'current')
+    if settings := ', '.join(f'{key}={value!r}' for key, value in conventions.settings().items()):
+        told = f'computes the features of {checkpoint} by backbone=dict({settings})'
+        if layout == 'openmmlab':
+            print_log(f'{out}: a ResNet of OpenMMLab {told}', 'current')
+        else:
+            print_log(
+                f'{out}: a plain ResNet of {layout} computes other features with these weights. '
+                f'One of OpenMMLab {told}',
+                'current',
+                logging.WARNING,
+            )
     return dict(state_dict=weights, meta=meta)
 
 
