@@ -23,6 +23,10 @@ KINDS = (
     'without_counters',
     'moco',
     'dino',
+    'dino_training',
+    'poodle',
+    'deepspeed',
+    'vince',
     'resnet18_entry',
     'numpy',
     'lightly',
@@ -55,6 +59,9 @@ def test_every_kind_of_file_fills_every_library(kind, library, checkpoints, onli
         ('training', 'target_net.module.0.'),
         ('moco', 'module.encoder_k.'),
         ('dino', 'teacher.backbone.'),
+        ('dino_training', 'teacher.backbone.'),
+        ('poodle', 'teacher_backbone.'),
+        ('deepspeed', 'module.teacher.backbone.'),
     ],
 )
 def test_target_network(kind, prefix, checkpoints, target):

@@ -1,6 +1,8 @@
 """Checkpoints of a ResNet-18 as the different programs write them."""
 
 import argparse
+from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,6 +89,39 @@ def checkpoints(online, target, tmp_path_factory):
             'student': {f'module.backbone.{k}': v for k, v in backbone.items()},
             'teacher': {f'backbone.{k}': v for k, v in momentum.items()},
         },
+        # What their training scripts leave, with the arguments of the command line.
+        'dino_training': {
+            'student': {f'module.backbone.{k}': v for k, v in backbone.items()},
+            'teacher': {f'backbone.{k}': v for k, v in momentum.items()},
+            'optimizer': {'state': {}, 'param_groups': []},
+            'epoch': 3,
+            'args': argparse.Namespace(lr=0.1, output_dir=Path('out')),
+            'dino_loss': {'center': torch.zeros(1, 4)},
+        },
+        'poodle': {
+            'model': {
+                **{f'backbone.{k}': v for k, v in backbone.items()},
+                **{f'teacher_backbone.{k}': v for k, v in momentum.items()},
+                'decoder.conv1.weight': torch.zeros(4, 4, 1, 1),
+            },
+            'optimizer': {'state': {}, 'param_groups': []},
+            'epoch': 3,
+            'args': argparse.Namespace(lr=0.1, output_dir=Path('out')),
+        },
+        'deepspeed': {
+            'module': {
+                **{f'backbone.{k}': v for k, v in backbone.items()},
+                **{f'teacher.backbone.{k}': v for k, v in momentum.items()},
+            },
+            'buffer_names': ['backbone.bn1.running_mean'],
+            'param_shapes': [OrderedDict((k, v.shape) for k, v in backbone.items())],
+            'optimizer': None,
+            'ds_config': {'train_batch_size': 8, 'zero_optimization': {'stage': 1}},
+            'ds_version': '0.14.0',
+            'global_steps': 30,
+            'args': argparse.Namespace(lr=0.1, output_dir=Path('out')),
+        },
+        'vince': {f'feature_extractor.module.model.{k}': v for k, v in backbone.items()},
         'resnet18_entry': {'resnet18': backbone, 'step': 7},
         'namespace': {'state_dict': backbone, 'args': argparse.Namespace(lr=0.1)},
         'numpy': {'model': {k: v.numpy() for k, v in backbone.items()}},
