@@ -247,7 +247,7 @@ def test_what_a_user_declares_is_known(tmp_path, port):
         (port[1], 'padding=symmetric', 'known'),
     ):
         with pytest.raises(ValueError, match=reason):
-            export_backbone(tmp_path / file, tmp_path / 'no.pth', declare=[wrong])
+            Checkpoint.read(tmp_path / file).conventions.declare([wrong])
 
 
 def test_a_declaration_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -268,13 +268,12 @@ def test_exports_keep_them_and_layouts_without_such_padding_are_warned_of(
     lines = []
     monkeypatch.setattr('vito_mm.checkpoint.export.print_log', lambda line, *_: lines.append(line))
     export_backbone(port[1], tmp_path / 'out.pth', layout=layout)
-    export_backbone(tmp_path / 'out.pth', tmp_path / 'again.pth')
-    found = Checkpoint.read(tmp_path / 'again.pth').conventions
+    found = Checkpoint.read(tmp_path / 'out.pth').conventions
     assert found == Checkpoint.read(port[1]).conventions
     assert 'licence unconfirmed' in lines[0]
     assert 'Conv2dAdaptivePadding' in lines[1]
     assert ('computes other features' in lines[1]) == (layout != 'openmmlab')
-    assert len(lines) == 4
+    assert len(lines) == 2
     with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
         load_backbone(build('mmdet'), tmp_path / 'out.pth')
 
