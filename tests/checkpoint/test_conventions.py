@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 import vito_mm  # noqa: F401  registers and publishes
 from tests.helpers.processes import run_tool
 from tests.helpers.public_port import SUPERVISED_INPUT, Port, write_port
+from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -17,6 +18,7 @@ from vito_mm.checkpoint import (
     conventions,
     export_backbone,
     load_backbone,
+    load_pretraining,
 )
 
 SAME = dict(conv_cfg=dict(type='Conv2dAdaptivePadding'))
@@ -365,3 +367,28 @@ def test_only_what_gets_weights_counts():
     backbone = build('mmdet', plugins=[plugin], norm_cfg=dict(type='BN', eps=1e-3))
     found = conventions.conventions_of(backbone, Port(False).state_dict())
     assert found.eps == 1e-3
+
+
+# Pre-training that starts from a file
+
+TINY = dict(type='ResNet', depth=50, base_channels=4, stem_channels=4, out_indices=(2, 3))
+
+
+def test_pretraining_starts_from_the_public_file_with_the_same_line(port):
+    model, _ = tiny_vito(TINY, (64, 128))
+    with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
+        load_pretraining(model, port[1])
+    model, _ = tiny_vito(TINY | SAME, (64, 128))
+    load_pretraining(model, port[1])
+    assert torch.equal(model.backbone.conv1.weight, port[0].conv1.weight)
+    model.data_preprocessor.mean += 50
+    with pytest.raises(CheckpointError, match='data preprocessor'):
+        load_pretraining(model, port[1])
+
+
+def test_a_complete_model_of_other_conventions_is_refused(tmp_path):
+    model, text = tiny_vito(TINY | SAME, (64, 128))
+    file = save(tmp_path / 'iter_7.pth', model, text)
+    load_pretraining(model, file)
+    with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
+        load_pretraining(tiny_vito(TINY, (64, 128))[0], file)

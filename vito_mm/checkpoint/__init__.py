@@ -2,6 +2,7 @@
 
 from .checkpoint import Checkpoint
 from .config_check import ConfigCheck, check_config
+from .conventions import Conventions
 from .errors import CheckpointError
 from .export import export_backbone
 from .layouts import resnet_keys
@@ -16,6 +17,7 @@ __all__ = [
     'Checkpoint',
     'CheckpointError',
     'ConfigCheck',
+    'Conventions',
     'check_config',
     'export_backbone',
     'load_backbone',
