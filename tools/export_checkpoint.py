@@ -34,13 +34,18 @@ def main() -> None:
         help='what the network of the file computes, where the file does not tell: padding=same, '
         'stride_in=1x1, eps=1e-6, mean=0,0,0, std=1,1,1, channel_order=bgr',
     )
+    parser.add_argument(
+        '--config',
+        help='config of the run, for a backbone that neither its weights nor the file tell',
+    )
     args = parser.parse_args()
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
 
     try:
-        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout, args.declare)
-    except (CheckpointError, ImportError, ValueError) as error:
+        settings = args.which, args.layout, args.config, args.declare
+        exported = export_backbone(args.checkpoint, args.out, *settings)
+    except (CheckpointError, ImportError, FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.out}: {len(exported["state_dict"])} tensors in the {args.layout} layout')
     print(json.dumps(exported['meta'], indent=2))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from torchvision.models import resnet18
 
 import vito_mm  # noqa: F401  registers and publishes
 from tests.helpers.processes import run_tool
@@ -265,19 +266,28 @@ def test_a_declaration_on_the_command_line(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('layout', ['openmmlab', 'torchvision', 'timm', 'detectron2'])
 def test_exports_keep_them_and_layouts_without_such_padding_are_warned_of(
-    layout, port, tmp_path, monkeypatch
+    layout, checkpoints, tmp_path, monkeypatch
 ):
     lines = []
     monkeypatch.setattr('vito_mm.checkpoint.export.print_log', lambda line, *_: lines.append(line))
-    export_backbone(port[1], tmp_path / 'out.pth', layout=layout)
+    known = tmp_path / 'known.pth'
+    export_backbone(checkpoints['torchvision'], known, declare=['padding=same'])
+    export_backbone(known, tmp_path / 'out.pth', layout=layout)
     found = Checkpoint.read(tmp_path / 'out.pth').conventions
-    assert found == Checkpoint.read(port[1]).conventions
-    assert 'licence unconfirmed' in lines[0]
+    assert found == Checkpoint.read(known).conventions
+    assert (found.padding, 'padding' in found.assumed) == ('same', False)
     assert 'Conv2dAdaptivePadding' in lines[1]
     assert ('computes other features' in lines[1]) == (layout != 'openmmlab')
-    assert len(lines) == 2
     with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
-        load_backbone(build('mmdet'), tmp_path / 'out.pth')
+        load_backbone(resnet18(), tmp_path / 'out.pth')
+
+
+def test_an_export_says_whose_weights_they_are(port, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('vito_mm.checkpoint.export.print_log', lambda line, *_: lines.append(line))
+    export_backbone(port[1], tmp_path / 'out.pth')
+    assert 'licence unconfirmed' in lines[0]
+    assert Checkpoint.read(tmp_path / 'out.pth').conventions == conventions.VITO
 
 
 def stored(tmp_path, text, **meta):

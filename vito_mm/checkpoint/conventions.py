@@ -8,7 +8,7 @@ checkpoint in a plain ResNet by 12 to 31 percent.
 import math
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .config_parts import parts_of, type_name
 from .errors import CheckpointError
+from .families import family_of
 from .layouts import resnet_keys
 from .reading import PREPROCESSING
 from .stored_config import StoredConfigError, stored_model
@@ -33,11 +34,6 @@ FIELDS = (*COMPUTED, 'preprocessing')
 _SAME = 'Conv2dAdaptivePadding'  # mmcv's
 _FAITHFUL = ('Conv2d', _SAME, 'Conv2dSame')  # the last is timm's
 _RESNETS = re.compile(r'Res2?Net|ResNeXt|ResNeSt|RegNet')
-_USUAL_EPS = (
-    (re.compile(r'VisionTransformer|ViT|BEiT|DeiT|ConvNeXt'), 1e-6),
-    (re.compile(rf'{_RESNETS.pattern}|Swin'), 1e-5),
-)
-"""Epsilon that the authors of an architecture train with, by the name of its class."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +137,10 @@ class Conventions:
             found['norm_cfg'] = dict(type='BN', requires_grad=True, eps=self.eps)
         return found
 
-    def assumption(self, backbone: nn.Module, weights: Container[str]) -> str:
+    def assumption(self, backbone: nn.Module, weights: Collection[str]) -> str:
         """Name what is assumed of a file and matters for a backbone; '' for nothing."""
         found = conventions_of(backbone, weights)
-        eps = _expected_eps(self, backbone)
+        eps = _expected_eps(self, backbone, weights)
         fields = {
             'padding': (found.padding, f'{self.padding} padding'),
             'stride_in': (found.stride_in, f'stride in the {self.stride_in} convolution'),
@@ -253,7 +249,7 @@ def _of_config(text: str | None) -> dict[str, Any]:
 
 def _of_backbone(part: Mapping[str, Any]) -> dict[str, Any]:
     eps = (part.get('norm_cfg') or {}).get('eps')  # of None and {} it is the library's
-    if not _RESNETS.search(type_name(part)):
+    if not _RESNETS.search(part.get('stock') or type_name(part)):
         return {} if eps is None else dict(eps=eps)
     kind = type_name(part.get('conv_cfg')) or 'Conv2d'
     plain = kind in ('Conv', 'Conv2d', _SAME)
@@ -284,13 +280,13 @@ def preprocessing_of_config(preprocessor: Mapping[str, Any] | None) -> dict[str,
 
 
 def conventions_of(
-    backbone: nn.Module, weights: Container[str], preprocessor: nn.Module | None = None
+    backbone: nn.Module, weights: Collection[str], preprocessor: nn.Module | None = None
 ) -> Conventions:
     """Read the conventions off the modules of a backbone, and off its data preprocessor.
 
     Args:
         backbone (nn.Module): Of any library.
-        weights (Container[str]): Keys of the file's weights in it; other modules do not count.
+        weights (Collection[str]): Keys of the file's weights in it; other modules do not count.
         preprocessor (nn.Module, optional): Defaults to None, which leaves the input open.
     """
     paddings, places, kinds = set(), set(), set()
@@ -419,7 +415,7 @@ def require_same_features(
 def _differences(
     wanted: Conventions,
     backbone: nn.Module,
-    weights: Container[str],
+    weights: Collection[str],
     preprocessor: nn.Module | None,
 ) -> Iterator[tuple[str, str]]:
     """Field and text of each convention in which a backbone differs from a file."""
@@ -442,9 +438,10 @@ def _differences(
             f'{found.stride_in} convolution, which sees other positions than the trained ones. Set '
             f'backbone=dict(style={right!r})',
         )
-    eps = _expected_eps(wanted, backbone)
+    eps = _expected_eps(wanted, backbone, weights)
     if found.eps is not None and eps is not None and not _is_near(found.eps, eps):
-        norm_cfg = dict(getattr(backbone, 'norm_cfg', None) or {}, eps=eps)
+        norm_cfg = dict(type='LN' if family_of(weights) else 'BN')
+        norm_cfg |= dict(getattr(backbone, 'norm_cfg', None) or {}, eps=eps)
         said = ', '.join(f'{key}={value!r}' for key, value in norm_cfg.items())
         yield (
             'eps',
@@ -461,11 +458,14 @@ def _differ(found: str | None, wanted: str | None) -> bool:
     return None not in (found, wanted) and found != wanted
 
 
-def _expected_eps(wanted: Conventions, backbone: nn.Module) -> float | None:
+def _expected_eps(wanted: Conventions, backbone: nn.Module, weights: Iterable[str]) -> float | None:
+    """Epsilon that a file's norm layers have, by default that of the architecture's authors."""
     if 'eps' not in wanted.assumed:
         return wanted.eps
-    names = ' '.join(base.__name__ for base in type(backbone).__mro__)
-    return next((eps for pattern, eps in _USUAL_EPS if pattern.search(names)), None)
+    if (known := family_of(weights)) is not None:
+        return known[0].eps
+    is_resnet = any(_RESNETS.search(base.__name__) for base in type(backbone).__mro__)
+    return wanted.eps if is_resnet else None
 
 
 def _is_near(found: float, wanted: float) -> bool:

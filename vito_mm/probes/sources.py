@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
+from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.conventions import preprocessing_of_config, require_same_features
-from vito_mm.checkpoint.layouts import is_plain
+from vito_mm.checkpoint.stored_config import build_part
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
@@ -272,62 +272,17 @@ class ConfigSource(Source):
         if classifier:
             _load_exactly(module, _weights(checkpoint), checkpoint, self.name)
             return module, None
-        return module, fill(module, checkpoint, which)
+        return module, load_backbone(module, checkpoint, which)
 
     def build(self, part: Mapping[str, Any]) -> nn.Module:
-        """Build a module of the model, without weights.
-
-        MMEngine imports and calls whatever a dotted name stands for, ``os.system`` as well, so that
-        types that are not trusted are taken by their last name from what is registered.
-        """
-        import mmpretrain.models  # noqa: F401  registers the backbones
-        from mmpretrain.registry import MODELS
-
-        def cleaned(node: Any) -> Any:
-            if isinstance(node, Mapping):
-                kept = {key: cleaned(x) for key, x in node.items() if key not in _OTHER_WEIGHTS}
-                if 'type' in node and not self.trusted:
-                    kept['type'] = registered(type_name(node))
-                return kept
-            return type(node)(map(cleaned, node)) if isinstance(node, (list, tuple)) else node
-
-        def registered(name: str) -> str:
-            if name in MODELS.module_dict or name in MODELS.parent.module_dict:
-                return name
-            raise ValueError(f'no package that is imported here registers {name!r}')
-
-        return MODELS.build(cleaned(part))
+        """Build a module of the model, without weights."""
+        return build_part(part, self.trusted)
 
     def _side(self, size: int | Sequence[int]) -> int:
         sides = {size} if isinstance(size, int) else set(size)
         if len(sides) > 1:
             raise ValueError(f'{self.name}: its images are {size}, and frames are cut to squares')
         return sides.pop()
-
-
-_OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint')  # where weights would come from
-
-
-def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMatch:
-    """Fill a ResNet, transformer or other network from a file: all of it, or a CheckpointError."""
-    own = backbone.state_dict()
-    # Tables of indices, which Swin has, are made with the module and are no weights.
-    expected = {
-        key: value
-        for key, value in own.items()
-        if value.is_floating_point() or key.endswith('num_batches_tracked')
-    }
-    match = checkpoint.match(expected, which)
-    if not any(map(is_plain, expected)):  # of ResNets it is known already
-        names = {key.partition('.')[0] for key in expected}
-        for key in checkpoint.state_dict:
-            bare = key.removeprefix(match.prefix)
-            if key.startswith(match.prefix) and bare not in own and bare.split('.')[0] in names:
-                match.unexpected.append(bare)
-    match.require_complete()
-    require_same_features(checkpoint, backbone, match.weights)
-    backbone.load_state_dict(match.weights, strict=False)
-    return match
 
 
 def _load_exactly(
