@@ -79,6 +79,11 @@ def apply_options(cfg: Config, words: Sequence[str]) -> None:
                 _tell(f'--cfg-options {key}: {name!r} is new to {place}{near}')
                 break
     cfg.merge_from_dict(options)
+    loop = cfg.get('train_cfg') or {}
+    if loop.get('type') == 'ClipTrainLoop' and any(
+        key.startswith('param_scheduler') for key in options
+    ):
+        loop.setdefault('fit_schedule', False)  # a schedule that is typed is meant as it is
 
 
 def check_arguments(cfg: Config) -> None:
