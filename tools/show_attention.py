@@ -77,7 +77,10 @@ def parse_arguments() -> argparse.Namespace:
     if bool(args.files) == bool(args.videos):
         parser.error('name what to draw: VIDEO, or a folder or manifest by --videos')
     if args.out.suffix.lower() == '.mp4' and len(args.files) != 1:
-        parser.error('an MP4 shows one VIDEO: write a PNG, or one MP4 each')
+        parser.error(
+            f'an MP4 shows one video, got {len(args.files) or args.videos}: write a PNG, or '
+            'one MP4 for each'
+        )
     return args
 
 
