@@ -7,6 +7,7 @@ import sys
 import pytest
 from mmengine import hub
 from mmengine.config import Config
+
 import vito_mm  # noqa: F401  without it MMEngine does not know the name
 from tests.conftest import REPO
 
