@@ -274,6 +274,9 @@ def test_two_ranks_find_the_numbers_of_one(manifest, tmp_path):
     run_ranks(TWO_RANKS, tmp_path, 2, settings)
     for name, step in (('knn_top1', 0), ('retrieval_1000ms', 0), ('effective_rank', 1)):
         one, two = (lines_with(tmp_path / folder, name)[step] for folder in ('one', 'two'))
+        for line in (one, two):  # how long it took is no number of the network
+            (cost,) = [key for key in line if key.startswith('probe_seconds/')]
+            assert line.pop(cost) > 0
         assert two == pytest.approx(one, rel=1e-3, abs=2e-3)
     for folder in ('one', 'two'):
         assert 'skipped 1 unreadable' in log_of(tmp_path / folder)
