@@ -107,6 +107,10 @@ class Environment:
         assert f'{root}/.mim/tools/environment.py' in output
         assert 'usage: environment.py' in output
         assert 'pretrain_r50' in self.mim('search', 'vito_mm', '--valid-config')
+        assert re.search(r'weight +no weights are published', self.mim('search', 'vito_mm'))
+        words = '--config', 'pretrain_r50', '--dest', str(self.folder / 'downloaded')
+        assert 'Successfully dumped pretrain_r50.py' in self.mim('download', 'vito_mm', *words)
+        assert os.listdir(self.folder / 'downloaded') == ['pretrain_r50.py']
         command = self.folder / 'bin' / 'vito-mm'
         assert 'usage: build_mmcv.py' in run([command, 'build-mmcv', '--help'], self.folder)
         assert re.search(r'^  dist-train ', run([command], self.folder), re.MULTILINE)

@@ -1,23 +1,27 @@
 #!/usr/bin/env python
 """Draw what a pre-training run will see: its first clips, crops, views and time differences."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from _arguments import add_options
+from _arguments import SHARED, Parser, add_shared, picture, positive
 
 
 def main() -> None:
     """Parse the command line, write the picture and say where it is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of a pre-training run')
-    parser.add_argument(
-        '--out', metavar='PNG', help='picture to write; default: views.png in the work dir'
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'config')
+    add_shared(parser, '--videos', help=f"{SHARED['--videos']['help']} (default: the config's)")
+    add_shared(
+        parser,
+        '--out',
+        type=picture('.png'),
+        metavar='PNG',
+        help='picture to write (default: views.png in the work dir of the config)',
     )
-    parser.add_argument('--num-clips', type=int, default=6, help='clips to show; default: 6')
-    parser.add_argument('--seed', type=int, help="seed of the run; default: the config's")
-    add_options(parser)
+    parser.add_argument('--num-clips', type=positive, default=6, metavar='N', help='clips to show')
+    add_shared(parser, '--seed', default=None, help="seed of the run (default: the config's)")
+    add_shared(parser, '--cfg-options')
     parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     args = parser.parse_args()
 

@@ -6,21 +6,17 @@ known to compute something else with them, with the reason. Warnings tell of set
 keys load and still something is wasted; --strict makes them an error.
 """
 
-import argparse
-
-from _arguments import add_options
+from _arguments import Parser, add_shared
 
 
 def main() -> None:
     """Parse the command line, check and say what was found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'config')
+    add_shared(
+        parser, 'checkpoint', nargs='?', help='file (default: the one that the config names)'
     )
-    parser.add_argument(
-        'config', help='config file of any OpenMMLab package, or its name: mmdet::FOLDER/FILE.py'
-    )
-    parser.add_argument('checkpoint', nargs='?', help='default: the one named in the config')
-    add_options(parser)
+    add_shared(parser, '--cfg-options')
     parser.add_argument('--strict', action='store_true', help='exit with 1 after a warning too')
     args = parser.parse_args()
 

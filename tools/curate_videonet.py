@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import NETWORKS, positive
+from _arguments import Parser, add_shared, positive
 
 # Those of vito_mm.curation, which takes seconds to import.
 BY_TITLE = ('retrieve', 'probe', 'classify', 'select', 'manifest')
@@ -23,76 +23,121 @@ BY_EMBEDDING = ('probe', 'embed', 'select', 'select_by_embedding', 'manifest')
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        fromfile_prefix_chars='@',
-    )
+    parser = Parser(description=__doc__, fromfile_prefix_chars='@')
     add = parser.add_argument
-    add('table', type=Path, help='table with path and title (.parquet, .jsonl, .csv), or a folder')
-    add('work_dir', type=Path, help='folder for the tables of the stages and the report')
+    add(
+        'table',
+        type=Path,
+        metavar='TABLE',
+        help='table with path and title (.parquet, .jsonl, .csv), or a folder',
+    )
+    add(
+        'work_dir',
+        type=Path,
+        metavar='WORK_DIR',
+        help='folder for the tables of the stages and the report',
+    )
     add(
         '--stages',
         nargs='+',
         choices=list(dict.fromkeys([*BY_TITLE, *BY_EMBEDDING, 'report'])),
         metavar='STAGE',
-        help=f'stages to run, default: {" ".join(BY_TITLE)}, or with --by-embedding '
-        f'{" ".join(BY_EMBEDDING)}. A stage reads the table of the one before it in WORK_DIR, the '
-        'first one TABLE',
+        help='stages to run; each reads the table of the one before it in WORK_DIR, the first one '
+        f'TABLE (default: {" ".join(BY_TITLE)}, or by embedding {" ".join(BY_EMBEDDING)})',
     )
-    add('--manifest', type=Path, help='file for pre-training, default: WORK_DIR/manifest.jsonl')
-    add('--path-column', default='path', help='column of the table, default: %(default)s')
-    add('--title-column', default='title', help='column of the table, default: %(default)s')
-    add('--seed', type=int, default=0, help='of all choices, default: %(default)s')
+    add(
+        '--manifest',
+        type=Path,
+        metavar='FILE',
+        help='list for pre-training to write (default: WORK_DIR/manifest.jsonl)',
+    )
+    add('--path-column', default='path', metavar='NAME', help='column of the table')
+    add('--title-column', default='title', metavar='NAME', help='column of the table')
+    add_shared(parser, '--seed')
 
     group = parser.add_argument_group('by title and classifier')
     add = group.add_argument
     add(
         '--taxonomy',
         default='imagenet',
-        help='classes and their names: imagenet, or a file, default: %(default)s',
+        metavar='FILE',
+        help='classes and their names, or imagenet',
     )
-    add('--classes', nargs='+', default=[], help='classes to look for, or @FILE, one per line')
-    add('--limit', type=positive, default=5000, help='videos retrieved for a class, default: 5000')
+    add(
+        '--classes',
+        nargs='+',
+        default=[],
+        metavar='CLASS',
+        help='classes to look for, or @FILE, one per line',
+    )
+    add('--limit', type=positive, default=5000, metavar='N', help='videos retrieved for a class')
     add(
         '--classifier',
-        help='torchvision:NAME, timm:NAME or an mmpretrain config',
+        metavar='NETWORK',
+        help='timm:NAME, torchvision:NAME or a config of mmpretrain, FILE.py',
     )
-    add('--checkpoint', help='weights of --classifier or --backbone')
-    add('--frames', type=positive, default=100, help='first frames to classify, default: 100')
-    add('--min-frames', type=int, default=1, help='on which the class must be top-1, default: 1')
+    add('--checkpoint', metavar='CHECKPOINT', help='weights of --classifier or --backbone')
+    add('--frames', type=positive, default=100, metavar='N', help='first frames to classify')
+    add(
+        '--min-frames',
+        type=int,
+        default=1,
+        metavar='N',
+        help='frames on which the class must be top-1',
+    )
 
     group = parser.add_argument_group('by embedding, without labels')
     add = group.add_argument
-    add('--by-embedding', metavar='REFERENCE', help='folder of reference images')
-    add('--backbone', help='a VITO checkpoint, torchvision:NAME, timm:NAME or an mmpretrain config')
-    add('--which', choices=NETWORKS, default='online', help='network of a checkpoint')
-    add('--keep', type=positive, help='number of videos to keep')
-    add('--fraction', type=float, help='share of the videos to keep, in the place of --keep')
-    add('--clusters', type=positive, default=100, help='of the reference, default: %(default)s')
+    add('--by-embedding', metavar='FOLDER', help='reference images')
+    add_shared(
+        group,
+        '--backbone',
+        help='a VITO checkpoint, timm:NAME, torchvision:NAME or a config of mmpretrain, FILE.py',
+    )
+    add_shared(group, '--which')
+    add('--keep', type=positive, metavar='N', help='number of videos to keep')
+    add(
+        '--fraction',
+        type=float,
+        metavar='SHARE',
+        help='of the videos to keep, within 0 and 1, in the place of --keep',
+    )
+    add('--clusters', type=positive, default=100, metavar='N', help='clusters of the reference')
 
     group = parser.add_argument_group('what else is dropped')
     add = group.add_argument
-    add('--min-seconds', type=float, default=10.0, help='shortest video, default: 10')
+    add('--min-seconds', type=float, default=10.0, metavar='SECONDS', help='length of the shortest')
     add('--check', action='store_true', help='decode every frame to find damage')
-    add('--filters', nargs='+', default=[], help="such as 'height>=240' 'label_frames>=3'")
+    add(
+        '--filters',
+        nargs='+',
+        default=[],
+        metavar='FILTER',
+        help="such as 'height>=240' 'label_frames>=3'",
+    )
     add(
         '--max-distance',
         type=float,
         default=6,
-        help='bits of 64 in which duplicates differ, -1 keeps them, default: 6',
+        metavar='BITS',
+        help='of 64 in which duplicates differ at most, -1 keeps them',
     )
-    add('--per-class', type=positive, help='videos of a class to keep at most, default: all')
+    add('--per-class', type=positive, metavar='N', help='videos of a class at most (default: all)')
 
     group = parser.add_argument_group('how it is run')
     add = group.add_argument
-    add('--engine', choices=['local', 'ray'], default='local', help='default: %(default)s')
-    add('--workers', type=positive, help='processes (default: cores), or of each Ray actor (1)')
-    add('--ray-address', help='Ray cluster to join')
-    add('--gpus', type=float, default=0, help='GPUs of each Ray actor, default: 0')
-    add('--device', help='of classifier and backbone, default: a GPU if there is one')
-    add('--batch-size', type=positive, default=100, help='frames per batch, default: 100')
-    add('--rows-per-shard', type=positive, default=500, help='default: %(default)s')
+    add('--engine', choices=['local', 'ray'], default='local', help='what runs the stages')
+    add_shared(
+        group,
+        '--workers',
+        type=positive,
+        help='processes (default: the cores), or cores of each Ray actor (default: 1)',
+    )
+    add('--ray-address', metavar='ADDRESS', help='Ray cluster to join')
+    add('--gpus', type=float, default=0, metavar='N', help='GPUs of each Ray actor')
+    add_shared(group, '--device')
+    add_shared(group, '--batch-size', default=100)
+    add('--rows-per-shard', type=positive, default=500, metavar='N', help='videos of a shard')
     add('--redo', action='store_true', help='make again what was made with other settings')
     return parser.parse_args(words)
 

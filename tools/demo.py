@@ -5,20 +5,19 @@ Writes data/miniscenes and, unless --work-dir names another folder, work_dirs/de
 folder.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from _arguments import Parser, add_shared
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     """Run the demo with the configs and tools beside this file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--seed', type=int, default=0, help='seed of all runs (default: 0)')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
+    parser = Parser(description=__doc__)
+    add_shared(parser, '--seed', help='seed of all runs')
+    add_shared(parser, '--work-dir', type=Path, default=Path('work_dirs/demo'))
     args = parser.parse_args()
 
     sys.path.insert(0, str(ROOT))

@@ -4,27 +4,24 @@
 A name that ends in .safetensors gives that format. Exporting an exported file loses nothing.
 """
 
-import argparse
 import json
 
-from _arguments import NETWORKS
+from _arguments import Parser, add_shared
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 
 
 def main() -> None:
     """Parse the command line and export."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('checkpoint', help='training checkpoint, or an exported one')
-    parser.add_argument('out', help='file to write')
-    parser.add_argument('--which', choices=NETWORKS, default='online', help='default: online')
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'checkpoint')
+    parser.add_argument('out', metavar='OUT', help='file to write')
+    add_shared(parser, '--which')
     parser.add_argument(
         '--layout',
         choices=LAYOUTS,
         default='openmmlab',
-        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default)',
+        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain',
     )
     parser.add_argument(
         '--declare',

@@ -2,25 +2,34 @@
 
 import argparse
 
+from _arguments import Parser, add_shared, picture, positive
+
 PRESETS = ('demo', 'study', 'study_small', 'tiny')
 TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('root', help='folder that gets one folder a part')
-    parser.add_argument('--preset', default='demo', choices=PRESETS)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--num-videos', type=int, help="default: the preset's")
-    parser.add_argument('--num-images', type=int, help='training stills a task')
-    parser.add_argument('--num-probe-images', type=int, help='training images of the probe')
-    parser.add_argument('--workers', type=int, help='processes; default: the number of cores')
-    parser.add_argument('--tasks', nargs='+', default=TASKS, choices=TASKS)
-    parser.add_argument(
-        '--report', action='store_true', help='print what could give a video or a class away'
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add('root', metavar='FOLDER', help='folder that gets one folder per part')
+    add('--preset', default='demo', choices=PRESETS, help='size of world, images and videos')
+    add_shared(parser, '--seed')
+    for name, what in (
+        ('--num-videos', 'videos'),
+        ('--num-images', 'training stills per task'),
+        ('--num-probe-images', 'training images of the probe'),
+    ):
+        add(name, type=positive, metavar='N', help=f"{what} (default: the preset's)")
+    add_shared(parser, '--workers')
+    add('--tasks', nargs='+', default=TASKS, choices=TASKS, metavar='TASK', help='parts to make')
+    add('--report', action='store_true', help='print what could give a video or a class away')
+    add(
+        '--contact-sheet',
+        type=picture('.png', '.jpg'),
+        metavar='PNG',
+        help='picture of the world to write',
     )
-    parser.add_argument('--contact-sheet', metavar='PNG', help='write a picture of the world')
     return parser.parse_args()
 
 

@@ -7,6 +7,8 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 import argparse
 import sys
 
+from _arguments import SHARED, Parser, add_shared, positive
+
 # Those of vito_mm.videos, which takes seconds to import.
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
 MAX_PIXELS = 2**27
@@ -18,20 +20,18 @@ PRESETS = (
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
-    add('source', help='folder of videos, or manifest (.jsonl, .csv, .parquet)')
-    add('--out', required=True, help='manifest to write, .jsonl')
-    add('--workers', type=int, help='processes (the number of cores)')
+    add('source', metavar='VIDEOS', help=SHARED['--videos']['help'])
+    add_shared(parser, '--out', type=str, required=True, help='manifest to write, .jsonl')
+    add_shared(parser, '--workers', type=positive, help='processes (default: the cores)')
     add(
         '--extensions',
         nargs='+',
         default=VIDEO_EXTENSIONS,
         metavar='EXTENSION',
         help='endings of the files to take from a folder, .tar for archives of frames, .jpg for '
-        'images (those of videos)',
+        'images (default: those of videos)',
     )
     add('--check', action='store_true', help='decode every frame and compare hashes to find damage')
     add('--force', action='store_true', help='read all videos again')
@@ -39,22 +39,29 @@ def parse_args() -> argparse.Namespace:
         '--time-limit',
         type=float,
         default=3600,
-        help='seconds a video may take, 0: any (%(default)s)',
+        metavar='SECONDS',
+        help='that a video may take, 0 for any',
     )
-    add('--max-pixels', type=int, default=MAX_PIXELS, help='largest believable frame (%(default)s)')
+    add(
+        '--max-pixels',
+        type=int,
+        default=MAX_PIXELS,
+        metavar='PIXELS',
+        help='width x height of the largest believable frame',
+    )
 
     copies = parser.add_argument_group('small copies (H.264, no sound), which the manifest lists')
     add = copies.add_argument
-    add('--reencode', metavar='DIR', dest='copies', help='folder for the copies')
-    add('--short-side', type=int, default=256, help='pixels, at most (%(default)s)')
-    add('--gop', type=int, default=12, help='frames between key frames, 1: all are (%(default)s)')
-    add('--crf', type=int, default=23, help='quality of x264, 0 is best (%(default)s)')
+    add('--reencode', metavar='FOLDER', dest='copies', help='folder for the copies')
+    add('--short-side', type=int, default=256, metavar='PIXELS', help='shorter side at most')
+    add('--gop', type=int, default=12, metavar='N', help='frames between key frames, 1: all are')
+    add('--crf', type=int, default=23, metavar='N', help='quality of x264, 0 is best')
     add(
         '--preset',
         choices=PRESETS,
         default='medium',
         metavar='PRESET',
-        help='speed of x264, ultrafast to veryslow (%(default)s)',
+        help='speed of x264, ultrafast to veryslow',
     )
     add(
         '--fastdecode',

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from _arguments import NETWORKS, add_options, cores, natural, positive
+from _arguments import Parser, add_shared, cores, positive
 
 RANDOM = 'random'
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
@@ -32,7 +32,7 @@ def main() -> None:
         with redirect_stdout(sys.stderr):
             # Held, so that each probe and its check find the file read.
             _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
-            rows = probe_segment(args) if args.name == 'segment' else probe_images(args)
+            rows = args.run(args)
     except (CheckpointError, ProbeError, ValueError, ImportError) as error:
         raise SystemExit(f'tools/probe.py {args.name}: {error}') from None
     print(table(rows))
@@ -40,69 +40,111 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    common = argparse.ArgumentParser(add_help=False)
-    add = common.add_argument
-    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
-    add('--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)')
-    add(
-        '--backbone',
-        metavar='NAME',
-        help='network of the weights: timm:NAME, torchvision:NAME or a config of mmpretrain, '
-        'FILE.py (default: as the file tells, or the ResNet of --depth)',
-    )
-    add('--depth', type=positive, help="depth of the ResNet (default: the file's or config's; 50)")
-    add('--seed', type=int, default=0, help='seed of all that is random (%(default)s)')
-    add('--out', type=Path, help='JSON file for the results')
+    parser = Parser(description=__doc__)
+    probes = parser.add_subparsers(dest='name', required=True, metavar='PROBE')
+    for add in (add_knn, add_linear, add_classify, add_segment):
+        add(probes)
+    args = parser.parse_args()
+    if args.name == 'classify' and RANDOM in args.checkpoints:
+        parser.error('random weights have no classifier: classify needs files')
+    return args
 
-    images = argparse.ArgumentParser(add_help=False, parents=[common])
-    add = images.add_argument
-    add(
+
+def add_probe(
+    probes: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], list[dict[str, Any]]],
+    text: str,
+    depth: str = '50',
+    base_channels: str = '64',
+) -> Parser:
+    """Add a probe with the arguments that all have.
+
+    Args:
+        probes: Sub-commands.
+        name: Name of the sub-command.
+        run: Takes the arguments and returns the rows of the table.
+        text: What it does.
+        depth: Depth of the ResNet where no file tells it.
+        base_channels: Its width, likewise.
+    """
+    parser = probes.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.')
+    add = parser.add_argument
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    add_shared(parser, '--which', '--backbone')
+    for option, meaning, untold in (
+        ('--depth', 'layers of the ResNet', depth),
+        ('--base-channels', 'channels of its stem and first stage', base_channels),
+    ):
+        told = f'(default: as the file, for "random" the first file, or else {untold})'
+        add(option, type=positive, metavar='N', help=f'{meaning} {told}')
+    add_shared(parser, '--seed')
+    add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_images(parser: Parser) -> None:
+    """Add the arguments of a probe that reads labelled images."""
+    add_shared(
+        parser,
         '--data',
         type=Path,
         required=True,
         help='folder with train/CLASS/ and val/CLASS/ images, or a manifest with labels',
     )
-    add(
-        '--base-channels',
-        type=positive,
-        help="width of stem and first stage (default: the file's; 64); the demo has 32",
+    add_shared(parser, '--size', old=['--image-size'])
+    add_shared(parser, '--batch-size', default=128)
+    add_shared(
+        parser, '--workers', help='processes that read, 0: this one (default: the cores, at most 8)'
     )
-    add('--image-size', type=positive, default=224, help='side in pixels (%(default)s)')
-    add('--batch-size', type=positive, default=128, help='images at a time (%(default)s)')
-    add('--workers', type=natural, default=cores(), help='processes that read (%(default)s)')
+    add_shared(parser, '--device')
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    probes = parser.add_subparsers(dest='name', required=True)
-    knn = probes.add_parser('knn', parents=[images], help='nearest neighbours: no training')
-    knn.add_argument('--k', type=positive, default=20, help='number of neighbours (%(default)s)')
-    probes.add_parser('linear', parents=[images], help='linear classification')
-    probes.add_parser(
-        'classify', parents=[images], help='by the classifier in the file: no training'
-    )
 
-    segment = probes.add_parser(
-        'segment', parents=[common], help='linear segmentation, on the data of a config of mmseg'
-    )
-    add = segment.add_argument
-    add('--config', required=True, help='config of mmseg')
+def add_knn(probes: Any) -> None:
+    """Add the probe by nearest neighbours."""
+    parser = add_probe(probes, 'knn', probe_images, 'classify by nearest neighbours: no training')
+    add_images(parser)
+    parser.add_argument('--k', type=positive, default=20, metavar='N', help='number of neighbours')
+
+
+def add_linear(probes: Any) -> None:
+    """Add the linear classifier."""
+    add_images(add_probe(probes, 'linear', probe_images, 'classify linearly'))
+
+
+def add_classify(probes: Any) -> None:
+    """Add the classifier of the file."""
+    text = 'classify by the classifier in the file: no training'
+    add_images(add_probe(probes, 'classify', probe_images, text))
+
+
+def add_segment(probes: Any) -> None:
+    """Add linear segmentation."""
+    text = 'segment linearly, on the data of a config of mmseg'
+    parser = add_probe(probes, 'segment', probe_segment, text, *["the config's"] * 2)
+    add = parser.add_argument
+    add('--config', required=True, metavar='CONFIG', help='config of mmseg')
     add(
         '--stages',
         type=int,
         nargs='+',
         default=[4],
+        metavar='N',
         help='1 to 4 for layer1 to layer4, or blocks of a transformer, from 1; several are '
-        'concatenated (4)',
+        'concatenated',
     )
-    add('--steps', type=positive, default=2000, help='training steps (%(default)s)')
-    add('--lr', type=float, default=1e-2, help='learning rate at the start (%(default)s)')
-    add('--batch-size', type=positive, default=16, help='images per step (%(default)s)')
-    add('--workers', type=natural, help="data workers (the config's)")
-    add('--work-dir', type=Path, help='folder of the runs (work_dirs/probe/CONFIG)')
-    add_options(segment)
-    args = parser.parse_args()
-    if args.name == 'classify' and RANDOM in args.checkpoints:
-        parser.error('random weights have no classifier: classify needs files')
-    return args
+    add('--steps', type=positive, default=2000, metavar='N', help='training steps')
+    add('--lr', type=float, default=1e-2, metavar='RATE', help='learning rate at the start')
+    add_shared(parser, '--batch-size', default=16, help='images per step')
+    add_shared(parser, '--workers', help="processes that read, 0: this one (default: the config's)")
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        help='folder of the runs (default: work_dirs/probe/CONFIG)',
+    )
+    add_shared(parser, '--cfg-options')
 
 
 def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -113,12 +155,13 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.linear_classifier import linear_accuracy
 
     if args.name != 'classify':
-        labelled_frames(args.data, args.image_size)
+        labelled_frames(args.data, args.size)
     for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
         encoder(args, checkpoint)
 
     def probe(checkpoint: str) -> dict[str, Any]:
-        sizes = args.image_size, args.batch_size, args.workers
+        workers = cores() if args.workers is None else args.workers
+        sizes = args.size, args.batch_size, workers
         if args.name == 'classify':
             top1, top5 = classifier_accuracy(encoder(args, checkpoint), args.data, *sizes)
             return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
@@ -132,24 +175,32 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     return probe_each(args, [lambda c=c: probe(c) for c in args.checkpoints])
 
 
+def first_file(args: argparse.Namespace) -> str | None:
+    """The first checkpoint that is a file: random weights are those of its network."""
+    return next((name for name in args.checkpoints if name != RANDOM), None)
+
+
 def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
-    """Open the network of a checkpoint; random weights are those of the first file's network."""
+    """Open the network of a checkpoint."""
     from vito_mm.checkpoint import CheckpointError
-    from vito_mm.probes.loading import load_encoder, resnet
+    from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
 
     file = None if checkpoint == RANDOM else checkpoint
-    first = next((name for name in args.checkpoints if name != RANDOM), None)
-    network = args.backbone
+    first, network = first_file(args), args.backbone
     if network is None and (args.depth or args.base_channels or first is None):
-        network = resnet(args.depth or 50, args.base_channels or 64)
+        own = resnet_of_file(file or first, args.which) or resnet()
+        network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
     like = first if network is None and file is None else None
     options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
     try:
-        return load_encoder(like or file, args.which, network, **options)
+        return load_encoder(like or file, args.which, network, device=args.device, **options)
     except CheckpointError as error:
-        if args.depth is None:
+        if args.depth is None and args.base_channels is None:
             raise
-        raise CheckpointError(f'{error}\nThe ResNet has {args.depth} layers: see --depth') from None
+        size = f'{network["depth"]} layers: see --depth. It has {network["base_channels"]}'
+        raise CheckpointError(
+            f'{error}\nThe ResNet has {size} channels: see --base-channels'
+        ) from None
 
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -160,8 +211,9 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     args.cfg_options = parse_options(args.cfg_options or ())
     base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
     work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
-    names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'depth', 'which', 'seed', 'backbone')
-    settings = {name: getattr(args, name) for name in names}
+    names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'which', 'seed', 'backbone')
+    settings = {name: getattr(args, name) for name in (*names, 'depth', 'base_channels')}
+    settings['like'] = first_file(args)
     files = [None if checkpoint == RANDOM else checkpoint for checkpoint in args.checkpoints]
     folders = folder_names(args.checkpoints)
     configs = [
@@ -225,7 +277,9 @@ def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> N
 
     from vito_mm.utils.atomic import write_json
 
-    settings = {k: v for k, v in vars(args).items() if k not in ('name', 'checkpoints', 'out')}
+    settings = {
+        k: v for k, v in vars(args).items() if k not in ('name', 'run', 'checkpoints', 'out')
+    }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     # JSON knows no NaN.
     rows = [

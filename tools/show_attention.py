@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from _arguments import NETWORKS
+from _arguments import SHARED, Parser, add_shared, at_least, picture, positive
 
 if TYPE_CHECKING:
     from vito_mm.probes.encoder import Encoder
@@ -29,7 +29,9 @@ def main() -> None:
     from vito_mm.videos import VideoReadError
 
     try:
-        encoder = load_encoder(args.checkpoint, args.which, args.config, needs_attention=True)
+        encoder = load_encoder(
+            args.checkpoint, args.which, args.backbone, needs_attention=True, device=args.device
+        )
         print(video(args, encoder) if args.out.suffix.lower() == '.mp4' else strip(args, encoder))
     except (CheckpointError, VideoReadError, OSError, ValueError) as error:
         raise SystemExit(f'tools/show_attention.py: {error}') from None
@@ -38,37 +40,47 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of pre-training with attention pooling')
-    parser.add_argument('videos', nargs='+', metavar='VIDEO', help='one, or several for a PNG')
-    parser.add_argument(
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add_shared(parser, 'checkpoint', help='checkpoint of pre-training with attention pooling')
+    add('files', nargs='*', metavar='VIDEO', help='one, or several for a PNG')
+    add_shared(
+        parser,
+        '--videos',
+        help=f'{SHARED["--videos"]["help"]}: some of these in the place of VIDEO',
+    )
+    add('--num-videos', type=positive, default=4, metavar='N', help='how many of --videos')
+    add_shared(
+        parser,
         '--out',
-        type=Path,
+        type=picture('.png', '.mp4'),
         default=Path('attention.png'),
         metavar='PNG|MP4',
-        help='picture or video to write (%(default)s)',
+        help='picture or video to write',
     )
-    parser.add_argument(
-        '--frames', type=int, default=8, help='frames of each video in the PNG (%(default)s)'
+    add('--frames', type=positive, default=8, metavar='N', help='frames per video in the PNG')
+    add(
+        '--fps',
+        type=at_least(0.1, float),
+        default=25,
+        metavar='RATE',
+        help='frames per second of the MP4',
     )
-    parser.add_argument(
-        '--fps', type=float, default=25, help='frames a second of the MP4 (%(default)s)'
-    )
-    parser.add_argument('--start', type=float, default=0, help='part of the video, in seconds')
-    parser.add_argument('--end', type=float, help='part of the video, in seconds')
-    parser.add_argument('--size', type=int, default=224, help='side in pixels (%(default)s)')
-    parser.add_argument(
-        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
-    )
-    parser.add_argument('--config', help='config of the run, if the file does not tell enough')
+    add('--start', type=float, default=0, metavar='SECONDS', help='begin of the part to show')
+    add('--end', type=float, metavar='SECONDS', help='its end (default: that of the video)')
+    add_shared(parser, '--size', type=at_least(32))
+    add_shared(parser, '--which')
+    add_shared(parser, '--backbone', old=['--config'])
+    add_shared(parser, '--seed', help='of the choice among --videos')
+    add_shared(parser, '--device')
     args = parser.parse_args()
-    for name, least in (('frames', 1), ('size', 32), ('fps', 0.1)):
-        if not getattr(args, name) >= least:
-            parser.error(f'--{name} must be {least} or more, got {getattr(args, name)}')
-    if args.out.suffix.lower() not in ('.png', '.mp4'):
-        parser.error(f'--out {args.out} must end in .png or .mp4')
-    if args.out.suffix.lower() == '.mp4' and len(args.videos) > 1:
-        parser.error(f'an MP4 shows one video, got {len(args.videos)}: write a PNG or one MP4 each')
+    if bool(args.files) == bool(args.videos):
+        parser.error('name what to draw: VIDEO, or a folder or manifest by --videos')
+    if args.out.suffix.lower() == '.mp4' and len(args.files) != 1:
+        parser.error(
+            f'an MP4 shows one video, got {len(args.files) or args.videos}: write a PNG, or '
+            'one MP4 for each'
+        )
     return args
 
 
@@ -76,10 +88,24 @@ def strip(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Draw frames of the videos with their masks; returns what is in it."""
     from vito_mm.videos import frames
     from vito_mm.visualization.canvas import write_png
+    from vito_mm.visualization.clips import read_some, rows_of
     from vito_mm.visualization.strips import draw_strip
 
     view = frames.evaluation_view(args.size)
-    clips = [frames.spread(row(args, path), args.frames, view).distinct() for path in args.videos]
+    if args.videos:
+        found = rows_of(args.videos)
+        clips, errors = read_some(
+            found,
+            args.num_videos,
+            lambda one: frames.spread(one, args.frames, view).distinct(),
+            args.seed,
+        )
+        print(*errors, sep='\n', end='\n' if errors else '', file=sys.stderr)
+        if not clips:
+            raise ValueError(f'none of {len(found)} videos of {args.videos} can be read')
+    else:
+        rows = [row(args, path) for path in args.files]
+        clips = [frames.spread(each, args.frames, view).distinct() for each in rows]
     masks = [encoder.masks(clip.frames) for clip in clips]
     write_png(draw_strip(clips, masks, title(args)), args.out)
     return f'frames: {sum(len(clip.frames) for clip in clips)}, videos: {len(clips)}'
@@ -90,7 +116,7 @@ def video(args: argparse.Namespace, encoder: 'Encoder') -> str:
     from vito_mm.videos import frames
     from vito_mm.visualization.strips import draw_side_by_side, write_video
 
-    path, view = args.videos[0], frames.evaluation_view(args.size)
+    path, view = args.files[0], frames.evaluation_view(args.size)
     span = []
 
     def note_span(start: float, end: float) -> np.ndarray:

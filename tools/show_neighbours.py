@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _arguments import NETWORKS, cores, positive
+from _arguments import Parser, add_shared, cores, picture, positive
 
 POOLINGS = dict(
     average='mean of the last feature map', attention="the checkpoint's own attention pooling"
@@ -32,62 +32,62 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of pre-training, or any file with a ResNet')
-    parser.add_argument(
-        '--gallery',
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'checkpoint', help='checkpoint of pre-training, or any file with a ResNet')
+    add = parser.add_argument
+    add(
+        *('--videos', '--gallery'),
+        dest='gallery',
         required=True,
-        help='where to look: folder of videos or images, or a manifest. A sub-folder of the '
-        'folder, or class_name or label of the manifest, is the class',
+        metavar='PLACE',
+        help='where to look: folder of videos or images, or manifest (.jsonl, .csv, .parquet). A '
+        'sub-folder of the folder, or class_name or label of the manifest, is the class',
     )
-    parser.add_argument(
+    add(
         '--queries',
         nargs='+',
-        metavar='SOURCE',
-        help='what to look for: folders, manifests, videos, images; default: some of the gallery',
+        metavar='PLACE',
+        help='what to look for: folders, manifests, videos, images (default: some of the gallery)',
     )
-    parser.add_argument('--out', type=Path, required=True, metavar='PNG', help='picture to write')
-    parser.add_argument(
-        '--k', type=positive, default=8, help='neighbours, each of another video (%(default)s)'
+    add_shared(
+        parser,
+        '--out',
+        type=picture('.png'),
+        required=True,
+        metavar='PNG',
+        help='picture to write',
     )
-    parser.add_argument(
-        '--num-queries', type=positive, default=8, help='queries, if there are more (%(default)s)'
-    )
-    parser.add_argument(
-        '--frames', type=positive, default=3, help='frames of each gallery video (%(default)s)'
-    )
-    parser.add_argument(
-        '--max-gallery',
-        type=positive,
-        default=5000,
-        help='videos of the gallery, if there are more (%(default)s)',
-    )
-    parser.add_argument('--size', type=positive, default=224, help='side in pixels (%(default)s)')
-    parser.add_argument(
+    for name, default, text in (
+        ('--k', 8, 'neighbours, each of another video'),
+        ('--num-queries', 8, 'queries, if there are more'),
+        ('--frames', 3, 'frames of each gallery video'),
+        ('--max-gallery', 5000, 'videos of the gallery, if there are more'),
+    ):
+        add(name, type=positive, default=default, metavar='N', help=text)
+    add_shared(parser, '--size')
+    add(
         '--pooling',
         choices=POOLINGS,
         default='average',
-        help=f'features: {"; ".join(f"{name}, {text}" for name, text in POOLINGS.items())} '
-        '(%(default)s)',
+        help=f'features: {"; ".join(f"{name}, {text}" for name, text in POOLINGS.items())}',
     )
-    parser.add_argument(
+    add(
         '--same-video',
         action='store_true',
         help="let frames of the query's own video count, which are near by themselves",
     )
-    parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
-    parser.add_argument(
-        '--which', choices=NETWORKS, default='online', help='network of the file (%(default)s)'
+    add('--no-labels', action='store_true', help='sub-folders are no classes')
+    add_shared(parser, '--which')
+    add_shared(parser, '--backbone', old=['--config'])
+    add_shared(parser, '--seed')
+    add_shared(
+        parser,
+        '--workers',
+        type=positive,
+        help='processes that decode (default: the cores, at most 8)',
     )
-    parser.add_argument('--config', help='config of the run, if the file does not tell enough')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the choices (%(default)s)')
-    parser.add_argument(
-        '--workers', type=positive, default=cores(), help='processes that decode (%(default)s)'
-    )
-    args = parser.parse_args()
-    if args.out.suffix.lower() != '.png':
-        parser.error(f'--out {args.out} must end in .png')
-    return args
+    add_shared(parser, '--device')
+    return parser.parse_args()
 
 
 def show(args: argparse.Namespace) -> str:
@@ -104,14 +104,19 @@ def show(args: argparse.Namespace) -> str:
 
     layer = dict(average='pooled', attention='neck')[args.pooling]
     encoder = load_encoder(
-        args.checkpoint, args.which, args.config, needs_attention=layer == 'neck'
+        args.checkpoint,
+        args.which,
+        args.backbone,
+        needs_attention=layer == 'neck',
+        device=args.device,
     )
+    workers = args.workers or cores()
 
     def read(rows: Sequence, labels: Sequence, count: int, frames: int, option: str) -> Any:
         chosen = choose(labels, count, args.seed)
         found, errors = read_frames(
             *(encoder, [rows[i] for i in chosen], [labels[i] for i in chosen]),
-            *(args.size, frames, layer, args.workers),
+            *(args.size, frames, layer, workers),
         )
         for error in errors:
             print(f'{option}: {error}', file=sys.stderr)

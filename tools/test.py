@@ -1,16 +1,14 @@
 #!/usr/bin/env python
 """Evaluate a checkpoint of a segmentation, detection or classification config on its test set."""
 
-import argparse
-
-from _arguments import add_common_arguments
+from _arguments import Parser, add_common_arguments, add_shared
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file that training wrote')
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'config')
+    add_shared(parser, 'checkpoint', help='file that training wrote')
     add_common_arguments(parser)
     args = parser.parse_args()
 

@@ -3,18 +3,24 @@
 
 import argparse
 
-from _arguments import add_common_arguments
+from _arguments import SHARED, Parser, add_common_arguments, add_shared
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser = Parser(description=__doc__)
+    add_shared(parser, 'config')
+    add_shared(
+        parser,
+        '--videos',
+        help=f"{SHARED['--videos']['help']}, to pre-train on (default: the config's)",
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from the checkpoint named here; without a name from the latest in the work dir',
+        metavar='CHECKPOINT',
+        help='go on from this file; without a name from the latest in the work dir',
     )
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision, where the config has none'

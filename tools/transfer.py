@@ -7,10 +7,11 @@ Each combination of checkpoint, task, point of the sweep and seed is a run of to
 the same command again goes on where it ended; more checkpoints, tasks, values or seeds are added.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
+
+from _arguments import Parser, add_shared, natural
 
 # Those of vito_mm.transfer.tasks, which takes seconds to import.
 PROTOCOLS = ('paper', 'stock', 'miniscenes')
@@ -19,48 +20,61 @@ TASKS = ('pascal', 'ade20k', 'coco', 'lvis')
 
 def main() -> int:
     """Parse the command line and run the suite with the configs and tools next to this file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add(
         *('--checkpoints', '-c'),
         nargs='+',
         default=[],
+        metavar='CHECKPOINT',
         help="files to start from, 'label=file' to name them in tables, 'random' for none",
     )
-    add('--tasks', nargs='+', default=[*TASKS], help=f'default: {" ".join(TASKS)}')
-    add('--seeds', type=int, default=5, help='runs of each, with seeds 0, 1, ... (default: 5)')
-    add('--first-seed', type=int, default=0, help='where the seeds begin (default: 0)')
+    add('--tasks', nargs='+', default=[*TASKS], metavar='TASK', help='tasks to fine-tune on')
+    add('--seeds', type=int, default=5, metavar='N', help='runs of each, with seeds 0, 1, ...')
+    add('--first-seed', type=natural, default=0, metavar='N', help='where the seeds begin')
     add(
         '--sweep',
         nargs='+',
         action='extend',
         default=[],
+        metavar='KEY=VALUES',
         help='values to try in all combinations: lr=0.01,0.02 wd=0.0005,0.005, or any config key',
     )
-    add('--protocol', choices=PROTOCOLS, default='paper', help='schedules (default: paper)')
-    add('--work-dir', type=Path, default=Path('work_dirs/transfer'), help='default: %(default)s')
-    add(
+    add('--protocol', choices=PROTOCOLS, default='paper', help='schedules')
+    add_shared(parser, '--work-dir', type=Path, default=Path('work_dirs/transfer'))
+    add_shared(
+        parser,
         '--cfg-options',
-        nargs='+',
         action='extend',
         default=[],
-        help='config settings, key=value for all tasks or task:key=value for one',
+        help='settings that override the configs, for all tasks, or for one as TASK:KEY=VALUE',
     )
-    add(
+    add_shared(
+        parser,
         '--data',
         nargs='+',
         action='extend',
         default=[],
-        help='task=folder where a data set is not where the config says',
+        metavar='TASK=PLACE',
+        help='folder of a data set that is not where the config says',
     )
-    add('--gpus', nargs='+', type=int, help='visible GPUs to use, from 0 (default: all)')
-    add('--gpus-per-run', type=int, default=1, help='GPUs of a run; the total batch stays the same')
-    add('--jobs', type=int, help='runs side by side (default: as the GPUs allow; Slurm, CPU: 1)')
-    add('--launcher', choices=['none', 'slurm'], default='none')
-    add('--partition', default='', help="Slurm's partition")
-    add('--srun-args', default='', help='further arguments of srun, in one text')
+    add('--gpus', nargs='+', type=int, metavar='N', help='visible GPUs, from 0 (default: all)')
+    add(
+        '--gpus-per-run',
+        type=int,
+        default=1,
+        metavar='N',
+        help='GPUs of a run; the total batch stays the same',
+    )
+    add(
+        '--jobs',
+        type=int,
+        metavar='N',
+        help='runs side by side (default: as the GPUs allow; Slurm, CPU: 1)',
+    )
+    add('--launcher', choices=['none', 'slurm'], default='none', help='what starts the runs')
+    add('--partition', default='', metavar='NAME', help="Slurm's partition")
+    add('--srun-args', default='', metavar='WORDS', help='further arguments of srun, in one text')
     add('--dry-run', action='store_true', help='print the plan and the estimate, start nothing')
     add('--no-estimate', action='store_true', help='do not time any steps beforehand')
     add(

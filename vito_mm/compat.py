@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from mmengine.registry import Registry
 
 _VERSIONS = {
@@ -101,6 +102,7 @@ def _check_mmcv_ops() -> None:
 def install_patches() -> None:
     """Make MMEngine and MMCV work with vito_mm and with current torch and numpy. Idempotent."""
     _allow_package_bases()
+    _allow_hub()
     _allow_mmengine_checkpoints()
     _repair_adjust_hue()
 
@@ -130,6 +132,32 @@ def _allow_package_bases() -> None:
         fork = f'onedl-{package}'
         if not _is_installed(package) and _is_installed(fork):
             MODULE2PACKAGE[module] = fork
+
+
+def _allow_hub() -> None:
+    """``mmengine.hub`` takes configs of vito_mm, of which no weights are published.
+
+    It builds models in the scope of their package; ours are of the scope that their config states.
+    """
+    from mmengine import hub
+
+    stock = hub.get_config
+
+    @functools.wraps(stock)
+    def get_config(cfg_path: str, pretrained: bool = False) -> 'Config':
+        is_ours = cfg_path.startswith('vito_mm::')
+        if is_ours and pretrained:
+            raise ValueError(
+                f'pretrained=True: no weights of {cfg_path} are published. Train them, or start '
+                'from a file of yours (VITOResNet(checkpoint=...), load_from=...)'
+            )
+        cfg = stock(cfg_path, pretrained)
+        if is_ours and 'model' in cfg:
+            cfg.model.setdefault('_scope_', cfg.default_scope)
+        return cfg
+
+    if not hasattr(stock, '__wrapped__'):
+        hub.get_config = hub.hub.get_config = get_config
 
 
 def for_every_child(registry: 'Registry', visit: Callable[['Registry'], None]) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.utils.unwrap import unwrap
+from vito_mm.videos.tables import ENDINGS
 
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
 """Environment variable in which ``_torchrun.sh`` says when it was started (seconds since 1970)."""
@@ -79,6 +80,11 @@ def apply_options(cfg: Config, words: Sequence[str]) -> None:
                 _tell(f'--cfg-options {key}: {name!r} is new to {place}{near}')
                 break
     cfg.merge_from_dict(options)
+    loop = cfg.get('train_cfg') or {}
+    if loop.get('type') == 'ClipTrainLoop' and any(
+        key.startswith('param_scheduler') for key in options
+    ):
+        loop.setdefault('fit_schedule', False)  # a schedule that is typed is meant as it is
 
 
 def check_arguments(cfg: Config) -> None:
@@ -128,7 +134,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Args:
         args (argparse.Namespace): Has ``config``, ``work_dir``, ``cfg_options`` (key=value words),
-            ``launcher`` and ``local_rank``.
+            ``launcher`` and ``local_rank``, and may have ``videos`` (see :func:`set_videos`).
 
     Raises:
         SystemExit: If there is no such config file, or an option is malformed.
@@ -144,11 +150,46 @@ def load_config(args: argparse.Namespace) -> Config:
             apply_options(cfg, args.cfg_options)
         except ValueError as error:
             raise SystemExit(f'--cfg-options: {error}') from None
+    if getattr(args, 'videos', None):
+        set_videos(cfg, args.videos)
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def set_videos(cfg: Config, place: str | os.PathLike) -> None:
+    """Let a config of pre-training take its videos from another place.
+
+    Args:
+        cfg (Config): Config, changed in place.
+        place: Folder of videos, or a manifest, whose relative paths start from its folder.
+
+    Raises:
+        SystemExit: If there is no such place, or the config does not train on one set of videos.
+    """
+    place = os.path.expanduser(place)
+    is_folder = os.path.isdir(place)
+    if not (is_folder or (os.path.isfile(place) and place.lower().endswith(ENDINGS))):
+        raise SystemExit(
+            f'--videos {place}: there is no such folder, or manifest ({", ".join(ENDINGS)})'
+        )
+    found = list(_video_sets((cfg.get('train_dataloader') or {}).get('dataset')))
+    if len(found) != 1:
+        raise SystemExit(
+            f'--videos {place}: the config trains on {len(found)} sets of videos and not on one. '
+            'Name the places by --cfg-options train_dataloader.dataset. ... .data_root=FOLDER'
+        )
+    found[0].update(data_root=place if is_folder else '', ann_file='' if is_folder else place)
+
+
+def _video_sets(node: Any) -> Iterator[dict]:
+    if isinstance(node, dict):
+        if str(node.get('type')).rpartition('.')[2] == 'VideoDataset':
+            yield node
+        for inner in [node.get('dataset'), *(node.get('datasets') or ())]:
+            yield from _video_sets(inner)
 
 
 def fit_to_machine(cfg: Config) -> None:

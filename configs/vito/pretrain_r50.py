@@ -14,7 +14,7 @@ _base_ = [
 ]
 
 # Your videos: a folder, or a manifest (JSON lines or CSV) in ann_file. On the command line:
-# --cfg-options train_dataloader.dataset.data_root=... train_dataloader.dataset.ann_file=...
+# --videos FOLDER_OR_MANIFEST
 data_root = 'data/videos'
 ann_file = ''
 

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import mmengine.registry
+import yaml
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
@@ -115,9 +116,20 @@ def check_training(args: argparse.Namespace) -> None:
 
 
 def check_mim(words: list[str]) -> None:
-    """Check ``mim train PACKAGE CONFIG`` or ``mim run``."""
+    """Check a command of mim: ``train``, ``run`` of a script, ``search`` or ``download``."""
     from mim.commands.train import cli
 
+    if words[0] == 'run':
+        package, script = Path(importlib.import_module(words[1]).__file__).parent, words[2]
+        assert [*(package / '.mim').rglob(f'{script}.py')], f'{words[1]} has no {script}'
+        return
+    if words[0] in ('search', 'download'):
+        metafile = yaml.safe_load((REPO / 'configs/vito/metafile.yml').read_text())
+        names = {model['Name'] for model in metafile['Models']}
+        assert words[1] == 'vito_mm'
+        if words[0] == 'download':
+            assert words[words.index('--config') + 1] in names
+        return
     action, package, config, *rest = words
     assert (action, package) in {('train', name) for name in ('mmseg', 'mmdet', 'vito_mm')}
     own = {option for parameter in cli.params for option in parameter.opts}

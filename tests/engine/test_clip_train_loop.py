@@ -9,7 +9,9 @@ from mmengine.hooks import Hook
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
-from vito_mm.launch import build_runner
+from tests.engine.test_warm_up_lr import byol
+from vito_mm.engine.schedule_length import in_iterations
+from vito_mm.launch import apply_options, build_runner
 
 RECIPE = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')
 
@@ -50,6 +52,78 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
     # The rate belongs to an optimizer step: batch times accumulation.
     group = runner.optim_wrapper.optimizer.param_groups[0]
     assert group['initial_lr'] == pytest.approx(4.8 * batch * accumulation / 4096)
+
+
+def rates(runner) -> list[float]:
+    """Learning rate of every step of a run, without its training."""
+    found, optimizer = [], runner.optim_wrapper.optimizer
+    for _ in range(runner.max_iters):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in runner.param_schedulers:
+            scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize('max_iters', [1, 2, 16, 100, 1000])
+@pytest.mark.parametrize('name', ['vito/pretrain_r50.py', 'miniscenes/pretrain_r50_study.py'])
+def test_a_short_run_does_the_whole_schedule(video_folder, tmp_path, name, max_iters):
+    """The formula of BYOL's code with a warm-up of a 30th, or a 20th, of the steps."""
+    recipe = Config.fromfile(REPO / 'configs' / name)
+    cfg = tiny_config(video_folder, tmp_path / 'run')
+    cfg.param_scheduler, cfg.train_cfg = recipe.param_scheduler, recipe.train_cfg
+    cfg.train_cfg.max_iters = max_iters
+    base = cfg.optim_wrapper.optimizer.lr
+    warm_up = round(max_iters / (30 if name.startswith('vito') else 20))
+    for step, rate in enumerate(rates(started(cfg))):
+        assert rate == pytest.approx(byol(step, warm_up, max_iters, base), abs=1e-9 * base), step
+
+
+def test_more_steps_than_the_epochs_have_stretch_the_schedule(video_folder, tmp_path):
+    cfg = tiny_config(video_folder, tmp_path / 'run')
+    cfg.param_scheduler = RECIPE.param_scheduler
+    cfg.train_cfg = dict(RECIPE.train_cfg, clips_per_epoch=4, max_iters=600)  # instead of 300
+    for step, rate in enumerate(rates(started(cfg))):
+        assert rate == pytest.approx(byol(step, 20, 600, 1e-3), abs=1e-12), step
+
+
+def test_a_linear_warm_up_of_mmengine_is_shortened_too(video_folder, tmp_path):
+    """0.1 to 1 in 20 of 1000 steps: 2 of 100, and none of 40, where it would end at 0.1."""
+    for steps, expected in ((100, [1e-4, 1e-3, 1e-3]), (40, [1e-3])):
+        cfg = tiny_config(video_folder, tmp_path / f'run{steps}', **{'train_cfg.max_iters': steps})
+        found = rates(started(cfg))
+        assert found[: len(expected)] == pytest.approx(expected)
+        assert 0 < found[-1] < 1e-5
+
+
+def test_steps_of_other_schedulers_are_shortened():
+    schedulers = [
+        dict(type='MultiStepLR', milestones=[60, 80], by_epoch=True, convert_to_iter_based=True),
+        dict(type='StepLR', step_size=30, begin=10, end=100, by_epoch=False),
+        dict(type='CosineAnnealingLR', T_max=50, begin=0, end=100, by_epoch=False),
+    ]
+    several, single, wave = in_iterations(schedulers, 5, 0.1)
+    assert several == dict(type='MultiStepLR', milestones=[30, 40], begin=0, by_epoch=False)
+    assert single == dict(type='StepLR', step_size=3, begin=1, end=10, by_epoch=False)
+    assert wave['T_max'] == 5
+
+
+def test_a_schedule_that_is_typed_stays_and_is_told(video_folder, tmp_path):
+    cfg = tiny_config(video_folder, tmp_path / 'run')
+    apply_options(cfg, ['train_cfg.max_iters=100', 'param_scheduler.1.end=2000'])
+    runner = started(cfg)
+    assert [scheduler.end for scheduler in runner.param_schedulers] == [20, 2000]
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'ends after 2000 iterations, this run has 100, and is left' in log.read_text()
+
+
+def test_a_resumed_schedule_that_is_too_short_is_told(video_folder, tmp_path):
+    for steps in (2, 3):
+        cfg = tiny_config(video_folder, tmp_path / 'run', **{'train_cfg.max_iters': steps})
+        cfg.resume = steps == 3
+        run(cfg)
+    log = max((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert 'ends after 2 iterations, this run has 3' in log
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_all_numbers_are_logged_at_their_iterations_and_are_right(manifest, tmp_
 
     # Before the first step, every second iteration, and at the end.
     assert list(lines_with(tmp_path / 'run', 'knn_top1')) == [0, 2, 4, 5]
-    assert list(lines_with(tmp_path / 'run', 'retrieval@1s')) == [0, 2, 4, 5]
+    assert list(lines_with(tmp_path / 'run', 'retrieval_1000ms')) == [0, 2, 4, 5]
     assert list(lines_with(tmp_path / 'run', 'effective_rank')) == [1, 2, 4, 5]
     assert list(lines_with(tmp_path / 'run', 'loss')) == [1, 2, 3, 4, 5]
     log = log_of(tmp_path / 'run')
@@ -167,12 +167,12 @@ def test_all_numbers_are_logged_at_their_iterations_and_are_right(manifest, tmp_
     assert frames.shape == (15, 3, SIZE, SIZE, 3)
     found = features64(runner.model, frames.flatten(0, 1).numpy())
     found = F.normalize(found, dim=1).view(15, 3, -1).numpy()
-    line = lines_with(tmp_path / 'run', 'retrieval@1s')[5]
+    line = lines_with(tmp_path / 'run', 'retrieval_1000ms')[5]
     for column, delay in enumerate(sorted(DELAYS)):
         own = (found[:, 0] @ found[:, column].T).argmax(1) == np.arange(15)
-        assert line[f'retrieval@{delay:g}s'] == pytest.approx(100 * own.mean())
-    assert line['retrieval@0s'] == 100
-    assert line['retrieval@1s'] < 100
+        assert line[f'retrieval_{1000 * delay:g}ms'] == pytest.approx(100 * own.mean())
+    assert line['retrieval_0ms'] == 100
+    assert line['retrieval_1000ms'] < 100
 
     for step, line in lines_with(tmp_path / 'run', 'effective_rank').items():
         check_projections(line, *given.given[step - 1])
@@ -272,8 +272,11 @@ def test_two_ranks_find_the_numbers_of_one(manifest, tmp_path):
     options['train_dataloader.batch_size'] = 2
     settings = json.dumps([str(manifest), str(tmp_path / 'two'), hooks, options])
     run_ranks(TWO_RANKS, tmp_path, 2, settings)
-    for name, step in (('knn_top1', 0), ('retrieval@1s', 0), ('effective_rank', 1)):
+    for name, step in (('knn_top1', 0), ('retrieval_1000ms', 0), ('effective_rank', 1)):
         one, two = (lines_with(tmp_path / folder, name)[step] for folder in ('one', 'two'))
+        for line in (one, two):  # how long it took is no number of the network
+            (cost,) = [key for key in line if key.startswith('probe_seconds/')]
+            assert line.pop(cost) > 0
         assert two == pytest.approx(one, rel=1e-3, abs=2e-3)
     for folder in ('one', 'two'):
         assert 'skipped 1 unreadable' in log_of(tmp_path / folder)
@@ -334,8 +337,9 @@ def test_videos_that_are_short_or_broken_are_skipped_and_counted(manifest, tmp_p
     log = log_of(tmp_path / 'run')
     assert 'TimeRetrievalHook skips 1 too short and 1 unreadable (' in log
     assert f'TimeRetrievalHook: 3 videos of {listed}' in log  # a video counts once
-    line = lines_with(tmp_path / 'run', 'my_retrieval@1s')[1]
-    assert min(abs(line['my_retrieval@1s'] - share) for share in (0, 100 / 3, 200 / 3, 100)) < 1e-9
+    line = lines_with(tmp_path / 'run', 'my_retrieval_1000ms')[1]
+    found = line['my_retrieval_1000ms']
+    assert min(abs(found - share) for share in (0, 100 / 3, 200 / 3, 100)) < 1e-9
 
 
 def test_a_resumed_run_goes_on_with_its_curve(manifest, tmp_path):
@@ -349,7 +353,7 @@ def test_a_resumed_run_goes_on_with_its_curve(manifest, tmp_path):
     files = (tmp_path / 'run').glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     # None a second time.
-    assert sorted(line['step'] for line in lines if 'retrieval@1s' in line) == [0, 2, 4]
+    assert sorted(line['step'] for line in lines if 'retrieval_1000ms' in line) == [0, 2, 4]
 
 
 def test_what_cannot_be_measured_does_not_end_a_run(manifest, tmp_path):
@@ -368,6 +372,7 @@ def test_what_cannot_be_measured_does_not_end_a_run(manifest, tmp_path):
     [
         (dict(type='KNNProbeHook'), r'KNNProbeHook\.data is empty: give a folder'),
         (dict(type='KNNProbeHook', data='x', interval=0), r'KNNProbeHook\.interval must be'),
+        (dict(type='KNNProbeHook', data='x', prefix='a@'), r"KNNProbeHook\.prefix .* 'a@'"),
         (dict(type='KNNProbeHook', data='x', k=0), r'KNNProbeHook\.k must be positive'),
         (dict(type='KNNProbeHook', data='x', max_images=0), r'KNNProbeHook\.max_images'),
         (dict(type='KNNProbeHook', data='x', network='both'), r'KNNProbeHook\.network .*both'),
@@ -375,6 +380,7 @@ def test_what_cannot_be_measured_does_not_end_a_run(manifest, tmp_path):
         (dict(type='KNNProbeHook', data='no.csv'), r"KNNProbeHook\.data: there is no manifest 'no"),
         (dict(type='RepresentationHook', bins=0), r'RepresentationHook\.bins must be positive'),
         (dict(type='TimeRetrievalHook', delays=(-1,)), r'TimeRetrievalHook\.delays must be'),
+        (dict(type='TimeRetrievalHook', delays=(1, 1.0001)), r'TimeRetrievalHook\.delays must be'),
         (dict(type='TimeRetrievalHook', num_videos=1), r'TimeRetrievalHook\.num_videos'),
         (dict(type='TimeRetrievalHook', layer='head'), r'TimeRetrievalHook\.layer .*head'),
         (dict(type='TimeRetrievalHook', data='no/such'), r'TimeRetrievalHook\.data: .*no/such'),
@@ -406,4 +412,4 @@ def test_the_config_of_the_page_switches_all_probes_on(manifest, tmp_path):
         cfg.custom_hooks[number].update(READING)
     run(cfg)
     logged = set().union(*scalars(tmp_path / 'run'))
-    assert {'knn_top1', 'retrieval@2.4s', 'effective_rank', 'similarity_neg_p95'} <= logged
+    assert {'knn_top1', 'retrieval_2400ms', 'effective_rank', 'similarity_neg_p95'} <= logged

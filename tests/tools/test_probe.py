@@ -59,7 +59,7 @@ def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
     assert [row['checkpoint'] for row in rows] == ['random', str(file)]
     assert list(rows[0]) == ['checkpoint', 'top-1', 'L2', 'seconds']
     found = json.loads((tmp_path / 'new/found.json').read_text())
-    assert (found['probe'], found['settings']['image_size']) == ('linear', 32)
+    assert (found['probe'], found['settings']['size']) == ('linear', 32)
     for row, result in zip(rows, found['results'], strict=True):
         assert row['top-1'] == f'{result["top-1"]:.1f}'
         assert result['top-1'] > 60
@@ -87,8 +87,36 @@ def test_any_network_can_be_named(folder, tmp_path, probe):
 def test_random_weights_are_those_of_the_files_network(folder, tmp_path, probe):
     thin = load_encoder(None, network=resnet(18, 16)).backbone.state_dict()
     torch.save(thin, tmp_path / 'thin.pth')
-    options = ('--data', folder, '--image-size', 32, '--workers', 0)
-    assert len(rows_of(probe('knn', 'random', tmp_path / 'thin.pth', *options))) == 2
+    options = ('--data', folder, '--size', 32, '--workers', 0, '--device', 'cpu')
+    words = 'knn', 'random', tmp_path / 'thin.pth', *options
+    rows = rows_of(probe(*words))
+    assert len(rows) == 2
+    # One of the two that a file tells need not be given with the other.
+    same = rows_of(probe(*words, '--depth', 18))
+    assert same[1]['top-1'] == rows[1]['top-1']
+
+
+def test_segmentation_takes_depth_and_width_from_the_file(tmp_path, probe):
+    """A network of other depth and width than the config's, and random weights of it."""
+    config = write_world(tmp_path / 'world')
+    resnet34 = load_encoder(None, network=resnet(34, 32), seed=1).backbone.state_dict()
+    torch.save(resnet34, tmp_path / 'r34.pth')
+    options = ('--config', config, '--steps', 1, '--batch-size', 2, '--workers', 0)
+    folder = tmp_path / 'runs'
+    probe('segment', 'random', tmp_path / 'r34.pth', *options, '--work-dir', folder)
+    states = [torch.load(file)['state_dict'] for file in sorted(folder.glob('*/iter_1.pth'))]
+    assert len(states) == 2
+    shapes = [{key: value.shape for key, value in state.items()} for state in states]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]['backbone.layer3.5.conv2.weight'] == (128, 128, 3, 3)
+    kept = [
+        torch.equal(state['backbone.conv1.weight'], resnet34['conv1.weight']) for state in states
+    ]
+    assert sorted(kept) == [False, True]
+    size = ('--depth', 18, '--base-channels', 16)
+    probe('segment', 'random', *options, *size, '--work-dir', tmp_path / 'flags')
+    state = torch.load(tmp_path / 'flags' / 'random' / 'iter_1.pth')['state_dict']
+    assert state['backbone.layer4.1.conv2.weight'].shape == (128, 128, 3, 3)
 
 
 def test_segmentation_of_two_networks(tmp_path, probe):
@@ -117,6 +145,8 @@ def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):
     for words, message in (
         (('knn', 'random', tmp_path / 'gone.pth', *images), r'gone\.pth'),
         (('linear', file, '--data', folder, '--depth', 50), 'has 50 layers: see --depth'),
+        (('knn', file, '--data', folder, '--base-channels', 32), 'see --base-channels'),
+        (('knn', file, '--data', folder, '--device', 'nowhere'), "device 'nowhere' cannot be"),
         (('knn', 'random', '--data', tmp_path / 'gone'), r'no folder .*gone/train'),
         (('segment', 'random', '--config', 'gone.py'), "no config file 'gone.py'"),
     ):

@@ -66,6 +66,7 @@ def test_the_target_network_looks_elsewhere(tmp_path, monkeypatch):
         ('iter_7.pth', 'empty.mp4', (), 'is empty'),
         ('iter_7.pth', 'a.mp4', ('--start', 9), 'is not within its 4.00 s'),
         ('iter_7.pth', 'a.mp4', ('--config', 'gone.py'), 'gone.py'),
+        ('iter_7.pth', 'a.mp4', ('--device', 'nowhere'), "device 'nowhere' cannot be used"),
     ],
 )
 def test_errors_are_told_without_a_traceback(
@@ -82,6 +83,21 @@ def test_errors_are_told_without_a_traceback(
     assert not list(tmp_path.glob('*.png'))
 
 
+def test_some_videos_of_a_folder(tmp_path, checkpoint, monkeypatch, capsys):
+    for name in 'ab':
+        write_video(tmp_path / 'videos' / f'{name}.mp4', num_frames=20, texture=ord(name))
+    (tmp_path / 'videos' / 'empty.mp4').touch()
+    out = ('--out', tmp_path / 'strip.png', '--size', 64, '--frames', 2)
+    run_tool(monkeypatch, TOOL.name, checkpoint, '--videos', tmp_path / 'videos', *out)
+    told = capsys.readouterr()
+    assert 'frames: 4, videos: 2' in told.out
+    assert 'empty.mp4' in told.err
+    for name in 'ab':
+        (tmp_path / 'videos' / f'{name}.mp4').unlink()
+    with pytest.raises(SystemExit, match='none of 1 videos'):
+        run_tool(monkeypatch, TOOL.name, checkpoint, '--videos', tmp_path / 'videos', *out)
+
+
 @pytest.mark.parametrize('out', ['strip.png', 'masks.mp4'])
 def test_a_video_that_takes_too_long_is_given_up(tmp_path, checkpoint, monkeypatch, out):
     video, now = write_video(tmp_path / 'a.mp4'), time.monotonic()
@@ -96,8 +112,11 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path, checkpoint, monkeypat
     [
         (('a.mp4', '--out', 'strip.jpg'), 'must end in .png or .mp4'),
         (('a.mp4', 'b.mp4', '--out', 'masks.mp4'), 'an MP4 shows one video, got 2'),
-        (('a.mp4', '--frames', 0), '--frames must be 1 or more'),
-        (('a.mp4', '--size', 16), '--size must be 32 or more'),
+        ((), 'by --videos'),
+        (('a.mp4', '--videos', 'folder'), 'by --videos'),
+        (('--videos', 'folder', '--out', 'masks.mp4'), 'an MP4 shows one video, got folder'),
+        (('a.mp4', '--frames', 0), '--frames: must be 1 or more'),
+        (('a.mp4', '--size', 16), '--size: must be 32 or more'),
     ],
 )
 def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, options, message):

@@ -4,11 +4,14 @@ import os
 import runpy
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import SUPPRESS, Action, ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
 
 import pytest
+from _arguments import SHARED
 
 from tests.conftest import REPO
+from tests.helpers.processes import status_of_tool
 from vito_mm.checkpoint.export import LAYOUTS
 from vito_mm.checkpoint.matching import NETWORKS
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
@@ -168,3 +171,101 @@ def test_importing_vito_mm_costs_no_more_than_mmengine_mmcv_and_torch():
     )
     third_party = set(done.stdout.split()) - set(sys.stdlib_module_names)
     assert {name for name in third_party if not name.startswith('_')} == {'vito_mm'}
+
+
+OLD = {
+    'probe.py': ['knn random --data folder --image-size 64'],
+    'show_attention.py': ['run.pth video.mp4 --config a.py'],
+    'show_neighbours.py': ['run.pth --gallery folder --out a.png --config a.py'],
+    'train.py': ['config.py --local-rank 1', 'config.py --local_rank 1'],
+}
+"""Earlier spellings."""
+OWN_DEFAULTS = {
+    ('browse_views.py', '--seed'),  # that of the config
+    ('show_attention.py', '--out'),
+    ('demo.py', '--work-dir'),
+    ('transfer.py', '--work-dir'),
+    ('transfer.py', '--cfg-options'),
+    ('transfer.py', '--data'),
+}
+"""Options of single tools with another default than the shared one; a batch is one of its task."""
+METAVARS = {'--out': {'FILE', 'PNG', 'JSON', 'PNG|MP4'}, '--data': {'PLACE', 'TASK=PLACE'}}
+"""Of options that name files or folders of several kinds."""
+
+
+def actions_of(parser: ArgumentParser) -> Iterator[Action]:
+    """Arguments of a parser and of its sub-commands."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for inner in action.choices.values():
+                yield from actions_of(inner)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize('tool', COMMANDS)
+def test_shared_options_are_the_same_in_every_tool(tool, monkeypatch):
+    for action in actions_of(parser_of(tool, monkeypatch)):
+        for name in {*action.option_strings} & set(SHARED):
+            if action.help == SUPPRESS:
+                continue
+            shared = SHARED[name]
+            assert action.metavar in METAVARS.get(name, {shared.get('metavar')}), name
+            if (tool, name) not in OWN_DEFAULTS and name != '--batch-size':
+                assert action.default == shared.get('default'), name
+            assert action.dest == name[2:].replace('-', '_') or name == '--videos'
+
+
+@pytest.mark.parametrize('tool', COMMANDS)
+def test_every_argument_is_explained_and_no_shared_meaning_has_another_name(tool, monkeypatch):
+    """In capitals; a default stands in the help where there is one."""
+    others = {'--image-size', '--output', '--num-workers', '--dir', '--folder', '--work_dir'}
+    parser = parser_of(tool, monkeypatch)
+    for action in actions_of(parser):
+        if action.help == SUPPRESS:
+            continue
+        assert action.help, action
+        assert not others & {*action.option_strings}
+        if action.nargs != 0 and action.choices is None:
+            assert action.metavar or action.option_strings, action
+            assert (action.metavar or '').upper() == (action.metavar or ''), action
+        shown = parser._get_formatter()._expand_help(action)
+        if action.option_strings and type(action.default) in (int, float):
+            assert f'(default: {action.default})' in shown
+
+
+@pytest.mark.parametrize('tool', COMMANDS)
+def test_help_fits_80_columns(tool, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    parsers = [parser_of(tool, monkeypatch)]
+    for action in parsers[0]._actions:
+        parsers += action.choices.values() if isinstance(action, _SubParsersAction) else []
+    for parser in parsers:
+        lines = parser.format_help().splitlines()
+        assert not [line for line in lines if len(line) > 80 and not line.startswith('tools/')]
+
+
+@pytest.mark.parametrize('tool', OLD)
+def test_earlier_spellings_are_taken_and_not_shown(tool, monkeypatch):
+    parser = parser_of(tool, monkeypatch)
+    monkeypatch.undo()
+    for words in OLD[tool]:
+        option, value = words.split()[-2:]
+        assert value in map(str, vars(parser.parse_args(words.split())).values())
+        assert option not in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['show_neighbours.py', 'a.pth', '--videos', 'b', '--out', 'c.jpg'], 'must end in .png'),
+        (['make_miniscenes.py', 'a', '--num-videos', '0'], 'must be 1 or more'),
+        (['probe.py', 'knn', 'random', '--data', 'a', '--seed', '-1'], 'must be 0 or more'),
+        (['show_attention.py', 'a.pth', 'b.mp4', '--fps', 'x'], "invalid float value: 'x'"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_the_usage(words, message, capsys):
+    assert status_of_tool(*words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f'usage: {words[0]}')
+    assert message in told

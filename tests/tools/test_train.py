@@ -17,6 +17,7 @@ from tests.conftest import REPO, with_original_mim, write_video
 from tests.helpers.processes import forked, free_port, run_tool, shell, user_environment
 from vito_mm.datasets import VideoDataset
 from vito_mm.launch import apply_options, list_stages, load_config, parse_options
+from vito_mm.videos import write_manifest
 
 CONFIG = REPO / 'configs/vito/pretrain_r50.py'
 
@@ -42,7 +43,7 @@ def tiny_options(folder: Path, max_iters: int = 2) -> list[str]:
 def test_paper_recipe_runs_on_one_cpu_and_resumes(video_folder, tmp_path):
     run = shell(
         *(sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'run'),
-        *tiny_options(video_folder),
+        *('--videos', video_folder, *tiny_options(tmp_path / 'nowhere')),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert 'training in float32 instead of mixed precision' in run.stderr + run.stdout
@@ -177,6 +178,23 @@ def test_folders_and_files_are_taken_as_they_are_typed(name, tmp_path, monkeypat
     assert [Path(row['path']).name for row in found.load_data_list()] == ['a.mp4']
 
 
+@pytest.mark.parametrize('kind', ['folder', 'list.jsonl'])
+@pytest.mark.parametrize('name', ['vito/pretrain_r50.py', 'miniscenes/pretrain_r18.py'])
+def test_videos_by_a_short_option(kind, name, tmp_path):
+    """In the place of the folder, and of the manifest, that the config names."""
+    video = write_video(tmp_path / 'clips' / 'a.mp4', num_frames=5)
+    write_manifest(tmp_path / 'list.jsonl', [dict(path='clips/a.mp4')])
+    place = tmp_path / 'clips' if kind == 'folder' else tmp_path / kind
+    args = argparse.Namespace(
+        config=REPO / 'configs' / name,
+        videos=str(place),
+        **dict(work_dir=None, cfg_options=None, launcher='none', local_rank=0),
+    )
+    dataset = load_config(args).train_dataloader.dataset
+    found = VideoDataset(dataset.data_root, dataset.ann_file)
+    assert [row['path'] for row in found.load_data_list()] == [str(video)]
+
+
 def test_a_blank_that_the_shell_took_apart_is_explained(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_common_arguments(parser)
@@ -278,6 +296,20 @@ def test_a_loop_that_others_build_needs_no_data_workers(video_folder, tmp_path):
     [
         ('train.py', ['nowhere.py'], r"^there is no config file 'nowhere\.py'$"),
         ('train.py', ['pretrain_r5.py'], r"did you mean 'pretrain_r50\.py'"),
+        ('train.py', ['vito_mm::vito/pretrain_r5.py'], r"mean 'vito_mm::vito/pretrain_r50\.py'"),
+        ('train.py', ['mmdet::retinanet_r50_fpn_1x_coco.py'], r"mean '.*retinanet_r50_fpn"),
+        ('train.py', ['nowhere::a/b.py'], r"no config 'nowhere::a/b\.py': .*nowhere"),
+        ('train.py', [CONFIG, '--videos', 'nowhere'], r'^--videos nowhere: .*\.parquet'),
+        (
+            'browse_views.py',
+            [CONFIG, '--videos', CONFIG],
+            '^--videos .*no such folder, or manifest',
+        ),
+        (
+            'train.py',
+            [REPO / 'configs/miniscenes/seg_pascal.py', '--videos', REPO],
+            'trains on 0 sets of videos',
+        ),
         ('test.py', [CONFIG, 'any.pth'], 'no test_dataloader'),
         ('train.py', [CONFIG, '--cfg-options', 'a=[1,2'], 'Imbalanced brackets'),
         ('train.py', [CONFIG, '--cfg-options', '=1'], 'no KEY=VALUE'),

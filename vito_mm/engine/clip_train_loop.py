@@ -11,6 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from vito_mm.datasets.clip_sampler import ClipSampler
+from vito_mm.engine.schedule_length import in_iterations, schedule_length
 from vito_mm.engine.worker_restart import WorkerRestart
 from vito_mm.launch import without_workers
 from vito_mm.registry import LOOPS
@@ -36,15 +37,22 @@ class ClipTrainLoop(IterBasedTrainLoop):
     rank. Needs the sampler ``ClipSampler``. Data workers that are killed are started again, see
     :class:`vito_mm.engine.worker_restart.WorkerRestart`.
 
+    A run that ``max_iters`` makes shorter than its schedule does the whole schedule in fewer
+    iterations, warm-up and decay by the same factor, and says so in the log.
+
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): Training data.
         max_epochs (float, optional): Length of the run in epochs.
-        max_iters (int, optional): Length of the run in iterations, in place of ``max_epochs``.
+        max_iters (int, optional): Length of the run in iterations, in place of ``max_epochs``. If
+            both are given, the schedule of ``max_epochs`` is done in ``max_iters`` iterations, be
+            they fewer or more.
         clips_per_epoch (int): Clips that count as an epoch. Defaults to 1,280,000.
         val_begin (int): First iteration after which there may be a validation. Defaults to 1.
         val_interval (int): Iterations between validations, if there is a ``val_cfg``. Defaults to
             1000.
+        fit_schedule (bool): False leaves the schedule as it is stated whatever ``max_iters`` is,
+            and warns. Defaults to True.
 
     Raises:
         ValueError: If the settings do not fit each other; names the field of the config.
@@ -59,6 +67,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         clips_per_epoch: int = 1_280_000,
         val_begin: int = 1,
         val_interval: int = 1000,
+        fit_schedule: bool = True,
     ) -> None:
         if max_epochs is None and max_iters is None:
             raise ValueError('train_cfg needs max_epochs or max_iters')
@@ -73,6 +82,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         )
         self.clips_per_iter = self.dataloader.batch_size * get_world_size()
         self._check_batch()
+        shortened = max_iters is not None
         if max_iters is None:
             max_iters = round(max_epochs * clips_per_epoch / self.clips_per_iter)
         if max_iters < 1:
@@ -87,7 +97,10 @@ class ClipTrainLoop(IterBasedTrainLoop):
         self.val_begin, self.val_interval = val_begin, val_interval
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval)
         runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        self._count_epochs_in_clips(clips_per_epoch / self.clips_per_iter)
+        iters_per_epoch = clips_per_epoch / self.clips_per_iter
+        if shortened:
+            self._fit_schedule(iters_per_epoch, max_epochs, fit_schedule)
+        self._count_epochs_in_clips(iters_per_epoch)
         self._scale_lr_to_clips()
 
     def _check_batch(self) -> None:
@@ -121,6 +134,30 @@ class ClipTrainLoop(IterBasedTrainLoop):
             if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based'):
                 scheduler.setdefault('epoch_length', iters_per_epoch)
 
+    def _fit_schedule(self, iters_per_epoch: float, max_epochs: float | None, fit: bool) -> None:
+        """Do in ``max_iters`` what the schedulers do in their own length."""
+        schedulers = self.runner.param_schedulers
+        schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
+        if not all(isinstance(scheduler, dict) and 'type' in scheduler for scheduler in schedulers):
+            return
+        length = schedule_length(schedulers, iters_per_epoch)
+        of_run = max_epochs is not None and length == max_epochs * iters_per_epoch
+        if not (length > self._max_iters or (of_run and length < self._max_iters)):
+            return
+        lengths = f'{length:g} iterations, this run has {self._max_iters}'
+        if not fit:
+            self.runner.logger.warning(
+                f'param_scheduler ends after {lengths}, and is left as it is stated: the learning '
+                'rate does not do the whole of it. Set the ends of param_scheduler for this length'
+            )
+            return
+        self.runner.logger.warning(
+            f'param_scheduler ends after {lengths}: all of it is done in these, warm-up and decay '
+            'by the same factor. train_cfg.fit_schedule=False leaves it as it is stated'
+        )
+        factor = self._max_iters / length
+        self.runner.param_schedulers = in_iterations(schedulers, iters_per_epoch, factor)
+
     def _scale_lr_to_clips(self) -> None:
         """See that the learning rate belongs to the clips of an optimizer step."""
         auto_scale_lr = self.runner.auto_scale_lr or {}
@@ -150,6 +187,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
                 f'iteration has {self.clips_per_iter}: the data goes on with the next clip, but '
                 'the schedule counts iterations'
             )
+        self._compare_with_resumed_schedule()
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         batches = WorkerRestart(self.dataloader, self.clips_per_iter)
@@ -173,6 +211,16 @@ class ClipTrainLoop(IterBasedTrainLoop):
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
+
+    def _compare_with_resumed_schedule(self) -> None:
+        """Warn of a checkpoint's schedule that ends before the run, as a shorter run's does."""
+        schedulers = self.runner.param_schedulers
+        ends = [each.end for each in schedulers] if isinstance(schedulers, list) else []
+        if self._iter and ends and max(ends) < self._max_iters:
+            self.runner.logger.warning(
+                f'the schedule in the checkpoint that is resumed ends after {max(ends)} '
+                f'iterations, this run has {self._max_iters}: the learning rate then stays as it is'
+            )
 
     def run_iter(self, data_batch: dict) -> None:
         """Train on one batch of the data loader."""

@@ -1,5 +1,6 @@
 """LVIS evaluation that runs on the current numpy."""
 
+import re
 import tempfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -42,7 +43,8 @@ class FasterLVISMetric(LVISMetric):
         metric (str | list[str]): ``'bbox'``, ``'segm'`` or both. Defaults to 'bbox'.
         metric_items (Sequence[str], optional): Which of AP, AP50, AP75, APs, APm, APl, APr, APc,
             APf to report. Defaults to None, which reports all.
-        **kwargs: As in mmdet's ``LVISMetric``; ``classwise=True`` adds ``{name}_precision``.
+        **kwargs: As in mmdet's ``LVISMetric``; ``classwise=True`` adds ``{name}_precision``
+            with ``_`` for what is neither letter nor digit in the name.
 
     Raises:
         ImportError: If faster-coco-eval is not installed.
@@ -132,8 +134,9 @@ class FasterLVISMetric(LVISMetric):
         logger.info(', '.join(f'{name} {value:.4f}' for name, value in values.items()))
         if self.classwise:
             for index, category in enumerate(truth['categories']):
-                name = f'{category["name"]}_precision'
-                values[name] = _mean(precision[:, :, index, 0], absent=np.nan)
+                # bow_(weapon), for one: loggers take no parentheses.
+                name = re.sub(r'[\W_]+', '_', category['name'], flags=re.ASCII).strip('_')
+                values[f'{name}_precision'] = _mean(precision[:, :, index, 0], absent=np.nan)
         return values
 
 

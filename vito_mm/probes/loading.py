@@ -121,6 +121,26 @@ def resnet(depth: int = 50, base_channels: int = 64) -> dict[str, Any]:
     )
 
 
+def resnet_of(match: BackboneMatch) -> dict[str, Any] | None:
+    """Config of the ResNet that some weights are of, None if they are not of a plain one."""
+    if not (match.complete and has_plain_width(match.weights)):
+        return None
+    stem, first = (match.weights[f'{n}.weight'].shape[0] for n in ('conv1', 'layer1.0.conv1'))
+    return resnet(depth_of(match.weights), first) | dict(stem_channels=stem)
+
+
+def resnet_of_file(
+    checkpoint: str | os.PathLike | Checkpoint | None, which: str = 'online'
+) -> dict[str, Any] | None:
+    """Config of the ResNet in a file, None without a file or a plain ResNet in it."""
+    if checkpoint is None:
+        return None
+    try:
+        return resnet_of(Checkpoint.read(checkpoint).match(which=which))
+    except CheckpointError:
+        return None
+
+
 def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
     """The network of the config that a file stores, or of the shapes of its weights."""
     problem = 'no config with a backbone is stored in the file'
@@ -134,20 +154,18 @@ def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
             problem = f'the backbone of the config that is stored in it cannot be built ({error})'
         else:
             return source, (backbone, load_backbone(backbone, checkpoint, which))
-    remedy = f'{problem}; name the config of the run (--config)'
+    remedy = f'{problem}; name the config of the run (--backbone FILE.py)'
     try:
         match = checkpoint.match(which=which)
     except CheckpointError as error:
         raise CheckpointError(f'{error}\n{remedy}') from None
-    if not (match.complete and has_plain_width(match.weights)):
+    backbone = resnet_of(match)
+    if backbone is None:
         raise CheckpointError(
             f'{checkpoint} holds no plain ResNet under {match.prefix!r}, and {remedy}.\n'
             f'{match.describe()}'.rstrip()
         )
-    widths = [match.weights[f'{name}.weight'].shape[0] for name in ('conv1', 'layer1.0.conv1')]
-    settings = checkpoint.conventions.settings()
-    backbone = resnet(depth_of(match.weights)) | settings | dict(out_indices=(2, 3))
-    backbone['stem_channels'], backbone['base_channels'] = widths
+    backbone |= checkpoint.conventions.settings() | dict(out_indices=(2, 3))
     source = ConfigSource('ResNet', dict(backbone=backbone))
     return source, source.load(checkpoint, which, False)
 
@@ -243,7 +261,7 @@ def _stage_with(match: BackboneMatch, width: int) -> int:
             return stage_of(key) - 1
     raise CheckpointError(
         f'the attention in the file is for {width} channels, and no stage of its ResNet has so '
-        'many: name the config of the run (--config)'
+        'many: name the config of the run (--backbone FILE.py)'
     )
 
 

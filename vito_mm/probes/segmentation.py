@@ -16,6 +16,7 @@ from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
+from .loading import resnet_of_file
 
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
@@ -82,6 +83,8 @@ def probe_config(
     which: str = 'online',
     seed: int = 0,
     backbone: str | None = None,
+    base_channels: int | None = None,
+    like: str | os.PathLike | None = None,
 ) -> Config:
     """Turn a segmentation config into that of a linear probe.
 
@@ -104,11 +107,14 @@ def probe_config(
         lr (float): Learning rate at the start. Defaults to 1e-2.
         batch_size (int): Images per step. Defaults to 16.
         workers (int, optional): Data workers. Defaults to the config's.
-        depth (int, optional): Depth of the ResNet. Defaults to the config's.
+        depth (int, optional): Depth of the ResNet. Defaults to that of the checkpoint or of
+            ``like``, or else the config's.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         seed (int): Seed of the run. Defaults to 0.
         backbone (str, optional): Network of the weights, see :func:`.loading.load_encoder`.
             Defaults to the config's ResNet.
+        base_channels (int, optional): Width of its stem and first stage. Defaults as ``depth``.
+        like (str, optional): File whose ResNet random weights are of. Defaults to the config's.
 
     Raises:
         ProbeError: If the backbone has no such stage.
@@ -119,7 +125,12 @@ def probe_config(
     checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if backbone is None:
-        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, depth, which)
+        size = resnet_of_file(checkpoint or like, which) or {}
+        size = {key: value for key, value in size.items() if key != 'type'}
+        size |= {} if depth is None else dict(depth=depth)
+        if base_channels is not None:
+            size |= dict(stem_channels=base_channels, base_channels=base_channels)
+        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, size, which)
     else:
         part = dict(network=backbone, checkpoint=checkpoint, which=which, seed=seed)
         part['layers'] = [stage - 1 for stage in sorted(set(stages))]
@@ -216,17 +227,15 @@ def _frozen_resnet(
     backbone: Mapping[str, Any],
     checkpoint: str | None,
     stages: Sequence[int],
-    depth: int | None,
+    size: Mapping[str, int],
     which: str,
 ) -> tuple[dict[str, Any], list[int]]:
     """The backbone's config with the checkpoint, frozen to the last stage, and its channels."""
-    kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')}
+    kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')} | size
     num_stages = backbone.get('num_stages', 4)
     stages = sorted(set(stages))
     if not stages or not 1 <= stages[0] <= stages[-1] <= num_stages:
         raise ProbeError(f'--stages must be among 1 to {num_stages}, got {stages}')
-    if depth is not None:
-        kept['depth'] = depth
     expansion = 1 if kept['depth'] < 50 else 4
     width = kept.get('base_channels', 64) * expansion
     frozen = dict(

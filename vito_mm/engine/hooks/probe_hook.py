@@ -1,5 +1,6 @@
 """Base of the probes of a run: when they measure, and where their numbers go."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,19 +21,21 @@ class ProbeHook(Hook):
     Subclasses define :meth:`prepare` and :meth:`measure`. Numbers get a line of their own in the
     log and in ``vis_data/scalars.json``, with the iteration after which they hold, and go to all
     backends of the visualizer (TensorBoard, Weights & Biases, ...) and, as ``probe/<name>``, to the
-    message hub. MMEngine's training line would repeat them until the next measurement.
+    message hub. MMEngine's training line would repeat them until the next measurement. With them
+    go the seconds that the measurement took, as ``probe_seconds/<class of the hook>``.
 
     Args:
         interval (int): Iterations between measurements; there is one after the last iteration, too.
             Defaults to 1000.
         begin (bool): Measure before the first step as well: the score of random weights. Defaults
             to True.
-        prefix (str): Put before the names of numbers and pictures, to tell probes apart. Defaults
-            to ''.
+        prefix (str): Put before the names of numbers and pictures, to tell probes apart: letters,
+            digits, ``_``, ``-`` and ``.``, as loggers and file names take them. Defaults to ''.
 
     Raises:
-        ValueError: If ``interval`` is not positive. Before the first step, if the data of a probe
-            cannot be used. Later, what cannot be measured is a warning: no probe ends a run.
+        ValueError: If ``interval`` is not positive or ``prefix`` has other characters. Before the
+            first step, if the data of a probe cannot be used. Later, what cannot be measured is a
+            warning: no probe ends a run.
     """
 
     # After the target network has moved (40) and before MMEngine's timer (50): the time that a
@@ -41,6 +44,10 @@ class ProbeHook(Hook):
 
     def __init__(self, interval: int = 1000, begin: bool = True, prefix: str = '') -> None:
         self._check_positive(interval=interval)
+        if not re.fullmatch(r'[\w.-]*', prefix, re.ASCII):
+            raise ValueError(
+                f'{self._field("prefix")} must be letters, digits, "_", "-" and ".", got {prefix!r}'
+            )
         self.interval, self.begin, self.prefix = interval, begin, prefix
 
     def prepare(self, runner) -> None:
@@ -91,9 +98,11 @@ class ProbeHook(Hook):
             runner.message_hub.update_scalar(f'probe/{name}', value)
         values = '  '.join(f'{name}: {value:.4f}' for name, value in numbers.items())
         runner.logger.info(f'Iter(probe) [{step}/{runner.max_iters}]  {values}  ({seconds:.1f} s)')
-        # As LoggerHook does, with `iter` for backends that count calls instead of steps.
+        # As LoggerHook does, with `iter` for backends that count calls instead of steps. mmdet's
+        # analyze_logs takes a line for one of training unless a name with a slash comes first.
+        cost = {f'probe_seconds/{self.prefix}{type(self).__name__}': seconds}
         runner.visualizer.add_scalars(
-            dict(numbers, iter=step), step=step, file_path=f'{runner.timestamp}.json'
+            dict(cost, **numbers, iter=step), step=step, file_path=f'{runner.timestamp}.json'
         )
         for name, picture in pictures.items():
             runner.visualizer.add_image(f'{self.prefix}{name}', picture, step=step)

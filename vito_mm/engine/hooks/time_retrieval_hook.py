@@ -39,15 +39,15 @@ class TimeRetrievalHook(EncoderProbeHook):
     ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are skipped and counted.
 
-    Logs ``retrieval@0.8s`` etc. in percent, and draws the curve as the picture ``time_retrieval``
+    Logs ``retrieval_800ms`` etc. in percent, and draws the curve as the picture ``time_retrieval``
     and, the newest one, as ``time_retrieval.png`` next to the log.
 
     Args:
         data (str, optional): Manifest or folder of videos. Defaults to those of the training.
         num_videos (int): Number of videos that are drawn. Defaults to 256.
-        delays (Sequence[float]): Seconds. 0 compares a frame with itself: less than 100 % means
-            that the network takes different frames for the same. Defaults to (0, 0.2, 0.4, 0.8,
-            1.6, 2.4).
+        delays (Sequence[float]): Seconds, at least 1 ms apart. 0 compares a frame with itself: less
+            than 100 % means that the network takes different frames for the same. Defaults to (0,
+            0.2, 0.4, 0.8, 1.6, 2.4).
         layer (str): 'backbone' for average-pooled features, 'neck' for the attention-pooled
             embedding. Defaults to 'backbone'.
         **kwargs: See :class:`.probe_hook.EncoderProbeHook` and :class:`.probe_hook.ProbeHook`.
@@ -68,10 +68,10 @@ class TimeRetrievalHook(EncoderProbeHook):
         super().__init__(**kwargs)
         if num_videos < 2:
             raise ValueError(f'{self._field("num_videos")} must be at least 2, got {num_videos}')
-        if not delays or min(delays) < 0 or len(set(delays)) < len(delays):
+        if not delays or min(delays) < 0 or len({_name(d) for d in delays}) < len(delays):
             raise ValueError(
-                f'{self._field("delays")} must be different numbers of seconds, none negative, got '
-                f'{delays}'
+                f'{self._field("delays")} must be different numbers of seconds, by 1 ms at least, '
+                f'none negative, got {delays}'
             )
         self._check_choice('layer', layer, tuple(LAYERS))
         self.data = None if data is None else os.fspath(data)
@@ -122,9 +122,7 @@ class TimeRetrievalHook(EncoderProbeHook):
         if not is_main_process():
             return {}, {}
         values = [retrieval_top1(found[:, 0], found[:, column]) for column in self.column]
-        numbers = {
-            f'retrieval@{delay:g}s': value for delay, value in zip(self.delays, values, strict=True)
-        }
+        numbers = dict(zip(map(_name, self.delays), values, strict=True))
         return numbers, dict(time_retrieval=self._draw(runner, step, values))
 
     def _draw(self, runner, step: int, values: Sequence[float]) -> np.ndarray:
@@ -158,6 +156,11 @@ class TimeRetrievalHook(EncoderProbeHook):
         if not found:
             raise ProbeError('the run trains on no VideoDataset. Give a manifest of videos')
         return found
+
+
+def _name(delay: float) -> str:
+    # In milliseconds: MLflow ends a run for an @, and W&B sorts by no name with a dot.
+    return f'retrieval_{round(1000 * delay)}ms'
 
 
 def _draw(datasets: Sequence[VideoDataset], count: int, seed: int) -> Iterator[Mapping[str, Any]]:
