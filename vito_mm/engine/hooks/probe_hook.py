@@ -42,6 +42,8 @@ class ProbeHook(Hook):
     def __init__(self, interval: int = 1000, begin: bool = True, prefix: str = '') -> None:
         self._check_positive(interval=interval)
         self.interval, self.begin, self.prefix = interval, begin, prefix
+        self.measured: tuple[int, dict[str, float]] | None = None
+        """The last measurement: iterations before it, and on the first rank its logged numbers."""
 
     def prepare(self, runner) -> None:
         """Look at the data before the first step; raises ProbeError if they cannot be used."""
@@ -82,11 +84,12 @@ class ProbeHook(Hook):
         start = time.perf_counter()
         with undisturbed(unwrap(runner.model)):
             numbers, pictures = self.measure(runner, step)
+        numbers = {f'{self.prefix}{name}': value for name, value in numbers.items()}
+        self.measured = step, numbers
         if is_main_process():
             self._report(runner, step, numbers, pictures, time.perf_counter() - start)
 
     def _report(self, runner, step: int, numbers: Mapping, pictures: Mapping, seconds: float):
-        numbers = {f'{self.prefix}{name}': value for name, value in numbers.items()}
         for name, value in numbers.items():
             runner.message_hub.update_scalar(f'probe/{name}', value)
         values = '  '.join(f'{name}: {value:.4f}' for name, value in numbers.items())
