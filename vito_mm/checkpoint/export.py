@@ -36,7 +36,8 @@ def export_backbone(
     - ``torchvision``, ``timm``: a bare state dict, for ``load_state_dict(..., strict=False)`` of
       ``torchvision.models.resnet50()`` (nothing is missing but ``fc``) and for
       ``timm.create_model('resnet50', num_classes=0, checkpoint_path=FILE)``. Metadata is in the
-      state dict's ``_metadata``.
+      state dict's ``_metadata``, for timm with mean and deviation of pixels in [0, 1] as
+      ``pretrained_cfg``.
     - ``detectron2``: ``MODEL.WEIGHTS`` of any config with a ResNet and ``RESNETS.STRIDE_IN_1X1
       False``, ``INPUT.FORMAT "RGB"`` and the mean and deviation of the metadata.
 
@@ -53,7 +54,8 @@ def export_backbone(
         the SHA-256 of its config.
 
     Raises:
-        CheckpointError: If the file cannot be read or holds no complete ResNet.
+        CheckpointError: If the file cannot be read, holds no complete ResNet, or one of a width
+            that the program does not have.
         ValueError: If there is no such layout.
     """
     if layout not in LAYOUTS:
@@ -67,6 +69,8 @@ def export_backbone(
         )
     if not has_plain_width(match.weights):
         raise CheckpointError(f'{checkpoint} holds a ResNeXt or a wide ResNet, not a plain one')
+    if layout in ('torchvision', 'timm'):
+        _require_usual_width(checkpoint, match.weights, layout)
     meta = dict(
         architecture=f'resnet{depth_of(match.weights)}',
         source=match.meta.get('source', str(checkpoint)),
@@ -74,6 +78,8 @@ def export_backbone(
         preprocessing=checkpoint.preprocessing,
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
+    if layout == 'timm':
+        meta['pretrained_cfg'] = timm_pixels(meta['preprocessing'])
     rename = to_detectron2 if layout == 'detectron2' else str
     weights = OrderedDict(
         (rename(key), value.detach().clone().contiguous()) for key, value in match.weights.items()
@@ -86,6 +92,24 @@ def export_backbone(
         else:
             torch.save(_laid_out(weights, meta, layout), unfinished)
     return dict(state_dict=weights, meta=meta)
+
+
+def timm_pixels(preprocessing: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and deviation as timm has them: of pixels in [0, 1]."""
+    return {name: [round(v / 255, 8) for v in preprocessing[name]] for name in ('mean', 'std')}
+
+
+def _require_usual_width(
+    checkpoint: Checkpoint, weights: Mapping[str, Tensor], layout: str
+) -> None:
+    widths = {weights[f'{name}.weight'].shape[0] for name in ('conv1', 'layer1.0.conv1')}
+    if widths != {64}:
+        raise CheckpointError(
+            f'{checkpoint} holds a ResNet-{depth_of(weights)} whose stem has '
+            f'{weights["conv1.weight"].shape[0]} channels. Those of {layout} have 64, and no '
+            'argument changes that. Write the layout openmmlab, for ResNet(stem_channels=..., '
+            'base_channels=...), or detectron2'
+        )
 
 
 def _laid_out(weights: OrderedDict[str, Tensor], meta: dict, layout: str) -> Mapping[str, Any]:
