@@ -187,8 +187,8 @@ class Encoder:
             batch_size (int): Frames at a time. Defaults to 32.
 
         Raises:
-            ValueError: If a time is not within the video.
-            VideoReadError: If the video cannot be read.
+            ValueError: If the times make no sense, or there is no such layer.
+            VideoReadError: If the video cannot be read, or a time is not within it.
         """
         row = dict(path=os.fspath(path)) if isinstance(path, (str, os.PathLike)) else path
         if count is not None:

@@ -20,6 +20,7 @@ from vito_mm.utils.text import first_few
 from .backends import load_backend
 from .backends.request import Request, deadline_after
 from .decoding import decode_request, opened_file
+from .errors import VideoReadError
 from .frame_archives import read_frame_archive
 from .manifest import part_within, path_of
 
@@ -167,14 +168,13 @@ def every(seconds: float) -> Times:
 
 
 def at(seconds: Iterable[float]) -> Times:
-    """Times that are given, for :func:`read`, which raises a ValueError if one is not within."""
+    """Times that are given, for :func:`read`: a VideoReadError if one is not within."""
     wanted = np.asarray(list(seconds), np.float64)
 
     def times(start: float, end: float) -> np.ndarray:
         if outside := [f'{time:g}' for time in wanted if not start <= time <= end]:
-            raise ValueError(
-                f'times are from {start:g} to {end:g} s: {first_few(outside)} s is not within'
-            )
+            reason = f'it has frames from {start:g} to {end:g} s, not at {first_few(outside)} s'
+            raise VideoReadError('', reason)  # the reader knows the path
         return wanted
 
     return times
