@@ -64,7 +64,7 @@ def trained(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize('which', ['online', 'target'])
-def test_timm_computes_the_features_of_the_encoder(which, trained, tmp_path):
+def test_timm_computes_the_features_of_the_encoder(which, trained, tmp_path, monkeypatch):
     exported = export_to_hub(trained, tmp_path / 'new/out', which)
     assert sorted(file.name for file in (tmp_path / 'new/out').iterdir()) == [
         *('README.md', 'config.json', 'model.safetensors')
@@ -83,6 +83,15 @@ def test_timm_computes_the_features_of_the_encoder(which, trained, tmp_path):
         found = model(transform(Image.fromarray(image)).unsqueeze(0))
     expected = load_encoder(trained, which)([image])
     torch.testing.assert_close(found, expected.cpu(), rtol=1e-5, atol=1e-5)
+
+    # What is downloaded of the Hub are the files of the folder.
+    monkeypatch.setattr(
+        'timm.models._hub.hf_hub_download',
+        lambda repo_id, filename, **_: str(tmp_path / 'new/out' / filename),
+    )
+    hub = timm.create_model('hf-hub:owner/out', pretrained=True)
+    assert hub.pretrained_cfg['mean'] == model.pretrained_cfg['mean']
+    assert all(torch.equal(v, hub.state_dict()[k]) for k, v in model.state_dict().items())
 
 
 def test_the_folder_is_a_checkpoint_like_any_other(trained, tmp_path, online):
@@ -106,8 +115,8 @@ def test_the_card_says_what_is_recorded(trained, tmp_path):
         'iterations of training: 30',
         '`videos.jsonl`, VideoDataset, 1000 samples of 900 files',
         '`tools/train.py configs/vito/pretrain_r50.py --work-dir run`',
-        'clips per optimizer step: 256, seed 25',  # of the start that led to iteration 30
-        '8 processes, linux, NVIDIA A100',
+        'clips per optimizer step: 256, seed: 25',  # of the start that led to iteration 30
+        'processes: 8, system: linux, GPUs: NVIDIA A100',
         'vito_mm 0.2.0',
         '0123abcd',
         '| knn_top1 | 30 | 30 |',

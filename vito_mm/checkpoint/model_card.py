@@ -108,7 +108,7 @@ def _input(meta: Record, config: Record) -> list[str]:
     pixels = config['pretrained_cfg']
     assumed = meta['preprocessing'].get('assumed')
     return [
-        f'RGB, pixels in [0, 1], mean {pixels["mean"]}, deviation {pixels["std"]}'
+        f'RGB, pixels in [0, 1], mean {pixels["mean"]}, std {pixels["std"]}'
         + (" (ImageNet's, assumed: the checkpoint does not tell)" if assumed else ''),
         f'evaluation: {pixels["input_size"][1]} pixels from the centre of an image scaled by '
         f'1 / {pixels["crop_pct"]}, {pixels["interpolation"]}; the usual one, not tuned',
@@ -120,23 +120,26 @@ def _record_of_run(folder: Path, step: int | None) -> Record:
     found: Record = {}
     for file in sorted([*folder.glob('run.json'), *folder.glob('*/run.json')]):
         record = json.loads(file.read_text(encoding='utf-8'))
-        if step is None or record['iteration'] <= step:
+        if step is None or record.get('iteration', 0) <= step:
             found = record
     return found
 
 
 def _training(run: Record) -> list[str]:
-    environment = run['environment']
+    def said(key: str) -> Any:
+        return run.get(key, 'not known')
+
+    environment = run.get('environment', {})
     gpus = [value for key, value in environment.items() if re.fullmatch(r'GPU [\d,]+', key)]
-    versions = ', '.join(f'{name} {number}' for name, number in run['versions'].items())
+    versions = ', '.join(f'{name} {number}' for name, number in run.get('versions', {}).items())
     return [
-        f'command: `{_without_folders(run["command"])}`',
-        *(f'data: {_data(part)}' for part in run['data']),
-        f'clips per optimizer step: {run["clips_per_optimizer_step"]}, seed {run["seed"]}',
-        f'machine: {run["processes"]} processes, {environment.get("sys.platform", "")}, '
-        + (', '.join(gpus) or 'no GPU'),
-        f'versions: {versions}',
-        f'code: {run["git"] or "an installed package, no git revision"}',
+        f'command: `{_without_folders(said("command"))}`',
+        *(f'data: {_data(part)}' for part in run.get('data', ())),
+        f'clips per optimizer step: {said("clips_per_optimizer_step")}, seed: {said("seed")}',
+        f'processes: {said("processes")}, system: {environment.get("sys.platform", "not known")}, '
+        f'GPUs: {", ".join(gpus) or "none"}',
+        f'versions: {versions or "not known"}',
+        f'revision of the code: {said("git") or "none, an installed package"}',
     ]
 
 
