@@ -63,7 +63,7 @@ def trained(checkpoints, tmp_path):
     return folder / 'iter_30.pth'
 
 
-@pytest.mark.parametrize('which', ['online', 'target'])
+@pytest.mark.parametrize('which', ['online', pytest.param('target', marks=pytest.mark.slow)])
 def test_timm_computes_the_features_of_the_encoder(which, trained, tmp_path, monkeypatch):
     exported = export_to_hub(trained, tmp_path / 'new/out', which)
     assert sorted(file.name for file in (tmp_path / 'new/out').iterdir()) == [
@@ -104,6 +104,7 @@ def test_the_folder_is_a_checkpoint_like_any_other(trained, tmp_path, online):
         Checkpoint.read(tmp_path / f'{name}/model.safetensors').meta for name in ('out', 'again')
     )
     assert first == second
+    assert first['source'] == 'iter_30.pth'  # no folder of this machine
 
 
 def test_the_card_says_what_is_recorded(trained, tmp_path):

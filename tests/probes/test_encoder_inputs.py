@@ -14,7 +14,7 @@ import vito_mm
 from tests.conftest import write_video
 from tests.helpers.frame_videos import SIZE, centre, write_frames
 from tests.helpers.processes import shell
-from tests.helpers.tiny_vito import save, tiny_vito
+from tests.helpers.tiny_vito import R18, save, tiny_vito
 from vito_mm.checkpoint import CheckpointError, export_backbone
 from vito_mm.videos import VideoReadError
 from vito_mm.videos.frames import View
@@ -190,6 +190,19 @@ model = dict(
     ),
 )
 """,
+    mmdet="""
+default_scope = 'mmdet'
+model = dict(
+    type='RetinaNet',
+    data_preprocessor=dict(type='DetDataPreprocessor', mean={mean}, std={std}, bgr_to_rgb=True),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=16, base_channels=16, frozen_stages=1,
+        init_cfg=dict(type='Pretrained', checkpoint={file!r}, prefix='target_net.module.0'),
+    ),
+    neck=dict(type='FPN', in_channels=[16, 32, 64, 128], out_channels=16, num_outs=5),
+    bbox_head=dict(type='RetinaHead', num_classes=3, in_channels=16, feat_channels=16),
+)
+""",
     mmpretrain="""
 default_scope = 'mmpretrain'
 data_preprocessor = dict(mean={mean}, std={std}, to_rgb=True, num_classes=3)
@@ -206,7 +219,9 @@ model = dict(
 )
 
 
-@pytest.mark.parametrize(('scope', 'which'), [('mmseg', 'target'), ('mmpretrain', 'online')])
+@pytest.mark.parametrize(
+    ('scope', 'which'), [('mmseg', 'target'), ('mmdet', 'target'), ('mmpretrain', 'online')]
+)
 def test_a_config_gives_its_network_with_the_weights_it_names(scope, which, tmp_path):
     model, text = tiny_vito()
     with torch.no_grad():
@@ -234,6 +249,21 @@ def test_a_config_gives_its_network_with_the_weights_it_names(scope, which, tmp_
     assert vito_mm.load_encoder(str(config), view=View(64, 64)).view == View(64, 64)
     with pytest.raises(ValueError, match='says itself'):
         vito_mm.load_encoder(config, which='target')
+
+
+def test_a_config_of_pretraining_gives_the_network_that_it_starts_from(tmp_path):
+    half = dict(R18, stem_channels=32, base_channels=32)
+    model, text = tiny_vito(half, (128, 256))
+    file = save(tmp_path / 'iter_7.pth', model, text)
+    config = tmp_path / 'adapt.py'
+    config.write_text(
+        "_base_ = 'vito_mm::miniscenes/pretrain_r18.py'\n"
+        'model = dict(projector=dict(hid_channels=16, out_channels=8))\n'
+        f'load_from = {str(file)!r}\n'
+    )
+    images = RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    found = vito_mm.load_encoder(config)(images)
+    assert torch.equal(found, vito_mm.load_encoder(file)(images))
 
 
 def test_a_config_has_to_name_its_weights():

@@ -83,6 +83,11 @@ _NO_RECORD = (
     'not known.'
 )
 
+_OF_PROBES = (
+    'Measured during training, as the documentation of vito_mm describes ("Watch a run"). On which '
+    'data is not recorded.'
+)
+
 _LICENCE = """## Licence
 
 Not chosen yet. Whoever publishes this model fills it in, here and as `license` at the top, and
@@ -156,7 +161,7 @@ def _probes(folder: Path, step: int | None) -> str:
         return _section('Probes', ['none are recorded'])
     rows = [f'| {name} | {value:.4g} | {at} |' for name, (at, value) in numbers.items()]
     head = ['| number | value | iteration |', '|---|---|---|']
-    return '\n'.join(['## Probes', '', *head, *rows, ''])
+    return '\n'.join(['## Probes', '', _OF_PROBES, '', *head, *rows, ''])
 
 
 def _measured(folder: Path, step: int | None) -> Iterator[tuple[str, tuple[int, float]]]:

@@ -55,7 +55,9 @@ def export_to_hub(
     if order != 'rgb':
         raise CheckpointError(f'{checkpoint} takes images in {order.upper()}, and timm gives RGB')
     with folder_written_aside(out) as folder:
-        exported = export_backbone(checkpoint, folder / 'model.safetensors', which, 'timm')
+        # Without the folders of this machine, which would be the source in its metadata.
+        named = Checkpoint(Path(checkpoint.path).name, checkpoint.content)
+        exported = export_backbone(named, folder / 'model.safetensors', which, 'timm')
         name, weights = exported['meta']['architecture'], exported['state_dict']
         model = timm.create_model(name, pretrained=False, num_classes=0)
         try:
