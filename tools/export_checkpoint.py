@@ -1,27 +1,29 @@
 #!/usr/bin/env python
-"""Write the backbone of a checkpoint for other programs.
+"""Write the backbone of a checkpoint for other programs, or publish it.
 
-A name that ends in .safetensors gives that format. Exporting an exported file loses nothing.
+A name that ends in .safetensors gives that format. Exporting an exported file loses nothing. The
+layout huggingface makes a folder for the Hugging Face Hub, which timm loads; --model writes a
+complete fine-tuned model without the state of training, safe to load.
 """
 
 import json
 
 from _arguments import Parser, add_shared
 
-LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
+LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2', 'huggingface')
 
 
 def main() -> None:
     """Parse the command line and export."""
     parser = Parser(description=__doc__)
     add_shared(parser, 'checkpoint')
-    parser.add_argument('out', metavar='OUT', help='file to write')
-    add_shared(parser, '--which')
+    parser.add_argument('out', metavar='OUT', help='file to write, or folder (huggingface)')
+    add_shared(parser, '--which', default=None)
     parser.add_argument(
         '--layout',
         choices=LAYOUTS,
-        default='openmmlab',
-        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain',
+        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default: '
+        'openmmlab)',
     )
     parser.add_argument(
         '--declare',
@@ -35,16 +37,32 @@ def main() -> None:
         '--config',
         help='config of the run, for a backbone that neither its weights nor the file tell',
     )
+    parser.add_argument(
+        '--model',
+        action='store_true',
+        help='keep the complete model, of mmseg, mmdet or mmpretrain, not its backbone alone',
+    )
     args = parser.parse_args()
+    if args.model and (args.layout or args.which):
+        parser.error('--model keeps all networks, under their names: no --layout, no --which')
+    which, layout = args.which or 'online', args.layout or 'openmmlab'
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
+    from vito_mm.checkpoint.publishing import export_to_hub, publish_model
 
     try:
-        settings = args.which, args.layout, args.config, args.declare
-        exported = export_backbone(args.checkpoint, args.out, *settings)
+        if args.model:
+            published = publish_model(args.checkpoint, args.out)
+            print(f'{args.out}: {len(published["state_dict"])} tensors of the complete model')
+            return
+        settings = args.config, args.declare
+        if layout == 'huggingface':
+            exported = export_to_hub(args.checkpoint, args.out, which, *settings)
+        else:
+            exported = export_backbone(args.checkpoint, args.out, which, layout, *settings)
     except (CheckpointError, ImportError, FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    print(f'{args.out}: {len(exported["state_dict"])} tensors in the {args.layout} layout')
+    print(f'{args.out}: {len(exported["state_dict"])} tensors in the {layout} layout')
     print(json.dumps(exported['meta'], indent=2))
 
 

@@ -8,6 +8,8 @@ mmseg.
 """
 
 import os
+from importlib import import_module
+from typing import Any
 
 # Waiting threads of PyTorch spin without end, which takes the cores of a busy machine from those
 # that compute. They spin a moment and then sleep (benchmarks/busy_machine.py: OMP_WAIT_POLICY=
@@ -27,4 +29,21 @@ from .registry import publish  # noqa: E402
 
 publish()
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    'Encoder',
+    '__version__',
+    'datasets',
+    'engine',
+    'evaluation',
+    'load_encoder',
+    'models',
+]
+
+_LAZY = dict(Encoder='vito_mm.probes.encoder', load_encoder='vito_mm.probes.loading')
+
+
+def __getattr__(name: str) -> Any:
+    """Import what pre-training does not need when it is asked for (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_LAZY[name]), name)

@@ -81,13 +81,15 @@ def trained(tmp_path_factory):
     return folder
 
 
-@runs('docs/use_a_checkpoint.md', matching='python tools/', count=5)
+@runs('docs/use_a_checkpoint.md', matching='python tools/', count=7)
 def test_commands_of_the_hand_over(commands, trained, monkeypatch):
     monkeypatch.chdir(REPO)
+    shutil.copy(trained / 'vito.pth', trained / 'best.pth')
     for command in commands:
         assert not call(command.text.replace('/ckpt/', f'{trained}/'))
     made = {path.name for path in trained.iterdir()}
     assert made >= {'backbone.pth', 'torchvision.pth', 'timm.safetensors', 'detectron2.pth'}
+    assert made >= {'vito_r50', 'vito_ade20k.pth'}
 
 
 @runs('README.md', matching=r'python tools/(check|export)_checkpoint', count=2)

@@ -25,7 +25,7 @@ CODE = [block for page in PAGES for block in blocks_of(page) if block.language =
 
 @pytest.mark.parametrize('page', PAGES)
 def test_every_block_says_what_it_holds(page):
-    known = {*SHELL, 'python', 'json', 'text', 'html', 'yaml'}
+    known = {*SHELL, 'python', 'pycon', 'json', 'text', 'html', 'yaml'}
     unknown = [b.line for b in blocks_of(page) if b.language not in known]
     assert not unknown, f'{page}, lines {unknown}: the fence names no language'
 

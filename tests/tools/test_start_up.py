@@ -119,7 +119,7 @@ def parser_of(tool: str, monkeypatch: pytest.MonkeyPatch) -> ArgumentParser:
 @pytest.mark.parametrize(
     ('tool', 'choices', 'defaults'),
     [
-        ('export_checkpoint.py', dict(which=NETWORKS, layout=LAYOUTS), {}),
+        ('export_checkpoint.py', dict(which=NETWORKS, layout=(*LAYOUTS, 'huggingface')), {}),
         ('show_attention.py', dict(which=NETWORKS), {}),
         ('show_neighbours.py', dict(which=NETWORKS), {}),
         ('transfer.py', dict(protocol=PROTOCOLS), dict(tasks=[*TASKS])),

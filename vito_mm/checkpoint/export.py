@@ -51,8 +51,9 @@ def export_backbone(
     - ``torchvision``, ``timm``: a bare state dict, for ``load_state_dict(..., strict=False)`` of
       ``torchvision.models.resnet50()`` (nothing is missing but ``fc``) and for
       ``timm.create_model('resnet50', num_classes=0, checkpoint_path=FILE)``. Metadata is in the
-      state dict's ``_metadata``. torchvision's is for ResNets; timm's for Swin, ConvNeXt and ViT as
-      well, under the name that ``architecture`` tells.
+      state dict's ``_metadata``, for timm with mean and deviation of pixels in [0, 1] as
+      ``pretrained_cfg``. torchvision's is for ResNets; timm's for Swin, ConvNeXt and ViT as well,
+      under the name that ``architecture`` tells.
     - ``detectron2``: ``MODEL.WEIGHTS`` of any config with a ResNet and ``RESNETS.STRIDE_IN_1X1
       False``, ``INPUT.FORMAT "RGB"`` and the mean and deviation of the metadata.
 
@@ -92,6 +93,8 @@ def export_backbone(
         conventions=conventions.to_meta(),
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
+    if layout == 'timm':
+        meta['pretrained_cfg'] = timm_pixels(meta['preprocessing'])
     weights = OrderedDict(
         (key, value.detach().clone().contiguous()) for key, value in weights.items()
     )
@@ -116,6 +119,11 @@ def export_backbone(
                 logging.WARNING,
             )
     return dict(state_dict=weights, meta=meta)
+
+
+def timm_pixels(preprocessing: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and deviation as timm has them: of pixels in [0, 1]."""
+    return {name: [round(v / 255, 8) for v in preprocessing[name]] for name in ('mean', 'std')}
 
 
 def _backbone_of(

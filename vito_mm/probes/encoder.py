@@ -1,22 +1,30 @@
 """Features of frames by a network: a model in training, or one of :mod:`vito_mm.probes.loading`."""
 
 import inspect
+import os
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vito_mm.checkpoint import NETWORKS
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
-from vito_mm.videos.frames import View
+from vito_mm.videos import frames as video_frames
+from vito_mm.videos.frames import Row, View
+from vito_mm.videos.images import read_rgb
 
 DEFAULT_VIEW = View(256, 224)
 """The usual view of networks at 224 px."""
+
+Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+"""An image: a file, a Pillow image, or RGB, uint8, shape (H, W, 3); of a tensor (3, H, W), too."""
 
 _COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
 
@@ -46,8 +54,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """Features of frames of one video.
+
+    Attributes:
+        features (Tensor): float32 on the network's device, shape (T, C), or (T, C, h, w) of a
+            feature map.
+        times (np.ndarray): Seconds at which the frames begin, shape (T, ).
+        masks (dict[str, np.ndarray]): Attention by scale, see :meth:`Encoder.masks`. Empty without
+            attention.
+    """
+
+    features: Tensor
+    times: np.ndarray
+    masks: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class Encoder:
-    """Features of uint8 RGB frames.
+    """Features of images and of frames of videos.
 
     It leaves no trace in a model in training: the network is in evaluation mode meanwhile, and
     afterwards modes and random numbers are as before.
@@ -115,26 +140,66 @@ class Encoder:
 
     def __call__(
         self,
-        frames: np.ndarray | Tensor | Sequence[np.ndarray],
+        images: Picture | Sequence[Picture],
         layer: str | int = 'pooled',
         batch_size: int = 100,
     ) -> Tensor:
         """Compute features of a layer.
 
         Args:
-            frames (np.ndarray | Tensor | Sequence[np.ndarray]): RGB, uint8, shape (N, H, W, 3), of
-                any size that the network takes. A list of (H, W, 3) is resized and cropped by
-                ``view``.
+            images: An array or tensor of images, RGB, uint8, shape (N, H, W, 3) or of a tensor
+                (N, 3, H, W), of any size that the network takes. Or one image, or a sequence of
+                images of any sizes: files, Pillow images, arrays or tensors (H, W, 3), which are
+                resized and cropped by ``view``, as torchvision does.
             layer (str | int): See above. Defaults to 'pooled'.
-            batch_size (int): Frames at a time. Defaults to 100.
+            batch_size (int): Images at a time. Defaults to 100.
 
         Returns:
             Tensor: float32 on the network's device, shape (N, C), or (N, C, h, w) of a feature map.
 
         Raises:
-            ValueError: If there is no such layer, or the network does not take frames of this size.
+            ValueError: If these are no images of uint8, there is no such layer, or the network does
+                not take images of this size.
+            VideoReadError: If a file is no image.
         """
-        return torch.cat(self._run(frames, batch_size, lambda images: self.compute(images, layer)))
+        return torch.cat(self._run(images, batch_size, lambda x: self.compute(x, layer)))
+
+    def video(
+        self,
+        path: str | os.PathLike | Row,
+        seconds: float | Sequence[float] = 1.0,
+        *,
+        count: int | None = None,
+        layer: str | int = 'pooled',
+        batch_size: int = 32,
+    ) -> VideoFeatures:
+        """Compute features and attention masks of frames of a video.
+
+        Frames are scaled while they are decoded, and cropped by ``view``.
+
+        Args:
+            path: File, folder or tar of a video, or a row of a manifest
+                (:mod:`vito_mm.videos.frames`).
+            seconds (float | Sequence[float]): One frame every so many seconds from the start; or
+                the frames on screen at these times. Defaults to 1.0.
+            count (int, optional): So many frames, evenly spread, instead. Defaults to None.
+            layer (str | int): See above. Defaults to 'pooled'.
+            batch_size (int): Frames at a time. Defaults to 32.
+
+        Raises:
+            ValueError: If the times make no sense, or there is no such layer.
+            VideoReadError: If the video cannot be read, or a time is not within it.
+        """
+        row = dict(path=os.fspath(path)) if isinstance(path, (str, os.PathLike)) else path
+        if count is not None:
+            times = video_frames.evenly(count)
+        elif isinstance(seconds, Real):
+            times = video_frames.every(seconds)
+        else:
+            times = video_frames.at(seconds)
+        clip = video_frames.read(row, times, self.view, time_limit=None)
+        features = self(clip.frames, layer, batch_size)
+        return VideoFeatures(features, clip.times, self.masks(clip.frames, batch_size))
 
     def compute(self, images: Tensor, layer: str | int) -> Tensor:
         """Compute features of preprocessed images (N, 3, H, W) in the network's current mode."""
@@ -160,19 +225,36 @@ class Encoder:
             if isinstance(pooling, AttentionPooling)
         }
 
-    def masks(self, frames: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """Compute attention masks by scale, float32, shape (N, h, w), each of sum 1."""
-        batches = self._run(frames, batch_size, lambda x: self.neck.masks(self._forward(x)))
+    def masks(
+        self, images: Picture | Sequence[Picture], batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
+        """Compute attention masks of images by scale, float32, shape (N, h, w), each of sum 1.
+
+        For the images see :meth:`__call__`. Without attention there are none.
+        """
+        scales = self.scales()
+        if not scales:
+            return {}
+        batches = self._run(images, batch_size, lambda x: self.neck.masks(self._forward(x)))
         return {
             name: np.concatenate([masks[number].float().cpu().numpy() for masks in batches])
-            for name, number in self.scales().items()
+            for name, number in scales.items()
         }
 
-    def _run(self, frames: np.ndarray, batch_size: int, compute: Callable) -> list:
-        if isinstance(frames, (list, tuple)):
-            frames = np.stack([replace(self.view, bicubic=True)(frame) for frame in frames])
-        if isinstance(frames, np.ndarray):
-            frames = torch.from_numpy(np.ascontiguousarray(frames))
+    def _batches(self, images: Picture | Sequence[Picture], size: int) -> Iterator[Tensor]:
+        """Images, uint8, shape (n, H, W, 3), so many at a time; files are read meanwhile."""
+        is_batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4
+        if is_batch:
+            yield from _rgb(images, 4).split(size)
+            return
+        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, Tensor)):
+            images = [images]
+        view = replace(self.view, bicubic=True)
+        for first in range(0, len(images), size):
+            cut = [view(_picture(image)) for image in images[first : first + size]]
+            yield torch.from_numpy(np.stack(cut))
+
+    def _run(self, images: Picture | Sequence[Picture], batch_size: int, compute: Callable) -> list:
         parts = nn.ModuleList(part for part in (self.backbone, self.neck) if part is not None)
         # A GPU would otherwise round to TF32, and choose its algorithm by a race.
         precision = torch.backends.cudnn.flags(
@@ -180,16 +262,18 @@ class Encoder:
         )
         found = []
         with torch.no_grad(), undisturbed(parts), precision if self.exact else nullcontext():
-            for batch in frames.split(batch_size):
-                images = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-                images = self.preprocess(images).contiguous(memory_format=self.memory_format)
+            for batch in self._batches(images, batch_size):
+                inputs = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                inputs = self.preprocess(inputs).contiguous(memory_format=self.memory_format)
                 try:
-                    found.append(compute(images))
+                    found.append(compute(inputs))
                 except AssertionError as error:  # by which transformers refuse sizes
                     size = ' x '.join(map(str, batch.shape[1:3]))
                     raise ValueError(
                         f'the network does not take frames of {size} pixels: {error}'
                     ) from error
+        if not found:
+            raise ValueError('there are no images')
         return found
 
     def _forward(self, images: Tensor) -> Tensor | Sequence[Tensor]:
@@ -327,6 +411,35 @@ def choose_device(device: str | None = None) -> str:
         reason = str(error).splitlines()[0]
         raise ValueError(f'device {device!r} cannot be used here: {reason}') from None
     return device
+
+
+def _rgb(images: np.ndarray | Tensor, ndim: int) -> Tensor:
+    """Check an image (of 3 dimensions) or a batch (of 4), and put its channels last."""
+    if isinstance(images, np.ndarray):
+        if images.dtype == np.uint8:  # others torch may not know
+            images = torch.from_numpy(np.ascontiguousarray(images))
+    elif images.ndim == ndim and images.shape[-1] != 3 and images.shape[-3] == 3:
+        images = images.movedim(-3, -1)
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f'images of {images.dtype} are given: give uint8 from 0 to 255, which are normalised '
+            'here, or input of the network to Encoder.compute'
+        )
+    if images.ndim != ndim or images.shape[-1] != 3:
+        raise ValueError(
+            f'an image of shape {tuple(images.shape)} is given: images are RGB, shape (H, W, 3), '
+            'and arrays of them (N, H, W, 3)'
+        )
+    return images
+
+
+def _picture(image: Picture) -> np.ndarray | Image.Image:
+    """One image in the form that views cut."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_rgb(image)
+    if isinstance(image, Image.Image):
+        return image.convert('RGB')
+    return _rgb(image, 3).cpu().numpy()
 
 
 def _last_of(output: Tensor | Sequence[Tensor], index: int = -1) -> Tensor:

@@ -1,5 +1,6 @@
 """Encoders of checkpoints, of mmpretrain's configs, and of torchvision's and timm's networks."""
 
+import copy
 import math
 import os
 import re
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from vito_mm.checkpoint import (
@@ -15,6 +16,7 @@ from vito_mm.checkpoint import (
     BackboneMatch,
     Checkpoint,
     CheckpointError,
+    check_config,
     load_backbone,
 )
 from vito_mm.checkpoint.config_parts import type_name
@@ -23,6 +25,7 @@ from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
 from vito_mm.checkpoint.matching import require_weights
 from vito_mm.checkpoint.stored_config import stored_model
 from vito_mm.models import MultiScaleAttentionPooling
+from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
@@ -48,9 +51,11 @@ def load_encoder(
 
     Args:
         checkpoint: File of :func:`vito_mm.checkpoint.load_backbone`, or of the weights of
-            ``network``; None for random weights.
+            ``network``; None for random weights. Or a config of any OpenMMLab package (``FILE.py``
+            or ``PACKAGE::FILE.py``), which is executed: its first backbone, as it is there, with
+            the weights that it starts from, see :func:`vito_mm.checkpoint.check_config`.
         which (str): ``'online'`` or ``'target'`` network of a checkpoint of pre-training. Defaults
-            to 'online'.
+            to 'online'. A config says it itself.
         network (str | Mapping, optional): ``torchvision:NAME`` or ``timm:NAME`` (with the tag of
             weights, whose preprocessing holds), the path of a config of mmpretrain, which is
             executed, or the config of a backbone. Defaults to None: the config that MMEngine stores
@@ -75,16 +80,23 @@ def load_encoder(
         CheckpointError: If the file cannot be read, its network cannot be built or does not fit,
             or it has no attention or no classifier where that is needed.
         ValueError: If there is no such network.
+        FileNotFoundError: If there is no such config.
         ImportError: If its library is not installed.
     """
-    checkpoint = None if checkpoint is None else Checkpoint.read(checkpoint)
+    is_config = checkpoint is not None and re.search(r'\.py$|::', os.fspath(checkpoint))
+    if is_config and (which != 'online' or network is not None):
+        raise ValueError(f'{checkpoint} says itself which network it starts from, and with what')
+    if not is_config and checkpoint is not None:
+        checkpoint = Checkpoint.read(checkpoint)
     with (
         torch.random.fork_rng(devices=[]),
         quiet_logger('WARNING'),
         DefaultScope.overwrite_default_scope('mmpretrain'),
     ):
         torch.manual_seed(seed)
-        if network is None:
+        if is_config:
+            checkpoint, source, (backbone, match) = _of_config(os.fspath(checkpoint))
+        elif network is None:
             source, (backbone, match) = _of_file(checkpoint, which)
         else:
             is_name = isinstance(network, str)
@@ -168,6 +180,21 @@ def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
     backbone |= checkpoint.conventions.settings() | dict(out_indices=(2, 3))
     source = ConfigSource('ResNet', dict(backbone=backbone))
     return source, source.load(checkpoint, which, False)
+
+
+def _of_config(name: str) -> tuple[Checkpoint, Source, Loaded]:
+    """The checkpoint that a config starts from, and its backbone with these weights."""
+    cfg = read_config(name)
+    check = check_config(cfg)
+    part = cfg.model
+    for key in check.place.split('.')[1:]:
+        part = part[int(key) if key.isdigit() else key]
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        backbone = MODELS.build(copy.deepcopy(part))
+    backbone.load_state_dict(check.match.weights, strict=False)
+    model = dict(cfg.model, backbone=part)
+    source = ConfigSource(name, model, cfg.get('data_preprocessor'))
+    return Checkpoint.read(check.checkpoint), source, (backbone, check.match)
 
 
 def _neck(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,31 @@ def written_aside(file: Path) -> Iterator[Path]:
         rename_durably(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(folder: Path) -> Iterator[Path]:
+    """Fill a new folder under a temporary name, and rename it once its files have reached the disk.
+
+    Args:
+        folder (Path): Folder to make. It may exist if it is empty.
+
+    Yields:
+        Path: The folder to fill. If the block fails, it is removed.
+
+    Raises:
+        OSError: If the folder exists and holds something.
+    """
+    unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.tmp')
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for file in unfinished.iterdir():
+            with file.open('rb') as opened:
+                os.fsync(opened.fileno())
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_json(file: Path, content: Any, **settings: Any) -> None:

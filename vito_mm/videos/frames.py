@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vito_mm.utils.text import first_few
+
 from .backends import load_backend
 from .backends.request import Request, deadline_after
 from .decoding import decode_request, opened_file
+from .errors import VideoReadError
 from .frame_archives import read_frame_archive
 from .manifest import part_within, path_of
 
@@ -153,7 +156,30 @@ def read(row: Row, times: Times, view: View, time_limit: float | None = TIME_LIM
 
 def evenly(count: int) -> Times:
     """Times in the middle of ``count`` equal parts, for :func:`read`."""
+    if count < 1:
+        raise ValueError(f'{count} frames are asked for: give 1 or more')
     return lambda start, end: start + (np.arange(count) + 0.5) / count * (end - start)
+
+
+def every(seconds: float) -> Times:
+    """Times every so many seconds from the start, for :func:`read`."""
+    if not seconds > 0:
+        raise ValueError(f'a frame every {seconds} seconds is asked for: give more than 0')
+    # The last one is before the end, whatever division rounds to.
+    return lambda start, end: np.arange(start, max(end, start + 1e-9), seconds)
+
+
+def at(seconds: Iterable[float]) -> Times:
+    """Times that are given, for :func:`read`: a VideoReadError if one is not within."""
+    wanted = np.asarray(list(seconds), np.float64)
+
+    def times(start: float, end: float) -> np.ndarray:
+        if outside := [f'{time:g}' for time in wanted if not start <= time <= end]:
+            reason = f'it has frames from {start:g} to {end:g} s, not at {first_few(outside)} s'
+            raise VideoReadError('', reason)  # the reader knows the path
+        return wanted
+
+    return times
 
 
 def spread(row: Row, count: int, view: View, time_limit: float | None = TIME_LIMIT) -> Clip:

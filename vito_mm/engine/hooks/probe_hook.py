@@ -49,6 +49,8 @@ class ProbeHook(Hook):
                 f'{self._field("prefix")} must be letters, digits, "_", "-" and ".", got {prefix!r}'
             )
         self.interval, self.begin, self.prefix = interval, begin, prefix
+        self.measured: tuple[int, dict[str, float]] | None = None
+        """The last measurement: iterations before it, and on the first rank its logged numbers."""
 
     def prepare(self, runner) -> None:
         """Look at the data before the first step; raises ProbeError if they cannot be used."""
@@ -89,11 +91,12 @@ class ProbeHook(Hook):
         start = time.perf_counter()
         with undisturbed(unwrap(runner.model)):
             numbers, pictures = self.measure(runner, step)
+        numbers = {f'{self.prefix}{name}': value for name, value in numbers.items()}
+        self.measured = step, numbers
         if is_main_process():
             self._report(runner, step, numbers, pictures, time.perf_counter() - start)
 
     def _report(self, runner, step: int, numbers: Mapping, pictures: Mapping, seconds: float):
-        numbers = {f'{self.prefix}{name}': value for name, value in numbers.items()}
         for name, value in numbers.items():
             runner.message_hub.update_scalar(f'probe/{name}', value)
         values = '  '.join(f'{name}: {value:.4f}' for name, value in numbers.items())
