@@ -358,6 +358,7 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
 
     from vito_mm.videos import decode_frames, read_manifest
 
+    videos = videos.resolve()  # rows of a manifest name files from the current folder otherwise
     done = out / 'frames.json'
     made_from = dict(count=count, videos=json.loads((videos / RECORD).read_text()))
     if done.is_file() and json.loads(done.read_text()) == made_from:
