@@ -16,7 +16,8 @@ class StudyPreset:
         folder (str): Folder of it, in ``data``.
         base (str): Config of full VITO, relative to ``configs``.
         supervised (str): Config of the upper line, relative to ``configs``.
-        image_size (int): Side of the images of the probes, in pixels.
+        image_size (int): Side of the images of the probes and of all crops, in pixels.
+        views (int): Number of views of a clip.
         settings (Mapping[str, Any]): Changes to the config of every pre-training.
         transfer (tuple[str, ...]): Settings of the transfer suite, as its ``--cfg-options``.
         frames (int): Number of frames of each video for the upper line.
@@ -35,6 +36,7 @@ class StudyPreset:
     image_size: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     transfer: tuple[str, ...] = ()
+    views: int = 3
     frames: int = 16
     rows: tuple[str, ...] = STUDY_ROWS
     transfer_rows: tuple[str, ...] = MAIN_ROWS
@@ -72,8 +74,13 @@ PRESETS = {
         folder='miniscenes_4_to_7',
         base='miniscenes/pretrain_r18.py',
         supervised='miniscenes/supervised_r18.py',
-        image_size=64,
-        settings={'train_cfg.max_iters': 160, 'train_dataloader.num_workers': 1},
+        image_size=48,
+        views=2,
+        settings={
+            'train_cfg.max_iters': 120,
+            'train_dataloader.batch_size': 32,
+            'train_dataloader.num_workers': 1,
+        },
         rows=ADAPTATION_ROWS,
         transfer_rows=(VITO, SOURCE, ADAPTED),
         modes=('fine-tuned',),
@@ -102,4 +109,4 @@ PRESETS = {
 }
 """``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is
 ResNet-50 at 112 px. ``adaptation`` goes on from weights that were trained with labels on the other
-four classes, half an hour. ``tiny`` learns nothing and is for tests."""
+four classes, at 48 px and with two views. ``tiny`` learns nothing and is for tests."""

@@ -158,11 +158,20 @@ def row_config(study: Study, row: str) -> Config:
     if row in (SUPERVISED, SOURCE):
         data = study.source_data() if row == SOURCE else study.data
         cfg = Config.fromfile(configs / preset.supervised)
-        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(data.absolute() / 'frames')})
+        cfg.merge_from_dict(
+            {
+                'train_dataloader.dataset.data_root': str(data.absolute() / 'frames'),
+                'train_dataloader.dataset.pipeline.1.scale': preset.image_size,
+            }
+        )
         cfg.merge_from_dict(dict(preset.settings))
     else:
         cfg = Config.fromfile(configs / preset.base)
-        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(videos)})
+        dataset = cfg.train_dataloader.dataset
+        dataset.data_root = str(videos)
+        dataset.pipeline.sample.num_views = preset.views
+        for pipeline in dataset.pipeline.augment.pipelines.values():
+            pipeline.crop.scale = preset.image_size
         cfg.merge_from_dict(dict(preset.settings))
         if ROWS[row].recipe:
             recipe = Config.fromfile(configs / ROWS[row].recipe)

@@ -246,7 +246,7 @@ SMALL = (
     'model.projector.hid_channels=32'
 )
 SMALL_DETECTOR = (
-    'model.backbone.depth=18 model.neck.in_channels=(64,128,256,512) '
+    'model.backbone.depth=18 model.neck.in_channels=[64,128,256,512] '
     'model.test_cfg.rcnn.score_thr=0.0 '
     'train_cfg.max_epochs=1 train_dataloader.batch_size=2 '
     'train_dataloader.dataset.pipeline.2.scale=(128,96) '
