@@ -92,7 +92,7 @@ PRESETS = {
         folder='tiny',
         base='miniscenes/pretrain_r18.py',
         supervised='miniscenes/supervised_r18.py',
-        image_size=32,
+        image_size=64,
         settings={
             'train_cfg.max_iters': 4,
             'train_dataloader.batch_size': 4,

@@ -92,13 +92,13 @@ def _rate(lr: float) -> Changes:
 def _heads(base: Config) -> dict[str, Any]:
     """Train attention and projector alone, for a fifth of the steps."""
     frozen = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
-    return {'train_cfg.max_iters': max(1, base.train_cfg.max_iters // 5), frozen: 0.0}
+    return {'train_cfg.max_iters': max(2, base.train_cfg.max_iters // 5), frozen: 0.0}
 
 
 def _rest(base: Config) -> dict[str, Any]:
     """Train for the steps that ``_heads`` leaves."""
     steps = base.train_cfg.max_iters
-    return {'train_cfg.max_iters': steps - max(1, steps // 5)}
+    return {'train_cfg.max_iters': steps - max(2, steps // 5)}
 
 
 ROWS = {
