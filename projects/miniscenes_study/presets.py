@@ -77,7 +77,7 @@ PRESETS = {
         image_size=48,
         views=2,
         settings={
-            'train_cfg.max_iters': 120,
+            'train_cfg.max_iters': 200,
             'train_dataloader.batch_size': 32,
             'train_dataloader.num_workers': 1,
         },
