@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .rows import ADAPTATION_ROWS, ADAPTED, MAIN_ROWS, SOURCE, STUDY_ROWS, VITO
+
 
 @dataclass(frozen=True)
 class StudyPreset:
@@ -14,10 +16,17 @@ class StudyPreset:
         folder (str): Folder of it, in ``data``.
         base (str): Config of full VITO, relative to ``configs``.
         supervised (str): Config of the upper line, relative to ``configs``.
-        image_size (int): Side of the images of the probes, in pixels.
+        image_size (int): Side of the images of the probes and of all crops, in pixels.
+        views (int): Number of views of a clip.
         settings (Mapping[str, Any]): Changes to the config of every pre-training.
         transfer (tuple[str, ...]): Settings of the transfer suite, as its ``--cfg-options``.
         frames (int): Number of frames of each video for the upper line.
+        rows (tuple[str, ...]): Rows to pre-train, unless the command names others.
+        transfer_rows (tuple[str, ...]): Rows to transfer as well, likewise.
+        modes (tuple[str, ...]): Treatments of the backbone in the transfer.
+        classes (tuple[int, ...], optional): Classes of the world. Defaults to all.
+        source (tuple[int, ...], optional): Classes of another such world, with whose labels the row
+            ``source`` is trained.
     """
 
     world: str
@@ -27,7 +36,13 @@ class StudyPreset:
     image_size: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     transfer: tuple[str, ...] = ()
+    views: int = 3
     frames: int = 16
+    rows: tuple[str, ...] = STUDY_ROWS
+    transfer_rows: tuple[str, ...] = MAIN_ROWS
+    modes: tuple[str, ...] = ('fine-tuned', 'frozen')
+    classes: tuple[int, ...] | None = None
+    source: tuple[int, ...] | None = None
 
 
 _R50 = (
@@ -54,12 +69,30 @@ PRESETS = {
         image_size=112,
         transfer=_R50,
     ),
+    'adaptation': StudyPreset(
+        world='demo',
+        folder='miniscenes_4_to_7',
+        base='miniscenes/pretrain_r18.py',
+        supervised='miniscenes/supervised_r18.py',
+        image_size=48,
+        views=2,
+        settings={
+            'train_cfg.max_iters': 200,
+            'train_dataloader.batch_size': 32,
+            'train_dataloader.num_workers': 1,
+        },
+        rows=ADAPTATION_ROWS,
+        transfer_rows=(VITO, SOURCE, ADAPTED),
+        modes=('fine-tuned',),
+        classes=(4, 5, 6, 7),
+        source=(0, 1, 2, 3),
+    ),
     'tiny': StudyPreset(
         world='tiny',
         folder='tiny',
         base='miniscenes/pretrain_r18.py',
         supervised='miniscenes/supervised_r18.py',
-        image_size=32,
+        image_size=64,
         settings={
             'train_cfg.max_iters': 4,
             'train_dataloader.batch_size': 4,
@@ -71,7 +104,9 @@ PRESETS = {
             *(f'{task}:train_cfg.val_interval=2' for task in ('pascal', 'ade20k')),
         ),
         frames=2,
+        source=(0, 1, 2, 3),
     ),
 }
 """``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is
-ResNet-50 at 112 px; ``tiny`` learns nothing and is for tests."""
+ResNet-50 at 112 px. ``adaptation`` goes on from weights that were trained with labels on the other
+four classes, at 48 px and with two views. ``tiny`` learns nothing and is for tests."""

@@ -15,6 +15,14 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's default constructor without frozen parameters, such as the target network's.
 
     Makes a group, and logs a line, of all parameters with the same settings, not of each parameter.
+
+    ``paramwise_cfg.layer_decay_rate`` below 1 multiplies the rate of the backbone's parameters by
+    its power, larger towards the input, as in mmpretrain's
+    ``LearningRateDecayOptimWrapperConstructor``. Defaults to 1.
+
+    Raises:
+        ValueError: If ``layer_decay_rate`` is given and mmpretrain counts no layers of the
+            backbone.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -38,7 +46,25 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:
+            if (rate := self.paramwise_cfg.get('layer_decay_rate', 1.0)) != 1:
+                self._decay_rates(params, module, rate)
             params[:] = _merge(params)
+
+    def _decay_rates(self, params: list[dict], model: nn.Module, rate: float) -> None:
+        """Lower the rates of a group per parameter of the backbone by its distance to the end."""
+        groups = {id(group['params'][0]): group for group in params}
+        for name, param in model.named_parameters():
+            if name.startswith('backbone.') and id(param) in groups:
+                try:
+                    layer, count = model.backbone.get_layer_depth(name, 'backbone.')
+                except (AttributeError, NotImplementedError):
+                    raise ValueError(
+                        'optim_wrapper.paramwise_cfg.layer_decay_rate: mmpretrain counts no layers '
+                        f'of this {type(model.backbone).__name__}; leave it at 1.0, or name stages '
+                        'in paramwise_cfg.custom_keys with an lr_mult'
+                    ) from None
+                group = groups[id(param)]
+                group['lr'] = group.get('lr', self.base_lr) * rate ** (count - layer - 1)
 
 
 def _merge(groups: list[dict]) -> list[dict]:
