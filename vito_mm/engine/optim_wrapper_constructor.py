@@ -9,12 +9,22 @@ from torch import nn
 
 from vito_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .layer_depth import layer_depths
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's default constructor without frozen parameters, such as the target network's.
 
     Makes a group, and logs a line, of all parameters with the same settings, not of each parameter.
+
+    ``paramwise_cfg.layer_decay_rate`` below 1 multiplies the rate of the backbone's parameters by
+    its power, larger towards the input, as in mmpretrain's
+    ``LearningRateDecayOptimWrapperConstructor``; :func:`.layer_depths` counts the layers. Defaults
+    to 1.
+
+    Raises:
+        ValueError: If ``layer_decay_rate`` is given and the layers of the backbone are not known.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -38,7 +48,17 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:
+            if (rate := self.paramwise_cfg.get('layer_decay_rate', 1.0)) != 1:
+                self._decay_rates(params, module, rate)
             params[:] = _merge(params)
+
+    def _decay_rates(self, params: list[dict], model: nn.Module, rate: float) -> None:
+        """Lower the rates of a group per parameter of the backbone by its distance to the end."""
+        groups = {id(group['params'][0]): group for group in params}
+        depths, head = layer_depths(model.backbone)
+        for name, param in model.backbone.named_parameters():
+            if group := groups.get(id(param)):
+                group['lr'] = group.get('lr', self.base_lr) * rate ** (head - depths[name])
 
 
 def _merge(groups: list[dict]) -> list[dict]:
