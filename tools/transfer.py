@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Fine-tune checkpoints on the tasks of the paper's transfer table and compare them.
+"""Fine-tune checkpoints on the tasks of the paper's transfer table, or yours, and compare them.
 
 tools/transfer.py --checkpoints a.pth b.pth random --tasks pascal ade20k coco lvis --seeds 5
+tools/transfer.py --checkpoints a.pth random --tasks cells=my/config.py --labels 1% 10% 100%
 
 Each combination of checkpoint, task, point of the sweep and seed is a run of tools/train.py. Giving
 the same command again goes on where it ended; more checkpoints, tasks, values or seeds are added.
@@ -29,7 +30,13 @@ def main() -> int:
         default=[],
         help="files to start from, 'label=file' to name them in tables, 'random' for none",
     )
-    add('--tasks', nargs='+', default=[*TASKS], help=f'default: {" ".join(TASKS)}')
+    add(
+        '--tasks',
+        nargs='+',
+        default=[*TASKS],
+        help='of the paper, or name=config for any config of mmseg or mmdet, a file or '
+        f'PACKAGE::FILE (default: {" ".join(TASKS)})',
+    )
     add('--seeds', type=int, default=5, help='runs of each, with seeds 0, 1, ... (default: 5)')
     add('--first-seed', type=int, default=0, help='where the seeds begin (default: 0)')
     add(
@@ -38,6 +45,28 @@ def main() -> int:
         action='extend',
         default=[],
         help='values to try in all combinations: lr=0.01,0.02 wd=0.0005,0.005, or any config key',
+    )
+    add(
+        '--labels',
+        nargs='+',
+        default=['100%'],
+        metavar='PERCENT',
+        help='parts of the labelled training images, such as 1%% 10%% 100%%: drawn at random by '
+        'each seed, smaller ones within larger ones. A part is repeated until an epoch is as long '
+        'as with all images, so that all runs take the same number of steps (default: 100%%)',
+    )
+    add(
+        '--frozen-backbone',
+        action='store_true',
+        help="train what is around the backbone alone, by the backbone's own frozen_stages",
+    )
+    add(
+        '--layer-decay',
+        nargs='+',
+        default=[],
+        metavar='FACTOR',
+        help='learning rate falls by this factor with each layer towards the stem, such as 0.8; '
+        'several values are a sweep',
     )
     add('--protocol', choices=PROTOCOLS, default='paper', help='schedules (default: paper)')
     add('--work-dir', type=Path, default=Path('work_dirs/transfer'), help='default: %(default)s')

@@ -234,7 +234,7 @@ def training_images(cfg: Config, task: Task) -> TrainingImages:
         if not hasattr(dataset, 'get_subset_'):
             raise ValueError(f'--labels: {key} of {task.title} is no data set of MMEngine')
         counts.append(len(dataset))
-        if hasattr(dataset, 'get_cat_ids'):
+        if task.package == 'mmdet':
             seen.update(*(dataset.get_cat_ids(index) for index in range(len(dataset))))
         elif load := _loader_of(cfg, leaf, 'LoadAnnotations'):
             for index in _spread(len(dataset), _MORE):
