@@ -56,7 +56,7 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    for module in ('vito_mm.models.backbones.vito_resnet', 'vito_mm.checkpoint.loading'):
+    for module in ('vito_mm.models.backbones.vito_backbone', 'vito_mm.checkpoint.loading'):
         monkeypatch.setattr(f'{module}.print_log', lambda line, *args: lines.append(line))
     return lines
 

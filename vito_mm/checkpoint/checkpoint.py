@@ -14,7 +14,7 @@ from torch import Tensor
 from vito_mm.utils.hashing import sha256_of_file
 
 from .errors import CheckpointError
-from .matching import BackboneMatch, find_backbone, match_prefix, require_weights
+from .matching import BackboneMatch, Fit, find_backbone, match_prefix, require_weights
 from .networks import WRAPPERS, flat_weights, is_target
 from .reading import META, PREPROCESSING, foreign_classes, read_content
 
@@ -125,7 +125,10 @@ class Checkpoint:
         return sha256_of_file(self.path)
 
     def match(
-        self, expected: Mapping[str, Tensor] | None = None, which: str = 'online'
+        self,
+        expected: Mapping[str, Tensor] | None = None,
+        which: str = 'online',
+        fit: Fit | None = None,
     ) -> BackboneMatch:
         """Find a backbone in the file, under whatever prefix and by whatever names.
 
@@ -134,6 +137,8 @@ class Checkpoint:
                 ResNet will do, and shapes are not compared.
             which (str): ``'online'`` or ``'target'``. Of an exported file, which holds one network
                 under bare names, ``'online'`` is that one. Defaults to 'online'.
+            fit (Callable, optional): See :data:`.matching.Fit`. Defaults to None: linear layers and
+                1x1 convolutions take each other's weights, and nothing else is reshaped.
 
         Raises:
             CheckpointError: If the file holds nothing of this network.
@@ -144,16 +149,20 @@ class Checkpoint:
                 raise CheckpointError(
                     f'It was exported from the {exported} network; use which="online".'
                 )
-            match = find_backbone(self.state_dict, expected, 'online' if exported else which)
+            network = 'online' if exported else which
+            match = find_backbone(self.state_dict, expected, network, fit)
         except CheckpointError as error:
             raise CheckpointError(f'There is no such backbone in {self.path}. {error}') from None
         match.which = exported or match.which
         return self._described(match)
 
-    def match_prefix(self, expected: Mapping[str, Tensor], prefix: str) -> BackboneMatch:
+    def match_prefix(
+        self, expected: Mapping[str, Tensor], prefix: str, fit: Fit | None = None
+    ) -> BackboneMatch:
         """Compare what has a prefix, with its dot or empty, in the file with a state dict."""
         which = 'target' if is_target(prefix) else 'online'
-        return self._described(match_prefix(self.model_state_dict, expected, prefix, which))
+        match = match_prefix(self.model_state_dict, expected, prefix, which, fit=fit)
+        return self._described(match)
 
     def _described(self, match: BackboneMatch) -> BackboneMatch:
         match.file, match.meta = self.path, self.meta

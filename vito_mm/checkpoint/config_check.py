@@ -22,15 +22,20 @@ from vito_mm.utils.quiet import quiet_logger
 
 from . import old_torch
 from .checkpoint import Checkpoint
-from .config_parts import init_cfgs, is_pretrained, parts_of, type_name
+from .config_parts import (
+    OURS,
+    RESNETS,
+    init_cfgs,
+    is_pretrained,
+    parts_of,
+    strictly,
+    type_name,
+)
 from .errors import CheckpointError
-from .loading import expected_of, is_pretraining, load_pretraining
+from .loading import is_pretraining, load_pretraining, match_backbone
 from .matching import BackboneMatch
 from .reading import foreign_classes
 from .settings import preprocessor_around, settings_warnings
-
-RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
-"""Backbones that hold a ResNet and that VITOResNet can take the place of."""
 
 _HELD = 'held-by-vito-mm:'  # a scheme of MMEngine's, for files that were read already
 
@@ -59,13 +64,14 @@ def check_config(
 ) -> ConfigCheck:
     """Check that a run of a config would start from the complete backbone of a checkpoint.
 
-    Builds the model as a run does, in the config's scope: no data and no training. Knows VITOResNet
-    with ``checkpoint=``, and stock ResNets with ``init_cfg=dict(type='Pretrained', ...)``, whose
-    prefix it checks. A stock ResNet that names no checkpoint is compared with the given one.
+    Builds the model as a run does, in the config's scope: no data and no training. Knows
+    VITOBackbone and VITOResNet with ``checkpoint=``, and stock backbones with
+    ``init_cfg=dict(type='Pretrained', ...)`` or ``pretrained=``, whose own way of loading it tries.
+    A stock backbone that names no checkpoint is compared with the given one.
 
     Args:
-        config (str | os.PathLike | Config): Config of any OpenMMLab package with a ResNet, of
-            fine-tuning or pre-training; see :func:`.read_config` for its names.
+        config (str | os.PathLike | Config): Config of any OpenMMLab package, of fine-tuning or
+            pre-training; see :func:`.read_config` for its names.
         checkpoint (str | os.PathLike | Checkpoint, optional): File to check. Defaults to None, the
             one that the config names.
 
@@ -84,11 +90,11 @@ def check_config(
         built = _build(cfg)
         check = _check(cfg, place, backbone, checkpoint, built)
         for other, part in _backbones(cfg.model, 'model'):
-            # What else would be loaded: a second VITOResNet, a stock ResNet with a local file.
+            # What else would be loaded: a second one of ours, a stock one with a local file.
             named = _named_checkpoint(cfg, other, part)[0]
             if part is backbone or not named:
                 continue
-            if _is_ours(part) or (_is_resnet(part) and Path(named).is_file()):
+            if _is_ours(part) or Path(named).is_file():
                 further = _check(cfg, other, part, None, built)
                 check.warnings += [f'{other}: {warning}' for warning in further.warnings]
     if _is_ours(backbone) and not _imports_vito_mm(cfg):
@@ -101,30 +107,24 @@ def check_config(
 
 
 def _find_backbone_config(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """The place and config of VITOResNet where there is one, else of the first ResNet."""
+    """The place and config of the first backbone of ours, else ResNet, else any backbone."""
     if not isinstance(cfg.get('model'), Mapping):
         raise CheckpointError('The config has no model')
     found = list(_backbones(cfg.model, 'model'))
-    wanted = [each for test in (_is_ours, _is_resnet) for each in found if test(each[1])]
-    if wanted:
-        return wanted[0]
-    kinds = ', '.join(f'{place}: {type_name(backbone)}' for place, backbone in found)
-    raise CheckpointError(
-        f'The config has no ResNet among its backbones ({kinds or "it has none"}), and VITO '
-        'checkpoints hold ResNets'
-    )
+    if not found:
+        raise CheckpointError('The model of the config has no backbone')
+    wanted = (each for test in (_is_ours, _is_resnet) for each in found if test(each[1]))
+    return next(wanted, found[0])
 
 
 def _build(cfg: Config) -> dict[str, nn.Module]:
-    """Build the model as MMEngine's runner does; it and its ResNets by their places."""
+    """Build the model as MMEngine's runner does; it and its backbones by their places."""
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
     built: dict[str, nn.Module] = {}
     names = []
     for place, part in list(_backbones(model, 'model')):
-        if not (_is_ours(part) or _is_resnet(part)):
-            continue
         kind = part['type']
         part['type'] = _recording(kind, place, built)
         if isinstance(kind, str):  # models may look for a word in it
@@ -191,14 +191,13 @@ def _check(
         raise CheckpointError(f'The model of the config does not build {place}')
 
     model = built[place]
-    expected = expected_of(model)
     checkpoint = Checkpoint.read(checkpoint or named)
     if is_strict and is_start:
         load_pretraining(built['model'], checkpoint)
     is_stock_start = is_start and not is_strict and not _is_ours(backbone)
-    match = checkpoint.match_prefix(expected, prefix) if is_stock_start else None
+    match = match_backbone(model, checkpoint, prefix=prefix) if is_stock_start else None
     if match is None or not match.complete:
-        match = checkpoint.match(expected, backbone.get('which', 'online'))
+        match = match_backbone(model, checkpoint, backbone.get('which', 'online'))
     if not backbone.get('allow_partial', False):
         match.require_complete()
     if is_stock_start and (lost := _lost_by_mmengine(model, match, checkpoint)):
@@ -258,7 +257,7 @@ def _load_held(filename: str, map_location: Any = None) -> Mapping[str, Any]:
 
 
 def _backbones(part: Any, place: str) -> Iterator[tuple[str, Mapping]]:
-    """Every ResNet, and what else has a type under a key that names a backbone."""
+    """Every part that has a type under a key that names a backbone, and every ResNet."""
     for where, found in parts_of(part, place):
         is_named_so = where.endswith(('backbone', 'backbone_cfg')) and 'type' in found
         if is_named_so or _is_ours(found) or _is_resnet(found):
@@ -300,11 +299,15 @@ def _is_same(named: str, file: str) -> bool:
 
 def _ours_instead(place: str, backbone: Mapping, file: str) -> str:
     """The setting by which a backbone starts from a file, to be typed."""
-    values = dict(checkpoint=file)
-    if not _is_ours(backbone):
-        values = dict(type='vito_mm.VITOResNet') | values
-        if isinstance(backbone['type'], str) and '.' in backbone['type']:
-            values['library'] = backbone['type'].partition('.')[0]
+    kind = backbone['type']
+    if not isinstance(kind, str):  # a class of a pure Python config
+        kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    values = strictly(kind)
+    if 'type' in values:
+        values['type'] = f'vito_mm.{values["type"]}'
+        if 'stock' not in values and '.' in kind:
+            values['library'] = kind.partition('.')[0]
+    values['checkpoint'] = file
     if any(sign in file for sign in ' ,()[]"\''):  # MMEngine changes these on command lines
         text = f'dict({", ".join(f"{key}={value!r}" for key, value in values.items())})'
         for name in reversed(place.split('.')[1:]):
@@ -324,7 +327,7 @@ def _imports_vito_mm(cfg: Config) -> bool:
 
 
 def _is_ours(part: Mapping) -> bool:
-    return type_name(part) == 'VITOResNet'
+    return type_name(part) in OURS
 
 
 def _is_resnet(part: Mapping) -> bool:

@@ -3,6 +3,22 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d')
+"""Backbones that hold a ResNet and that VITOResNet can take the place of."""
+
+OURS = ('VITOBackbone', 'VITOResNet')
+"""Backbones that start from a checkpoint strictly."""
+
+
+def strictly(kind: str) -> dict[str, str]:
+    """Settings that make a backbone of a type, or name of a class, start strictly."""
+    name = kind.rpartition('.')[2]
+    if name in OURS:
+        return {}
+    if name in RESNETS:
+        return dict(type='VITOResNet')
+    return dict(type='VITOBackbone', stock=kind)
+
 
 def parts_of(node: Any, place: str) -> Iterator[tuple[str, Mapping]]:
     """Every dict of a config with its place, such as ``'model.neck.0'``, outer ones first."""
@@ -23,7 +39,7 @@ def type_name(part: Any) -> str:
 
 def is_pretrained(init_cfg: Mapping) -> bool:
     """True for an ``init_cfg`` that loads weights from a file."""
-    return type_name(init_cfg) in ('Pretrained', 'PretrainedInit')
+    return type_name(init_cfg) in ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
 
 
 def init_cfgs(part: Mapping) -> list[Mapping]:

@@ -1,15 +1,18 @@
 """Strict loading: all of a checkpoint's backbone or model, or an error."""
 
 import logging
+import math
 import os
 import shlex
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
+from .config_parts import strictly
 from .errors import CheckpointError
-from .matching import BackboneMatch, match_prefix, require_weights
+from .families import family_of
+from .matching import BackboneMatch, Fit, match_prefix, require_weights, reshaped
 
 
 def load_backbone(
@@ -18,15 +21,16 @@ def load_backbone(
     which: str = 'online',
     allow_partial: bool = False,
 ) -> BackboneMatch:
-    """Load the ResNet of a checkpoint into a ResNet, all of it or with an error.
+    """Load the backbone of a checkpoint into a backbone, all of it or with an error.
 
     Takes training checkpoints of VITO and other methods of mmpretrain (online and target network),
-    exported files, MoCo's and other programs' files under any prefix, torchvision's and timm's,
-    detectron2's, and safetensors. A classifier (``fc.*``) is skipped. Logs one line.
+    exported files, MoCo's and other programs' files under any prefix, safetensors, and the names of
+    torchvision, timm and detectron2: those of ResNets, and for Swin, ConvNeXt, ViT and RegNet the
+    tables of :mod:`.families`. A classifier is skipped. Logs one line, and one per warning.
 
     Args:
-        model (nn.Module): ResNet with torchvision's names: torchvision's, mmpretrain's, mmdet's or
-            mmseg's. What it adds to a plain ResNet keeps its values.
+        model (nn.Module): Backbone of mmpretrain, mmdet, mmseg or another package. One of a kind
+            that the tables do not know takes files with its own names.
         checkpoint (str | os.PathLike | Checkpoint): Local file.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         allow_partial (bool): Load what matches and only warn about the rest. Defaults to False.
@@ -37,13 +41,7 @@ def load_backbone(
     Raises:
         CheckpointError: If the file cannot be read, or does not hold exactly this backbone.
     """
-    expected = expected_of(model)
-    if any(value.is_meta for value in expected.values()):
-        raise CheckpointError(
-            f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
-            'to_empty(device=...) first'
-        )
-    match = Checkpoint.read(checkpoint).match(expected, which)
+    match = match_backbone(model, checkpoint, which)
     if not allow_partial:
         match.require_complete()
     name = type(model).__name__
@@ -57,9 +55,79 @@ def load_backbone(
     return match
 
 
-def expected_of(model: nn.Module) -> dict:
-    """State dict of a ResNet without its classifier."""
-    return {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
+def match_backbone(
+    model: nn.Module,
+    checkpoint: str | os.PathLike | Checkpoint,
+    which: str = 'online',
+    prefix: str | None = None,
+) -> BackboneMatch:
+    """Compare a checkpoint with a backbone, and load nothing.
+
+    Args:
+        model (nn.Module): The backbone.
+        checkpoint (str | os.PathLike | Checkpoint): Local file.
+        which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
+        prefix (str, optional): Look only under this prefix and for the model's own names. Defaults
+            to None, anywhere.
+    """
+    expected = expected_of(model)
+    if any(value.is_meta for value in expected.values()):
+        raise CheckpointError(
+            f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
+            'to_empty(device=...) first'
+        )
+    checkpoint, fit = Checkpoint.read(checkpoint), _fitting(model)
+    if prefix is None:
+        match = checkpoint.match(expected, which, fit)
+    else:
+        match = checkpoint.match_prefix(expected, prefix, fit)
+    match.notes += _other_eps(model)
+    return match
+
+
+def expected_of(model: nn.Module) -> dict[str, Tensor]:
+    """State dict of a backbone without a classifier."""
+    heads = ('fc.', 'head.fc.')
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(heads)}
+
+
+def _fitting(model: nn.Module) -> Fit:
+    """The function that resizes position embeddings as the model's library does."""
+
+    def fit(key: str, found: Tensor) -> Tensor | None:
+        target = model.state_dict()[key]
+        if key == 'pos_embed' and found.ndim == target.ndim == 3:
+            return _resized_positions(model, found, target)
+        return reshaped(found, target)
+
+    return fit
+
+
+def _resized_positions(model: nn.Module, found: Tensor, target: Tensor) -> Tensor | None:
+    """The position embedding of a vision transformer for its own grid; None if it has no way."""
+    resize = getattr(model, 'resize_pos_embed', None)
+    tokens = getattr(model, 'num_extra_tokens', 1)
+    side = math.isqrt(max(found.shape[1] - tokens, 0))
+    if resize is None or found.shape[2] != target.shape[2] or side**2 + tokens != found.shape[1]:
+        return None
+    if hasattr(model, 'patch_resolution'):  # mmpretrain's
+        source, wanted = (side, side), tuple(model.patch_resolution)
+        return resize(found, source, wanted, model.interpolate_mode, tokens)
+    # mmseg's, which names the new grid first.
+    wanted = tuple(size // model.patch_size for size in model.img_size)
+    return resize(found, wanted, (side, side), model.interpolate_mode)
+
+
+def _other_eps(model: nn.Module) -> list[str]:
+    """A note if the layer norms of a backbone have another epsilon than its family's."""
+    known = family_of(expected_of(model))
+    found = {part.eps for part in model.modules() if isinstance(part, nn.LayerNorm)}
+    if known is None or found <= {known[0].eps}:
+        return []
+    return [
+        f'the layer norms have eps={max(found - {known[0].eps})}, and {known[0].name} is trained '
+        f"with {known[0].eps}: set the backbone's norm_cfg=dict(type='LN', eps={known[0].eps})"
+    ]
 
 
 def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoint) -> None:
@@ -88,11 +156,12 @@ def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoin
     match.unexpected = [k for k in weights if k.partition('.')[0] in parts and k not in expected]
     name = type(model).__name__
     if not match.complete:
-        option = shlex.quote(f'model.backbone.checkpoint={checkpoint}')
+        settings = strictly(type(model.backbone).__name__) | dict(checkpoint=checkpoint)
+        options = (shlex.quote(f'model.backbone.{k}={v}') for k, v in settings.items())
         raise CheckpointError(
             f'{checkpoint} holds another model than this {name}: only {len(match.weights)} of '
             f'{match.total} keys fit.\n{match.describe()}\nNothing was loaded. To start from its '
-            f'backbone alone: --cfg-options load_from=None model.backbone.type=VITOResNet {option}'
+            f'backbone alone: --cfg-options load_from=None {" ".join(options)}'
         )
     require_weights({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
     model.load_state_dict(match.weights, strict=False)

@@ -6,8 +6,9 @@ Here less than all of the backbone's keys is an error that lists them.
 """
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,8 @@ from torch import Tensor
 from vito_mm.utils.text import first_few
 
 from .errors import CheckpointError
+from .families import family_of, namings_of
 from .layouts import (
-    NAMINGS,
     RESNET_BLOCKS,
     depth_of,
     is_part_of_resnet,
@@ -26,11 +27,17 @@ from .layouts import (
     stage_of,
 )
 from .networks import is_target
+from .renaming import HEADS, part_of
 
 NETWORKS = ('online', 'target')
 """The two networks of a self-distilling method that ``which`` can name."""
 
 _OPTIONAL = '.num_batches_tracked'  # not in files older than PyTorch 0.4.1 nor in frozen batch norm
+_TABLES = ('relative_position_index', 'relative_coords_table', 'attn_mask')
+"""Buffers that modules make by themselves."""
+
+Fit = Callable[[str, Tensor], Tensor | None]
+"""Gives a tensor of a file, by the model's key, the model's shape; None if that cannot be done."""
 
 
 @dataclass
@@ -40,13 +47,16 @@ class BackboneMatch:
     Attributes:
         prefix: Prefix of the backbone's keys in the file, such as ``'backbone.'``.
         which: ``'online'`` or ``'target'``, the network that the prefix belongs to.
-        naming: One of :data:`.layouts.NAMINGS`, as in the file; the keys below are torchvision's.
+        naming: Whose names the file has, see :func:`.families.namings_of`; the keys below are the
+            model's.
+        family: ``'ResNet'``, another one of :mod:`.families`, or ``''``.
         weights: Matching tensors by the model's key.
         missing: Keys of the model that the file lacks under the prefix.
-        unexpected: ResNet keys under the prefix that the model lacks.
+        unexpected: Keys of a backbone under the prefix that the model lacks.
         shape_mismatch: Keys of both with different shapes, with the shapes.
-        new: Keys that the model adds to a plain ResNet (offsets of deformable convolutions,
-            plugins) and the file lacks.
+        new: Keys that the model adds and the file lacks: in a plain ResNet offsets of deformable
+            convolutions and plugins, in others norms of the outputs of earlier stages.
+        notes: Further facts that a user should know.
         skipped: Keys of stages that the model does not have (``num_stages=3``).
         alternative_prefixes: Other prefixes with just as many matching keys.
         depths: Depth of the ResNet in the file and in the model, None for an unusual one.
@@ -57,12 +67,14 @@ class BackboneMatch:
     prefix: str
     which: str
     naming: str = 'torchvision'
+    family: str = ''
     weights: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     shape_mismatch: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     alternative_prefixes: list[str] = field(default_factory=list)
     depths: tuple[int | None, int | None] = (None, None)
     file: str = 'checkpoint'
@@ -94,7 +106,8 @@ class BackboneMatch:
     def origin(self) -> str:
         """Place in the file and age of the backbone, for messages."""
         text = f'prefix "{self.prefix}", {self.which} network'
-        if self.naming != 'torchvision':
+        is_own = self.naming == ('torchvision' if self.family == 'ResNet' else 'openmmlab')
+        if self.family and not is_own:
             text += f', {self.naming} names'
         return text + (f', step {self.meta["step"]}' if 'step' in self.meta else '')
 
@@ -110,8 +123,9 @@ class BackboneMatch:
         """Facts about the match that a user should know although it is complete."""
         found = []
         if self.new:
+            plain = 'a plain ResNet' if self.family == 'ResNet' else 'what the checkpoint holds'
             found.append(
-                f'{listing("new", self.new, shown=3)}: the config adds them to a plain ResNet, '
+                f'{listing("new", self.new, shown=3)}: the config adds them to {plain}, '
                 'they start as the config initialises them'
             )
         if self.skipped:
@@ -132,21 +146,22 @@ class BackboneMatch:
                 f'{", ".join(map(repr, self.alternative_prefixes))} holds such a backbone too; '
                 f'{self.prefix!r} was taken'
             )
-        return found
+        return found + self.notes
 
 
 def find_backbone(
     state_dict: Mapping[str, Tensor],
     expected: Mapping[str, Tensor | None] | None = None,
     which: str = 'online',
+    fit: Fit | None = None,
 ) -> BackboneMatch:
-    """Find the ResNet in a state dict, under whatever prefix it stands.
+    """Find a backbone in a state dict, under whatever prefix and by whatever names.
 
     The best match need not be complete. Without ``expected``, any ResNet of
     :data:`.layouts.RESNET_BLOCKS` will do, and shapes are not compared.
 
     Raises:
-        CheckpointError: If nothing of a ResNet is there, or not of the wanted network.
+        CheckpointError: If nothing of it is there, or not of the wanted network.
     """
     if which not in NETWORKS:
         raise ValueError(f'which must be one of {NETWORKS}, got {which!r}')
@@ -158,14 +173,12 @@ def find_backbone(
         return min(matches, key=lambda match: len(match.missing) + len(match.unexpected))
 
     best, error = None, None
-    for naming, rename in NAMINGS.items():
-        renamed = {rename(key): value for key, value in state_dict.items()}
+    for naming, rename in namings_of(expected).items():
         try:
-            match = _best_prefix(renamed, expected, which)
+            match = _best_prefix(rename(state_dict), expected, which, naming, fit)
         except CheckpointError as reason:
             error = error or reason
             continue
-        match.naming = naming
         if match.complete:
             return match
         if best is None or len(match.weights) > len(best.weights):
@@ -180,28 +193,96 @@ def match_prefix(
     expected: Mapping[str, Tensor | None],
     prefix: str,
     which: str = 'online',
+    naming: str = '',
+    fit: Fit | None = None,
 ) -> BackboneMatch:
-    """Compare what has a prefix in a state dict with what is expected there (None: any shape)."""
+    """Compare what has a prefix in a state dict with what is expected there (None: any shape).
+
+    The state dict has the model's names; ``naming`` says whose it had.
+    """
     match = BackboneMatch(prefix, which)
+    here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     is_resnet = any(map(is_plain, expected))
-    stages = max((stage_of(key) for key in expected), default=0)
+    known = None if is_resnet else family_of(expected)
+    match.family = 'ResNet' if is_resnet else known[0].name if known else ''
+    match.naming = naming or next(iter(namings_of(expected)))
+    is_new = _additions(here, expected, match.family)
     for key, target in expected.items():
         found = state_dict.get(prefix + key)
-        if found is None:
-            if is_resnet and not is_plain(key) and not key.startswith('stem.'):
-                match.new.append(key)
-            elif not key.endswith(_OPTIONAL):
-                match.missing.append(key)
-        elif target is not None and found.shape != target.shape:
-            match.shape_mismatch.append(f'{key} {tuple(found.shape)} -> {tuple(target.shape)}')
-        else:
+        if key.endswith(_TABLES):
+            if found is not None and target is not None and not _same_table(found, target):
+                match.shape_mismatch.append(f'{key} (a table of other values)')
+            continue
+        if found is not None and target is not None and found.shape != target.shape:
+            taken = reshaped(found, target) if fit is None else fit(key, found)
+            if taken is None or taken.shape != target.shape:
+                match.shape_mismatch.append(f'{key} {tuple(found.shape)} -> {tuple(target.shape)}')
+                continue
+            if taken.numel() != found.numel():
+                match.notes.append(
+                    f'{key} was resized from {tuple(found.shape)} to {tuple(taken.shape)}, the '
+                    'grid of this model'
+                )
+            found = taken
+        if found is not None:
             match.weights[key] = found
-    here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+        elif is_new(key):
+            match.new.append(key)
+        elif not key.endswith(_OPTIONAL):
+            match.missing.append(key)
     match.depths = depth_of(here), depth_of(expected)
+    stages = max((stage_of(key) for key in expected), default=0)
+    parts = set(map(part_of, expected))
+    if known:
+        parts |= known[0].parts
+    unused = []
     for key in here:
-        if key not in expected and is_part_of_resnet(key) and not key.endswith(_OPTIONAL):
+        if key in expected or key.endswith((_OPTIONAL, *_TABLES)):
+            continue
+        if known and _OUTPUT_NORM.match(key):
+            unused.append(key)
+        elif is_part_of_resnet(key) if is_resnet else _is_own(key, parts, prefix):
             (match.skipped if stage_of(key) > stages > 0 else match.unexpected).append(key)
+    if unused:
+        match.notes.append(
+            f'{listing("unused", unused, shown=3)}: the model has no such norm of its output'
+        )
     return match
+
+
+_OUTPUT_NORM = re.compile(r'(norm\d*|ln[12])\.')
+
+
+def _additions(here: list[str], expected: Mapping[str, Any], family: str) -> Callable[[str], bool]:
+    """Tell which keys that a file lacks under a prefix are additions of the config."""
+    if family == 'ResNet':
+        kinds = {re.sub(r'\d+', '#', key) for key in here}
+        return lambda key: (
+            not (is_plain(key) or key.startswith('stem.') or re.sub(r'\d+', '#', key) in kinds)
+        )
+    stages = [int(found[1]) for key in expected if (found := re.match(r'stages\.(\d+)\.', key))]
+    norms = tuple(f'norm{stage}.' for stage in range(max(stages, default=0)) if family)
+    return lambda key: key.startswith(norms)
+
+
+def _same_table(found: Tensor, target: Tensor) -> bool:
+    return found.numel() == target.numel() and bool(
+        (found.flatten().cpu() == target.flatten().cpu()).all()
+    )
+
+
+def reshaped(found: Tensor, target: Tensor) -> Tensor | None:
+    """A linear layer for a 1x1 convolution and the reverse."""
+    size = found.shape if found.ndim < target.ndim else target.shape
+    longer = found.shape if found.ndim > target.ndim else target.shape
+    same = longer[: len(size)] == size and set(longer[len(size) :]) == {1}
+    return found.reshape(target.shape) if same else None
+
+
+def _is_own(key: str, parts: set[str], prefix: str) -> bool:
+    """True for a key that a backbone of these parts should have; others are heads and the like."""
+    part = part_of(key)
+    return part in parts or (prefix.endswith('backbone.') and part not in HEADS)
 
 
 def require_weights(weights: Mapping[str, Tensor], file: str | os.PathLike) -> None:
@@ -224,7 +305,11 @@ def listing(kind: str, keys: list[str], shown: int = 10) -> str:
 
 
 def _best_prefix(
-    state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor | None], which: str
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor | None],
+    which: str,
+    naming: str,
+    fit: Fit | None,
 ) -> BackboneMatch:
     # Every way of cutting a key into prefix and name votes for its prefix.
     votes: Counter[str] = Counter()
@@ -234,10 +319,12 @@ def _best_prefix(
             if '.'.join(parts[cut:]) in expected:
                 votes['.'.join(parts[:cut]) + '.' if cut else ''] += 1
     if not votes:
+        is_resnet = any(map(is_plain, expected))
+        examples = 'conv1.weight, layer1.0.conv1.weight, ...' if is_resnet else first_few(list(expected), 3)
         raise CheckpointError(
-            'It holds no key of a ResNet. Its keys look like these: '
-            f"{', '.join(sorted(state_dict)[:5])}. The names must be torchvision's (conv1.weight, "
-            'layer1.0.conv1.weight, ...), after any one prefix.'
+            f'It holds no key of {"a ResNet" if is_resnet else "this backbone"}. Its keys look '
+            f'like these: {", ".join(sorted(state_dict)[:5])}. The names must be '
+            f"{'torchvision' if is_resnet else 'the library'}'s ({examples}), after any one prefix."
         )
     wanted = [p for p in votes if is_target(p) == (which == 'target')]
     if not wanted:
@@ -249,7 +336,9 @@ def _best_prefix(
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
     # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
-    matches = [match_prefix(state_dict, expected, prefix, which) for prefix in ranked[:8]]
+    matches = [
+        match_prefix(state_dict, expected, prefix, which, naming, fit) for prefix in ranked[:8]
+    ]
     complete = [match for match in matches if match.complete]
     if not complete:
         return max(matches, key=lambda match: len(match.weights))

@@ -19,7 +19,7 @@ _TARGET = re.compile(
 )
 # Modules that torch.compile, FSDP and activation checkpointing put around others.
 _INSERTED = ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
-_IN_RESNET = re.compile(r'conv1|bn1|stem|layer\d|res\d')
+_IN_BACKBONE = re.compile(r'conv1|bn1|stem|layer\d|res\d|stages|blocks|patch_embed')
 
 
 def is_target(prefix: str) -> bool:
@@ -114,7 +114,7 @@ def _without_inserted(name: str) -> str:
     kept: list[str] = []
     is_inside = False
     for part in name.split('.'):
-        is_inside |= bool(_IN_RESNET.fullmatch(part))
+        is_inside |= bool(_IN_BACKBONE.fullmatch(part))
         if part not in _INSERTED and not (is_inside and part == 'module'):
             kept.append(part)
     return '.'.join(kept)

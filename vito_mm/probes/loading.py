@@ -10,7 +10,13 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from vito_mm.checkpoint import PREPROCESSING, BackboneMatch, Checkpoint, CheckpointError
+from vito_mm.checkpoint import (
+    PREPROCESSING,
+    BackboneMatch,
+    Checkpoint,
+    CheckpointError,
+    load_backbone,
+)
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
 from vito_mm.models import MultiScaleAttentionPooling
@@ -18,7 +24,7 @@ from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
 from .encoder import DEFAULT_VIEW, Encoder, Preprocessing, choose_device, stages_of
-from .sources import ConfigSource, Loaded, Source, fill, find_source
+from .sources import ConfigSource, Loaded, Source, find_source
 from .stored_config import stored_model
 
 
@@ -119,7 +125,7 @@ def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
         except (TypeError, ValueError, AssertionError, KeyError) as error:
             problem = f'the backbone of the config that is stored in it cannot be built ({error})'
         else:
-            return source, (backbone, fill(backbone, checkpoint, which))
+            return source, (backbone, load_backbone(backbone, checkpoint, which))
     remedy = f'{problem}; name the config of the run (--config)'
     try:
         match = checkpoint.match(which=which)

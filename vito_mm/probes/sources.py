@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError
+from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.checkpoint.layouts import is_plain
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
@@ -274,7 +273,7 @@ class ConfigSource(Source):
         if classifier:
             _load_exactly(module, _weights(checkpoint), checkpoint, self.name)
             return module, None
-        return module, fill(module, checkpoint, which)
+        return module, load_backbone(module, checkpoint, which)
 
     def build(self, part: Mapping[str, Any]) -> nn.Module:
         """Build a module of the model, without weights.
@@ -308,27 +307,6 @@ class ConfigSource(Source):
 
 
 _OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint')  # where weights would come from
-
-
-def fill(backbone: nn.Module, checkpoint: Checkpoint, which: str) -> BackboneMatch:
-    """Fill a ResNet, transformer or other network from a file: all of it, or a CheckpointError."""
-    own = backbone.state_dict()
-    # Tables of indices, which Swin has, are made with the module and are no weights.
-    expected = {
-        key: value
-        for key, value in own.items()
-        if value.is_floating_point() or key.endswith('num_batches_tracked')
-    }
-    match = checkpoint.match(expected, which)
-    if not any(map(is_plain, expected)):  # of ResNets it is known already
-        names = {key.partition('.')[0] for key in expected}
-        for key in checkpoint.state_dict:
-            bare = key.removeprefix(match.prefix)
-            if key.startswith(match.prefix) and bare not in own and bare.split('.')[0] in names:
-                match.unexpected.append(bare)
-    match.require_complete()
-    backbone.load_state_dict(match.weights, strict=False)
-    return match
 
 
 def _load_exactly(

@@ -1,5 +1,5 @@
 """Backbones."""
 
-from .vito_resnet import VITOResNet
+from .vito_backbone import VITOBackbone, VITOResNet
 
-__all__ = ['VITOResNet']
+__all__ = ['VITOBackbone', 'VITOResNet']
