@@ -24,7 +24,7 @@ from vito_mm.miniscenes.objects import NO_CLASS
 from vito_mm.miniscenes.render import render_scene
 from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
 from vito_mm.miniscenes.stills import render_probe_image
-from vito_mm.miniscenes.videos import draw_scenes, render_video, video_label
+from vito_mm.miniscenes.videos import draw_scenes, render_video
 from vito_mm.probes.knn import knn_top1
 
 
@@ -123,7 +123,7 @@ def frames_of(preset: Preset, seed: int, budget: Budget) -> tuple[list[np.ndarra
         for index in range(budget.videos)
         for frame in render_video(preset, seed, index, times)
     ]
-    labels = torch.tensor([video_label(index) for index in range(budget.videos)])
+    labels = torch.tensor([preset.label_of(index) for index in range(budget.videos)])
     return frames, labels.repeat_interleave(budget.frames)
 
 

@@ -6,7 +6,8 @@
 Each row is pre-trained with several seeds, its frozen features are probed, and the main rows go
 through the stock fine-tuning of mmsegmentation and mmdetection, with the backbone trained and
 frozen. The same command again goes on where it ended; --report-only writes the report of what is
-there. The preset cpu takes an hour to an hour and a half on two cores; gpu is ResNet-50, for a GPU.
+there. The preset cpu takes an hour to an hour and a half on two cores; gpu is ResNet-50, for a GPU;
+adaptation goes on from weights that were trained on other classes.
 """
 
 import argparse
@@ -19,7 +20,7 @@ sys.path.insert(0, str(REPO))
 
 from projects.miniscenes_study.presets import PRESETS  # noqa: E402
 from projects.miniscenes_study.report import write_report  # noqa: E402
-from projects.miniscenes_study.rows import MAIN_ROWS, ROWS  # noqa: E402
+from projects.miniscenes_study.rows import ROWS  # noqa: E402
 from projects.miniscenes_study.runs import Study, StudyError, jobs_of_machine, run_study  # noqa: E402
 from vito_mm.transfer.jobs import JobError  # noqa: E402
 from vito_mm.transfer.runner import PlanError, SuiteError  # noqa: E402
@@ -35,13 +36,8 @@ def main() -> int:
     add('--preset', choices=PRESETS, default='cpu', help='how large (default: cpu)')
     add('--work-dir', type=Path, help='folder of the study (work_dirs/study_PRESET)')
     add('--data', type=Path, help='folder of MiniScenes, made if need be (data/WORLD)')
-    add('--rows', nargs='*', default=[*ROWS], help=f'rows to pre-train: {" ".join(ROWS)}')
-    add(
-        '--transfer-rows',
-        nargs='*',
-        default=[*MAIN_ROWS],
-        help=f'rows to transfer as well (default: {" ".join(MAIN_ROWS)})',
-    )
+    add('--rows', nargs='*', help=f"rows to pre-train (default: the preset's): {' '.join(ROWS)}")
+    add('--transfer-rows', nargs='*', help="rows to transfer as well (default: the preset's)")
     add('--tasks', nargs='+', choices=[*TASKS], default=[*TASKS], help='default: all four')
     add('--seeds', type=int, default=3, help='seeds 0, 1, ... of each row (default: 3)')
     add('--jobs', type=int, help='parallel runs (default: one per GPU, or per core without any)')
@@ -54,8 +50,8 @@ def main() -> int:
         work_dir=args.work_dir or Path('work_dirs') / f'study_{args.preset}',
         data=args.data or Path('data') / preset.folder,
         preset=preset,
-        rows=args.rows,
-        transfer_rows=args.transfer_rows,
+        rows=preset.rows if args.rows is None else args.rows,
+        transfer_rows=preset.transfer_rows if args.transfer_rows is None else args.transfer_rows,
         tasks=args.tasks,
         seeds=args.seeds,
         jobs=args.jobs or jobs_of_machine(),

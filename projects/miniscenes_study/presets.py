@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .rows import ADAPTATION_ROWS, ADAPTED, MAIN_ROWS, SOURCE, STUDY_ROWS, VITO
+
 
 @dataclass(frozen=True)
 class StudyPreset:
@@ -18,6 +20,12 @@ class StudyPreset:
         settings (Mapping[str, Any]): Changes to the config of every pre-training.
         transfer (tuple[str, ...]): Settings of the transfer suite, as its ``--cfg-options``.
         frames (int): Number of frames of each video for the upper line.
+        rows (tuple[str, ...]): Rows to pre-train, unless the command names others.
+        transfer_rows (tuple[str, ...]): Rows to transfer as well, likewise.
+        modes (tuple[str, ...]): Treatments of the backbone in the transfer.
+        classes (tuple[int, ...], optional): Classes of the world. Defaults to all.
+        source (tuple[int, ...], optional): Classes of another such world, with whose labels the row
+            ``source`` is trained.
     """
 
     world: str
@@ -28,6 +36,11 @@ class StudyPreset:
     settings: Mapping[str, Any] = field(default_factory=dict)
     transfer: tuple[str, ...] = ()
     frames: int = 16
+    rows: tuple[str, ...] = STUDY_ROWS
+    transfer_rows: tuple[str, ...] = MAIN_ROWS
+    modes: tuple[str, ...] = ('fine-tuned', 'frozen')
+    classes: tuple[int, ...] | None = None
+    source: tuple[int, ...] | None = None
 
 
 _R50 = (
@@ -54,6 +67,19 @@ PRESETS = {
         image_size=112,
         transfer=_R50,
     ),
+    'adaptation': StudyPreset(
+        world='demo',
+        folder='miniscenes_4_to_7',
+        base='miniscenes/pretrain_r18.py',
+        supervised='miniscenes/supervised_r18.py',
+        image_size=64,
+        settings={'train_cfg.max_iters': 160, 'train_dataloader.num_workers': 1},
+        rows=ADAPTATION_ROWS,
+        transfer_rows=(VITO, SOURCE, ADAPTED),
+        modes=('fine-tuned',),
+        classes=(4, 5, 6, 7),
+        source=(0, 1, 2, 3),
+    ),
     'tiny': StudyPreset(
         world='tiny',
         folder='tiny',
@@ -71,7 +97,9 @@ PRESETS = {
             *(f'{task}:train_cfg.val_interval=2' for task in ('pascal', 'ade20k')),
         ),
         frames=2,
+        source=(0, 1, 2, 3),
     ),
 }
 """``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is
-ResNet-50 at 112 px; ``tiny`` learns nothing and is for tests."""
+ResNet-50 at 112 px. ``adaptation`` goes on from weights that were trained with labels on the other
+four classes, half an hour. ``tiny`` learns nothing and is for tests."""

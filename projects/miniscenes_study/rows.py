@@ -10,6 +10,8 @@ from vito_mm.transfer.tasks import RANDOM
 
 VITO = 'vito'
 SUPERVISED = 'supervised'
+SOURCE = 'source'
+ADAPTED = 'adapted'
 
 Changes = Callable[[Config], dict[str, Any]]
 """Function from the base config to the settings of a row, for ``merge_from_dict``."""
@@ -23,11 +25,16 @@ class Row:
         name (str): Name on the command line and of the folders.
         title (str): Name in tables.
         changes (Callable): Settings that differ from full VITO. Defaults to none.
+        start (str): Row whose checkpoint of the same seed it starts from. Defaults to none.
+        recipe (str): Config, relative to ``configs``, whose optimizer and target momentum it has.
+            Defaults to that of full VITO.
     """
 
     name: str
     title: str
     changes: Changes = lambda base: {}
+    start: str = ''
+    recipe: str = ''
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,25 @@ def _all(*changes: Changes) -> Changes:
 
 _MOCLR = _all(_one_scale('average'), _sample(method='single'))
 
+_RECIPE = 'vito/adapt_r50.py'
+
+
+def _rate(lr: float) -> Changes:
+    return lambda base: {'optim_wrapper.optimizer.lr': lr}
+
+
+def _heads(base: Config) -> dict[str, Any]:
+    """Train attention and projector alone, for a fifth of the steps."""
+    frozen = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
+    return {'train_cfg.max_iters': max(1, base.train_cfg.max_iters // 5), frozen: 0.0}
+
+
+def _rest(base: Config) -> dict[str, Any]:
+    """Train for the steps that ``_heads`` leaves."""
+    steps = base.train_cfg.max_iters
+    return {'train_cfg.max_iters': steps - max(1, steps // 5)}
+
+
 ROWS = {
     row.name: row
     for row in (
@@ -95,10 +121,21 @@ ROWS = {
         Row('segment128', 'VITO, segment of 1.28 s', _sample(segment=1.28)),
         Row('segment320', 'VITO, segment of 3.2 s', _sample(segment=3.2)),
         Row(SUPERVISED, "supervised, with the videos' labels"),
+        Row(SOURCE, 'supervised, on other classes'),
+        Row(ADAPTED, '- adapted', start=SOURCE, recipe=_RECIPE),
+        Row('adapted_fast', '- adapted at three times the rate', _rate(3e-4), SOURCE, _RECIPE),
+        Row('heads', '- its heads alone, a fifth of the steps', _heads, SOURCE, _RECIPE),
+        Row('heads_first', '-- then all, the rest of the steps', _rest, 'heads', _RECIPE),
     )
 }
 """Rows by name, in the order of the table. All have the same number of views and cost the same; the
 paper's MoCLR has two views."""
+
+ADAPTATION_ROWS = (RANDOM, VITO, SOURCE, ADAPTED, 'adapted_fast', 'heads', 'heads_first')
+"""Rows of the preset ``adaptation``."""
+
+STUDY_ROWS = tuple(row for row in ROWS if row not in ADAPTATION_ROWS[2:])
+"""Rows of the other presets."""
 
 MAIN_ROWS = (RANDOM, 'moclr', VITO, SUPERVISED)
 """Rows that go through the transfer suite."""
@@ -117,5 +154,10 @@ ORDERINGS = (
     Ordering(VITO, 'segment128', '+1.0 on PASCAL'),
     Ordering(VITO, 'segment320', 'not published'),
     Ordering(SUPERVISED, VITO, 'PASCAL 71.3 against 75.5: the other way round'),
+    Ordering(ADAPTED, SOURCE, 'not published'),
+    Ordering(ADAPTED, VITO, 'not published'),
+    Ordering('adapted_fast', ADAPTED, 'not published'),
+    Ordering('heads', SOURCE, 'not published'),
+    Ordering('heads_first', ADAPTED, 'not published'),
 )
 """Comparisons of https://arxiv.org/abs/2210.06433, tables 1 to 4."""

@@ -26,7 +26,7 @@ from vito_mm.utils.provenance import conditions
 from vito_mm.utils.quiet import quiet_logger
 
 from .presets import StudyPreset
-from .rows import ROWS, SUPERVISED
+from .rows import ROWS, SOURCE, SUPERVISED
 
 FROZEN = 'frozen'
 MODES = {
@@ -91,8 +91,16 @@ class Study:
         return file if file is not None and file.name == f'iter_{steps}.pth' else None
 
     def all_rows(self) -> list[str]:
-        """Rows that are pre-trained, in the order of the table."""
-        return [row for row in ROWS if row in self.rows or row in self.transfer_rows]
+        """Rows that are pre-trained, in the order of the table, and those that they start from."""
+        wanted = {*self.rows, *self.transfer_rows}
+        for row in reversed(ROWS.values()):  # a start stands before what starts from it
+            if row.name in wanted and row.start:
+                wanted.add(row.start)
+        return [row for row in ROWS if row in wanted]
+
+    def source_data(self) -> Path:
+        """Folder of the world of :data:`.rows.SOURCE`."""
+        return self.data.with_name(f'{self.data.name}_source')
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Rows and seeds."""
@@ -118,10 +126,13 @@ def run_study(study: Study, command: str) -> None:
     unknown = [row for row in (*study.rows, *study.transfer_rows) if row not in ROWS]
     if unknown:
         raise StudyError(f'unknown rows: {", ".join(unknown)}. Choose among {", ".join(ROWS)}')
-    make_miniscenes(study.data, study.preset.world)
-    frames = study.data / 'frames'
-    if SUPERVISED in study.all_rows():
-        write_frames(study.data / 'videos', frames, study.preset.frames)
+    make_miniscenes(study.data, study.preset.world, classes=study.preset.classes)
+    for row in {SUPERVISED, SOURCE} & {*study.all_rows()}:
+        data = study.data
+        if row == SOURCE:
+            data = study.source_data()
+            make_miniscenes(data, study.preset.world, tasks=['videos'], classes=study.preset.source)
+        write_frames(data / 'videos', data / 'frames', study.preset.frames)
     _write_configs(study)
     _note(study, command)
     # Seed by seed: a first table is there early, and what comes later narrows it.
@@ -144,14 +155,20 @@ def row_config(study: Study, row: str) -> Config:
     configs = study.repo / 'configs'
     preset = study.preset
     videos = study.data.absolute() / 'videos'
-    if row == SUPERVISED:
+    if row in (SUPERVISED, SOURCE):
+        data = study.source_data() if row == SOURCE else study.data
         cfg = Config.fromfile(configs / preset.supervised)
-        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(videos.with_name('frames'))})
+        cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(data.absolute() / 'frames')})
+        cfg.merge_from_dict(dict(preset.settings))
     else:
         cfg = Config.fromfile(configs / preset.base)
         cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(videos)})
+        cfg.merge_from_dict(dict(preset.settings))
+        if ROWS[row].recipe:
+            recipe = Config.fromfile(configs / ROWS[row].recipe)
+            cfg.optim_wrapper = recipe.optim_wrapper
+            cfg.model.base_momentum = recipe.model.base_momentum
         cfg.merge_from_dict(ROWS[row].changes(cfg))
-    cfg.merge_from_dict(dict(preset.settings))
     steps = cfg.train_cfg.max_iters
     warm_up, decay = cfg.param_scheduler
     warm_up.end = min(warm_up.end, max(1, steps // 5))
@@ -188,10 +205,19 @@ def _note(study: Study, command: str) -> None:
 
 
 def _pretrain(study: Study, seed: int) -> None:
+    while missing := [row for row in study.all_rows() if study.checkpoint(row, seed) is None]:
+        starts = [ROWS[row].start for row in missing]
+        _pretrain_rows(
+            study,
+            seed,
+            [row for row, start in zip(missing, starts, strict=True) if start not in missing],
+        )
+
+
+def _pretrain_rows(study: Study, seed: int, rows: Sequence[str]) -> None:
+    """Pre-train rows whose starts are there."""
     jobs = []
-    for row in study.all_rows():
-        if study.checkpoint(row, seed) is not None:
-            continue
+    for row in rows:
         folder = study.folder(row, seed)
         if row == RANDOM:
             folder.mkdir(parents=True, exist_ok=True)
@@ -200,6 +226,8 @@ def _pretrain(study: Study, seed: int) -> None:
         command = [sys.executable, str(study.repo / 'tools' / 'train.py'), str(study.config(row))]
         command += ['--work-dir', str(folder), '--resume']
         command += ['--cfg-options', f'randomness.seed={seed}']
+        if start := ROWS[row].start:
+            command.append(f'load_from={study.checkpoint(start, seed)}')
         jobs.append(Job(f'{row}/seed{seed}', command, folder, kind='pretrain'))
     if jobs:
         say(f'Seed {seed}: {len(jobs)} pre-training runs, {study.jobs} at a time')
@@ -281,7 +309,7 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
 
 
 def _transfer(study: Study, seed: int, command: str) -> None:
-    for mode in MODES if study.transfer_rows else ():
+    for mode in study.preset.modes if study.transfer_rows else ():
         options = suite_options(study, mode, seed)
         if run_suite(options, command, estimate=False):
             raise StudyError(
@@ -330,6 +358,7 @@ def write_frames(videos: Path, out: Path, count: int) -> None:
 
     from vito_mm.videos import decode_frames, read_manifest
 
+    videos = videos.resolve()  # rows of a manifest name files from the current folder otherwise
     done = out / 'frames.json'
     made_from = dict(count=count, videos=json.loads((videos / RECORD).read_text()))
     if done.is_file() and json.loads(done.read_text()) == made_from:

@@ -225,3 +225,79 @@ def test_the_first_steps_work_in_their_order(commands, checkout, tmp_path):
     assert 'backbone keys' in printed[-1]
     assert 'mIoU' in printed[-1]
     assert (checkout / 'attention.png').is_file()
+
+
+# Adapt
+
+
+@pytest.fixture
+def my_disk(tmp_path):
+    """A folder that stands for /data and /ckpt: videos, labelled images, annotations, weights."""
+    few = dict(num_videos=4, num_images=4, num_probe_images=32, workers=0, progress=False)
+    parts = make_miniscenes(tmp_path / 'world', 'tiny', tasks=('videos', 'probe', 'coco'), **few)
+    for name, part in (('videos', 'videos'), ('images', 'probe'), ('detection', 'coco')):
+        (tmp_path / name).symlink_to(parts[part])
+    torch.save(resnet18().state_dict(), tmp_path / 'resnet50.pth')
+    return tmp_path
+
+
+SMALL = (
+    'model.backbone.depth=18 model.neck.in_channels=(256,512) model.projector.in_channels=768 '
+    'model.projector.hid_channels=32'
+)
+SMALL_DETECTOR = (
+    'model.backbone.depth=18 model.neck.in_channels=(64,128,256,512) '
+    'model.test_cfg.rcnn.score_thr=0.0 '
+    'train_cfg.max_epochs=1 train_dataloader.batch_size=2 '
+    'train_dataloader.dataset.pipeline.2.scale=(128,96) '
+) + ' '.join(
+    f'{part}_dataloader.dataset.pipeline.1.scale=(128,96) {part}_dataloader.num_workers=0 '
+    f'{part}_dataloader.persistent_workers=False'
+    for part in ('val', 'test')
+)
+STEPS = (
+    (
+        r'python tools/train\.py',
+        f'{SMALL} model.micro_batch_size=2 train_cfg.max_iters=2 train_dataloader.batch_size=4 '
+        'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False '
+        'train_dataloader.dataset.pipeline.augment.pipelines.A1.crop.scale=32 '
+        'train_dataloader.dataset.pipeline.augment.pipelines.A2.crop.scale=32',
+    ),
+    (r'python tools/check_checkpoint\.py configs', SMALL),
+    (r'.* my_detector\.py', SMALL_DETECTOR),
+)
+"""Settings for a ResNet-18 and few steps, by the beginning of the command that gets them."""
+
+
+@pytest.mark.slow
+@runs('docs/adapt.md', matching=r'(python tools/|mim )', count=10)
+def test_the_afternoon_of_adaptation(commands, my_disk, checkout):
+    """In the page's order, each on what those before it made."""
+    places = {'/data/': f'{my_disk}/', '/ckpt/': f'{my_disk}/'}
+    places |= {'iter_7812': 'iter_2', 'epoch_12': 'epoch_1'}
+
+    def in_place(text: str) -> str:
+        for name, place in places.items():
+            text = text.replace(name, place)
+        return text
+
+    (block,) = python_blocks('docs/adapt.md', '_base_')
+    (checkout / 'my_detector.py').write_text(in_place(block.text))
+    printed = {}
+    for command in commands:
+        text = in_place(command.text)
+        for pattern, options in STEPS:
+            if re.match(pattern, text):
+                text += f' {options}' if '--cfg-options' in text else f' --cfg-options {options}'
+        done = subprocess.run(
+            shlex.split(text), env=user_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f'{text}\n{done.stderr[-3000:]}'
+        printed[command.text] = done.stdout + done.stderr
+    adapted, *_ = [text for command, text in printed.items() if 'adapt_r50.py --work' in command]
+    assert 'Iter(probe) [0/2]  knn_top1' in adapted
+    assert f'loaded 120/120 backbone keys from {my_disk}/resnet50.pth' in adapted
+    after, before = (text for command, text in printed.items() if command.startswith('mim'))
+    assert 'loaded 120/120 backbone keys from work_dirs/adapted/iter_2.pth' in after
+    assert f'loaded 120/120 backbone keys from {my_disk}/resnet50.pth' in before
+    assert all('bbox_mAP' in text for text in (after, before))

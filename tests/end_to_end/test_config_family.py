@@ -165,6 +165,15 @@ BYOLS_DETAILS = {
     'default_hooks.target_ema.statistics': 'own',
 }
 
+ADAPTATION = {
+    f'{SAMPLE}.num_views': 3,
+    **dict.fromkeys(CROPS, (0.4, 1.0)),
+    'model.base_momentum': 0.996,
+    'train_dataloader.batch_size': 128,
+    'optim_wrapper.optimizer.type': 'AdamW',
+    'optim_wrapper.paramwise_cfg.layer_decay_rate': 1.0,
+    'auto_scale_lr.base_batch_size': 128,
+}
 DIFFERENCES = {
     'vito/pretrain_r50.py': {
         **BYOLS_DETAILS,
@@ -183,6 +192,8 @@ DIFFERENCES = {
         'auto_scale_lr.base_batch_size': 4096,
     },
     'vito/pretrain_r50_200e.py': {'train_cfg.max_epochs': 200},
+    'vito/adapt_r50.py': ADAPTATION,
+    'vito/adapt_swin_s.py': {**ADAPTATION, 'model.backbone.arch': 'small'},
     'vito/pretrain_r50_8xb64.py': {
         'train_dataloader.batch_size': 64,
         'optim_wrapper.optimizer.lr': 0.3 * 512 / 256,
@@ -282,11 +293,13 @@ def test_a_variant_is_what_its_name_says(path):
         ), where
 
 
-@pytest.mark.parametrize('epochs', [200, 300])
-def test_the_schedule_ends_with_the_run(epochs):
-    name = 'pretrain_r50_200e.py' if epochs == 200 else 'pretrain_r50.py'
+@pytest.mark.parametrize(
+    ('name', 'begin', 'epochs'),
+    [('pretrain_r50.py', 10, 300), ('pretrain_r50_200e.py', 10, 200), ('adapt_r50.py', 1, 10)],
+)
+def test_the_schedule_ends_with_the_run(name, begin, epochs):
     cfg = Config.fromfile(REPO / 'configs/vito' / name)
     warm_up, cosine = cfg.param_scheduler
-    assert (warm_up.begin, warm_up.end, cosine.begin) == (0, 10, 10)
+    assert (warm_up.begin, warm_up.end, cosine.begin) == (0, begin, begin)
     assert cosine.end == cfg.train_cfg.max_epochs == epochs
-    assert cosine.T_max == epochs - 10
+    assert cosine.T_max == epochs - begin

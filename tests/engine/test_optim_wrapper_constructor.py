@@ -1,7 +1,10 @@
 """Parameters that reach the optimizer."""
 
+import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmpretrain.models.backbones import ResNet
+from torch import nn
 
 import vito_mm  # noqa: F401  registers the constructor
 
@@ -27,3 +30,48 @@ def test_trained_parameters_of_the_same_settings_share_a_group(caplog):
     found = {id(param) for group in groups for param in group['params']}
     assert found == {id(param) for param in model.parameters() if param.requires_grad}
     assert 'frozen' not in caplog.text
+
+
+def rates_of(model: nn.Module, decay: float) -> dict[str, float]:
+    """Learning rate of each parameter, with a constant one of 1 for the whole model."""
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            constructor='TrainableParamsConstructor',
+            optimizer=dict(type='SGD', lr=1.0),
+            paramwise_cfg=dict(layer_decay_rate=decay, custom_keys={'head': dict(lr_mult=10.0)}),
+        ),
+    )
+    rates = {
+        id(param): group['lr']
+        for group in wrapper.optimizer.param_groups
+        for param in group['params']
+    }
+    return {name: rates[id(param)] for name, param in model.named_parameters()}
+
+
+def test_rates_fall_towards_the_stem():
+    """Seven layers of ResNet-50 and the head: mmpretrain's count, written out."""
+    model = nn.ModuleDict(dict(backbone=ResNet(50, base_channels=16), head=nn.Linear(2, 2)))
+    rates = rates_of(model, 0.5)
+    assert rates['head.weight'] == 10
+    expected = {
+        'layer4.2.conv1': 1,
+        'layer4.0.conv1': 1,
+        'layer3.3.conv1': 2,
+        'layer3.2.conv1': 3,
+        'layer2.2.conv1': 4,
+        'layer2.1.conv1': 5,
+        'layer1.0.conv1': 6,
+        'conv1': 7,
+    }
+    assert {n: rates[f'backbone.{n}.weight'] for n in expected} == {
+        name: 0.5**power for name, power in expected.items()
+    }
+    assert set(rates_of(model, 1.0).values()) == {1.0, 10.0}
+
+
+def test_a_backbone_whose_layers_nobody_counts_is_named():
+    model = nn.ModuleDict(dict(backbone=ResNet(18, base_channels=16)))
+    with pytest.raises(ValueError, match=r'layer_decay_rate.*ResNet'):
+        rates_of(model, 0.5)

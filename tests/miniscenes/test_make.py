@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import REPO
-from vito_mm.miniscenes import CLASSES, make, make_miniscenes
+from vito_mm.miniscenes import CLASSES, LABEL_MAPS, make, make_miniscenes
 from vito_mm.videos.manifest import read_manifest
 
 SMALL = dict(
@@ -55,6 +57,27 @@ def test_simple_worlds_are_recorded_as_they_were_so_that_none_is_made_again(tmp_
     assert hard['counts'] == {'train': 1, 'val': 1, 'held_out': 1}
     files = sorted(name for name in read_all(tmp_path / 'hard') if name.endswith('.jpg'))
     assert files == [f'probe/{split}/striped_disc/00000.jpg' for split in sorted(hard['counts'])]
+
+
+def test_a_world_of_some_classes_has_no_other(tmp_path):
+    settings = SMALL | dict(num_videos=5, num_images=6, tasks=FAST_TASKS)
+    parts = make_miniscenes(tmp_path / 'some', classes=(6, 4), **settings)
+    rows = list(read_manifest(Path(parts['videos']) / 'manifest.jsonl'))
+    assert [row['label'] for row in rows] == [6, 4, 6, 4, 6]
+    names = {CLASSES[6].name, CLASSES[4].name}
+    assert {folder.name for folder in Path(parts['probe']).glob('*/*')} == names
+    found = {
+        int(value)
+        for file in Path(parts['voc'], 'SegmentationClass').glob('*.png')
+        for value in np.unique(np.asarray(Image.open(file)))
+    }
+    assert found == {0, *(LABEL_MAPS['voc'].ids[label] for label in (4, 6))}
+    # All classes, or another order of them, are another world.
+    again = make_miniscenes(tmp_path / 'some', classes=(4, 6), **settings)
+    rows = read_manifest(Path(again['videos']) / 'manifest.jsonl')
+    assert [row['label'] for row in rows] == [4, 6, 4, 6, 4]
+    with pytest.raises(ValueError, match='classes'):
+        make_miniscenes(tmp_path / 'none', classes=(8,))
 
 
 def test_another_seed_gives_other_items(tmp_path):

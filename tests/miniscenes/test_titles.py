@@ -7,12 +7,11 @@ import pytest
 
 from vito_mm.curation.taxonomy import load_taxonomy
 from vito_mm.curation.titles import TitleMatcher
-from vito_mm.miniscenes import CLASSES
-from vito_mm.miniscenes.classes import video_label
+from vito_mm.miniscenes import CLASSES, get_preset
 from vito_mm.miniscenes.titles import KINDS, draw_titles, write_taxonomy, write_titled_table
 from vito_mm.videos import read_manifest
 
-LABELS = [video_label(index) for index in range(4000)]
+LABELS = [get_preset('demo').label_of(index) for index in range(4000)]
 
 
 def test_taxonomy_has_the_classes_in_order_each_sharing_a_name_with_another(tmp_path):

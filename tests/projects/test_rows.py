@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.rows import MAIN_ROWS, ORDERINGS, ROWS
+from projects.miniscenes_study.rows import ADAPTATION_ROWS, MAIN_ROWS, ORDERINGS, ROWS, STUDY_ROWS
 from projects.miniscenes_study.runs import MODES, Study, row_config, suite_options
 from tests.conftest import REPO
 from vito_mm.registry import MODELS
 from vito_mm.transfer.plan import make_plan
 from vito_mm.transfer.tasks import RANDOM
 
-TRAINED = [row for row in ROWS if row != RANDOM]
+TRAINED = [row for row in STUDY_ROWS if row != RANDOM]
 
 
 def study(preset: str, **settings) -> Study:
@@ -88,6 +89,24 @@ def test_every_row_builds_the_same_backbone_and_takes_as_many_steps(preset):
             backbone = MODELS.build(cfg.model).backbone
         shapes.add(tuple((k, tuple(v.shape)) for k, v in sorted(backbone.state_dict().items())))
     assert len(shapes) == len(steps) == 1
+
+
+def test_adaptation_has_the_recipe_of_its_config_and_as_many_steps_as_from_scratch():
+    cfgs = {row: row_config(study('adaptation'), row) for row in ADAPTATION_ROWS[1:]}
+    recipe = Config.fromfile(REPO / 'configs/vito/adapt_r50.py')
+    steps = {row: cfg.train_cfg.max_iters for row, cfg in cfgs.items()}
+    assert steps['vito'] == steps['source'] == steps['adapted']
+    assert steps['heads'] + steps['heads_first'] == steps['adapted'] > steps['heads_first']
+    for row in ('adapted', 'heads', 'heads_first'):
+        wrapper, scratch = cfgs[row].optim_wrapper, cfgs['vito'].optim_wrapper
+        assert wrapper.optimizer == recipe.optim_wrapper.optimizer != scratch.optimizer
+        assert cfgs[row].model == {**cfgs['vito'].model, 'base_momentum': 0.996}
+        frozen = wrapper.paramwise_cfg.custom_keys.pop('backbone', None)
+        assert (frozen == {'lr_mult': 0.0}) == (row == 'heads')
+        assert wrapper.paramwise_cfg == recipe.optim_wrapper.paramwise_cfg
+    source, target = (cfgs[row].train_dataloader.dataset.data_root for row in ('source', 'adapted'))
+    assert source.endswith('unused_source/frames')
+    assert target.endswith('unused/videos')
 
 
 def test_orderings_compare_rows_that_are_there():

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.runs import Study, write_frames, write_random
+from projects.miniscenes_study.runs import Study, run_study, write_frames, write_random
 from tests.conftest import REPO
+from vito_mm.videos import read_manifest
 
 
 @pytest.fixture(scope='module')
@@ -49,6 +50,24 @@ def test_rows_are_run_once_and_a_report_is_written(tmp_path, data, monkeypatch, 
     assert 'unknown rows: vitto. Choose among random, moclr' in capsys.readouterr().err
 
 
+def test_a_row_starts_from_the_checkpoint_of_another(tmp_path, data):
+    study = Study(REPO, tmp_path, data, PRESETS['tiny'], rows=['heads_first'], seeds=1)
+    run_study(study, 'study.py')
+    assert study.all_rows() == ['source', 'heads', 'heads_first']
+    source, heads, last = (
+        torch.load(study.checkpoint(row, 0))['state_dict'] for row in study.all_rows()
+    )
+    kept = [key for key in heads if key.startswith('backbone.') and 'num_' not in key]
+    weights = [key for key in kept if 'running' not in key]
+    assert all(torch.equal(heads[key], source[key]) for key in weights)
+    assert not any(torch.equal(heads[key], source[key]) for key in set(kept) - set(weights))
+    assert not torch.equal(last['backbone.conv1.weight'], heads['backbone.conv1.weight'])
+    log = (study.folder('heads_first', 0) / 'console.log').read_text()
+    assert f'keys from {study.checkpoint("heads", 0)}' in log
+    labels = {row['label'] for row in read_manifest(study.source_data() / 'videos/manifest.jsonl')}
+    assert labels == {0, 1, 2, 3}
+
+
 def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     from vito_mm.miniscenes import make_miniscenes
     from vito_mm.probes.loading import load_encoder, resnet
@@ -70,7 +89,6 @@ def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
 
 def test_frames_lie_in_the_folder_of_their_class(tmp_path, data):
     from vito_mm.miniscenes import make_miniscenes
-    from vito_mm.videos import read_manifest
 
     make_miniscenes(data, 'tiny', progress=False)
     write_frames(data / 'videos', tmp_path / 'frames', 3)

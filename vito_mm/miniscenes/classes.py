@@ -33,11 +33,6 @@ CLASSES = (
 """A class is known by its index in this tuple everywhere in the package."""
 
 
-def video_label(index: int) -> int:
-    """Compute the class of a video from its index: the classes take turns."""
-    return index % len(CLASSES)
-
-
 @dataclass(frozen=True)
 class LabelMap:
     """The eight classes in a real data set.

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def make_miniscenes(
     workers: int | None = None,
     tasks: Sequence[str] = TASKS,
     progress: bool = True,
+    classes: Sequence[int] | None = None,
 ) -> dict[str, str]:
     """Make the missing parts of MiniScenes.
 
@@ -90,6 +91,7 @@ def make_miniscenes(
         tasks: Parts to make, of ``'videos'``, ``'ade20k'``, ``'voc'``, ``'coco'``, ``'lvis'`` and
             ``'probe'``. Defaults to all.
         progress: Print the progress. Defaults to True.
+        classes: Indices into ``CLASSES`` of the classes that there are. Defaults to the preset's.
 
     Returns:
         dict[str, str]: Folder of each of ``tasks``. The videos are listed in
@@ -101,6 +103,10 @@ def make_miniscenes(
         OSError: If ``root`` cannot be written.
     """
     chosen = get_preset(preset)
+    if classes is not None:
+        if not classes or not set(classes) <= set(range(len(CLASSES))):
+            raise ValueError(f'classes={classes}: give some of 0 to {len(CLASSES) - 1}')
+        chosen = replace(chosen, classes=tuple(classes))
     counts = dict(
         num_videos=chosen.num_videos if num_videos is None else num_videos,
         num_images=chosen.num_images if num_images is None else num_images,
@@ -123,6 +129,8 @@ def make_miniscenes(
     described = asdict(chosen)
     if chosen.difficulty is None:  # as such worlds were recorded before there was any
         del described['difficulty']
+    if classes is None:
+        del described['classes']
     for task, folder in folders.items():
         splits = _splits(task, chosen.difficulty is not None, **counts)
         parameters = dict(version=VERSION, preset=described, seed=seed, counts=splits)
@@ -177,7 +185,7 @@ def write_item(job: Job) -> Any:
         case 'voc':
             return write_voc_still(folder, *item)
         case 'probe':
-            folder = folder / job.split / CLASSES[job.index % len(CLASSES)].name
+            folder = folder / job.split / CLASSES[job.preset.label_of(job.index)].name
             folder.mkdir(parents=True, exist_ok=True)
             return write_jpeg(folder / f'{job.index:05d}.jpg', render_probe_image(*item))
     return write_detection_still(folder, job.preset, job.seed, job.task, job.split, job.index)

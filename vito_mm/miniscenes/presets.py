@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .classes import CLASSES
+
 
 @dataclass(frozen=True)
 class Difficulty:
@@ -84,6 +86,7 @@ class Preset:
         still_backgrounds: Number of other backgrounds of the stills, and of the probe images.
         pan: Largest distance the camera travels over the background, as a fraction of the side.
         difficulty: Ranges of a harder world. None for one object in front of a smooth background.
+        classes: Indices into ``CLASSES`` of the classes that there are.
     """
 
     num_videos: int = 400
@@ -107,6 +110,11 @@ class Preset:
     still_backgrounds: int = 24
     pan: float = 0.5
     difficulty: Difficulty | None = None
+    classes: tuple[int, ...] = tuple(range(len(CLASSES)))
+
+    def label_of(self, index: int) -> int:
+        """Compute the class of a video or probe image from its index: the classes take turns."""
+        return self.classes[index % len(self.classes)]
 
     @property
     def num_frames(self) -> int:

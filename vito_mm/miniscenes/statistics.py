@@ -6,10 +6,9 @@ or the background does, the loss can be met without learning anything.
 
 import numpy as np
 
-from .classes import CLASSES
 from .presets import Preset, get_preset
 from .stills import render_probe_image
-from .videos import draw_script, render_video, video_label
+from .videos import draw_script, render_video
 
 
 def ridge_accuracy(
@@ -74,18 +73,18 @@ def measure_shortcuts(
         dict[str, float]: Accuracies. ``video_by_*``: retrieval of the other frame of the own video
         among ``num_videos``, ``delay`` apart; ``video_by_*_at_once``: of neighbouring frames, the
         ceiling of these features; ``video_by_*_across_cut``, if there are cuts: of the frames
-        before and after the first cut; ``class_by_*``: a linear classifier of the eight classes,
+        before and after the first cut; ``class_by_*``: a linear classifier of the classes,
         trained on frames of the videos and tested on probe images.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     times = 0.5 + np.array([0.0, 1.0 / preset.fps, delay])
     frames = _frames_of_all(preset, seed, [times] * num_videos)
-    labels = np.array([video_label(index) for index in range(num_videos)])
-    count = 25 * len(CLASSES)
+    labels = np.array([preset.label_of(index) for index in range(num_videos)])
+    count = 25 * len(preset.classes)
     probe = np.stack([render_probe_image(preset, seed, 'val', index) for index in range(count)])
-    probe_labels = np.arange(count) % len(CLASSES)
+    probe_labels = np.array([preset.label_of(index) for index in range(count)])
     cuts = _around_first_cuts(preset, seed, num_videos)
-    result = {'chance_video': 1 / num_videos, 'chance_class': 1 / len(CLASSES)}
+    result = {'chance_video': 1 / num_videos, 'chance_class': 1 / len(preset.classes)}
     for name, feature in (('mean_colour', mean_colour), ('corners', corners)):
         first, neighbour, later = (feature(frames[:, time]) for time in range(3))
         result[f'video_by_{name}'] = retrieval_accuracy(first, later)

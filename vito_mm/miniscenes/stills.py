@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .backgrounds import MARGIN, background_pool, view_background
-from .classes import CLASSES
 from .objects import SceneObject, draw_object, thing_pool
 from .presets import Preset
 from .render import Camera, Layer, Light, Pose, Scene, coverage, paint, render_scene, to_uint8
@@ -202,7 +201,7 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
     wanted = int(rng.integers(preset.objects_per_still[0], preset.objects_per_still[1] + 1))
     placed = _Placed(size, _SUPERSAMPLING)
     for _ in range(wanted):
-        label = int(rng.integers(len(CLASSES)))
+        label = preset.classes[rng.integers(len(preset.classes))]
         radius = preset.still_radius[1] * min(size)
         scene_object = draw_object(rng, label, radius)
         placed.put(scene_object, lambda: _draw_pose(rng, preset, size, preset.still_radius))
@@ -224,7 +223,7 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
         preset: Sizes and ranges.
         seed: Seed of the world.
         split: ``'train'``, ``'val'`` or ``'held_out'``, see :func:`.objects.draw_object`.
-        index: Index of the picture in its split; its class is ``index % len(CLASSES)``.
+        index: Index of the picture in its split; its class is ``preset.label_of(index)``.
 
     Returns:
         numpy.ndarray: (side, side, 3) uint8 RGB.
@@ -234,7 +233,7 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     size = (side, side)
     surroundings = _draw_surroundings(rng, preset, seed, 'probe', split, size)
     radius = side * sum(preset.radius) / 2
-    scene_object = draw_object(rng, index % len(CLASSES), radius, split == 'held_out')
+    scene_object = draw_object(rng, preset.label_of(index), radius, split == 'held_out')
     pose = _draw_pose(rng, preset, size, preset.radius)
     # Large objects stay near the middle, as in the videos.
     pose = replace(pose, centre=side * rng.uniform(0.35, 0.65, 2))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .backgrounds import MARGIN, background_pool, view_background
-from .classes import CLASSES, video_label
+from .classes import CLASSES
 from .objects import SceneObject, draw_object, thing_pool
 from .presets import Preset
 from .render import Camera, Light, Pose, Scene, paint, render_scene, to_uint8
@@ -62,7 +62,7 @@ def render_video(
     pool = background_pool(seed, 'video_backgrounds', preset.backgrounds, (side, side))
     background = pool[rng.integers(len(pool))]
     mean_radius = side * sum(preset.radius) / 2
-    scene_object = draw_object(rng, video_label(index), mean_radius)
+    scene_object = draw_object(rng, preset.label_of(index), mean_radius)
     poses = draw_poses(rng, preset, times, side)
     pan = np.stack([0.5 + preset.pan * wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
     for pose, offset in zip(poses, pan, strict=True):
@@ -113,9 +113,10 @@ def write_video(file: str | os.PathLike, preset: Preset, seed: int, index: int) 
             planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format='yuv420p')))
         container.mux(stream.encode(None))
-    family = CLASSES[video_label(index)]
+    label = preset.label_of(index)
+    family = CLASSES[label]
     row = {
-        'label': video_label(index),
+        'label': label,
         'class_name': family.name,
         'title': f'A {family.title} turning in changing light, take {index}',
         'fps': preset.fps,
@@ -135,9 +136,9 @@ def draw_script(preset: Preset, seed: int, index: int) -> Script:
     rng = item_rng(seed, 'videos', index)
     starts = draw_starts(rng, preset)
     radius = preset.video_side * sum(preset.radius) / 2
-    objects = [draw_object(rng, video_label(index), radius)]
+    objects = [draw_object(rng, preset.label_of(index), radius)]
     if rng.random() < difficulty.companion:
-        label = int(rng.integers(len(CLASSES)))
+        label = preset.classes[rng.integers(len(preset.classes))]
         smaller = radius * sum(difficulty.companion_size) / 2
         objects.insert(0, draw_object(rng, label, smaller))
     return Script(tuple(objects), starts, rng.integers(2**63, size=len(starts)))
