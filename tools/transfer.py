@@ -58,7 +58,7 @@ def main() -> int:
     add(
         '--frozen-backbone',
         action='store_true',
-        help="train what is around the backbone alone, by the backbone's own frozen_stages",
+        help='train only what is around the backbone, which stays in evaluation mode',
     )
     add(
         '--layer-decay',

@@ -320,7 +320,11 @@ def _best_prefix(
                 votes['.'.join(parts[:cut]) + '.' if cut else ''] += 1
     if not votes:
         is_resnet = any(map(is_plain, expected))
-        examples = 'conv1.weight, layer1.0.conv1.weight, ...' if is_resnet else first_few(list(expected), 3)
+        examples = (
+            'conv1.weight, layer1.0.conv1.weight, ...'
+            if is_resnet
+            else first_few(list(expected), 3)
+        )
         raise CheckpointError(
             f'It holds no key of {"a ResNet" if is_resnet else "this backbone"}. Its keys look '
             f'like these: {", ".join(sorted(state_dict)[:5])}. The names must be '

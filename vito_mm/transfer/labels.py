@@ -1,7 +1,9 @@
 """Contents of data sets, compared with the classes and images that their config expects."""
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -229,10 +231,12 @@ def training_images(cfg: Config, task: Task) -> TrainingImages:
     """
     counts, seen = [], set()
     for key, leaf in placed_datasets(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
-        with quiet(), DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-            dataset = registry.build(dict(leaf, pipeline=[], lazy_init=False))
+        scope = DATASETS.switch_scope_and_registry(cfg.get('default_scope'))
+        with quiet(), redirect_stdout(io.StringIO()), scope as registry:  # pycocotools prints
+            dataset = registry.build(dict(leaf, pipeline=[]))
         if not hasattr(dataset, 'get_subset_'):
             raise ValueError(f'--labels: {key} of {task.title} is no data set of MMEngine')
+        dataset.full_init()
         counts.append(len(dataset))
         if task.package == 'mmdet':
             seen.update(*(dataset.get_cat_ids(index) for index in range(len(dataset))))

@@ -51,10 +51,10 @@ from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
 from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, RANDOM, TASKS, Task
 from vito_mm.transfer.variants import (
+    FROZEN,
     LAYER_DECAY,
     build_without_storage,
     decay_problems,
-    frozen_settings,
     label_settings,
     part_problems,
 )
@@ -239,12 +239,12 @@ def _runs_of(
         if task.config:
             settings, remarks = fit_settings(base, task)
             warnings += (f'{task.title}: {text}' for text in remarks)
+        base.merge_from_dict(parse_options(setting_words(settings | chosen)))
         if 'layer_decay' in sweep:
             problems += decay_problems(base, task, sweep['layer_decay'])
+            base.merge_from_dict(parse_options(setting_words(LAYER_DECAY)))
             settings |= LAYER_DECAY
         settings |= chosen
-        base.merge_from_dict(parse_options(setting_words(settings)))
-        frozen = frozen_settings(base) if options.frozen_backbone else {}
     except ValueError as error:
         problems.append(str(error))
         return []
@@ -277,8 +277,9 @@ def _runs_of(
     problems += found
     if found or not fits:
         return []
-    settings |= frozen
-    base.merge_from_dict(parse_options(setting_words(frozen)))
+    if options.frozen_backbone:
+        settings |= FROZEN
+        base.merge_from_dict(parse_options(setting_words(FROZEN)))
     launch = _launch_settings(task, base, plan)
     plan.warnings += [text for text in warnings if text not in plan.warnings]
     runs = []

@@ -23,6 +23,10 @@ LAYER_DECAY = {
 _CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'TrainableParamsConstructor')
 
 
+FROZEN = {'model.backbone.frozen': 'True'}
+"""Settings under which nothing of the backbone is trained."""
+
+
 def label_settings(cfg: Config, labels: float, seed: int | None = None) -> dict[str, str]:
     """Settings, as text by key, that leave a part of the labelled training images.
 
@@ -57,27 +61,6 @@ def part_problems(
             yield f'{text}, less than a batch of {batch}. Give --labels more'
 
 
-def frozen_settings(cfg: Config) -> dict[str, str]:
-    """Settings, as text by key, that keep all of a backbone as it is.
-
-    Raises:
-        ValueError: If the backbone has no ``frozen_stages`` that does so.
-    """
-    backbone = dict(cfg.model.backbone)
-    stages = 4
-    for _ in range(2):
-        try:
-            built = built_backbone(cfg, backbone | dict(frozen_stages=stages))
-        except Exception:  # such as a TypeError: it has no such argument
-            break
-        if not any(parameter.requires_grad for parameter in built.parameters()):
-            return {'model.backbone.frozen_stages': str(stages)}
-        stages = len(getattr(built, 'layers', ()))  # a vision transformer counts its blocks
-    raise ValueError(
-        f'--frozen-backbone: {type_name(backbone)} has no frozen_stages that stops all of it'
-    )
-
-
 def decay_problems(cfg: Config, task: Task, rates: Sequence[str]) -> Iterator[str]:
     """Rates out of (0, 1], and configs whose constructor or backbone does not take them."""
     from vito_mm.engine.layer_depth import layer_depths
@@ -98,14 +81,9 @@ def decay_problems(cfg: Config, task: Task, rates: Sequence[str]) -> Iterator[st
             'rates. Set them there'
         )
     try:
-        layer_depths(built_backbone(cfg, cfg.model.backbone))
+        layer_depths(build_without_storage(cfg, dict(cfg.model.backbone, checkpoint=None)))
     except ValueError as error:
         yield f'--layer-decay: {task.title}: {error}'
-
-
-def built_backbone(cfg: Config, backbone: dict) -> nn.Module:
-    """Build a backbone in the scope of its config, without storage where it can be."""
-    return build_without_storage(cfg, dict(backbone, checkpoint=None))
 
 
 def build_without_storage(cfg: Config, part: dict) -> nn.Module:

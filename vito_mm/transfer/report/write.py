@@ -50,7 +50,9 @@ def write_report(
     """
     comparisons = _comparisons(outcomes)
     count = len({comparison.task.base for comparison in comparisons})
-    title = f'Transfer to {count_text(count, "task")}, protocol {protocol}'
+    title = f'Transfer to {count_text(count, "task")}'
+    if any(not comparison.task.config for comparison in comparisons):
+        title += f', protocol {protocol}'
     blocks = [
         *_summary(comparisons, labels(outcomes)),
         *few_labels_section(comparisons),
