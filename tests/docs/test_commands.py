@@ -13,7 +13,7 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import ONEDL, REPO, write_video
-from tests.helpers.own_tasks import SEGMENTER, SMALL, write
+from tests.helpers.own_tasks import HALF_RESNET18, SEGMENTER, write
 from tests.helpers.processes import shell, status_of_tool, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
@@ -149,7 +149,9 @@ def test_commands_of_a_task_of_ones_own_are_planned(
     commands, trained, miniscenes, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(REPO)
-    full_size = SEGMENTER.replace(SMALL, 'depth=50').replace('in_channels=256', 'in_channels=2048')
+    full_size = SEGMENTER.replace(HALF_RESNET18, 'depth=50').replace(
+        'in_channels=256', 'in_channels=2048'
+    )
     config = write(tmp_path, full_size, miniscenes['pascal'])
     for command in commands:
         text = command.text.replace('/ckpt', str(trained)).replace('my_config.py', str(config))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-SMALL = 'depth=18, stem_channels=32, base_channels=32'
+HALF_RESNET18 = 'depth=18, stem_channels=32, base_channels=32'
 
 DETECTOR = f"""
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 default_scope = 'mmdet'
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
-    backbone=dict({SMALL}, frozen_stages=-1, norm_eval=False,
+    backbone=dict({HALF_RESNET18}, frozen_stages=-1, norm_eval=False,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=32),
     bbox_head=dict(num_classes=8, in_channels=32, feat_channels=32, stacked_convs=1),
@@ -59,7 +59,7 @@ default_scope = 'mmseg'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
-    backbone=dict({SMALL}, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    backbone=dict({HALF_RESNET18}, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     decode_head=dict(num_classes=21, in_channels=256, channels=32),
     auxiliary_head=None,
 )
