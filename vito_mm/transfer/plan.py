@@ -145,13 +145,13 @@ def make_plan(options: SuiteOptions) -> Plan:
         except CheckpointError as error:
             problems.append(f'--checkpoints {label}: {error}')
     if any(name in TASKS for name in tasks):
-        plan.architecture = parsed(partial(_architecture_of, options), checkpoints) or 'r50'
+        plan.architecture = parsed(partial(_architecture_of, options), checkpoints) or ''
     unfit: dict[tuple[str, str], list[str]] = {}
     for name in sorted(tasks, key=[*TASKS, *tasks].index):
         if config := tasks[name]:
             task, cfg = parsed(partial(_own_task, options, name), config) or (None, None)
-        else:
-            task, cfg = TASKS.get(name), None
+        else:  # which configs it takes is not known without a network
+            task, cfg = TASKS.get(name) if plan.architecture else None, None
         if task:
             plan.runs += _runs_of(task, cfg, plan, checkpoints, sweep, labels, problems, unfit)
     for (label, error), titles in unfit.items():
@@ -223,8 +223,6 @@ def _runs_of(
         config_file = Path(task.config)
     else:
         shipped = task.config_for(options.protocol, plan.architecture)
-        if not shipped:  # said once for all tasks
-            return []
         config_file = options.repo / 'configs' / shipped
     missing = list(packages_problems(task))
     if not (task.config or config_file.is_file()):
