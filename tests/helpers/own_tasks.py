@@ -1,5 +1,6 @@
 """Configs as users of mmseg and mmdet have them, on MiniScenes and of the tests' network."""
 
+import json
 from pathlib import Path
 
 HALF_RESNET18 = 'depth=18, stem_channels=32, base_channels=32'
@@ -104,6 +105,58 @@ default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
 """A segmenter counted in iterations, on two data sets, with mmseg's ResNetV1c."""
 
 
+PURE = f"""
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.optim import OptimWrapper
+from mmengine.runner import IterBasedTrainLoop, ValLoop
+from mmseg.datasets import PascalVOCDataset
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs, RandomCrop
+from mmcv.transforms import LoadImageFromFile
+from mmseg.evaluation import IoUMetric
+from mmseg.models import EncoderDecoder, FCNHead, SegDataPreProcessor
+from mmseg.models.backbones import ResNet
+from mmseg.models.losses import CrossEntropyLoss
+from torch.optim import SGD
+model = dict(
+    type=EncoderDecoder,
+    data_preprocessor=dict(type=SegDataPreProcessor, pad_val=0, seg_pad_val=255, size=(64, 64)),
+    backbone=dict(type=ResNet, {HALF_RESNET18}, norm_cfg=dict(type='BN')),
+    decode_head=dict(
+        type=FCNHead, in_channels=256, channels=32, in_index=3, num_convs=1, num_classes=21,
+        norm_cfg=dict(type='BN'), loss_decode=dict(type=CrossEntropyLoss)),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+pipeline = [
+    dict(type=LoadImageFromFile),
+    dict(type=LoadAnnotations),
+    dict(type=RandomCrop, crop_size=(64, 64)),
+    dict(type=PackSegInputs),
+]
+train_dataloader = dict(
+    batch_size=2,
+    sampler=dict(type=InfiniteSampler, shuffle=True),
+    dataset=dict(
+        type=PascalVOCDataset, data_root='@ROOT@', pipeline=pipeline,
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        ann_file='ImageSets/Segmentation/train.txt'),
+)
+val_dataloader = dict(
+    batch_size=1,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(
+        type=PascalVOCDataset, data_root='@ROOT@', pipeline=[*pipeline[:2], pipeline[3]],
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        ann_file='ImageSets/Segmentation/val.txt'),
+)
+val_evaluator = dict(type=IoUMetric, iou_metrics=['mIoU'])
+train_cfg = dict(type=IterBasedTrainLoop, max_iters=2, val_interval=2)
+val_cfg = dict(type=ValLoop)
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01))
+"""
+"""The same in little as a pure Python config, which names classes and no scope."""
+
+
 def write(folder: Path, text: str, root: Path) -> Path:
     """Write one of the configs for a data set.
 
@@ -115,9 +168,7 @@ def write(folder: Path, text: str, root: Path) -> Path:
     Returns:
         Path: The file.
     """
-    import json
-
-    file = folder / ('detector.py' if text is DETECTOR else 'segmenter.py')
+    file = folder / {DETECTOR: 'detector.py', PURE: 'pure.py'}.get(text, 'segmenter.py')
     listed = root / 'annotations' / 'instances_train2017.json'
     if listed.exists():
         content = json.loads(listed.read_text())

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 import vito_mm  # noqa: F401  registers the data set
-from tests.helpers.own_tasks import DETECTOR, SEGMENTER, write
+from tests.helpers.own_tasks import DETECTOR, PURE, SEGMENTER, write
 from tests.helpers.processes import status_of_tool
 from tests.transfer.conftest import problems
 from vito_mm.datasets import subset_indices
@@ -124,6 +124,21 @@ def test_parts_of_the_labels_leave_the_number_of_steps(own_options):
             assert set(chosen) <= set(complete)
 
 
+def test_a_pure_python_config_is_a_task(options, checkpoint, miniscenes, tmp_path):
+    file = write(tmp_path, PURE, miniscenes['pascal'])
+    changes = dict(tasks=[f'pure={file}'], data=[], labels=['95%'], layer_decay=['0.8'])
+    (run,) = make_plan(options(checkpoints=[str(checkpoint)], **changes)).runs
+    assert (run.task.package, run.task.metric) == ('mmseg', 'mIoU')
+    cfg = config_of(run)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 8
+        backbone = MODELS.build(cfg.model.backbone)
+    backbone.init_weights()
+    weights = torch.load(checkpoint)['state_dict']
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, weights[f'backbone.{name}'])
+
+
 @pytest.mark.parametrize(('count', 'fraction'), [(1000, 0.01), (1000, 0.1), (7, 0.3), (5, 0.01)])
 def test_a_part_is_drawn_once_each(count, fraction):
     part = subset_indices(count, fraction, seed=3)
@@ -149,7 +164,8 @@ def test_names_of_tasks(text, expected):
         split_tasks(['pascal', text])
     with pytest.raises(ValueError, match='comes twice'):
         split_tasks(['a=x.py', 'a=y.py'])
-    assert split_tasks(['pascal', 'a=mmdet::x.py']) == dict(pascal='', a='mmdet::x.py')
+    found = split_tasks(['pascal', 'a=mmdet::x.py', 'b=~/x.py'])
+    assert found == dict(pascal='', a='mmdet::x.py', b=str(Path.home() / 'x.py'))
 
 
 @pytest.mark.parametrize('text', ['0%', '101%', '10', 'few', '-1%', '1e1%'])

@@ -111,7 +111,7 @@ def split_tasks(words: Sequence[str]) -> dict[str, str]:
             raise ValueError(f'--tasks {word}: {name} is a task of the paper. Choose another name')
         if name in found and (sign or found[name]):
             raise ValueError(f'--tasks {word}: the name {name} comes twice')
-        found[name] = config
+        found[name] = os.path.expanduser(config)
     return found
 
 

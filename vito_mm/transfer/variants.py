@@ -20,11 +20,10 @@ LAYER_DECAY = {
 }
 """Settings under which ``layer_decay`` of a sweep is a key of the config."""
 
-_CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'TrainableParamsConstructor')
-
-
 FROZEN = {'model.backbone.frozen': 'True'}
 """Settings under which nothing of the backbone is trained."""
+
+_CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'TrainableParamsConstructor')
 
 
 def label_settings(cfg: Config, labels: float, seed: int | None = None) -> dict[str, str]:
@@ -72,8 +71,6 @@ def decay_problems(cfg: Config, task: Task, rates: Sequence[str]) -> Iterator[st
         except ValueError:
             pass
         yield f'--layer-decay {rate}: give a number above 0, up to 1'
-    if not rates:
-        return
     kind = type_name(dict(type=cfg.optim_wrapper.get('constructor') or ''))
     if kind not in _CONSTRUCTORS:
         yield (
