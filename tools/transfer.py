@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Fine-tune checkpoints on the tasks of the paper's transfer table and compare them.
+"""Fine-tune checkpoints on the tasks of the paper's transfer table, or yours, and compare them.
 
 tools/transfer.py --checkpoints a.pth b.pth random --tasks pascal ade20k coco lvis --seeds 5
+tools/transfer.py --checkpoints a.pth random --tasks cells=my/config.py --labels 1% 10% 100%
 
 Each combination of checkpoint, task, point of the sweep and seed is a run of tools/train.py. Giving
 the same command again goes on where it ended; more checkpoints, tasks, values or seeds are added.
@@ -29,7 +30,14 @@ def main() -> int:
         metavar='CHECKPOINT',
         help="files to start from, 'label=file' to name them in tables, 'random' for none",
     )
-    add('--tasks', nargs='+', default=[*TASKS], metavar='TASK', help='tasks to fine-tune on')
+    add(
+        '--tasks',
+        nargs='+',
+        default=[*TASKS],
+        metavar='TASK',
+        help='of the paper, or name=CONFIG for any config of mmseg or mmdet, a file or '
+        'PACKAGE::FILE',
+    )
     add('--seeds', type=int, default=5, metavar='N', help='runs of each, with seeds 0, 1, ...')
     add('--first-seed', type=natural, default=0, metavar='N', help='where the seeds begin')
     add(
@@ -39,6 +47,28 @@ def main() -> int:
         default=[],
         metavar='KEY=VALUES',
         help='values to try in all combinations: lr=0.01,0.02 wd=0.0005,0.005, or any config key',
+    )
+    add(
+        '--labels',
+        nargs='+',
+        default=['100%'],
+        metavar='PERCENT',
+        help='parts of the labelled training images, such as 1%% 10%% 100%%: drawn at random by '
+        'each seed, smaller ones within larger ones. A part is repeated until an epoch is as long '
+        'as with all images, so that all runs take the same number of steps',
+    )
+    add(
+        '--frozen-backbone',
+        action='store_true',
+        help='train only what is around the backbone, which stays in evaluation mode',
+    )
+    add(
+        '--layer-decay',
+        nargs='+',
+        default=[],
+        metavar='FACTOR',
+        help='learning rate falls by this factor with each layer towards the stem, such as 0.8; '
+        'several values are a sweep',
     )
     add('--protocol', choices=PROTOCOLS, default='paper', help='schedules')
     add_shared(parser, '--work-dir', type=Path, default=Path('work_dirs/transfer'))

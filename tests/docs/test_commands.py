@@ -13,6 +13,7 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import ONEDL, REPO, write_video
+from tests.helpers.own_tasks import HALF_RESNET18, SEGMENTER, write
 from tests.helpers.processes import shell, status_of_tool, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
@@ -129,7 +130,7 @@ def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
         assert result.returncode == 0, result.stderr[-3000:]
 
 
-@runs('README.md', 'docs/transfer.md', matching=r'python tools/transfer\.py', count=1)
+@runs('README.md', 'docs/transfer.md', matching=r'python tools/transfer\.py.* pascal', count=1)
 def test_commands_of_the_transfer_table_lack_nothing_but_the_data(
     commands, trained, tmp_path, monkeypatch, capsys
 ):
@@ -143,6 +144,24 @@ def test_commands_of_the_transfer_table_lack_nothing_but_the_data(
     problems = [line for line in capsys.readouterr().err.splitlines() if line.startswith('  - ')]
     assert len(problems) == 4
     assert all('there is no data folder' in problem for problem in problems)
+
+
+@runs('docs/transfer.md', matching=r'python tools/transfer\.py.* cells=', count=4)
+def test_commands_of_a_task_of_ones_own_are_planned(
+    commands, trained, miniscenes, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(REPO)
+    full_size = SEGMENTER.replace(HALF_RESNET18, 'depth=50').replace(
+        'in_channels=256', 'in_channels=2048'
+    )
+    config = write(tmp_path, full_size, miniscenes['pascal'])
+    for command in commands:
+        text = command.text.replace('/ckpt', str(trained)).replace('my_config.py', str(config))
+        text = text.replace('1% 10%', '90% 95%')  # of 12 images
+        assert call(f'{text} --work-dir {tmp_path}/suite --dry-run --no-estimate') == 0
+        seeds = int((re.findall(r'--seeds (\d)', text) or [5])[0])
+        points = 3 if '--labels' in text or '--layer-decay' in text else 1
+        assert f' = {2 * seeds * points} runs' in capsys.readouterr().out
 
 
 # Pictures

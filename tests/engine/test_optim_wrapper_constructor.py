@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.backbones import ResNet
 from torch import nn
 
@@ -72,6 +73,54 @@ def test_rates_fall_towards_the_stem():
 
 
 def test_a_backbone_whose_layers_nobody_counts_is_named():
-    model = nn.ModuleDict(dict(backbone=ResNet(18, base_channels=16)))
-    with pytest.raises(ValueError, match=r'layer_decay_rate.*ResNet'):
+    model = nn.ModuleDict(dict(backbone=nn.Sequential(nn.Linear(2, 2))))
+    with pytest.raises(ValueError, match=r'layer_decay_rate.*Sequential'):
         rates_of(model, 0.5)
+
+
+SWIN = dict(embed_dims=16, depths=(2, 2, 3, 2), num_heads=(1, 1, 1, 1), out_indices=(3,))
+VIT = dict(img_size=32, embed_dims=16, num_layers=3, num_heads=1, out_indices=2, final_norm=True)
+
+
+@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
+@pytest.mark.parametrize(
+    ('backbone', 'powers'),
+    [
+        # Four stages of any ResNet, and its stem.
+        (
+            dict(type='ResNet', depth=18, base_channels=16),
+            {
+                'conv1.weight': 5,
+                'bn1.bias': 5,
+                'layer1.1.conv2.weight': 4,
+                'layer4.0.bn1.weight': 1,
+            },
+        ),
+        # Nine blocks; downsampling is of the last block before it.
+        (
+            dict(type='SwinTransformer', **SWIN),
+            {
+                'patch_embed.projection.weight': 10,
+                'stages.0.blocks.0.norm1.weight': 9,
+                'stages.0.downsample.reduction.weight': 8,
+                'stages.2.blocks.2.attn.w_msa.relative_position_bias_table': 3,
+                'stages.3.blocks.1.ffn.layers.1.bias': 1,
+                'norm3.weight': 0,
+            },
+        ),
+        (
+            dict(type='VisionTransformer', **VIT),
+            {'pos_embed': 4, 'cls_token': 4, 'layers.0.ln1.weight': 3, 'layers.2.ln1.bias': 1},
+        ),
+    ],
+    ids=['ResNet', 'Swin', 'ViT'],
+)
+def test_layers_of_other_libraries_are_counted(package, backbone, powers):
+    if package == 'mmdet' and backbone['type'] == 'VisionTransformer':
+        pytest.skip('mmdet has none')
+    with DefaultScope.overwrite_default_scope(package):
+        model = nn.ModuleDict(dict(backbone=MODELS.build(backbone), head=nn.Linear(2, 2)))
+    rates = rates_of(model, 0.5)
+    assert rates['head.weight'] == 10
+    found = {name: rates[f'backbone.{name}'] for name in powers}
+    assert found == {name: 0.5**power for name, power in powers.items()}

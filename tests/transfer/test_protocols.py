@@ -22,7 +22,8 @@ from vito_mm.transfer.tasks import TASKS
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PAPER = {name: task.configs['paper'] for name, task in TASKS.items()}
 STOCK = {name: task.configs['stock'] for name, task in TASKS.items()}
-ALL = (*PAPER.values(), *STOCK.values())
+SWIN = {name: task.config_for('paper', 'swin_s') for name, task in TASKS.items()}
+ALL = (*PAPER.values(), *STOCK.values(), *SWIN.values())
 
 
 def _load(path: str) -> Config:
@@ -57,7 +58,8 @@ def test_the_command_of_the_docstring_runs_the_complete_batch_and_schedule(path)
     (gpus,) = re.findall(command, (CONFIGS / path).read_text())
     batch = int(gpus) * config.train_dataloader.batch_size
     assert config.auto_scale_lr == dict(enable=False, base_batch_size=batch)
-    assert batch == (128 if path in (PAPER['coco'], PAPER['lvis']) else 16)
+    of_128 = [configs[task] for configs in (PAPER, SWIN) for task in ('coco', 'lvis')]
+    assert batch == (128 if path in of_128 else 16)
     last, loop = config.param_scheduler[-1], config.train_cfg
     assert last.end == (loop.max_epochs if last.by_epoch else loop.max_iters)
 
@@ -318,6 +320,36 @@ def test_fcos_regresses_distances_from_points(fcos, monkeypatch):
         _, again = model.bbox_head(features)
     for one, other in zip(boxes, again, strict=True):
         torch.testing.assert_close(one, other)
+
+
+# Swin-S -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_swin_s_is_fine_tuned_by_the_same_protocol(task):
+    swin, resnet = _load(SWIN[task]), _load(PAPER[task])
+    for part in ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_evaluator'):
+        assert swin[part] == resnet[part]
+    backbone = swin.model.pop('backbone')
+    assert (backbone.type, backbone.stock) == ('VITOBackbone', 'SwinTransformer')
+    assert (backbone.embed_dims, list(backbone.depths)) == (96, [2, 2, 18, 2])
+    assert swin.optim_wrapper.optimizer.type == 'AdamW'
+    resnet.model.pop('backbone')
+    if task in ('coco', 'lvis'):
+        assert swin.model.neck.in_channels == [96, 192, 384, 768]
+        resnet.model.neck.in_channels = swin.model.neck.in_channels
+        assert swin.param_scheduler == resnet.param_scheduler
+        assert swin.optim_wrapper.optimizer == resnet.optim_wrapper.optimizer
+    else:
+        assert swin.model.decode_head.in_channels == 768
+        resnet.model.decode_head.in_channels = 768
+        steps = swin.train_cfg.max_iters = swin.param_scheduler[1].end = 2000
+        rates = _course_of_the_rate(swin, 1)
+        assert rates[0] < 1e-9
+        assert rates.argmax() in (1499, 1500)
+        assert rates.max() == pytest.approx(6e-5, rel=1e-2)
+        assert (len(rates), rates[-1] < 1e-7) == (steps, True)
+    assert swin.model == resnet.model
 
 
 # The libraries' schedules -------------------------------------------------------------------------

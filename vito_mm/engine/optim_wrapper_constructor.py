@@ -9,6 +9,8 @@ from torch import nn
 
 from vito_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .layer_depth import layer_depths
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
@@ -18,11 +20,11 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
 
     ``paramwise_cfg.layer_decay_rate`` below 1 multiplies the rate of the backbone's parameters by
     its power, larger towards the input, as in mmpretrain's
-    ``LearningRateDecayOptimWrapperConstructor``. Defaults to 1.
+    ``LearningRateDecayOptimWrapperConstructor``; :func:`.layer_depths` counts the layers. Defaults
+    to 1.
 
     Raises:
-        ValueError: If ``layer_decay_rate`` is given and mmpretrain counts no layers of the
-            backbone.
+        ValueError: If ``layer_decay_rate`` is given and the layers of the backbone are not known.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -53,18 +55,10 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     def _decay_rates(self, params: list[dict], model: nn.Module, rate: float) -> None:
         """Lower the rates of a group per parameter of the backbone by its distance to the end."""
         groups = {id(group['params'][0]): group for group in params}
-        for name, param in model.named_parameters():
-            if name.startswith('backbone.') and id(param) in groups:
-                try:
-                    layer, count = model.backbone.get_layer_depth(name, 'backbone.')
-                except (AttributeError, NotImplementedError):
-                    raise ValueError(
-                        'optim_wrapper.paramwise_cfg.layer_decay_rate: mmpretrain counts no layers '
-                        f'of this {type(model.backbone).__name__}; leave it at 1.0, or name stages '
-                        'in paramwise_cfg.custom_keys with an lr_mult'
-                    ) from None
-                group = groups[id(param)]
-                group['lr'] = group.get('lr', self.base_lr) * rate ** (count - layer - 1)
+        depths, head = layer_depths(model.backbone)
+        for name, param in model.backbone.named_parameters():
+            if group := groups.get(id(param)):
+                group['lr'] = group.get('lr', self.base_lr) * rate ** (head - depths[name])
 
 
 def _merge(groups: list[dict]) -> list[dict]:

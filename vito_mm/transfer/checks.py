@@ -18,7 +18,7 @@ from vito_mm.transfer.identity import LOADERS, data_root, difference, placed_dat
 from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
-from vito_mm.transfer.tasks import PROTOCOLS, TASKS, Task
+from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, TASKS, Task
 from vito_mm.utils.quiet import ignored_warnings, quiet_logger
 from vito_mm.utils.text import first_few, near_text
 
@@ -45,23 +45,30 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def option_problems(options: SuiteOptions) -> Iterator[str]:
-    """Options that are out of range or contradict each other."""
+def option_problems(options: SuiteOptions, tasks: Mapping[str, str]) -> Iterator[str]:
+    """Options that are out of range or contradict each other; ``tasks`` are :func:`split_tasks`."""
     if options.protocol not in PROTOCOLS:
         yield f'--protocol {options.protocol}: choose among {", ".join(PROTOCOLS)}'
     if options.seeds < 1:
         yield f'--seeds {options.seeds}: give 1 or more'
     if options.first_seed < 0:
         yield f'--first-seed {options.first_seed}: give 0 or more'
-    for name in options.tasks:
-        if name not in TASKS:
-            yield f'--tasks {name}: choose among {", ".join(TASKS)}{near_text(name, TASKS)}'
+    for name, config in tasks.items():
+        if not config and name not in TASKS:
+            near = near_text(name, TASKS)
+            yield (
+                f'--tasks {name}: choose among {", ".join(TASKS)}{near}, or write NAME=CONFIG for '
+                'a config of yours'
+            )
+    if options.frozen_backbone and options.layer_decay:
+        yield '--layer-decay means nothing with --frozen-backbone'
     if not options.checkpoints:
         yield '--checkpoints: name at least one file, or random'
     for text in options.data:
         name, _, folder = text.partition('=')
-        if name not in TASKS or not folder:
-            yield f'--data {text}: write TASK=FOLDER{near_text(name, TASKS)}'
+        known = [*TASKS, *tasks]
+        if name not in known or not folder:
+            yield f'--data {text}: write TASK=FOLDER{near_text(name, known)}'
     if options.launcher == 'slurm':
         if options.gpus is not None:
             yield '--gpus: under --launcher slurm, Slurm chooses the GPUs'
@@ -78,7 +85,7 @@ def option_problems(options: SuiteOptions) -> Iterator[str]:
 def packages_problems(task: Task) -> Iterator[str]:
     """Packages that a task needs and that are not installed."""
     needed = {task.package: dict(mmseg='seg', mmdet='det')[task.package]}
-    if task.name == 'lvis':
+    if task.metric.startswith('lvis/'):
         needed |= dict(lvis='lvis', faster_coco_eval='lvis')
     for package, extra in needed.items():
         if importlib.util.find_spec(package) is None:
@@ -223,9 +230,17 @@ def peak_bytes(run_bytes: Mapping[str, tuple[int, int]]) -> int:
     return 2 * max(training for training, _ in run_bytes.values()) + 50_000_000
 
 
-def suite_problems(options: SuiteOptions, runs: Sequence[Run]) -> Iterator[str]:
+def suite_problems(
+    options: SuiteOptions, runs: Sequence[Run], architecture: str = ''
+) -> Iterator[str]:
     """Runs in the folder that cannot be compared with those that are planned."""
     record = read_json(options.work_dir / 'suite.json')
+    known = (record or {}).get('architecture') or architecture
+    if architecture and known != architecture:
+        yield (
+            f'{options.work_dir} holds runs of a {ARCHITECTURES[known]}, and the checkpoints are '
+            f'of a {ARCHITECTURES[architecture]}; choose another --work-dir'
+        )
     if record and record['protocol'] != options.protocol:
         yield (
             f'{options.work_dir} holds runs of --protocol {record["protocol"]}; choose another '

@@ -34,6 +34,8 @@ def identity_of(cfg: Config) -> dict:
         for place in places:
             node = node.get(place) or {}
         node.pop(name, None)
+    for _, dataset in placed_datasets(content['train_dataloader']['dataset'], ''):
+        dataset.pop('subset_seed', None)  # follows from the seed
     return without_places(content)
 
 

@@ -1,11 +1,14 @@
 """Contents of data sets, compared with the classes and images that their config expects."""
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
@@ -212,6 +215,38 @@ def _mask_problems(cfg: Config, task: Task) -> Iterator[str]:
                 )
 
 
+@dataclass(frozen=True)
+class TrainingImages:
+    """Labelled images that a run trains on, as the data sets' own filters leave them."""
+
+    counts: tuple[int, ...]  # of each data set
+    classes: int  # that they show; of masks those in a sample
+
+
+def training_images(cfg: Config, task: Task) -> TrainingImages:
+    """Count the training images of a config and the classes that they show.
+
+    Raises:
+        ValueError: If a data set is none of MMEngine's, of which alone a part can be taken.
+    """
+    counts, seen = [], set()
+    for key, leaf in placed_datasets(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
+        scope = DATASETS.switch_scope_and_registry(cfg.get('default_scope'))
+        with quiet(), redirect_stdout(io.StringIO()), scope as registry:  # pycocotools prints
+            dataset = registry.build(dict(leaf, pipeline=[]))
+        if not hasattr(dataset, 'get_subset_'):
+            raise ValueError(f'--labels: {key} of {task.title} is no data set of MMEngine')
+        dataset.full_init()
+        counts.append(len(dataset))
+        if task.package == 'mmdet':
+            seen.update(*(dataset.get_cat_ids(index) for index in range(len(dataset))))
+        elif load := _loader_of(cfg, leaf, 'LoadAnnotations'):
+            for index in _spread(len(dataset), _MORE):
+                labels = load(dict(dataset.get_data_info(index), seg_fields=[]))['gt_seg_map']
+                seen.update(np.unique(labels).tolist())
+    return TrainingImages(tuple(counts), len(seen - {255}))
+
+
 def _loader_of(cfg: Config, leaf: Mapping, name: str = 'LoadImageFromFile') -> Any:
     """The transform of a pipeline that loads images or masks; None where it has none."""
     step = next((step for step in leaf.get('pipeline', ()) if type_name(step) == name), None)
@@ -240,7 +275,6 @@ def _sample_fault(samples: Sequence[dict], load: Any, load_image: Any, head: Map
 def _mask_fault(sample: dict, load: Any, load_image: Any, head: Mapping, values: set[int]) -> str:
     """Fault of a mask, its file first; the values in it are added to the others."""
     import mmcv
-    import numpy as np
     from mmengine import fileio
 
     file, image, count = sample['seg_map_path'], sample['img_path'], head['num_classes']

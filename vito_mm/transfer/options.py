@@ -16,6 +16,7 @@ from vito_mm.transfer.tasks import RANDOM, TASKS
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
     'wd': 'optim_wrapper.optimizer.weight_decay',
+    'layer_decay': 'optim_wrapper.paramwise_cfg.layer_decay_rate',
 }
 """Config keys of the short names in a sweep."""
 
@@ -27,6 +28,7 @@ class SuiteOptions:
     Attributes:
         repo (Path): Folder with ``configs`` and ``tools``: a checkout, or an installed ``.mim``.
         checkpoints (Sequence[str]): Files, ``'label=file'``, or ``'random'``.
+        tasks (Sequence[str]): Names of the paper's tasks, or ``'name=config'``.
         sweep (Sequence[str]): See :func:`parse_sweep`.
         cfg_options (Sequence[str]): ``'key=value'`` for all tasks or ``'task:key=value'`` for one.
         data (Sequence[str]): ``'task=folder'`` where data is not where the config says.
@@ -34,6 +36,8 @@ class SuiteOptions:
         gpus_per_run (int): GPUs (without any: processes) of one run.
         jobs (int, optional): Runs side by side. Defaults to as many as the GPUs allow, on a CPU and
             under Slurm 1.
+        labels (Sequence[str]): Parts of the labelled training images, such as ``'10%'``.
+        layer_decay (Sequence[str]): Values of ``layer_decay`` in the sweep.
     """
 
     repo: Path
@@ -53,6 +57,9 @@ class SuiteOptions:
     srun_args: str = ''
     redo: bool = False
     first_seed: int = 0
+    labels: Sequence[str] = ('100%',)
+    frozen_backbone: bool = False
+    layer_decay: Sequence[str] = ()
 
     def srun(self) -> list[str]:
         """Words before a command on one GPU under Slurm; none without Slurm."""
@@ -87,6 +94,27 @@ def setting_words(settings: dict[str, str]) -> list[str]:
     return [f'{key}={value}' for key, value in settings.items()]
 
 
+def split_tasks(words: Sequence[str]) -> dict[str, str]:
+    """Split ``--tasks`` into names and the user's configs, empty for the paper's tasks.
+
+    Raises:
+        ValueError: If a name is malformed, taken or comes twice, or is no task and has no config.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, sign, config = word.partition('=')
+        if sign and (not config or '=' in config or not re.fullmatch(r'\w[\w.-]*', name)):
+            raise ValueError(
+                f'--tasks {word}: write NAME=CONFIG, with letters, digits, "_", "-" and "." in NAME'
+            )
+        if sign and name in TASKS:
+            raise ValueError(f'--tasks {word}: {name} is a task of the paper. Choose another name')
+        if name in found and (sign or found[name]):
+            raise ValueError(f'--tasks {word}: the name {name} comes twice')
+        found[name] = os.path.expanduser(config)
+    return found
+
+
 def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
     """Parse the values, as texts, of each setting of a sweep.
 
@@ -119,6 +147,23 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:
                 raise ValueError(f'--sweep {name}: {meant} comes twice')
             sweep[name][meant] = value
     return {name: list(values.values()) for name, values in sweep.items()}
+
+
+def parse_labels(words: Sequence[str]) -> list[float]:
+    """Parse parts of the labels, such as ``['1%', '10%']``, as percent, the smallest first.
+
+    Raises:
+        ValueError: If a text is no percentage above 0 and up to 100, or comes twice.
+    """
+    parts: set[float] = set()
+    for word in words:
+        number = re.fullmatch(r'(\d+\.?\d*|\.\d+)%', word)
+        if not number or not 0 < float(number.group(1)) <= 100:
+            raise ValueError(f'--labels {word}: write a percentage above 0, up to 100%, as in 10%')
+        if float(number.group(1)) in parts:
+            raise ValueError(f'--labels {word}: it comes twice')
+        parts.add(float(number.group(1)))
+    return sorted(parts)
 
 
 def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:

@@ -5,12 +5,13 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.checkpoint import Checkpoint, CheckpointError, check_config
 from vito_mm.checkpoint.config_parts import parts_of, type_name
@@ -32,23 +33,40 @@ from vito_mm.transfer.checks import (
 )
 from vito_mm.transfer.identity import identity_of, moved_data
 from vito_mm.transfer.jobs import lay_out_places
-from vito_mm.transfer.labels import label_problems
+from vito_mm.transfer.labels import label_problems, training_images
 from vito_mm.transfer.options import (
     SHORT_KEYS,
     SuiteOptions,
     folder_name,
     label_checkpoints,
+    parse_labels,
     parse_sweep,
     path_problems,
     setting_words,
     settings_name,
+    split_tasks,
 )
+from vito_mm.transfer.own_task import checkpoint_settings, fit_settings, own_task, read_own
 from vito_mm.transfer.run import Run
-from vito_mm.transfer.tasks import PROTOCOLS, RANDOM, TASKS, Task
+from vito_mm.transfer.run_folder import read_json
+from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, RANDOM, TASKS, Task
+from vito_mm.transfer.variants import (
+    FROZEN,
+    LAYER_DECAY,
+    build_without_storage,
+    decay_problems,
+    label_settings,
+    part_problems,
+)
 from vito_mm.utils.text import count_text, near_text, time_text
 
 _STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
 """Numbers that an optimizer keeps for each parameter; others are counted with two, as Adam's."""
+
+_OTHER_NETWORKS = (
+    f"The paper's tasks have configs for {' and '.join(ARCHITECTURES.values())}. For another "
+    'network give a config that has it: --tasks NAME=CONFIG'
+)
 
 _SPANS = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')
 """Arguments of MMEngine's schedulers that are numbers of iterations."""
@@ -78,6 +96,7 @@ class Plan:
             and afterwards.
         warnings (list[str]): Findings that do not stop the suite.
         batches (dict[str, str]): Composition of the batch of each task, for messages.
+        architecture (str): One of :data:`.tasks.ARCHITECTURES`; empty without a task of the paper.
     """
 
     options: SuiteOptions
@@ -88,6 +107,7 @@ class Plan:
     run_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     batches: dict[str, str] = field(default_factory=dict)
+    architecture: str = ''
 
 
 def make_plan(options: SuiteOptions) -> Plan:
@@ -97,7 +117,7 @@ def make_plan(options: SuiteOptions) -> Plan:
         PlanError: If anything is wrong; it lists all of it.
     """
     plan = Plan(options)
-    problems = [*option_problems(options), *work_dir_problems(options.work_dir)]
+    problems = [*work_dir_problems(options.work_dir)]
 
     def parsed(function: Any, argument: Any) -> Any:
         try:
@@ -106,8 +126,13 @@ def make_plan(options: SuiteOptions) -> Plan:
             problems.append(str(error))
             return None
 
+    tasks = parsed(split_tasks, options.tasks) or {}
+    problems += option_problems(options, tasks)
     labelled = parsed(label_checkpoints, options.checkpoints) or {}
     sweep = parsed(parse_sweep, options.sweep) or {}
+    if options.layer_decay:
+        sweep |= parsed(parse_sweep, [f'layer_decay={",".join(options.layer_decay)}']) or {}
+    labels = parsed(parse_labels, options.labels) or []
     plan.places, plan.threads = parsed(lay_out_places, options) or ([], 1)
     if options.protocol not in PROTOCOLS:
         raise PlanError(problems)
@@ -119,54 +144,124 @@ def make_plan(options: SuiteOptions) -> Plan:
             checkpoints[label] = Checkpoint.read(file) if file else None
         except CheckpointError as error:
             problems.append(f'--checkpoints {label}: {error}')
+    if any(name in TASKS for name in tasks):
+        plan.architecture = parsed(partial(_architecture_of, options), checkpoints) or ''
     unfit: dict[tuple[str, str], list[str]] = {}
-    for task in (task for name, task in TASKS.items() if name in options.tasks):
-        plan.runs += _runs_of(task, plan, checkpoints, sweep, problems, unfit)
+    for name in sorted(tasks, key=[*TASKS, *tasks].index):
+        if config := tasks[name]:
+            task, cfg = parsed(partial(_own_task, options, name), config) or (None, None)
+        else:  # which configs it takes is not known without a network
+            task, cfg = TASKS.get(name) if plan.architecture else None, None
+        if task:
+            plan.runs += _runs_of(task, cfg, plan, checkpoints, sweep, labels, problems, unfit)
     for (label, error), titles in unfit.items():
         problems.append(f'checkpoint {label} for {", ".join(titles)}: {error}')
     # Seed by seed, so that a first comparison is there early.
     plan.runs.sort(key=lambda run: run.seed)
     if not problems:
         problems += disk_problems(options.work_dir, plan.runs, len(plan.places), plan.run_bytes)
-        problems += suite_problems(options, plan.runs)
+        problems += suite_problems(options, plan.runs, plan.architecture)
     if problems:
         raise PlanError(problems)
     return plan
 
 
+def _own_task(options: SuiteOptions, name: str, config: str) -> tuple[Task, Config]:
+    """A task of the user, and its config with the settings that he has for it."""
+    cfg = read_own(name, config)
+    try:
+        cfg.merge_from_dict(parse_options(setting_words(_settings_of(name, cfg, options))))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f'--cfg-options do not fit {config}: {error}') from None
+    return own_task(name, config, cfg), cfg
+
+
+def _architecture_of(options: SuiteOptions, checkpoints: Mapping[str, Checkpoint | None]) -> str:
+    """Network whose configs the paper's tasks take: that of the checkpoints, else of the suite.
+
+    Raises:
+        ValueError: If the checkpoints hold several: gains and sweeps are of one.
+    """
+    found = {label: _network_in(each) for label, each in checkpoints.items() if each}
+    if len(set(found.values())) > 1:
+        listed = ', '.join(f'{label} is a {ARCHITECTURES[kind]}' for label, kind in found.items())
+        raise ValueError(f'--checkpoints: {listed}. Give each network a --work-dir of its own')
+    known = (read_json(options.work_dir / 'suite.json') or {}).get('architecture')
+    architecture = next(iter(found.values()), known or 'r50')
+    if not TASKS['coco'].config_for(options.protocol, architecture):
+        raise ValueError(
+            f'--protocol {options.protocol} has no configs for a {ARCHITECTURES[architecture]}; '
+            '--protocol paper has'
+        )
+    return architecture
+
+
+def _network_in(checkpoint: Checkpoint) -> str:
+    """The one of :data:`ARCHITECTURES` that a checkpoint holds, as far as its names tell."""
+    with suppress(CheckpointError):  # without weights: strict loading says so
+        if any('relative_position_bias_table' in name for name in checkpoint.state_dict):
+            return 'swin_s'
+    return 'r50'
+
+
 def _runs_of(
     task: Task,
+    cfg: Config | None,
     plan: Plan,
     checkpoints: Mapping[str, Checkpoint | None],
     sweep: Mapping[str, Sequence[str]],
+    labels: Sequence[float],
     problems: list[str],
     unfit: dict[tuple[str, str], list[str]],
 ) -> list[Run]:
-    """All runs of a task; its problems, checkpoints that do not fit and warnings are collected."""
-    options = plan.options
-    config_file = options.repo / 'configs' / task.configs[options.protocol]
+    """All runs of a task; its problems, checkpoints that do not fit and warnings are collected.
+
+    ``cfg`` is that of a task of the user, None for one of the paper.
+    """
+    options, warnings = plan.options, []
+    if task.config:
+        config_file = Path(task.config)
+    else:
+        shipped = task.config_for(options.protocol, plan.architecture)
+        config_file = options.repo / 'configs' / shipped
     missing = list(packages_problems(task))
-    if not config_file.is_file():
+    if not (task.config or config_file.is_file()):
         missing.append(f'{task.title}: there is no config {config_file}')
     problems += missing
     if missing:
         return []
-    base = Config.fromfile(config_file)
+    base = cfg or Config.fromfile(config_file)
     try:
-        settings = _settings_of(task, base, options)
-        base.merge_from_dict(parse_options(setting_words(settings)))
+        chosen = _settings_of(task.name, base, options)
+        settings: dict[str, str] = {}
+        if task.config:
+            settings, remarks = fit_settings(base, task)
+            warnings += (f'{task.title}: {text}' for text in remarks)
+        base.merge_from_dict(parse_options(setting_words(settings | chosen)))
+        if 'layer_decay' in sweep:
+            problems += decay_problems(base, task, sweep['layer_decay'])
+            base.merge_from_dict(parse_options(setting_words(LAYER_DECAY)))
+            settings |= LAYER_DECAY
+        settings |= chosen
     except ValueError as error:
         problems.append(str(error))
         return []
     except (KeyError, TypeError, IndexError) as error:
         problems.append(f'--cfg-options do not fit {config_file}: {error}')
         return []
-    found = [f'--cfg-options {key}: {RESERVED[key]}' for key in settings if key in RESERVED]
-    found += sweep_problems(base, sweep, settings, config_file.name)
+    found = [f'--cfg-options {key}: {RESERVED[key]}' for key in chosen if key in RESERVED]
+    found += sweep_problems(base, sweep, chosen, config_file.name)
     missing = data_problems(base, task)
-    label_faults, warnings = ([], []) if missing else label_problems(base, task)
+    label_faults, remarks = ([], []) if missing else label_problems(base, task)
+    warnings += remarks
     found += [*missing, *label_faults, *class_problems(base, task)]
     found += batch_problems(base, task, options.gpus_per_run, config_file)
+    if min(labels, default=100) < 100 and not found:
+        try:
+            images = training_images(base, task)
+            found += part_problems(task, images, labels, base.auto_scale_lr.base_batch_size)
+        except ValueError as error:
+            found.append(str(error))
     fits = True
     for label, checkpoint in checkpoints.items():
         try:
@@ -174,22 +269,49 @@ def _runs_of(
                 check = checkpoint and check_config(base, checkpoint)
             warnings += (f'{label}: {text}' for text in getattr(check, 'warnings', ()))
         except CheckpointError as error:
-            unfit.setdefault((label, str(error)), []).append(task.title)
+            text = str(error) + ('' if task.config else f'\n{_OTHER_NETWORKS}')
+            unfit.setdefault((label, text), []).append(task.title)
             fits = False
     problems += found
     if found or not fits:
         return []
+    if options.frozen_backbone:
+        settings |= FROZEN
+        base.merge_from_dict(parse_options(setting_words(FROZEN)))
     launch = _launch_settings(task, base, plan)
     plan.warnings += [text for text in warnings if text not in plan.warnings]
-    plan.configs[task.name] = base
+    runs = []
+    for part in labels:
+        of_part = label_settings(base, part)
+        runs += _runs_of_variant(
+            task.variant(part, options.frozen_backbone),
+            *(base, plan, checkpoints, sweep, config_file, settings | of_part, launch),
+        )
+    return runs
+
+
+def _runs_of_variant(
+    task: Task,
+    base: Config,
+    plan: Plan,
+    checkpoints: Mapping[str, Checkpoint | None],
+    sweep: Mapping[str, Sequence[str]],
+    config_file: Path,
+    settings: dict[str, str],
+    launch: dict[str, str],
+) -> list[Run]:
+    """The runs of a task with a part of its labels: each checkpoint, point of the sweep, seed."""
+    options = plan.options
+    plan.configs[task.name] = base  # how long a step takes does not depend on the part
     plan.run_bytes[task.name] = checkpoint_bytes(base)
+    of_part = label_settings(base, task.labels)
     runs = []
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for texts in itertools.product(*sweep.values()):
         chosen = {SHORT_KEYS.get(name, name): text for name, text in zip(sweep, texts, strict=True)}
         values = parse_options(setting_words(chosen))
         cfg = Config(base.to_dict())
-        cfg.merge_from_dict(values)
+        cfg.merge_from_dict(parse_options(setting_words(of_part)) | values)
         stretched = stretched_schedule(cfg)
         cfg.merge_from_dict(parse_options(setting_words(stretched)))
         pairs = tuple(
@@ -206,6 +328,7 @@ def _runs_of(
             own = {
                 CHECKPOINT_KEY: str(file and file.absolute()),
                 'randomness.seed': str(seed),
+                **label_settings(base, task.labels, seed),
             }
             runs.append(
                 Run(
@@ -221,12 +344,12 @@ def _runs_of(
     return runs
 
 
-def _settings_of(task: Task, cfg: Config, options: SuiteOptions) -> dict[str, str]:
+def _settings_of(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str]:
     """Settings that the user has for a task, as text by key."""
     settings: dict[str, str] = {}
     for text in options.data:
         name, _, folder = text.partition('=')
-        if name == task.name:
+        if name == task:
             if not (moved := moved_data(cfg, os.path.expanduser(folder))):
                 raise ValueError(
                     f'--data {text}: the config has no data_root for it to replace. Name the '
@@ -240,10 +363,11 @@ def _settings_of(task: Task, cfg: Config, options: SuiteOptions) -> dict[str, st
         name, colon, rest = key.partition(':')
         if not sign:
             raise ValueError(f'--cfg-options: {text!r} is no KEY=VALUE')
-        if colon and name not in TASKS:
-            near = near_text(name, TASKS)
+        known = {*TASKS, *split_tasks(options.tasks)}
+        if colon and name not in known:
+            near = near_text(name, known)
             raise ValueError(f'--cfg-options: {text!r} names no task before the colon{near}')
-        if not colon or name == task.name:
+        if not colon or name == task:
             settings[rest if colon else key] = value
     return settings
 
@@ -261,7 +385,7 @@ def _launch_settings(task: Task, cfg: Config, plan: Plan) -> dict[str, str]:
             f'its schedule counts in iterations is {count} times as long: '
             f'{", ".join(setting_words(stretched))}'
         )
-    return {
+    return checkpoint_settings(cfg) | {
         'train_dataloader.batch_size': str(share),
         'default_hooks.checkpoint.type': 'vito_mm.AtomicCheckpointHook',
         'default_hooks.checkpoint.max_keep_ckpts': '1',
@@ -293,11 +417,7 @@ def stretched_schedule(cfg: Config) -> dict[str, str]:
 
 def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
     """Size of a run's checkpoints: with the optimizer's state, and of the weights alone."""
-    import torch
-
-    scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
-    with quiet(), scope, torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    model = build_without_storage(cfg, cfg.model)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
     return weights * (1 + states), weights
@@ -315,7 +435,7 @@ def describe(plan: Plan, estimates: Mapping[str, Mapping[str, float]]) -> Iterat
         runs = [run for run in plan.runs if run.task.name == name]
         finished = sum(run.is_finished for run in runs)
         todo = len(runs) - finished
-        config = str(runs[0].config_file.relative_to(options.repo / 'configs'))
+        config = str(runs[0].config_file).removeprefix(f'{options.repo / "configs"}{os.sep}')
         times = ['-', '-'] if estimates else []
         if name in estimates:
             seconds = estimates[name]['seconds']

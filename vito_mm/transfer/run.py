@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vito_mm.transfer.options import SuiteOptions, setting_words
 from vito_mm.transfer.run_folder import dumped_config, last_checkpoint, read_json, scalars
-from vito_mm.transfer.tasks import RANDOM, TASKS, Task
+from vito_mm.transfer.tasks import RANDOM, Task
 from vito_mm.utils.atomic import write_json
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Description for JSON; :meth:`from_record` reads it."""
         return dict(
-            task=self.task.name,
+            task=self.task.record(),
             label=self.label,
             checkpoint=self.checkpoint and str(self.checkpoint.absolute()),
             settings=self.settings,
@@ -123,14 +123,12 @@ class Run:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> 'Run | None':
-        """Read a description; None if the task is none of :data:`.tasks.TASKS`."""
-        if record.get('task') not in TASKS:
+        """Read a description; None if it is of a task that does not exist (any more)."""
+        if (task := Task.from_record(record.get('task'))) is None:
             return None
         checkpoint = record['checkpoint'] and Path(record['checkpoint'])
         settings = tuple((name, value) for name, value in record['settings'])
-        return cls(
-            TASKS[record['task']], record['label'], checkpoint, settings, record['seed'], folder
-        )
+        return cls(task, record['label'], checkpoint, settings, record['seed'], folder)
 
     def status(self) -> Outcome:
         """State of the run, read from its folder."""

@@ -97,7 +97,10 @@ def report(work_dir: Path, plan: Plan | None = None) -> Path:
     if record is None:
         raise SuiteError(f'there is no transfer suite in {work_dir} yet')
     outcomes = outcomes_in(work_dir, plan)
-    page = write_report(outcomes, work_dir, record['protocol'], record['commands'])
+    page = write_report(
+        *(outcomes, work_dir, record['protocol'], record['commands']),
+        record.get('architecture') or 'r50',
+    )
     say(f'\nReport: {page}')
     return page
 
@@ -133,6 +136,7 @@ def _note_plan(plan: Plan, command: str) -> None:
         runs[place] = dict(folder=place, **run.record())
     content = dict(
         protocol=plan.options.protocol,
+        architecture=plan.architecture or record.get('architecture', ''),
         commands=list(dict.fromkeys([*record.get('commands', []), command])),
         runs=list(runs.values()),
     )
@@ -280,7 +284,7 @@ class _Suite:
         if step := self.runs[job].diverged_at():
             message = f'the loss was not finite from step {step} on, and {message}. Lower lr'
         elif any(text in job.tail() for text in _NO_MEMORY):
-            message = f'{message}. {_more_memory(self.runs[job].task.name)}'
+            message = f'{message}. {_more_memory(self.runs[job].task.base)}'
         elif job not in self.crashed:
             self.crashed.add(job)
             say(f'  {job.name} ended with {how}, it is resumed once. The end of {job.log}:\n{end}')

@@ -40,8 +40,13 @@ def run_colours(labels: Sequence[str]) -> dict[str, str]:
     return {'random': RANDOM_COLOUR, **colours}
 
 
-def draw_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str = 'step') -> bytes:
-    """Draw plots, by title, next to each other with one legend, at most four in a row; a PNG."""
+def draw_curves(
+    panels: Mapping[str, Sequence[Curve]], xlabel: str = 'step', log_steps: bool = False
+) -> bytes:
+    """Draw plots, by title, next to each other with one legend, at most four in a row; a PNG.
+
+    ``log_steps`` gives the horizontal axis a logarithmic scale, with a mark at each step.
+    """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
     size = (max(5.0, 3.1 * across) if across < 3 else 2.9 * across, 2.7 * down + 0.3)
@@ -52,6 +57,13 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], xlabel: str = 'step') -> 
             for curve in curves:
                 _draw_curve(axis, curve)
             axis.set(title=title, xlabel=xlabel)
+            if log_steps:
+                steps = sorted(
+                    {step for curve in curves for seed in curve.seeds for step in seed[0]}
+                )
+                axis.set_xscale('log')
+                axis.set_xticks(steps, [f'{step:g}' for step in steps])
+                axis.minorticks_off()
             lowest, highest = axis.dataLim.intervaly
             if lowest < highest / 2:  # values that are all high keep an axis that separates them
                 axis.set_ylim(bottom=min(0, lowest))

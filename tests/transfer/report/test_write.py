@@ -16,7 +16,7 @@ import torch
 from vito_mm.transfer.report.published import PUBLISHED
 from vito_mm.transfer.report.write import write_report
 from vito_mm.transfer.run import Outcome, Run
-from vito_mm.transfer.tasks import TASKS
+from vito_mm.transfer.tasks import TASKS, Task
 
 COMMAND = 'python tools/transfer.py --checkpoint vito=a.pth'
 MORE = f'{COMMAND} moclr=b.pth'
@@ -26,7 +26,7 @@ NOWHERE = Path('/nowhere/at/all')
 def outcome(task='pascal', label='vito', seed=0, score=None, state='finished', lr=None, **kwargs):
     work_dir = kwargs.pop('work_dir', NOWHERE)
     settings = () if lr is None else (('lr', lr),)
-    run = Run(TASKS[task], label, None, settings, seed, work_dir)
+    run = Run(TASKS.get(task, task), label, None, settings, seed, work_dir)
     return Outcome(run, state, score, **kwargs)
 
 
@@ -61,9 +61,9 @@ class Page(HTMLParser):
             self.cell += text
 
 
-def report(outcomes, folder, protocol='miniscenes'):
+def report(outcomes, folder, protocol='miniscenes', architecture='r50'):
     """Page, Markdown and lines of the CSV."""
-    page = write_report(outcomes, folder, protocol, [COMMAND, MORE])
+    page = write_report(outcomes, folder, protocol, [COMMAND, MORE], architecture)
     assert page == folder / 'report.html'
     assert sorted(p.name for p in folder.iterdir()) == ['report.csv', 'report.html', 'report.md']
     with (folder / 'report.csv').open(encoding='utf-8', newline='') as file:
@@ -283,11 +283,15 @@ def test_names_of_settings_and_metrics_do_not_hide_columns(tmp_path):
 
 
 def test_published_rows():
-    rows = [(row.method, row.data, row.epochs, *row.scores.values()) for row in PUBLISHED]
+    rows = [(row.method, row.data, row.epochs, *row.scores.values()) for row in PUBLISHED['r50']]
     assert len(rows) == 15
-    assert all(tuple(row.scores) == ('pascal', 'ade20k', 'coco', 'lvis') for row in PUBLISHED)
+    known = (row for found in PUBLISHED.values() for row in found)
+    assert all(tuple(row.scores) == ('pascal', 'ade20k', 'coco', 'lvis') for row in known)
     assert rows[0] == ('random init', '', None, 53.0, 27.9, 39.0, 21.1)
     assert rows[9] == ('VITO', 'VideoNet', 200, 75.5, 39.2, 43.6, 25.6)
+    assert [tuple(row.scores.values()) for row in PUBLISHED['swin_s']] == [
+        *((81.3, 46.1, 49.8, 33.5), (78.6, 43.7, 48.4, 32.7), (81.4, 46.1, 50.4, 33.1))
+    ]
     assert rows[13] == ('DINO', 'ImageNet', 300, 76.1, 39.0, 44.3, 26.4)
 
 
@@ -300,10 +304,66 @@ def test_published_rows_stand_apart_and_only_where_they_tell_something(tmp_path)
     assert 'arXiv:2210.06433' in markdown
     assert 'None of these numbers was measured here' in page.text
     assert len(lines) == 2
+    page, markdown, _ = report(outcomes, tmp_path / 'swin', 'paper', 'swin_s')
+    assert page.tables[1][1:] == [
+        ['VITO', 'VideoNet', '-', '81.3', '33.5'],
+        ['MoCLR', 'ImageNet', '-', '78.6', '32.7'],
+        ['DetCon', 'ImageNet', '-', '81.4', '33.1'],
+    ]
+    assert 'ResNet' not in markdown
     _, markdown, _ = report(outcomes, tmp_path / 'stock', 'stock')
     assert 'Not comparable with the runs above' in markdown
     _, markdown, _ = report(outcomes, tmp_path / 'miniscenes')
     assert '76.3' not in markdown
+
+
+OWN = Task('cells', 'cells', 'mmdet', 'coco/bbox_mAP', 'box mAP', 100.0, 'c.py', ('coco/segm_mAP',))
+
+
+def test_tasks_of_users_and_parts_of_the_labels(tmp_path):
+    """Columns for complete labels, a table by the part; each part has its own best and gain."""
+    rng = np.random.default_rng(0)
+    tasks = dict.fromkeys((1.0, 10.0, 100.0))
+    scores = {
+        (part, label, lr, seed): 50 * rng.random()
+        for part in tasks
+        for label in ('random', 'vito')
+        for lr in (0.1, 0.2)
+        for seed in range(3)
+    }
+    outcomes = [
+        outcome(OWN.variant(part), label, seed, score, lr=lr, metrics={'coco/segm_mAP': seed / 10})
+        for (part, label, lr, seed), score in scores.items()
+    ]
+    outcomes.append(outcome('lvis', score=20.0))
+    page, markdown, lines = report(outcomes, tmp_path, 'paper')
+
+    def best(part, label):
+        found = [[scores[part, label, lr, seed] for seed in range(3)] for lr in (0.1, 0.2)]
+        return max(found, key=statistics.mean)
+
+    def cell(part, label):
+        values = best(part, label)
+        text = f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}|n = 3'
+        gain = statistics.mean(values) - statistics.mean(best(part, 'random'))
+        return text + (f', {gain:+.1f}' if label == 'vito' else '')
+
+    assert page.tables[0][0] == ['checkpoint', 'LVIS, box mAP', 'cells, box mAP']
+    assert page.tables[0][2] == ['vito', '20.0|n = 1', cell(100.0, 'vito')]
+    assert page.tables[1] == [
+        ['checkpoint', '1 %', '10 %', '100 %'],
+        *([label, *(cell(part, label) for part in tasks)] for label in ('random', 'vito')),
+    ]
+    assert page.tables[2][0] == ['method', 'data', 'epochs', 'LVIS, box mAP']  # the paper's alone
+    section = page.tables[-2]
+    assert section[0][-2:] == ['coco/segm_mAP', 'remark']
+    assert {row[-2] for row in section[1:]} == {'10.0'}  # the mean of 0, 10 and 20 %
+    assert [value for _, name, value in page.attributes if name == 'alt'] == [
+        'cells by the part of the labels. Thin: single seeds, bold: their mean.'
+    ]
+    assert {line['task'] for line in lines} == {'lvis', 'cells', 'cells@1%', 'cells@10%'}
+    assert markdown.startswith('# Transfer to 2 tasks, protocol paper')
+    assert report(outcomes[:-1], tmp_path / 'own', 'paper')[1].startswith('# Transfer to 1 task\n')
 
 
 def write_log(folder, losses, metric, values):

@@ -58,6 +58,8 @@ class VITOBackbone:
             Defaults to 'online'.
         allow_partial (bool): Load what matches and warn, instead of an error; of what it computes
             as well. Defaults to False.
+        frozen (bool): Train nothing of it, and keep it in evaluation mode: batch norm uses the
+            statistics of the checkpoint. Defaults to False.
         library (str, optional): Scope whose class it is, such as ``'mmdet'``. Defaults to the one
             before the dot of ``stock`` or of ``type``, else MMEngine's default scope, else the
             package that builds the model, else mmpretrain.
@@ -70,6 +72,7 @@ class VITOBackbone:
     """
 
     _default_stock: str | None = None
+    frozen = False
 
     def __new__(
         cls, *args: Any, stock: str | None = None, library: str | None = None, **kwargs: Any
@@ -90,6 +93,7 @@ class VITOBackbone:
         checkpoint: str | os.PathLike | Checkpoint | None = None,
         which: str = 'online',
         allow_partial: bool = False,
+        frozen: bool = False,
         library: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -101,6 +105,9 @@ class VITOBackbone:
         self.checkpoint, self.which, self.allow_partial = checkpoint, which, allow_partial
         self._holds_checkpoint = False
         self._is_filled = checkpoint is None
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False).eval()
 
     def __reduce__(self) -> tuple:
         # The class is made at run time, so pickle cannot find it by name.
@@ -131,6 +138,11 @@ class VITOBackbone:
                     copied.load_state_dict(self.state_dict())
             for warning in settings_warnings(self):
                 self._warn(warning)
+
+    def train(self, mode: bool = True) -> 'VITOBackbone':
+        """As the stock class, unless it is frozen."""
+        super().train(mode and not self.frozen)
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the stock class; refuses to train weights that were to be loaded and were not."""

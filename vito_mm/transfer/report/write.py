@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vito_mm.transfer.run import Outcome
-from vito_mm.transfer.tasks import TASKS
+from vito_mm.transfer.tasks import ARCHITECTURES, TASKS
 from vito_mm.utils.provenance import FACTS, conditions, fact_text
 from vito_mm.utils.report import (
     Block,
-    Cell,
     Code,
     Heading,
     Listing,
@@ -28,26 +27,36 @@ from vito_mm.utils.text import (
     without_machine,
 )
 
+from .cells import FEWER, INCOMPLETE, best_cell
 from .comparison import RANDOM, Comparison, Point, is_scored, labels
+from .few_labels import few_labels_section
 from .published import PUBLISHED, SOURCE
 from .task_pictures import draw_task
 
-_FEWER, _INCOMPLETE = '†', '‡'
 _LINES_OF_MESSAGE = 30
 
 
 def write_report(
-    outcomes: list[Outcome], folder: Path, protocol: str, commands: Sequence[str]
+    outcomes: list[Outcome],
+    folder: Path,
+    protocol: str,
+    commands: Sequence[str],
+    architecture: str = 'r50',
 ) -> Path:
     """Write ``report.csv``, ``report.md`` and ``report.html``; returns the path of the last.
 
     Broken, unfinished and removed runs are listed; ``commands`` are those of the user, in order.
+    ``architecture`` is the one whose published figures are shown.
     """
     comparisons = _comparisons(outcomes)
-    title = f'Transfer to {count_text(len(comparisons), "task")}, protocol {protocol}'
+    count = len({comparison.task.base for comparison in comparisons})
+    title = f'Transfer to {count_text(count, "task")}'
+    if any(not comparison.task.config for comparison in comparisons):
+        title += f', protocol {protocol}'
     blocks = [
         *_summary(comparisons, labels(outcomes)),
-        *_published(comparisons, protocol),
+        *few_labels_section(comparisons),
+        *_published(comparisons, protocol, architecture),
         *(block for comparison in comparisons for block in _task_section(comparison)),
         *_troubles(outcomes),
         *_conditions(outcomes, comparisons, protocol, commands),
@@ -82,14 +91,25 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
 
 
 def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
-    """Group the runs by task, in the order of the paper's table."""
-    groups = {task: [o for o in outcomes if o.run.task == task] for task in TASKS.values()}
-    return [Comparison(task, of_task) for task, of_task in groups.items() if of_task]
+    """Group the runs by task: the paper's as in its table, others as they came, then variants."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.run.task.name, []).append(outcome)
+    found = [Comparison(group[0].run.task, group) for group in groups.values()]
+    bases = list(dict.fromkeys([*TASKS, *(comparison.task.base for comparison in found)]))
+
+    def place(comparison: Comparison) -> tuple[int, bool, float]:
+        task = comparison.task
+        return bases.index(task.base), task.frozen, -task.labels
+
+    return sorted(found, key=place)
 
 
 def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Block]:
+    # Parts of the labels have a table of their own.
+    comparisons = [c for c in comparisons if c.task.labels == 100] or comparisons
     header = ['checkpoint', *(f'{c.task.title}, {c.task.label}' for c in comparisons)]
-    rows = [[label, *(_best_cell(c, label) for c in comparisons)] for label in every]
+    rows = [[label, *(best_cell(c, label) for c in comparisons)] for label in every]
     swept = any(len(points) > 1 for c in comparisons for points in c.points.values())
     text = 'Percent; mean ± sample standard deviation over n runs with different seeds.'
     if any(comparison.best(RANDOM) for comparison in comparisons):
@@ -102,10 +122,10 @@ def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Bl
     blocks = [Table(header, rows), Paragraph(text)]
     marks = ''.join(cell.text for row in rows for cell in row[1:])
     notes = []
-    if _FEWER in marks:
-        notes.append(f'{_FEWER} fewer runs than another point of the same task')
-    if _INCOMPLETE in marks:
-        notes.append(f'{_INCOMPLETE} some runs of this point failed or have not ended: see below')
+    if FEWER in marks:
+        notes.append(f'{FEWER} fewer runs than another point of the same task')
+    if INCOMPLETE in marks:
+        notes.append(f'{INCOMPLETE} some runs of this point failed or have not ended: see below')
     edges = {c.task.title: [label for label in every if c.edges(label)] for c in comparisons}
     if any(edges.values()):
         where = '; '.join(f'{task}: {", ".join(found)}' for task, found in edges.items() if found)
@@ -113,26 +133,10 @@ def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Bl
     return blocks + ([Listing(notes)] if notes else [])
 
 
-def _best_cell(comparison: Comparison, label: str) -> Cell:
-    best = comparison.best(label)
-    if best is None:
-        runs = [o for point in comparison.points.get(label, ()) for o in point.outcomes]
-        if not runs:
-            return Cell('-', 'no run')
-        return Cell('-', f'0 of {count_text(len(runs), "run")} finished')
-    marks = _FEWER if comparison.fewer_seeds(best) else ''
-    marks += _INCOMPLETE if len(best.scores) < len(best.outcomes) else ''
-    mean, deviation = mean_text(best.mean, best.deviation)
-    text = f'{mean} ± {deviation}' if deviation else mean
-    notes = [f'n = {len(best.scores)}']
-    if (gain := comparison.gain(label)) is not None:
-        notes.append(f'{gain:+.1f}')
-    return Cell(f'{text} {marks}'.strip(), ', '.join(notes))
-
-
-def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
-    """Show the rows of the paper, unless the protocol is that of MiniScenes."""
-    tasks = [comparison.task for comparison in comparisons]
+def _published(comparisons: Sequence[Comparison], protocol: str, architecture: str) -> list[Block]:
+    """Show the rows of the paper for its tasks, unless the protocol is that of MiniScenes."""
+    tasks = [comparison.task for comparison in comparisons if comparison.task.name in TASKS]
+    network = ARCHITECTURES[architecture]
     if protocol == 'miniscenes' or not tasks:
         return []
     header = ['method', 'data', 'epochs', *(f'{task.title}, {task.label}' for task in tasks)]
@@ -141,23 +145,24 @@ def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
             *(row.method, row.data or '-', str(row.epochs or '-')),
             *(f'{row.scores[task.name]:.1f}' for task in tasks),
         ]
-        for row in PUBLISHED
+        for row in PUBLISHED[architecture]
     ]
     if protocol == 'paper':
         caveat = (
-            'Comparable with the runs above only as far as these used a ResNet-50, the real data '
-            'sets in full, and the schedules of this protocol unchanged.'
+            'Comparable with the runs above only as far as these used a '
+            f'{network}, the real data sets in full, and the schedules of this protocol unchanged.'
         )
     else:
         caveat = (
             f'Not comparable with the runs above: protocol {protocol} has other heads and '
             'schedules. They only tell in which range numbers lie.'
         )
+    means = ', means of five runs' if architecture == 'r50' else ''
     return [
         Heading(f'What the paper reports ({SOURCE})'),
         Paragraph(
-            'None of these numbers was measured here. ResNet-50, means of five runs; no deviations '
-            f'were published. {caveat}'
+            f'None of these numbers was measured here. {network}{means}; no deviations were '
+            f'published. {caveat}'
         ),
         Table(header, rows, text=(0, 1)),
     ]
@@ -165,7 +170,7 @@ def _published(comparisons: Sequence[Comparison], protocol: str) -> list[Block]:
 
 def _task_section(comparison: Comparison) -> list[Block]:
     task, names = comparison.task, comparison.setting_names
-    header = ['checkpoint', *names, 'mean', 'deviation', 'n', 'single runs', 'remark']
+    header = ['checkpoint', *names, 'mean', 'deviation', 'n', 'single runs', *task.also, 'remark']
     rows, strong = [], []
     for label, points in comparison.points.items():
         best = comparison.best(label)
@@ -180,6 +185,7 @@ def _task_section(comparison: Comparison) -> list[Block]:
                     *(setting_text(settings[n]) if n in settings else '-' for n in names),
                     *(mean, deviation or '-', str(len(point.scores))),
                     ', '.join(f'{score:.1f}' for score in point.scores) or '-',
+                    *(_mean_of(point, metric, task.scale) for metric in task.also),
                     _remark(comparison, point, point is best and len(points) > 1),
                 ]
             )
@@ -190,10 +196,16 @@ def _task_section(comparison: Comparison) -> list[Block]:
     ]
     return [
         Heading(f'{task.title}: {task.label}, %'),
-        Table(header, rows, text=(0, len(header) - 2, len(header) - 1), strong=strong),
+        Table(header, rows, text=(0, len(names) + 4, len(header) - 1), strong=strong),
         *([Listing(edges)] if edges else []),
         *draw_task(comparison),
     ]
+
+
+def _mean_of(point: Point, metric: str, scale: float) -> str:
+    """Mean of a further metric over the runs that count, in percent."""
+    values = [outcome.metrics[metric] for outcome in point.scored if metric in outcome.metrics]
+    return f'{scale * np.mean(values):.1f}' if values else '-'
 
 
 def _remark(comparison: Comparison, point: Point, best: bool) -> str:
@@ -202,11 +214,11 @@ def _remark(comparison: Comparison, point: Point, best: bool) -> str:
         edge = ', at the edge of the sweep' if comparison.edges(point.label) else ''
         parts.append(f'best{edge}')
     if comparison.fewer_seeds(point):
-        parts.append(f'{_FEWER} fewer runs')
+        parts.append(f'{FEWER} fewer runs')
     states = [o.state for o in point.outcomes if not is_scored(o)]
     for state in dict.fromkeys(states):
         words = 'without a score' if state == 'finished' else state
-        parts.append(f'{_INCOMPLETE} {states.count(state)} {words}')
+        parts.append(f'{INCOMPLETE} {states.count(state)} {words}')
     return '; '.join(parts)
 
 

@@ -1,0 +1,23 @@
+"""PASCAL VOC 2012 by the paper's protocol with Swin-S, its second architecture.
+
+    mim train mmseg configs/seg/vito_swin_s_pascal.py --gpus 4 --launcher pytorch
+
+Differences from vito_pascal.py, whose docstring has the protocol. Metric: mIoU on val. Published:
+81.3 from VITO on VideoNet, 78.6 from MoCLR and 81.4 from DetCon on ImageNet.
+
+[ours], where the paper is silent: as for ADE20K (vito_swin_s_ade20k.py).
+Compare the best of a sweep for each checkpoint:
+    tools/transfer.py --checkpoints FILE --tasks pascal --sweep lr=0.00003,0.00006,0.00012
+"""
+
+_base_ = ['vito_pascal.py', '../_base_/models/swin_s_finetuning.py']
+
+model = dict(backbone={{_base_.swin_s_backbone}}, decode_head=dict(in_channels=768))
+
+max_iters = 29762
+optimizer = dict(_delete_=True, type='AdamW', lr=6e-5, weight_decay=0.01)
+optim_wrapper = dict(optimizer=optimizer, paramwise_cfg={{_base_.swin_s_paramwise}})
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=1500, end=max_iters, by_epoch=False),
+]
