@@ -3,7 +3,7 @@
 import argparse
 
 PRESETS = ('demo', 'study', 'study_small', 'tiny')
-TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
+TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe', 'davis')
 
 
 def parse_args() -> argparse.Namespace:
