@@ -118,7 +118,9 @@ def _pass_by(rng: Rng, preset: Preset, times: np.ndarray) -> list[Pose]:
     x = width / 2 + start + share * (end - start)
     y = height * rng.uniform(0.35, 0.65)
     angle = rng.uniform(0, 2 * np.pi) + times
-    return [Pose(np.array([a, y]), radius, b, hue=hue, light=light) for a, b in zip(x, angle)]
+    return [
+        Pose(np.array([x[i], y]), radius, angle[i], hue=hue, light=light) for i in range(len(times))
+    ]
 
 
 def _all_are_seen(layers: list[tuple[SceneObject, Pose]], size: tuple[int, int]) -> bool:

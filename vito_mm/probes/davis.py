@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from vito_mm.utils.text import first_few
 from .encoder import Encoder
 from .image_folders import ProbeError
 from .label_propagation import PROPAGATIONS, Propagation, segment_frames
-from .video_object_metric import Score, score_objects
+from .video_object_metric import score_objects
 
 MEASURES = ('J', 'F')
 PARTS = ('mean', 'recall', 'decay')
