@@ -41,7 +41,7 @@ def directly(queries, keys, values, settings):
     return out
 
 
-@pytest.mark.parametrize('band', [1, 2**26], ids=['a row at a time', 'all at once'])
+@pytest.mark.parametrize('tile', [3, 100], ids=['in tiles', 'all at once'])
 @pytest.mark.parametrize(
     'settings',
     [
@@ -52,8 +52,8 @@ def directly(queries, keys, values, settings):
     ],
     ids=['circle', 'square', 'free first frame', 'fewer cells than wanted'],
 )
-def test_labels_are_those_of_the_most_similar_cells(settings, band, monkeypatch):
-    monkeypatch.setattr(label_propagation, '_ELEMENTS', band)
+def test_labels_are_those_of_the_most_similar_cells(settings, tile, monkeypatch):
+    monkeypatch.setattr(label_propagation, '_TILE', tile)
     rng = np.random.default_rng(0)
     cells = GRID[0] * GRID[1]
     queries, keys = unit(rng, cells), [unit(rng, cells) for _ in range(3)]

@@ -4,6 +4,7 @@ Each position of a frame takes the labels of the positions that resemble it most
 before, within a neighbourhood of its own place. No training: a test of the features alone.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .encoder import Encoder
 
-_ELEMENTS = 2**26  # of the similarities that are held at a time
+_TILE = 12  # cells each way that are compared at a time: larger tiles meet more cells out of reach
 
 
 @dataclass(frozen=True)
@@ -150,36 +151,47 @@ def propagate(
         settings (Propagation): Neighbourhood, number of cells and temperature.
 
     Returns:
-        Tensor: Shape (h * w, K). Memory is bounded: a band of rows is compared at a time.
+        Tensor: Shape (h * w, K). Memory is bounded: a tile of cells is compared at a time.
     """
-    height, width = grid
     reach = settings.radius if settings.square else settings.radius - 1
     free = 0 if settings.restrict_first else 1
-    columns = torch.arange(width, device=queries.device)
-    across = columns[:, None] - columns  # (w, w)
-    rows_of_keys = min(height, 2 * reach + 1) * (len(keys) - free) + height * free
-    band = max(1, _ELEMENTS // (width * width * rows_of_keys))
-    found = []
-    for top in range(0, height, band):
-        rows = torch.arange(top, min(top + band, height), device=queries.device)
-        low, high = max(0, top - reach), min(height, int(rows[-1]) + reach + 1)
-        down = rows[:, None] - torch.arange(low, high, device=queries.device)
-        down, over = down[:, None, :, None], across[None, :, None, :]
-        if settings.square:
-            far = (down.abs() > reach) | (over.abs() > reach)
-        else:
-            far = down**2 + over**2 >= settings.radius**2
-        far = far.flatten(2).flatten(0, 1)  # (queries, keys) of the band
-        query = queries[top * width : (int(rows[-1]) + 1) * width]
-        near = slice(low * width, high * width)
+    query_map, *key_maps = (part.unflatten(0, grid) for part in (queries, *keys[free:]))
+    value_maps = [value.unflatten(0, grid) for value in values[free:]]
+    out = values[0].new_empty(*grid, values[0].shape[1])
+    for top, left in itertools.product(*(range(0, side, _TILE) for side in grid)):
+        spans = [(at, min(at + _TILE, side)) for at, side in zip((top, left), grid, strict=True)]
+        here = tuple(slice(*span) for span in spans)
+        near = tuple(
+            slice(max(0, start - reach), min(side, end + reach))
+            for (start, end), side in zip(spans, grid, strict=True)
+        )
+        far = _is_far(here, near, settings).to(queries.device)
+        query = query_map[here].flatten(0, 1)
         similar = [query @ key.T for key in keys[:free]]
-        similar += [(query @ key[near].T).masked_fill_(far, -torch.inf) for key in keys[free:]]
-        value = torch.cat([*values[:free], *(v[near] for v in values[free:])])
+        similar += [
+            (query @ key[near].flatten(0, 1).T).masked_fill_(far, -torch.inf) for key in key_maps
+        ]
+        value = torch.cat([*values[:free], *(value[near].flatten(0, 1) for value in value_maps)])
         similar = torch.cat(similar, dim=1)
         best, cells = similar.topk(min(settings.top_k, similar.shape[1]), dim=1)
         weights = (best / settings.temperature).softmax(dim=1)
-        found.append((weights[..., None] * value[cells]).sum(dim=1))
-    return torch.cat(found)
+        found = (weights[..., None] * value[cells]).sum(dim=1)
+        out[here] = found.unflatten(0, out[here].shape[:2])
+    return out.flatten(0, 1)
+
+
+def _is_far(here: tuple[slice, ...], near: tuple[slice, ...], settings: Propagation) -> Tensor:
+    """Tell which cells of a part of a grid are out of reach of those of another, bool (M, N)."""
+    down, across = (
+        torch.arange(a.start, a.stop)[:, None] - torch.arange(b.start, b.stop)
+        for a, b in zip(here, near, strict=True)
+    )
+    down, across = down[:, None, :, None], across[None, :, None, :]
+    if settings.square:
+        far = (down.abs() > settings.radius) | (across.abs() > settings.radius)
+    else:
+        far = down**2 + across**2 >= settings.radius**2
+    return far.flatten(2).flatten(0, 1)
 
 
 def _reduced(size: tuple[int, int], settings: Propagation) -> tuple[int, int]:
