@@ -20,7 +20,7 @@ def train_and_val(folder: str | os.PathLike) -> tuple[dict[str, list[Path]], dic
         ProbeError: If a part or its sub-folders are missing, a class has no image, there are fewer
             than two classes, or the two parts have different ones.
     """
-    parts = {part: _images_by_class(part) for part in (Path(folder, 'train'), Path(folder, 'val'))}
+    parts = {part: images_by_class(part) for part in (Path(folder, 'train'), Path(folder, 'val'))}
     train, val = parts
     for one, other in ((train, val), (val, train)):
         if lacking := sorted(parts[one].keys() - parts[other].keys()):
@@ -36,7 +36,8 @@ def train_and_val(folder: str | os.PathLike) -> tuple[dict[str, list[Path]], dic
     return parts[train], parts[val]
 
 
-def _images_by_class(folder: Path) -> dict[str, list[Path]]:
+def images_by_class(folder: Path) -> dict[str, list[Path]]:
+    """List the images of ``<class>/`` in a folder, by class, see :func:`train_and_val`."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not folder.is_dir():
