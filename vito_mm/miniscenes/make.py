@@ -28,12 +28,15 @@ from .layouts import (
     write_voc_still,
 )
 from .presets import Preset, get_preset
+from .sequences import write_davis_list, write_davis_sequence
 from .stills import render_probe_image
 from .videos import write_video
 
-TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe')
+TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe', 'davis')
 RECORD = 'miniscenes.json'
 """File in the folder of each part with its parameters, and whether it is complete."""
+
+_STILLS_PER_SEQUENCE = 10
 
 VERSION = 3
 """Raised with every change of the files, so that older ones are made again."""
@@ -88,8 +91,7 @@ def make_miniscenes(
         num_probe_images: Number of single-object images to train a probe, and as many to test it;
             with a ``difficulty`` as many again of held-out materials. Defaults to the preset's.
         workers: Number of processes; 0 and 1 work in this one. Defaults to the number of cores.
-        tasks: Parts to make, of ``'videos'``, ``'ade20k'``, ``'voc'``, ``'coco'``, ``'lvis'`` and
-            ``'probe'``. Defaults to all.
+        tasks: Parts to make, of :data:`TASKS`. Defaults to all.
         progress: Print the progress. Defaults to True.
         classes: Indices into ``CLASSES`` of the classes that there are. Defaults to the preset's.
 
@@ -170,6 +172,7 @@ def _splits(
         'videos': {'train': num_videos},
         'voc': {'train': num_images, 'val': half, 'aug': half},
         'probe': dict.fromkeys(probe, num_probe_images),
+        'davis': {'val': max(2, num_images // _STILLS_PER_SEQUENCE)},
     }.get(task, {'train': num_images, 'val': half})
 
 
@@ -184,6 +187,8 @@ def write_item(job: Job) -> Any:
             return write_ade20k_still(folder, *item)
         case 'voc':
             return write_voc_still(folder, *item)
+        case 'davis':
+            return write_davis_sequence(folder, job.preset, job.seed, job.index)
         case 'probe':
             folder = folder / job.split / CLASSES[job.preset.label_of(job.index)].name
             folder.mkdir(parents=True, exist_ok=True)
@@ -200,6 +205,8 @@ def _finish_part(task: str, folder: Path, results: dict[str, list]) -> None:
         write_manifest(folder / 'manifest.jsonl', results['train'])
     elif task == 'voc':
         write_voc_lists(folder, results)
+    elif task == 'davis':
+        write_davis_list(folder, results['val'])
     elif task in ('coco', 'lvis'):
         write_annotation_files(folder, task, results)
 

@@ -16,6 +16,7 @@ STREAMS = {
     'video_things': 9,
     'still_things': 10,
     'probe_things': 11,
+    'davis': 12,
 }
 SPLITS = {'train': 0, 'val': 1, 'aug': 2, 'held_out': 3}
 

@@ -37,7 +37,7 @@ def train_and_val(folder: str | os.PathLike) -> tuple[dict[str, list[Path]], dic
 
 
 def images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """List the images of ``<class>/`` in a folder, see :func:`train_and_val`."""
+    """List the images of ``<class>/`` in a folder, by class, see :func:`train_and_val`."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not folder.is_dir():

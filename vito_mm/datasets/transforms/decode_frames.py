@@ -19,7 +19,7 @@ class DecodeFrames(Transform):
 
     - video_path
     - segment
-    - segment_start
+    - segment_start (several of them: frames of as many segments, one after the other)
     - segment_offsets
     - fps (float, optional): Frames per second of a folder or tar of images.
     - start, end (float, optional): The part of the video that counts, in seconds. Defaults to all.
@@ -62,11 +62,10 @@ class DecodeFrames(Transform):
         def choose_times(duration: float) -> np.ndarray:
             results['duration'] = duration
             start, end = part_within(results, duration)
-            return start + place_segment(
-                results['segment_offsets'],
-                results['segment'],
-                results['segment_start'],
-                end - start,
+            segment = results['segment_offsets'], results['segment']
+            places = np.atleast_1d(results['segment_start'])
+            return start + np.concatenate(
+                [place_segment(*segment, place, end - start) for place in places]
             )
 
         results['imgs'], results['frame_times'] = decode_frames(

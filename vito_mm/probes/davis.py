@@ -1,0 +1,186 @@
+"""Video object segmentation on DAVIS 2017 by label propagation, without training."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.text import first_few
+
+from .encoder import Encoder
+from .image_folders import ProbeError
+from .label_propagation import PROPAGATIONS, Propagation, segment_frames
+from .video_object_metric import score_objects
+
+MEASURES = ('J', 'F')
+PARTS = ('mean', 'recall', 'decay')
+
+PUBLISHED = {
+    'VITO ResNet-50': (65.5, 70.8),
+    'BYOL ResNet-50': (63.8, 69.4),
+    'MoCLR ResNet-50': (63.1, 67.8),
+    'VFS ResNet-50': (67.0, 72.0),
+}
+"""J and F mean on DAVIS 2017 val by the protocol ``vfs``: https://arxiv.org/abs/2210.06433 and, the
+last, https://arxiv.org/abs/2103.17263."""
+
+
+@dataclass(frozen=True)
+class Sequence2017:
+    """A sequence of DAVIS 2017.
+
+    Attributes:
+        name (str): Its name.
+        frames (list[Path]): Frames in order.
+        masks (list[Path]): Masks of the same frames: PNG images whose values are objects.
+        num_objects (int): Objects of the first frame.
+    """
+
+    name: str
+    frames: list[Path]
+    masks: list[Path]
+    num_objects: int
+
+
+def find_sequences(root: str | os.PathLike, split: str = 'val') -> list[Sequence2017]:
+    """List the sequences of a split, and check all frames and masks.
+
+    Args:
+        root (str | os.PathLike): Folder of DAVIS 2017, with ``JPEGImages/480p``,
+            ``Annotations/480p`` and ``ImageSets/2017``.
+        split (str): Name of the list there. Defaults to 'val'.
+
+    Raises:
+        ProbeError: If the list, a frame or a mask is missing, or a mask is no image of objects.
+    """
+    root = Path(root)
+    listed = root / 'ImageSets' / '2017' / f'{split}.txt'
+    if not listed.is_file():
+        raise ProbeError(
+            f'there is no {listed}: name the folder of DAVIS 2017 (TrainVal, 480p), which holds '
+            'JPEGImages, Annotations and ImageSets'
+        )
+    names = listed.read_text().split()
+    if not names:
+        raise ProbeError(f'{listed} lists no sequence')
+    return [_sequence(root, name) for name in names]
+
+
+def _sequence(root: Path, name: str) -> Sequence2017:
+    folders = [root / kind / '480p' / name for kind in ('JPEGImages', 'Annotations')]
+    frames, masks = (
+        sorted(folder.glob(f'*.{ending}'))
+        for folder, ending in zip(folders, ('jpg', 'png'), strict=True)
+    )
+    if len(frames) < 3:
+        raise ProbeError(f'{folders[0]} has {len(frames)} frames, and three are needed')
+    known = {mask.stem for mask in masks}
+    if missing := [frame.stem for frame in frames if frame.stem not in known]:
+        raise ProbeError(
+            f'{folders[1]} lacks the masks of {len(missing)} of {len(frames)} frames: '
+            f'{first_few(missing, 3)}. Scores need the masks of all frames, as train and val have '
+            'them'
+        )
+    masks = [folders[1] / f'{frame.stem}.png' for frame in frames]
+    first = read_mask(masks[0])
+    num_objects = int(first.max())
+    if not num_objects:
+        raise ProbeError(f'{masks[0]} shows no object')
+    for mask in masks[1:]:
+        objects = read_mask(mask)
+        if objects.shape != first.shape or objects.max() > num_objects:
+            raise ProbeError(
+                f'{mask} does not go with the first mask of its sequence: '
+                f'{objects.shape[1]} x {objects.shape[0]} pixels and {objects.max()} objects, not '
+                f'{first.shape[1]} x {first.shape[0]} and {num_objects}'
+            )
+    return Sequence2017(name, frames, masks, num_objects)
+
+
+def read_mask(file: Path) -> np.ndarray:
+    """Read the objects of a mask, uint8, shape (H, W); 255, which is void, is background.
+
+    Raises:
+        ProbeError: If it is no PNG of one channel.
+    """
+    with Image.open(file) as image:
+        if image.mode not in ('P', 'L'):
+            raise ProbeError(
+                f'{file} is an image of mode {image.mode}: a mask has a palette, and its values '
+                'are objects'
+            )
+        objects = np.array(image)
+    objects[objects == 255] = 0
+    return objects
+
+
+def segment_sequence(
+    encoder: Encoder, sequence: Sequence2017, layer: str | int, settings: Propagation
+) -> Iterator[np.ndarray]:
+    """Yield the objects of each frame, those of the first frame as they are given."""
+    first = read_mask(sequence.masks[0])
+    yield first
+    frames = (cv2.imread(os.fspath(file))[..., ::-1].copy() for file in sequence.frames)
+    yield from segment_frames(encoder, frames, first, layer, settings)
+
+
+def score_sequence(
+    encoder: Encoder,
+    sequence: Sequence2017,
+    layer: str | int = 'res4',
+    settings: Propagation = PROPAGATIONS['vfs'],
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Segment a sequence and score its objects.
+
+    Args:
+        encoder (Encoder): Network whose features are compared.
+        sequence (Sequence2017): The sequence.
+        layer (str | int): Layer of the encoder. Defaults to 'res4'.
+        settings (Propagation): Defaults to those of VFS.
+        out (Path, optional): Folder for the masks, written as DAVIS has them, with its colours.
+            Defaults to None.
+
+    Returns:
+        dict: ``objects``, for each of which ``{'J': {'mean', 'recall', 'decay'}, 'F': {...}}``,
+        and ``seconds`` per frame.
+    """
+    started = time.monotonic()
+    found = list(segment_sequence(encoder, sequence, layer, settings))
+    seconds = (time.monotonic() - started) / len(found)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with Image.open(sequence.masks[0]) as given:
+            palette = given.getpalette() if given.mode == 'P' else None
+        for file, objects in zip(sequence.masks, found, strict=True):
+            image = Image.fromarray(objects)
+            if palette is not None:
+                image.putpalette(palette)
+            with written_aside(out / file.name) as unfinished:
+                image.save(unfinished, format='png')
+    truth = [read_mask(file) for file in sequence.masks]
+    scores = score_objects(truth, found, sequence.num_objects)
+    objects = [{'J': asdict(region), 'F': asdict(contour)} for region, contour in scores]
+    return dict(objects=objects, seconds=seconds)
+
+
+def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Average over the objects of all sequences, in percent: J&F, and mean, recall, decay of each.
+
+    Args:
+        results (Mapping): What :func:`score_sequence` returned, by sequence.
+    """
+    objects = [item for result in results.values() for item in result['objects']]
+    averages = {
+        f'{measure} {part}': 100 * float(np.mean([item[measure][part] for item in objects]))
+        for measure in MEASURES
+        for part in PARTS
+    }
+    return {'J&F': (averages['J mean'] + averages['F mean']) / 2, **averages}
