@@ -77,7 +77,7 @@ def test_where_the_class_comes_from():
         resnext = ROOT_MODELS.build(dict(type='mmdet.VITOBackbone', stock='ResNeXt', depth=50))
         assert isinstance(resnext, mmdet.models.ResNeXt)
         assert resnext.norm_eval is False  # mmdet's own default is True
-        with pytest.raises(ValueError, match='mmseg.*has no NoSuch'):
+        with pytest.raises(ValueError, match=r'mmseg.*has no NoSuch'):
             ROOT_MODELS.build(dict(type='VITOBackbone', stock='NoSuch'))
         with pytest.raises(ValueError, match="stock='SwinTransformer'"):
             ROOT_MODELS.build(dict(type='VITOBackbone'))
