@@ -110,6 +110,9 @@ def test_a_fine_tuned_classifier_of_mmpretrain(tmp_path):
     (tmp_path / 'plain.py').write_text(CLASSIFIER.replace('Conv2dAdaptivePadding', 'Conv2d'))
     with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
         load_encoder(tmp_path / 'iter_7.pth', **options)
+    (tmp_path / 'bgr.py').write_text(CLASSIFIER.replace('to_rgb=True', 'to_rgb=False'))
+    with pytest.raises(CheckpointError, match='channels arrive as BGR'):
+        load_encoder(tmp_path / 'iter_7.pth', network=str(tmp_path / 'bgr.py'))
 
 
 def test_another_network_than_that_of_the_file_is_refused(port):

@@ -449,7 +449,7 @@ def _differences(
             f'another scale. Set backbone=dict(norm_cfg=dict({said}))',
         )
     if found.preprocessing is not None and wanted.preprocessing is not None:
-        text = _other_input(found.preprocessing, wanted.preprocessing)
+        text = other_input(found.preprocessing, wanted.preprocessing)
         if text:
             yield 'preprocessing', text
 
@@ -497,7 +497,8 @@ def _other_padding(wanted: Conventions, backbone: nn.Module) -> str:
     return f"{other}. Set backbone=dict(conv_cfg=dict(type='{_SAME}'))"
 
 
-def _other_input(found: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+def other_input(found: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+    """Tell how a preprocessing differs from the one of a training; '' if it does not."""
     is_turned = found['channel_order'] != trained['channel_order']
     differences = [f'channels arrive as {found["channel_order"].upper()}'] if is_turned else []
     for name in ('mean', 'std'):

@@ -20,7 +20,7 @@ from vito_mm.checkpoint import (
     load_backbone,
 )
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.checkpoint.conventions import PUBLIC_ATTENTION
+from vito_mm.checkpoint.conventions import PUBLIC_ATTENTION, other_input
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
 from vito_mm.checkpoint.matching import require_weights
 from vito_mm.checkpoint.stored_config import stored_model
@@ -309,9 +309,18 @@ def _no_attention(checkpoint: Checkpoint, match: BackboneMatch | None, source: S
 def _preprocessing(checkpoint: Checkpoint | None, source: Source) -> Preprocessing:
     """The normalisation of a config or library, else that of the file, else ImageNet's."""
     if found := source.preprocessing():
+        if isinstance(source, ConfigSource) and checkpoint is not None:
+            _require_input(checkpoint, found)
         return found
     stored = PREPROCESSING if checkpoint is None else checkpoint.preprocessing
     return Preprocessing(tuple(stored['mean']), tuple(stored['std']), stored['channel_order'])
+
+
+def _require_input(checkpoint: Checkpoint, found: Preprocessing) -> None:
+    conventions = checkpoint.conventions
+    trained = conventions.preprocessing
+    if 'preprocessing' not in conventions.assumed and (text := other_input(vars(found), trained)):
+        raise CheckpointError(f'{checkpoint}: {text}')
 
 
 def _set_output_stride(backbone: nn.Module, stride: int) -> None:
