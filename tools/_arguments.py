@@ -104,7 +104,7 @@ SHARED: dict[str, dict[str, Any]] = {
     '--data': dict(metavar='PLACE'),
     '--device': dict(help='such as cuda:1 or cpu (default: a GPU if there is one)'),
     '--out': dict(type=Path, metavar='FILE', help='file to write'),
-    '--seed': dict(type=natural, default=0, metavar='N', help='of all that is random'),
+    '--seed': dict(type=natural, default=0, metavar='N', help='seed of all that is random'),
     '--size': dict(type=positive, default=224, metavar='PIXELS', help='side of the images'),
     '--videos': dict(
         metavar='PLACE', help='folder of videos, or manifest (.jsonl, .csv, .parquet)'

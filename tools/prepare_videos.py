@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         default=VIDEO_EXTENSIONS,
         metavar='EXTENSION',
         help='endings of the files to take from a folder, .tar for archives of frames, .jpg for '
-        'images (default: those of videos)',
+        'images',
     )
     add('--check', action='store_true', help='decode every frame and compare hashes to find damage')
     add('--force', action='store_true', help='read all videos again')
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=3600,
         metavar='SECONDS',
-        help='that a video may take, 0 for any',
+        help='time that a video may take, 0 for any',
     )
     add(
         '--max-pixels',

@@ -71,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     add_shared(parser, '--size', type=at_least(32))
     add_shared(parser, '--which')
     add_shared(parser, '--backbone', old=['--config'])
-    add_shared(parser, '--seed', help='of the choice among --videos')
+    add_shared(parser, '--seed', help='seed of the choice among --videos')
     add_shared(parser, '--device')
     args = parser.parse_args()
     if bool(args.files) == bool(args.videos):

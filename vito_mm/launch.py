@@ -179,7 +179,7 @@ def set_videos(cfg: Config, place: str | os.PathLike) -> None:
     if len(found) != 1:
         raise SystemExit(
             f'--videos {place}: the config trains on {len(found)} sets of videos and not on one. '
-            'Name the places by --cfg-options train_dataloader.dataset. ... .data_root=FOLDER'
+            'Name each by --cfg-options, as in train_dataloader.dataset.datasets.0.data_root=FOLDER'
         )
     found[0].update(data_root=place if is_folder else '', ann_file='' if is_folder else place)
 

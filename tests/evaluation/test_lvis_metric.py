@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -237,6 +238,16 @@ def test_repeats_and_reports_chosen_items(world):
     assert _evaluate(metric, samples) == pytest.approx(first, nan_ok=True)
     assert {'lvis/segm_AP', 'lvis/segm_APr', 'lvis/category_3_precision'} <= set(first)
     assert 'lvis/segm_APc' not in first
+
+
+def test_names_of_classes_are_ones_that_loggers_take(tmp_path):
+    """MLflow ends a run for others."""
+    content, samples = _world(0)
+    content['categories'][0]['name'] = 'bow_(decorative_ribbons)'
+    metric = _metric(_written(tmp_path / 'lvis.json', content), metric='bbox', classwise=True)
+    names = set(_evaluate(metric, samples))
+    assert 'lvis/bow_decorative_ribbons_precision' in names
+    assert all(re.fullmatch(r'[\w/]+', name, re.ASCII) for name in names)
 
 
 def test_nothing_detected_scores_zero(world):
