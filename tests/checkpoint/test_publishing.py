@@ -142,10 +142,10 @@ def test_the_card_says_what_is_not_known(checkpoints, tmp_path):
 def test_what_timm_cannot_be_is_refused(tmp_path, checkpoints, monkeypatch):
     model, text = tiny_vito()
     save(tmp_path / 'narrow.pth', model, text)
-    with pytest.raises(CheckpointError, match='stem has 16 channels'):
+    with pytest.raises(CheckpointError, match='16 channels'):
         export_to_hub(tmp_path / 'narrow.pth', tmp_path / 'out')
     for layout in ('timm', 'torchvision'):
-        with pytest.raises(CheckpointError, match='stem has 16 channels'):
+        with pytest.raises(CheckpointError, match='16 channels'):
             export_backbone(tmp_path / 'narrow.pth', tmp_path / 'out.pth', layout=layout)
     export_backbone(
         tmp_path / 'narrow.pth', tmp_path / 'narrow_detectron2.pth', layout='detectron2'

@@ -14,7 +14,7 @@ from vito_mm.utils.atomic import written_aside
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
-from .layouts import depth_of, has_plain_width, to_detectron2
+from .layouts import depth_of, has_plain_width, timm_pixels, to_detectron2
 from .reading import META
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
@@ -94,21 +94,15 @@ def export_backbone(
     return dict(state_dict=weights, meta=meta)
 
 
-def timm_pixels(preprocessing: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Mean and deviation as timm has them: of pixels in [0, 1]."""
-    return {name: [round(v / 255, 8) for v in preprocessing[name]] for name in ('mean', 'std')}
-
-
 def _require_usual_width(
     checkpoint: Checkpoint, weights: Mapping[str, Tensor], layout: str
 ) -> None:
     widths = {weights[f'{name}.weight'].shape[0] for name in ('conv1', 'layer1.0.conv1')}
     if widths != {64}:
         raise CheckpointError(
-            f'{checkpoint} holds a ResNet-{depth_of(weights)} whose stem has '
-            f'{weights["conv1.weight"].shape[0]} channels. Those of {layout} have 64, and no '
-            'argument changes that. Write the layout openmmlab, for ResNet(stem_channels=..., '
-            'base_channels=...), or detectron2'
+            f'{checkpoint} holds a ResNet-{depth_of(weights)} whose stem and first stage have '
+            f'{" and ".join(map(str, sorted(widths)))} channels, and {layout} has no such model: '
+            'its ResNets have 64, and no argument changes that. Use the layout openmmlab or detectron2'
         )
 
 
