@@ -102,7 +102,8 @@ def _require_usual_width(
         raise CheckpointError(
             f'{checkpoint} holds a ResNet-{depth_of(weights)} whose stem and first stage have '
             f'{" and ".join(map(str, sorted(widths)))} channels, and {layout} has no such model: '
-            'its ResNets have 64, and no argument changes that. Use the layout openmmlab or detectron2'
+            'its ResNets have 64, and no argument changes that. Use the layout openmmlab or '
+            'detectron2'
         )
 
 
