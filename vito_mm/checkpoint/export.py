@@ -23,7 +23,7 @@ from .checkpoint import Checkpoint
 from .config_parts import type_name
 from .errors import CheckpointError
 from .families import FAMILIES, family_of
-from .layouts import depth_of, has_plain_width, to_detectron2
+from .layouts import depth_of, has_plain_width, timm_pixels, to_detectron2
 from .loading import match_backbone
 from .matching import BackboneMatch
 from .reading import META
@@ -119,11 +119,6 @@ def export_backbone(
                 logging.WARNING,
             )
     return dict(state_dict=weights, meta=meta)
-
-
-def timm_pixels(preprocessing: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Mean and deviation as timm has them: of pixels in [0, 1]."""
-    return {name: [round(v / 255, 8) for v in preprocessing[name]] for name in ('mean', 'std')}
 
 
 def _backbone_of(

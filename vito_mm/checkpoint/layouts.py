@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -112,6 +113,11 @@ def to_detectron2(key: str) -> str:
     See https://github.com/facebookresearch/detectron2/blob/main/detectron2/modeling/backbone/resnet.py.
     """
     return _renamed(key, _TO_DETECTRON2)
+
+
+def timm_pixels(preprocessing: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean and std as timm has them, of pixels in [0, 1], from those of pixels in [0, 255]."""
+    return {name: [round(v / 255, 8) for v in preprocessing[name]] for name in ('mean', 'std')}
 
 
 NAMINGS: dict[str, Callable[[str], str]] = {

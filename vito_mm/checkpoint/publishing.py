@@ -12,7 +12,8 @@ from vito_mm.utils.atomic import folder_written_aside, write_json, written_aside
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
-from .export import export_backbone, timm_pixels
+from .export import export_backbone
+from .layouts import timm_pixels
 from .model_card import model_card
 
 _OF_ARCHITECTURE = ('fixed_input_size', 'pool_size', 'first_conv', 'classifier')
