@@ -303,7 +303,7 @@ def test_the_afternoon_of_adaptation(commands, my_disk, checkout):
             text = text.replace(name, place)
         return text
 
-    (block,) = python_blocks('docs/adapt.md', '_base_')
+    (block,) = python_blocks('docs/adapt.md', 'mmdet::')
     (checkout / 'my_detector.py').write_text(in_place(block.text))
     printed = {}
     for command in commands:
