@@ -26,13 +26,17 @@ def main() -> None:
         default='openmmlab',
         help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default)',
     )
+    parser.add_argument(
+        '--config',
+        help='config of the run, for a backbone that neither its weights nor the file tell',
+    )
     args = parser.parse_args()
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
 
     try:
-        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout)
-    except (CheckpointError, ImportError) as error:
+        exported = export_backbone(args.checkpoint, args.out, args.which, args.layout, args.config)
+    except (CheckpointError, ImportError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.out}: {len(exported["state_dict"])} tensors in the {args.layout} layout')
     print(json.dumps(exported['meta'], indent=2))

@@ -7,9 +7,9 @@ from torch import nn
 
 from tests.helpers.tiny_vito import R18, save, tiny_vito
 from vito_mm.checkpoint import CheckpointError, export_backbone
+from vito_mm.checkpoint.stored_config import StoredConfigError, stored_model
 from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.loading import load_encoder, resnet
-from vito_mm.probes.stored_config import StoredConfigError, stored_model
 from vito_mm.videos.frames import View
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])

@@ -2,20 +2,30 @@
 
 import json
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.configs import read_config
+from vito_mm.utils.quiet import quiet_logger
 
+from .architectures import config_of_weights, timm_name
 from .checkpoint import Checkpoint
+from .config_parts import type_name
 from .errors import CheckpointError
+from .families import FAMILIES, family_of
 from .layouts import depth_of, has_plain_width, to_detectron2
+from .loading import match_backbone
+from .matching import BackboneMatch
 from .reading import META
+from .stored_config import StoredConfigError, build_part, stored_model
 
 LAYOUTS = ('openmmlab', 'torchvision', 'timm', 'detectron2')
 """Programs that :func:`export_backbone` writes for. mmdet, mmseg and mmpretrain share one."""
@@ -26,17 +36,20 @@ def export_backbone(
     out: str | os.PathLike,
     which: str = 'online',
     layout: str = 'openmmlab',
+    network: str | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the ResNet of a checkpoint for a program, with its origin, atomically.
+    """Write the backbone of a checkpoint for a program, with its origin, atomically.
 
-    Every layout can be read by VITOResNet and exported again without loss.
+    Every layout can be read by VITOBackbone and exported again without loss.
 
-    - ``openmmlab``: ``state_dict`` and ``meta``, for any ResNet of mmdet, mmseg and mmpretrain by
-      ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``.
+    - ``openmmlab``: ``state_dict`` and ``meta``, for mmdet, mmseg and mmpretrain by
+      ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``. The names are mmpretrain's, those of
+      Swin after ``backbone.``, as mmdet wants them: there give ``prefix='backbone.'``, too.
     - ``torchvision``, ``timm``: a bare state dict, for ``load_state_dict(..., strict=False)`` of
       ``torchvision.models.resnet50()`` (nothing is missing but ``fc``) and for
       ``timm.create_model('resnet50', num_classes=0, checkpoint_path=FILE)``. Metadata is in the
-      state dict's ``_metadata``.
+      state dict's ``_metadata``. torchvision's is for ResNets; timm's for Swin, ConvNeXt and ViT as
+      well, under the name that ``architecture`` tells.
     - ``detectron2``: ``MODEL.WEIGHTS`` of any config with a ResNet and ``RESNETS.STRIDE_IN_1X1
       False``, ``INPUT.FORMAT "RGB"`` and the mean and deviation of the metadata.
 
@@ -46,6 +59,9 @@ def export_backbone(
             ``.safetensors`` gives that format, with the layout's names.
         which (str): ``'online'`` or ``'target'`` network. Defaults to 'online'.
         layout (str): One of :data:`LAYOUTS`. Defaults to 'openmmlab'.
+        network (str | Mapping, optional): Config of the run, whose backbone mmpretrain can build,
+            or of the backbone. Defaults to None: ResNets, Swin, ConvNeXt and ViT are told by their
+            weights, others by the config that MMEngine stores in the checkpoint.
 
     Returns:
         dict: ``state_dict`` (under the layout's names) and ``meta``: architecture, source, which,
@@ -53,30 +69,24 @@ def export_backbone(
         the SHA-256 of its config.
 
     Raises:
-        CheckpointError: If the file cannot be read or holds no complete ResNet.
+        CheckpointError: If the file cannot be read or holds no complete backbone, or the layout's
+            program has no such model.
         ValueError: If there is no such layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}')
     checkpoint = Checkpoint.read(checkpoint)
-    match = checkpoint.match(which=which)
-    if not match.complete:
-        raise CheckpointError(
-            f'{checkpoint} holds no complete ResNet-18, 34, 50, 101 or 152 under '
-            f'{match.prefix!r}.\n{match.describe()}'
-        )
-    if not has_plain_width(match.weights):
-        raise CheckpointError(f'{checkpoint} holds a ResNeXt or a wide ResNet, not a plain one')
+    match, architecture, config = _backbone_of(checkpoint, which, network)
+    weights = _renamed(match.weights, layout, architecture, config, str(checkpoint))
     meta = dict(
-        architecture=f'resnet{depth_of(match.weights)}',
+        architecture=architecture,
         source=match.meta.get('source', str(checkpoint)),
         which=match.which,
         preprocessing=checkpoint.preprocessing,
     )
     meta |= {key: match.meta[key] for key in ('step', 'config_sha256') if key in match.meta}
-    rename = to_detectron2 if layout == 'detectron2' else str
     weights = OrderedDict(
-        (rename(key), value.detach().clone().contiguous()) for key, value in match.weights.items()
+        (key, value.detach().clone().contiguous()) for key, value in weights.items()
     )
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +96,123 @@ def export_backbone(
         else:
             torch.save(_laid_out(weights, meta, layout), unfinished)
     return dict(state_dict=weights, meta=meta)
+
+
+def _backbone_of(
+    checkpoint: Checkpoint, which: str, network: str | Mapping[str, Any] | None
+) -> tuple[BackboneMatch, str, dict[str, Any] | None]:
+    """The complete backbone of a file, its architecture, and a config that its weights tell."""
+    if network is not None:
+        part, trusted = network, True
+        if isinstance(network, str):
+            part = (read_config(network).get('model') or {}).get('backbone')
+    else:
+        resnet, error = None, None
+        try:
+            resnet = checkpoint.match(which=which)
+        except CheckpointError as reason:
+            error = reason
+        if resnet and resnet.complete and has_plain_width(resnet.weights):
+            return resnet, f'resnet{depth_of(resnet.weights)}', None
+        told = config_of_weights(checkpoint.state_dict, _network(checkpoint, which))
+        part, trusted = told or _stored_backbone(checkpoint), told is not None
+        if part is None:
+            raise CheckpointError(f'{_no_resnet(checkpoint, resnet, error)}\n{_NAME_IT}') from None
+    with DefaultScope.overwrite_default_scope('mmpretrain'), quiet_logger('WARNING'):
+        try:
+            backbone = build_part(part, trusted)
+        except (TypeError, ValueError, AssertionError, KeyError) as error:
+            raise CheckpointError(
+                f'The backbone of {checkpoint} cannot be built ({error}). {_NAME_IT}'
+            ) from None
+        match = match_backbone(backbone, checkpoint, which)
+    match.require_complete()
+    depth = depth_of(match.weights)
+    if match.family == 'ResNet' and depth and has_plain_width(match.weights):
+        return match, f'resnet{depth}', None
+    told = None
+    if match.family in ('Swin', 'ConvNeXt', 'ViT'):
+        told = config_of_weights(match.weights, 'online')
+        if match.family == 'ViT':
+            told['arch']['num_heads'] = backbone.layers[0].attn.num_heads
+    kind = part.get('stock', type_name(part)).rpartition('.')[2]
+    return match, (told and timm_name(told)) or kind, told
+
+
+_NAME_IT = 'Name the config of the run that wrote it (--config)'
+
+
+def _network(checkpoint: Checkpoint, which: str) -> str:
+    return 'online' if 'which' in checkpoint.meta else which
+
+
+def _stored_backbone(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    try:
+        return stored_model(checkpoint.config or '').get('backbone')
+    except StoredConfigError:
+        return None
+
+
+def _no_resnet(checkpoint: Checkpoint, match: BackboneMatch | None, error: Exception | None) -> str:
+    if match is None:
+        return str(error)
+    if match.complete:
+        return f'{checkpoint} holds a ResNeXt or a wide ResNet, not a plain one'
+    return (
+        f'{checkpoint} holds no complete ResNet-18, 34, 50, 101 or 152 under '
+        f'{match.prefix!r}.\n{match.describe()}'
+    )
+
+
+def _renamed(
+    weights: Mapping[str, Tensor],
+    layout: str,
+    architecture: str,
+    config: dict[str, Any] | None,
+    file: str,
+) -> Mapping[str, Tensor]:
+    """Weights by the names of a layout, or a CheckpointError if its program has no such model."""
+    is_resnet = config is None and architecture.startswith('resnet')
+    if layout == 'openmmlab':
+        is_swin = config is not None and config['type'] == 'SwinTransformer'
+        return {f'backbone.{k}': v for k, v in weights.items()} if is_swin else weights
+    if is_resnet:
+        if layout == 'detectron2':
+            return {to_detectron2(key): value for key, value in weights.items()}
+        width = weights['layer1.0.conv1.weight'].shape[0]
+        if width != 64 or weights['conv1.weight'].shape[0] != 64:
+            raise CheckpointError(
+                f'{file} holds a ResNet whose first stage has {width} channels, and {layout} has '
+                f'no such model: its {architecture} has 64. Use the layout openmmlab or detectron2'
+            )
+        return weights
+    if layout != 'timm' or config is None:
+        raise CheckpointError(
+            f'{file} holds a {architecture}, and the layout {layout} is for '
+            f'{"ResNets, Swin, ConvNeXt and ViT" if layout == "timm" else "ResNets"}. Use the '
+            'layout openmmlab'
+        )
+    if timm_name(config) is None:
+        raise CheckpointError(
+            f'{file} holds a {config["type"]} that timm has no model for: {config}. Use the layout '
+            'openmmlab'
+        )
+    (timm,) = (
+        naming
+        for family in FAMILIES
+        for naming in family.namings
+        if naming.name == 'timm' and family_of(weights)[0] is family
+    )
+    ours = {k: v[..., 0, 0] if 'pointwise' in k and v.ndim == 4 else v for k, v in weights.items()}
+    theirs = timm.to_theirs(ours)
+    # timm has a norm of the last output alone, and of features that it was trained for.
+    theirs = {k: v for k, v in theirs.items() if not re.match(r'norm\d|ln2', k)}
+    if not any(key in theirs for key in ('norm.weight', 'head.norm.weight')):
+        raise CheckpointError(
+            f"{file} lacks the norm of the last output, which timm's {architecture} has. Use the "
+            'layout openmmlab'
+        )
+    return theirs
 
 
 def _laid_out(weights: OrderedDict[str, Tensor], meta: dict, layout: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Mapping
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -76,12 +77,12 @@ def match_backbone(
             f'{type(model).__name__} is on the meta device, where nothing can be loaded: call '
             'to_empty(device=...) first'
         )
-    checkpoint, fit = Checkpoint.read(checkpoint), _fitting(model)
+    checkpoint, fit = Checkpoint.read(checkpoint), _fitting(model, expected)
     if prefix is None:
         match = checkpoint.match(expected, which, fit)
     else:
         match = checkpoint.match_prefix(expected, prefix, fit)
-    match.notes += _other_eps(model)
+    match.notes += _other_eps(model, expected)
     return match
 
 
@@ -91,11 +92,11 @@ def expected_of(model: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in model.state_dict().items() if not k.startswith(heads)}
 
 
-def _fitting(model: nn.Module) -> Fit:
+def _fitting(model: nn.Module, expected: Mapping[str, Tensor]) -> Fit:
     """The function that resizes position embeddings as the model's library does."""
 
     def fit(key: str, found: Tensor) -> Tensor | None:
-        target = model.state_dict()[key]
+        target = expected[key]
         if key == 'pos_embed' and found.ndim == target.ndim == 3:
             return _resized_positions(model, found, target)
         return reshaped(found, target)
@@ -118,9 +119,9 @@ def _resized_positions(model: nn.Module, found: Tensor, target: Tensor) -> Tenso
     return resize(found, wanted, (side, side), model.interpolate_mode)
 
 
-def _other_eps(model: nn.Module) -> list[str]:
+def _other_eps(model: nn.Module, expected: Mapping[str, Tensor]) -> list[str]:
     """A note if the layer norms of a backbone have another epsilon than its family's."""
-    known = family_of(expected_of(model))
+    known = family_of(expected)
     found = {part.eps for part in model.modules() if isinstance(part, nn.LayerNorm)}
     if known is None or found <= {known[0].eps}:
         return []

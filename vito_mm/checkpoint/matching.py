@@ -5,6 +5,7 @@ wrong prefix or another stem costs the pre-trained weights in silence (mmdet #43
 Here less than all of the backbone's keys is an error that lists them.
 """
 
+import math
 import os
 import re
 from collections import Counter
@@ -241,7 +242,7 @@ def match_prefix(
             continue
         if known and _OUTPUT_NORM.match(key):
             unused.append(key)
-        elif is_part_of_resnet(key) if is_resnet else _is_own(key, parts, prefix):
+        elif _is_own(key, parts, prefix) or (is_resnet and is_part_of_resnet(key)):
             (match.skipped if stage_of(key) > stages > 0 else match.unexpected).append(key)
     if unused:
         match.notes.append(
@@ -258,7 +259,9 @@ def _additions(here: list[str], expected: Mapping[str, Any], family: str) -> Cal
     if family == 'ResNet':
         kinds = {re.sub(r'\d+', '#', key) for key in here}
         return lambda key: (
-            not (is_plain(key) or key.startswith('stem.') or re.sub(r'\d+', '#', key) in kinds)
+            key.startswith(('layer', 'gn'))
+            and not is_plain(key)
+            and re.sub(r'\d+', '#', key) not in kinds
         )
     stages = [int(found[1]) for key in expected if (found := re.match(r'stages\.(\d+)\.', key))]
     norms = tuple(f'norm{stage}.' for stage in range(max(stages, default=0)) if family)
@@ -320,11 +323,8 @@ def _best_prefix(
                 votes['.'.join(parts[:cut]) + '.' if cut else ''] += 1
     if not votes:
         is_resnet = any(map(is_plain, expected))
-        examples = (
-            'conv1.weight, layer1.0.conv1.weight, ...'
-            if is_resnet
-            else first_few(list(expected), 3)
-        )
+        shown = ['conv1.weight', 'layer1.0.conv1.weight', '...']
+        examples = first_few(shown if is_resnet else list(expected), 3)
         raise CheckpointError(
             f'It holds no key of {"a ResNet" if is_resnet else "this backbone"}. Its keys look '
             f'like these: {", ".join(sorted(state_dict)[:5])}. The names must be '
@@ -351,6 +351,8 @@ def _best_prefix(
 
 
 def _remedy(match: BackboneMatch) -> str:
+    if match.family != 'ResNet':
+        return _remedy_of_other(match)
     stem_missing = any(key.startswith('stem.') for key in match.missing)
     if stem_missing and not any(key.startswith('stem.') for key in match.unexpected):
         return (
@@ -392,4 +394,37 @@ def _remedy(match: BackboneMatch) -> str:
     return (
         'The checkpoint is of another ResNet than the model: compare base_channels, '
         'num_stages, plugins and norm_cfg with those of the pre-training.'
+    )
+
+
+def _remedy_of_other(match: BackboneMatch) -> str:
+    if len(match.weights) < 0.1 * match.total:
+        return (
+            f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
+            'backbone. Is it the checkpoint of another architecture?'
+        )
+    for text in match.shape_mismatch:
+        found = re.search(r'relative_position_bias_table \((\d+), (\d+)\) -> \((\d+), \2\)', text)
+        if found:
+            return (
+                'The windows of the model have another size than those of the checkpoint: set '
+                f'window_size={(math.isqrt(int(found[1])) + 1) // 2}.'
+            )
+    settings = {
+        'patch_embed.projection.bias': 'patch_bias=True',
+        'absolute_pos_embed': 'use_abs_pos_embed=True',
+        'cls_token': 'with_cls_token=True',
+        'dist_token': 'type="DistilledVisionTransformer"',
+    }
+    wanted = [setting for key, setting in settings.items() if key in match.unexpected]
+    if wanted:
+        return f'The model lacks a part that the checkpoint has: set {", ".join(wanted)}.'
+    if any(text.startswith('pos_embed ') for text in match.shape_mismatch):
+        return (
+            'The position embedding of the checkpoint does not fit and cannot be resized: set '
+            'img_size and with_cls_token as they were.'
+        )
+    return (
+        f'The checkpoint is of another {match.family or "backbone"} than the model: compare '
+        'widths, numbers of blocks and options with those of the pre-training.'
     )

@@ -19,13 +19,13 @@ from vito_mm.checkpoint import (
 )
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
+from vito_mm.checkpoint.stored_config import stored_model
 from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
 from .encoder import DEFAULT_VIEW, Encoder, Preprocessing, choose_device, stages_of
 from .sources import ConfigSource, Loaded, Source, find_source
-from .stored_config import stored_model
 
 
 def load_encoder(

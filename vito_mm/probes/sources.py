@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.stored_config import build_part
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
@@ -276,37 +277,14 @@ class ConfigSource(Source):
         return module, load_backbone(module, checkpoint, which)
 
     def build(self, part: Mapping[str, Any]) -> nn.Module:
-        """Build a module of the model, without weights.
-
-        MMEngine imports and calls whatever a dotted name stands for, ``os.system`` as well, so that
-        types that are not trusted are taken by their last name from what is registered.
-        """
-        import mmpretrain.models  # noqa: F401  registers the backbones
-        from mmpretrain.registry import MODELS
-
-        def cleaned(node: Any) -> Any:
-            if isinstance(node, Mapping):
-                kept = {key: cleaned(x) for key, x in node.items() if key not in _OTHER_WEIGHTS}
-                if 'type' in node and not self.trusted:
-                    kept['type'] = registered(type_name(node))
-                return kept
-            return type(node)(map(cleaned, node)) if isinstance(node, (list, tuple)) else node
-
-        def registered(name: str) -> str:
-            if name in MODELS.module_dict or name in MODELS.parent.module_dict:
-                return name
-            raise ValueError(f'no package that is imported here registers {name!r}')
-
-        return MODELS.build(cleaned(part))
+        """Build a module of the model, without weights."""
+        return build_part(part, self.trusted)
 
     def _side(self, size: int | Sequence[int]) -> int:
         sides = {size} if isinstance(size, int) else set(size)
         if len(sides) > 1:
             raise ValueError(f'{self.name}: its images are {size}, and frames are cut to squares')
         return sides.pop()
-
-
-_OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint')  # where weights would come from
 
 
 def _load_exactly(

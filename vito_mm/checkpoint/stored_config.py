@@ -4,7 +4,14 @@ The text is Python, and a checkpoint may come from anywhere.
 """
 
 import ast
+from collections.abc import Mapping
 from typing import Any
+
+from torch import nn
+
+from .config_parts import type_name
+
+_OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint')  # where weights would come from
 
 
 class StoredConfigError(ValueError):
@@ -37,6 +44,34 @@ def stored_model(text: str) -> dict[str, Any]:
     if not isinstance(model, dict):
         raise StoredConfigError('it has no model = dict(...)')
     return found | model
+
+
+def build_part(part: Mapping[str, Any], trusted: bool = False) -> nn.Module:
+    """Build a part of a model with what mmpretrain registers, without weights.
+
+    MMEngine imports and calls whatever a dotted name stands for, ``os.system`` as well, so that
+    types that are not trusted are taken by their last name from what is registered.
+    """
+    import mmpretrain.models  # noqa: F401  registers the backbones
+    from mmpretrain.registry import MODELS
+
+    def cleaned(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            kept = {key: cleaned(x) for key, x in node.items() if key not in _OTHER_WEIGHTS}
+            if 'type' in node and not trusted:
+                kept['type'] = registered(type_name(node))
+                kept.pop('library', None)  # of ours, where a scope would be imported
+                if isinstance(kept.get('stock'), str):
+                    kept['stock'] = registered(kept['stock'].rpartition('.')[2])
+            return kept
+        return type(node)(map(cleaned, node)) if isinstance(node, (list, tuple)) else node
+
+    def registered(name: str) -> str:
+        if name in MODELS.module_dict or name in MODELS.parent.module_dict:
+            return name
+        raise ValueError(f'no package that is imported here registers {name!r}')
+
+    return MODELS.build(cleaned(part))
 
 
 class _Dicts(ast.NodeTransformer):
