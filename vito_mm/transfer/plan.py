@@ -186,7 +186,9 @@ def _architecture_of(options: SuiteOptions, checkpoints: Mapping[str, Checkpoint
     if len(set(found.values())) > 1:
         listed = ', '.join(f'{label} is a {ARCHITECTURES[kind]}' for label, kind in found.items())
         raise ValueError(f'--checkpoints: {listed}. Give each network a --work-dir of its own')
-    known = (read_json(options.work_dir / 'suite.json') or {}).get('architecture')
+    known = None
+    with suppress(OSError):  # of a folder that cannot be, which is said elsewhere
+        known = (read_json(options.work_dir / 'suite.json') or {}).get('architecture')
     architecture = next(iter(found.values()), known or 'r50')
     if not TASKS['coco'].config_for(options.protocol, architecture):
         raise ValueError(
