@@ -1,5 +1,6 @@
 """Every stock config with a ResNet takes a VITO checkpoint when its backbone alone is changed."""
 
+import json
 import logging
 from collections import Counter
 
@@ -8,8 +9,14 @@ import torch
 import torchvision
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope
 
-from tests.helpers.stock_configs import first_difference, stock_files, with_vito
+from tests.helpers.stock_configs import (
+    first_difference,
+    other_backbones,
+    stock_files,
+    with_vito,
+)
 from vito_mm.checkpoint import check_config
 
 NUMBER_OF_CONFIGS = {'mmdet': 450, 'mmseg': 429}
@@ -105,3 +112,72 @@ def test_every_stock_config_takes_the_checkpoint(
     assert count >= NUMBER_OF_CONFIGS[library]
     not_loading = sum('does not load' in exception for exception in exceptions)
     assert len(exceptions) - not_loading < 0.1 * count
+
+
+OTHER_CONFIGS = {'mmdet': 224, 'mmseg': 40}
+"""Those with a Swin, ConvNeXt, ResNeXt or RegNet in mmdet 3.3.0 and mmseg 1.2.2, at least."""
+
+OTHER_REASONS = {
+    'has group norm': 'group norm, a checkpoint has batch norm: set norm_cfg, too',
+    'over the complete part': 'a whole model is loaded over it: set model.init_cfg=None, too',
+    'load_from=': 'a whole model is loaded over it: set load_from=None, too',
+}
+
+
+def _weights_of(plain: dict) -> dict[str, torch.Tensor]:
+    """Those of pre-training with a backbone: of Swin and ConvNeXt with the last norm alone."""
+    backbone = MODELS.build(dict(plain, out_indices=(3,)) if 'depth' not in plain else dict(plain))
+    weights = backbone.state_dict()
+    for value in weights.values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    return weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('library', OTHER_CONFIGS)
+def test_every_stock_config_of_another_backbone_takes_its_checkpoint(
+    library, process_group, tmp_path, monkeypatch, capsys
+):
+    """With a model of the backbone alone: one per distinct backbone and start of a run."""
+    monkeypatch.chdir(stock_files(library)[0].parents[2])
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    unreadable, exceptions, unexplained, counts = [], [], [], Counter()
+    for plain, starts in other_backbones(library, unreadable).items():
+        plain = json.loads(plain)
+        with DefaultScope.overwrite_default_scope(library):
+            weights = _weights_of(plain)
+        file = tmp_path / 'iter_1.pth'
+        torch.save({'state_dict': {f'backbone.{k}': v for k, v in weights.items()}}, file)
+        for start, configs in starts.items():
+            cfg = Config(json.loads(start))
+            cfg.model.backbone.checkpoint = str(file)
+            counts[plain['type'].rpartition('.')[2]] += len(configs)
+            names = [f'{"/".join(each.parts[-2:])}' for each in configs]
+            try:
+                match = check_config(cfg).match
+                with DefaultScope.overwrite_default_scope(library):
+                    backbone = MODELS.build(cfg.model.backbone)
+                backbone.init_weights()
+                loaded = backbone.state_dict()
+                lost = [k for k, v in weights.items() if k in loaded and not loaded[k].equal(v)]
+                extra = [k for k in loaded if k not in weights and k not in match.new]
+                extra = [k for k in extra if not k.endswith('relative_position_index')]
+                if lost or extra:
+                    unexplained.append(f'{names}: {lost[:3]} {extra[:3]}')
+            except Exception as error:
+                text = str(error)
+                reason = next((why for what, why in OTHER_REASONS.items() if what in text), None)
+                if reason is None:
+                    unexplained.append(f'{names}: {type(error).__name__}: {error}')
+                else:
+                    exceptions += [f'{name}: {reason}' for name in names]
+    logger.setLevel(level)
+    with capsys.disabled():
+        print(f'\n{library}: {dict(counts)}, {len(exceptions)} exceptions')
+        print(*exceptions, *unreadable, sep='\n')
+    assert not unexplained, '\n'.join(unexplained)
+    assert sum(counts.values()) >= OTHER_CONFIGS[library]
+    assert len(exceptions) < 0.1 * sum(counts.values())

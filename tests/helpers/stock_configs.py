@@ -1,14 +1,16 @@
 """The stock configs of the installed mmdet and mmseg, with VITOResNet put into them."""
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
-from vito_mm.checkpoint.config_check import RESNETS
+from vito_mm.checkpoint.config_parts import RESNETS, init_cfgs, parts_of, type_name
 from vito_mm.models.backbones import VITOResNet
 
 
@@ -83,3 +85,69 @@ def first_difference(config: Path, weights: dict[str, torch.Tensor]) -> str | No
         if key.split('.')[0] in stages and not (key in loaded and torch.equal(loaded[key], value)):
             return key
     return None
+
+
+OTHERS = ('SwinTransformer', 'ConvNeXt', 'ResNeXt', 'RegNet')
+"""Further backbones whose stock configs are walked over."""
+
+_WIDTHS = ('type', 'arch', 'depth', 'groups', 'base_width', 'embed_dims', 'depths', 'num_heads')
+_WIDTHS += ('window_size', 'mlp_ratio', 'patch_norm', 'use_abs_pos_embed', 'pretrain_img_size')
+
+
+@MODELS.register_module()
+class BackboneHolder(BaseModel):
+    """A model of a backbone alone, which hands ``pretrained`` on as mmseg's do."""
+
+    def __init__(self, backbone, pretrained=None, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+        if pretrained is not None:
+            backbone['pretrained'] = pretrained
+        self.backbone = MODELS.build(backbone)
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError
+
+
+def other_backbones(library: str, unreadable: list[str]) -> dict[str, dict[str, list[Path]]]:
+    """Files of stock configs by what decides about their backbones, by what their weights have.
+
+    Args:
+        library: Its configs are read; those that do not load go to ``unreadable``.
+
+    Returns:
+        dict: By the plain backbone, as JSON, a dict: by the config that a user would start a run
+        with, as JSON and with a model of the backbone alone, its files.
+    """
+    groups: dict[str, dict[str, list[Path]]] = {}
+    for file in stock_files(library):
+        try:
+            cfg = Config.fromfile(file)
+        except (FileNotFoundError, KeyError) as error:
+            unreadable.append(f'{"/".join(file.parts[-2:])}: {error}')
+            continue
+        found = [
+            (place, part)
+            for place, part in parts_of(cfg.get('model'), 'model')
+            if type_name(part) in OTHERS
+        ]
+        if not found:
+            continue
+        place, backbone = found[0]
+        plain = {key: backbone[key] for key in _WIDTHS if key in backbone}
+        around = [part for other, part in parts_of(cfg.model, 'model') if place.startswith(other)]
+        init_cfg = [each for part in around[:-1] for each in init_cfgs(part)]
+        model = dict(
+            type='BackboneHolder',
+            backbone=dict(backbone, type='VITOBackbone', stock=backbone['type']),
+            pretrained=cfg.model.get('pretrained'),
+            init_cfg=init_cfg or None,
+        )
+        start = dict(
+            model=model,
+            load_from=cfg.get('load_from'),
+            default_scope=cfg.default_scope,
+            custom_imports=dict(imports=['vito_mm']),
+        )
+        keys = (json.dumps(each, sort_keys=True) for each in (plain, start))
+        groups.setdefault(next(keys), {}).setdefault(next(keys), []).append(file)
+    return groups

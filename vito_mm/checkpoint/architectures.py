@@ -186,6 +186,9 @@ def _vits() -> dict[tuple, str]:
 TIMM = _swins() | _convnexts() | _vits()
 """timm's models by the widths, depths and so on that they have."""
 
+OF_CONVOLUTIONS = tuple(f'convnextv2_{size}' for size in ('atto', 'femto', 'pico', 'nano'))
+"""Those of timm's models that have 1x1 convolutions for linear layers."""
+
 
 def timm_name(config: Config) -> str | None:
     """Name of timm's model of an architecture, None if it has none.

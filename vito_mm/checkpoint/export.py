@@ -18,7 +18,7 @@ from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
-from .architectures import config_of_weights, timm_name
+from .architectures import OF_CONVOLUTIONS, config_of_weights, timm_name
 from .checkpoint import Checkpoint
 from .config_parts import type_name
 from .errors import CheckpointError
@@ -223,8 +223,11 @@ def _renamed(
         for naming in family.namings
         if naming.name == 'timm' and family_of(weights)[0] is family
     )
-    ours = {k: v[..., 0, 0] if 'pointwise' in k and v.ndim == 4 else v for k, v in weights.items()}
-    theirs = timm.to_theirs(ours)
+    theirs = timm.to_theirs(weights)
+    for key, value in theirs.items():
+        if re.search(r'\.mlp\.fc[12]\.weight$', key):
+            is_map = architecture in OF_CONVOLUTIONS
+            theirs[key] = value.reshape(*value.shape[:2], *((1, 1) if is_map else ()))
     # timm has a norm of the last output alone, and of features that it was trained for.
     theirs = {k: v for k, v in theirs.items() if not re.match(r'norm\d|ln2', k)}
     if not any(key in theirs for key in ('norm.weight', 'head.norm.weight')):

@@ -242,7 +242,7 @@ def match_prefix(
             continue
         if known and _OUTPUT_NORM.match(key):
             unused.append(key)
-        elif is_part_of_resnet(key) if is_resnet else _is_own(key, parts, prefix):
+        elif _is_own(key, parts, prefix) or (is_resnet and is_part_of_resnet(key)):
             (match.skipped if stage_of(key) > stages > 0 else match.unexpected).append(key)
     if unused:
         match.notes.append(
@@ -259,7 +259,9 @@ def _additions(here: list[str], expected: Mapping[str, Any], family: str) -> Cal
     if family == 'ResNet':
         kinds = {re.sub(r'\d+', '#', key) for key in here}
         return lambda key: (
-            not (is_plain(key) or key.startswith('stem.') or re.sub(r'\d+', '#', key) in kinds)
+            key.startswith(('layer', 'gn'))
+            and not is_plain(key)
+            and re.sub(r'\d+', '#', key) not in kinds
         )
     stages = [int(found[1]) for key in expected if (found := re.match(r'stages\.(\d+)\.', key))]
     norms = tuple(f'norm{stage}.' for stage in range(max(stages, default=0)) if family)
