@@ -20,6 +20,7 @@ from vito_mm.checkpoint import (
     export_backbone,
     load_backbone,
     load_pretraining,
+    origins,
 )
 
 SAME = dict(conv_cfg=dict(type='Conv2dAdaptivePadding'))
@@ -40,7 +41,7 @@ def moclr(tmp_path, monkeypatch):
     """A file like that of MoCLR, which only its digest tells from others."""
     write_port(tmp_path / 'moclr.pth', attention=False)
     digest = hashlib.sha1((tmp_path / 'moclr.pth').read_bytes()).hexdigest()
-    monkeypatch.setitem(conventions.KNOWN_FILES, digest, conventions.MOCLR)
+    monkeypatch.setitem(origins.KNOWN_FILES, digest, origins.MOCLR)
     return tmp_path / 'moclr.pth'
 
 
@@ -199,7 +200,7 @@ def test_the_public_file_is_known_by_its_content(port, tmp_path):
 
 
 def test_the_other_one_is_known_by_its_digest(moclr, tmp_path):
-    assert Checkpoint.read(moclr).conventions == conventions.MOCLR
+    assert Checkpoint.read(moclr).conventions == origins.MOCLR
     with pytest.raises(CheckpointError, match='MoCLR checkpoint'):
         load_backbone(build('mmdet'), moclr)
     load_backbone(build('mmdet', **SAME), moclr)
@@ -287,7 +288,7 @@ def test_an_export_says_whose_weights_they_are(port, tmp_path, monkeypatch):
     monkeypatch.setattr('vito_mm.checkpoint.export.print_log', lambda line, *_: lines.append(line))
     export_backbone(port[1], tmp_path / 'out.pth')
     assert 'licence unconfirmed' in lines[0]
-    assert Checkpoint.read(tmp_path / 'out.pth').conventions == conventions.VITO
+    assert Checkpoint.read(tmp_path / 'out.pth').conventions == origins.VITO
 
 
 def stored(tmp_path, text, **meta):

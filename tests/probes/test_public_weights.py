@@ -13,7 +13,7 @@ from tests.conftest import write_video
 from tests.helpers.image_folders import write_classes
 from tests.helpers.processes import run_tool
 from tests.helpers.public_port import Port, write_port
-from vito_mm.checkpoint import CheckpointError, conventions, export_backbone
+from vito_mm.checkpoint import CheckpointError, export_backbone, origins
 from vito_mm.probes.features import classifier_accuracy
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.loading import load_encoder, resnet
@@ -42,7 +42,7 @@ def port(tmp_path_factory):
 def moclr(tmp_path, monkeypatch):
     model = write_port(tmp_path / 'moclr.pth', attention=False)
     digest = hashlib.sha1((tmp_path / 'moclr.pth').read_bytes()).hexdigest()
-    monkeypatch.setitem(conventions.KNOWN_FILES, digest, conventions.MOCLR)
+    monkeypatch.setitem(origins.KNOWN_FILES, digest, origins.MOCLR)
     return model, tmp_path / 'moclr.pth'
 
 

@@ -14,6 +14,7 @@ from tests.conftest import REPO
 from tests.transfer.conftest import problems
 from vito_mm.launch import parse_options
 from vito_mm.transfer import checks, jobs
+from vito_mm.transfer.description import describe
 from vito_mm.transfer.identity import identity_of
 from vito_mm.transfer.options import (
     folder_name,
@@ -22,7 +23,7 @@ from vito_mm.transfer.options import (
     setting_words,
     settings_name,
 )
-from vito_mm.transfer.plan import describe, make_plan
+from vito_mm.transfer.plan import make_plan
 
 
 def own_config(folder: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from vito_mm.launch import parse_options
 from vito_mm.transfer.options import setting_words
-from vito_mm.transfer.plan import stretched_schedule
+from vito_mm.transfer.schedule import stretched_schedule
 
 COUNT = 4
 

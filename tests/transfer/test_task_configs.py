@@ -8,8 +8,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torchvision.models import resnet50
 
 from tests.conftest import REPO
-from vito_mm.transfer.plan import checkpoint_bytes
 from vito_mm.transfer.tasks import TASKS
+from vito_mm.transfer.variants import checkpoint_bytes
 
 FULL = [task.configs[protocol] for task in TASKS.values() for protocol in ('paper', 'stock')]
 SMALL = [task.configs['miniscenes'] for task in TASKS.values()] + ['miniscenes/det_coco_fcos.py']

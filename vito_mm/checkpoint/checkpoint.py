@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vito_mm.utils.hashing import sha1_of_file, sha256_of_file
 
-from .conventions import Conventions, file_conventions
+from .conventions import Conventions
 from .errors import CheckpointError
 from .matching import BackboneMatch, Fit, find_backbone, match_prefix, require_weights
 from .networks import WRAPPERS, flat_weights, is_target
+from .origins import file_conventions
 from .reading import META, foreign_classes, read_content
 
 _META_KEYS = ('architecture', 'source', 'step', 'which', 'config_sha256')
@@ -124,7 +125,7 @@ class Checkpoint:
 
     @cached_property
     def conventions(self) -> Conventions:
-        """What the network of the weights computes, see :func:`.conventions.file_conventions`."""
+        """What the network of the weights computes, see :func:`.origins.file_conventions`."""
         return file_conventions(self)
 
     @cached_property

@@ -5,7 +5,6 @@ wrong prefix or another stem costs the pre-trained weights in silence (mmdet #43
 Here less than all of the backbone's keys is an error that lists them.
 """
 
-import math
 import os
 import re
 from collections import Counter
@@ -28,6 +27,7 @@ from .layouts import (
     stage_of,
 )
 from .networks import is_target
+from .remedies import remedy_of
 from .renaming import HEADS, part_of
 
 NETWORKS = ('online', 'target')
@@ -118,7 +118,7 @@ class BackboneMatch:
 
     def report(self) -> str:
         """Coverage, keys and remedy of an incomplete match."""
-        return f'{self.coverage()}\n{self.describe()}\n{_remedy(self)}'
+        return f'{self.coverage()}\n{self.describe()}\n{remedy_of(self)}'
 
     def warnings(self) -> list[str]:
         """Facts about the match that a user should know although it is complete."""
@@ -348,83 +348,3 @@ def _best_prefix(
         return max(matches, key=lambda match: len(match.weights))
     complete[0].alternative_prefixes = [match.prefix for match in complete[1:]]
     return complete[0]
-
-
-def _remedy(match: BackboneMatch) -> str:
-    if match.family != 'ResNet':
-        return _remedy_of_other(match)
-    stem_missing = any(key.startswith('stem.') for key in match.missing)
-    if stem_missing and not any(key.startswith('stem.') for key in match.unexpected):
-        return (
-            'The model has the deep stem of three 3x3 convolutions (deep_stem=True, ResNetV1c or '
-            'ResNetV1d) and the checkpoint the plain 7x7 stem: set deep_stem=False or use '
-            'type="VITOResNet" without it.'
-        )
-    statistics = ('.running_mean', '.running_var')
-    has_statistics = any(key.endswith(statistics) for key in match.weights)
-    if match.missing and not has_statistics and all(k.endswith(statistics) for k in match.missing):
-        return (
-            'The running statistics of batch norm are missing: the file holds parameters without '
-            'buffers, as averages over model.parameters() do. Save the state_dict() of the model '
-            'that has these parameters.'
-        )
-    if any('.gn' in key or key.startswith('gn') for key in match.new):
-        return (
-            'The model has group norm and the checkpoint batch norm, whose scales and statistics '
-            "have no place in it: set the backbone's norm_cfg=dict(type='BN') (or 'SyncBN') and "
-            'leave conv_cfg out.'
-        )
-    found, wanted = match.depths
-    if None not in match.depths and found != wanted:
-        return (
-            f'The checkpoint holds a ResNet-{found} and the model is a ResNet-{wanted}: set '
-            f'depth={found} and the in_channels that go with it, or take the checkpoint of a '
-            f'ResNet-{wanted}.'
-        )
-    if len(match.weights) < 0.1 * match.total:
-        return (
-            f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
-            'backbone. Is it the checkpoint of another architecture?'
-        )
-    if any(key.startswith('conv1.weight') for key in match.shape_mismatch):
-        return (
-            "The model's stem has another width than the checkpoint's: leave stem_channels and "
-            'base_channels out of the config.'
-        )
-    return (
-        'The checkpoint is of another ResNet than the model: compare base_channels, '
-        'num_stages, plugins and norm_cfg with those of the pre-training.'
-    )
-
-
-def _remedy_of_other(match: BackboneMatch) -> str:
-    if len(match.weights) < 0.1 * match.total:
-        return (
-            f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
-            'backbone. Is it the checkpoint of another architecture?'
-        )
-    for text in match.shape_mismatch:
-        found = re.search(r'relative_position_bias_table \((\d+), (\d+)\) -> \((\d+), \2\)', text)
-        if found:
-            return (
-                'The windows of the model have another size than those of the checkpoint: set '
-                f'window_size={(math.isqrt(int(found[1])) + 1) // 2}.'
-            )
-    settings = {
-        'patch_embed.projection.bias': 'patch_bias=True',
-        'absolute_pos_embed': 'use_abs_pos_embed=True',
-        'cls_token': 'with_cls_token=True',
-        'dist_token': 'type="DistilledVisionTransformer"',
-    }
-    wanted = [setting for key, setting in settings.items() if key in match.unexpected]
-    if wanted:
-        return f'The model lacks a part that the checkpoint has: set {", ".join(wanted)}.'
-    if any(text.startswith('pos_embed ') for text in match.shape_mismatch):
-        return (
-            'The position embedding of the checkpoint does not fit and cannot be resized: set '
-            'img_size and with_cls_token as they were.'
-        )
-    return (
-        f'The checkpoint is of another {match.family or "backbone"} than the model: compare '
-        'widths, numbers of blocks and options with those of the pre-training.'
-    )

@@ -18,39 +18,13 @@ from vito_mm.checkpoint import NETWORKS
 from vito_mm.models import AttentionPooling, MultiScaleAttentionPooling
 from vito_mm.videos import frames as video_frames
 from vito_mm.videos.frames import Row, View
-from vito_mm.videos.images import read_rgb
+
+from .inputs import Picture, opened_picture, rgb_tensor
 
 DEFAULT_VIEW = View(256, 224)
 """The usual view of networks at 224 px."""
 
-Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
-"""An image: a file, a Pillow image, or RGB, uint8, shape (H, W, 3); of a tensor (3, H, W), too."""
-
 _COPIES = ('target_net', 'momentum_encoder')  # of VITO and BYOL, and of MoCo v3
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Normalisation of pixels.
-
-    ``mean`` and ``std`` are of pixels in [0, 255], in the order of the network's channels.
-    ``unit_range`` divides pixels by 255 first, as torchvision does: other roundings.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channel_order: str = 'rgb'
-    unit_range: bool = False
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalise RGB images, uint8, shape (N, 3, H, W)."""
-        scale = 255 if self.unit_range else 1
-        mean, std = (
-            torch.tensor([value / scale for value in values], device=images.device).view(-1, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        images = images.flip(1) if self.channel_order == 'bgr' else images
-        return (images.float() / scale - mean) / std
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,13 +219,13 @@ class Encoder:
         """Images, uint8, shape (n, H, W, 3), so many at a time; files are read meanwhile."""
         is_batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4
         if is_batch:
-            yield from _rgb(images, 4).split(size)
+            yield from rgb_tensor(images, 4).split(size)
             return
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, Tensor)):
             images = [images]
         view = replace(self.view, bicubic=True)
         for first in range(0, len(images), size):
-            cut = [view(_picture(image)) for image in images[first : first + size]]
+            cut = [view(opened_picture(image)) for image in images[first : first + size]]
             yield torch.from_numpy(np.stack(cut))
 
     def _run(self, images: Picture | Sequence[Picture], batch_size: int, compute: Callable) -> list:
@@ -411,35 +385,6 @@ def choose_device(device: str | None = None) -> str:
         reason = str(error).splitlines()[0]
         raise ValueError(f'device {device!r} cannot be used here: {reason}') from None
     return device
-
-
-def _rgb(images: np.ndarray | Tensor, ndim: int) -> Tensor:
-    """Check an image (of 3 dimensions) or a batch (of 4), and put its channels last."""
-    if isinstance(images, np.ndarray):
-        if images.dtype == np.uint8:  # others torch may not know
-            images = torch.from_numpy(np.ascontiguousarray(images))
-    elif images.ndim == ndim and images.shape[-1] != 3 and images.shape[-3] == 3:
-        images = images.movedim(-3, -1)
-    if images.dtype != torch.uint8:
-        raise ValueError(
-            f'images of {images.dtype} are given: give uint8 from 0 to 255, which are normalised '
-            'here, or input of the network to Encoder.compute'
-        )
-    if images.ndim != ndim or images.shape[-1] != 3:
-        raise ValueError(
-            f'an image of shape {tuple(images.shape)} is given: images are RGB, shape (H, W, 3), '
-            'and arrays of them (N, H, W, 3)'
-        )
-    return images
-
-
-def _picture(image: Picture) -> np.ndarray | Image.Image:
-    """One image in the form that views cut."""
-    if isinstance(image, (str, os.PathLike)):
-        return read_rgb(image)
-    if isinstance(image, Image.Image):
-        return image.convert('RGB')
-    return _rgb(image, 3).cpu().numpy()
 
 
 def _last_of(output: Tensor | Sequence[Tensor], index: int = -1) -> Tensor:

@@ -20,9 +20,10 @@ from vito_mm.checkpoint import (
     load_backbone,
 )
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.checkpoint.conventions import PUBLIC_ATTENTION, other_input
+from vito_mm.checkpoint.conventions import other_input
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
 from vito_mm.checkpoint.matching import require_weights
+from vito_mm.checkpoint.origins import PUBLIC_ATTENTION
 from vito_mm.checkpoint.stored_config import stored_model
 from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.configs import read_config

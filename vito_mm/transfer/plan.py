@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,6 @@ from typing import Any
 from mmengine.config import Config
 
 from vito_mm.checkpoint import Checkpoint, CheckpointError, check_config
-from vito_mm.checkpoint.config_parts import parts_of, type_name
 from vito_mm.launch import parse_options
 from vito_mm.transfer.checks import (
     ACCUMULATED,
@@ -49,27 +48,22 @@ from vito_mm.transfer.options import (
 from vito_mm.transfer.own_task import checkpoint_settings, fit_settings, own_task, read_own
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
+from vito_mm.transfer.schedule import stretched_schedule
 from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, RANDOM, TASKS, Task
 from vito_mm.transfer.variants import (
     FROZEN,
     LAYER_DECAY,
-    build_without_storage,
+    checkpoint_bytes,
     decay_problems,
     label_settings,
     part_problems,
 )
-from vito_mm.utils.text import count_text, near_text, time_text
-
-_STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
-"""Numbers that an optimizer keeps for each parameter; others are counted with two, as Adam's."""
+from vito_mm.utils.text import count_text, near_text
 
 _OTHER_NETWORKS = (
     f"The paper's tasks have configs for {' and '.join(ARCHITECTURES.values())}. For another "
     'network give a config that has it: --tasks NAME=CONFIG'
 )
-
-_SPANS = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')
-"""Arguments of MMEngine's schedulers that are numbers of iterations."""
 
 
 class PlanError(RuntimeError):
@@ -393,86 +387,3 @@ def _launch_settings(task: Task, cfg: Config, plan: Plan) -> dict[str, str]:
         'default_hooks.checkpoint.max_keep_ckpts': '1',
         'default_hooks.checkpoint.save_optimizer': 'True',
     }
-
-
-def stretched_schedule(cfg: Config) -> dict[str, str]:
-    """Return the settings, as texts by key, that keep a schedule under gradient accumulation.
-
-    MMEngine's schedulers go on with every micro-batch, so a warm-up of 500 iterations would end
-    after ``500 / accumulative_counts`` steps of the optimizer. What is counted in epochs needs no
-    change.
-    """
-    count = cfg.get('optim_wrapper', {}).get('accumulative_counts', 1)
-    stretched: dict[str, Any] = {}
-    for place, part in parts_of(cfg.get('param_scheduler'), 'param_scheduler'):
-        if count == 1 or part.get('by_epoch', True):
-            continue
-        for name in _SPANS:
-            if value := part.get(name):
-                is_list = isinstance(value, (list, tuple))
-                new = [each * count for each in value] if is_list else value * count
-                stretched[f'{place}.{name}'] = new
-        if type_name(part).startswith('Exponential'):  # a factor of every micro-batch, no span
-            stretched[f'{place}.gamma'] = part['gamma'] ** (1 / count)
-    return {key: str(value).replace(' ', '') for key, value in stretched.items()}
-
-
-def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
-    """Size of a run's checkpoints: with the optimizer's state, and of the weights alone."""
-    model = build_without_storage(cfg, cfg.model)
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
-    return weights * (1 + states), weights
-
-
-def describe(plan: Plan, estimates: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """Describe a plan in lines, with the times of :func:`.estimate.estimates` if there are any."""
-    options = plan.options
-    yield from (f'Note: {text}' for text in plan.warnings)
-    yield f'Transfer suite, protocol {options.protocol}, in {options.work_dir}'
-    header = ['task', 'config', 'runs', 'finished', 'to do']
-    header += ['one run', 'all'] if estimates else []
-    rows, total = [header], 0.0
-    for name in plan.configs:
-        runs = [run for run in plan.runs if run.task.name == name]
-        finished = sum(run.is_finished for run in runs)
-        todo = len(runs) - finished
-        config = str(runs[0].config_file).removeprefix(f'{options.repo / "configs"}{os.sep}')
-        times = ['-', '-'] if estimates else []
-        if name in estimates:
-            seconds = estimates[name]['seconds']
-            times = [time_text(seconds), time_text(seconds * todo)]
-            total += seconds * todo
-        rows.append([name, config, *map(str, (len(runs), finished, todo)), *times])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f'  {"  ".join(cells)}'.rstrip()
-    counts = [
-        (len({run.label for run in plan.runs}), 'checkpoint'),
-        (len(plan.configs), 'task'),
-        (len({run.settings for run in plan.runs}), 'setting'),
-        (options.seeds, 'seed'),
-    ]
-    grid, slots = ' x '.join(count_text(*count) for count in counts), len(plan.places)
-    yield (
-        f'  {grid} = {count_text(len(plan.runs), "run")}, {slots} at a time, '
-        f'{count_text(plan.threads, "thread")} each'
-    )
-    yield from (f'  {name}: {batch}' for name, batch in plan.batches.items())
-    if sweep := parse_sweep(options.sweep):
-        yield '  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items())
-    for name, found in estimates.items():
-        yield (
-            f'  {name}: {found["steps"]} steps of {1000 * found["step"]:.0f} ms, '
-            f'{count_text(found["evaluations"], "evaluation")} of {found["evaluation_steps"]} '
-            f'batches of {1000 * found["evaluation_step"]:.0f} ms, start {found["start"]:.0f} s'
-        )
-    if estimates:
-        longest = max(found['seconds'] for found in estimates.values())
-        where = 'one GPU' if plan.places[0] or options.launcher == 'slurm' else 'this CPU'
-        yield (
-            f'  ESTIMATE: {time_text(total)} in all, {time_text(max(total / slots, longest))} with '
-            f'{slots} at a time. From a few steps alone on {where}; what metrics and checkpoints '
-            'take is not in it.'
-        )

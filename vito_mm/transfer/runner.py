@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.transfer.checks import peak_bytes
+from vito_mm.transfer.description import describe
 from vito_mm.transfer.jobs import Job, JobError, await_end, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
-from vito_mm.transfer.plan import Plan, PlanError, describe, make_plan
+from vito_mm.transfer.plan import Plan, PlanError, make_plan
 from vito_mm.transfer.run import Outcome, Run, runs_in
 from vito_mm.transfer.run_folder import last_checkpoint, read_json
 from vito_mm.utils.atomic import write_json

@@ -91,3 +91,15 @@ def build_without_storage(cfg: Config, part: dict) -> nn.Module:
                 return MODELS.build(part)
         except (RuntimeError, NotImplementedError):  # Swin asks for values of a linspace
             return MODELS.build(part)
+
+
+_STATES = {'SGD': 1, 'LARS': 1, 'ForeachLARS': 1}
+"""Numbers that an optimizer keeps for each parameter; others are counted with two, as Adam's."""
+
+
+def checkpoint_bytes(cfg: Config) -> tuple[int, int]:
+    """Size of a run's checkpoints: with the optimizer's state, and of the weights alone."""
+    model = build_without_storage(cfg, cfg.model)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    states = _STATES.get(str(cfg.optim_wrapper.optimizer.type), 2)
+    return weights * (1 + states), weights
