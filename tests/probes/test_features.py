@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from tests.helpers.image_folders import write_classes
-from vito_mm.probes.encoder import Encoder, Preprocessing
+from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.features import labelled_features
 from vito_mm.probes.image_folders import ProbeError, train_and_val
+from vito_mm.probes.inputs import Preprocessing
 from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.labelled_images import labelled_frames
 from vito_mm.probes.linear_classifier import linear_accuracy

@@ -23,8 +23,7 @@ from .reading import PREPROCESSING
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
-PADDINGS = ('symmetric', 'same')
-STRIDE_PLACES = ('3x3', '1x1')
+PADDINGS, STRIDE_PLACES = ('symmetric', 'same'), ('3x3', '1x1')
 COMPUTED = ('padding', 'stride_in', 'eps', 'convolution')
 FIELDS = (*COMPUTED, 'preprocessing')
 """Fields of :class:`Conventions` that are compared, first those that a backbone decides."""
@@ -392,8 +391,8 @@ def other_input(found: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
 
 def _close(values: list[float], wanted: list[float]) -> bool:
     # One value stands for all channels, six for the three of two images.
-    length = max(len(values), len(wanted))
-    pairs = zip(islice(cycle(values), length), islice(cycle(wanted), length), strict=True)
+    count = max(len(values), len(wanted))
+    pairs = zip(islice(cycle(values), count), islice(cycle(wanted), count), strict=True)
     return all(abs(a - b) <= 0.02 * max(abs(b), 1.0) for a, b in pairs)
 
 

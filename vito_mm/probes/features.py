@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .encoder import Encoder, Preprocessing
+from .encoder import Encoder
 from .frames import ImageFiles, collect
 from .image_folders import ProbeError, images_by_class
+from .inputs import Preprocessing
 from .labelled_images import labelled_frames
 from .linear_classifier import top_accuracy
 

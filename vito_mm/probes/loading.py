@@ -30,7 +30,8 @@ from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
-from .encoder import DEFAULT_VIEW, Encoder, Preprocessing, choose_device, stages_of
+from .encoder import DEFAULT_VIEW, Encoder, choose_device, stages_of
+from .inputs import Preprocessing
 from .sources import ConfigSource, Loaded, Source, find_source
 
 

@@ -20,7 +20,7 @@ from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text
 from vito_mm.videos.frames import View
 
-from .encoder import Preprocessing
+from .inputs import Preprocessing
 
 Loaded = tuple[nn.Module, BackboneMatch | None]
 """A network with its weights, and for a backbone how the file covers it."""
