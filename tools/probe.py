@@ -14,9 +14,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from _arguments import Parser, add_shared, cores, positive
+from _arguments import Parser, add_shared, cores, natural, positive
 
 RANDOM = 'random'
+PROPAGATIONS = ('vfs', 'crw', 'dino')  # of vito_mm.probes.label_propagation
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -42,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True, metavar='PROBE')
-    for add in (add_knn, add_linear, add_classify, add_segment):
+    for add in (add_knn, add_linear, add_classify, add_segment, add_davis, add_incontext):
         add(probes)
     args = parser.parse_args()
     if args.name == 'classify' and RANDOM in args.checkpoints:
@@ -147,6 +148,156 @@ def add_segment(probes: Any) -> None:
     add_shared(parser, '--cfg-options')
 
 
+def add_recorded(parser: Parser, folder: str, layer: str) -> None:
+    """Add the arguments of a probe that goes on where it ended."""
+    add_shared(parser, '--device')
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe') / folder,
+        help='folder for results and report; the same command goes on where it ended',
+    )
+    parser.add_argument(
+        '--layer',
+        metavar='NAME',
+        help='res2 to res5, the index of a stage or block, or a submodule (default: '
+        f'{layer} of a network with four stages, the last block of others)',
+    )
+
+
+def add_davis(probes: Any) -> None:
+    """Add video object segmentation."""
+    text = 'propagate the masks of the first frames of videos (DAVIS 2017): no training'
+    parser = add_probe(probes, 'davis', probe_davis, text)
+    add_recorded(parser, 'davis', 'res4')
+    add_shared(
+        parser,
+        '--data',
+        type=Path,
+        required=True,
+        help='folder of DAVIS 2017: JPEGImages/480p, Annotations/480p, ImageSets/2017',
+    )
+    add = parser.add_argument
+    add('--split', default='val', metavar='NAME', help='list in ImageSets/2017')
+    add(
+        '--protocol', choices=PROPAGATIONS, default='vfs', help="whose settings; vfs is the paper's"
+    )
+    add('--radius', type=positive, metavar='CELLS', help="reach (default: the protocol's)")
+    add_shared(
+        parser, '--size', default=None, help="short side of the frames (default: the protocol's)"
+    )
+
+
+def add_incontext(probes: Any) -> None:
+    """Add in-context segmentation."""
+    text = 'segment by the most similar training patches, on the data of a config of mmseg'
+    parser = add_probe(probes, 'incontext', probe_incontext, text)
+    add_recorded(parser, 'incontext', 'last')
+    add = parser.add_argument
+    add('--config', required=True, metavar='CONFIG', help='config of mmseg')
+    add('--memory', type=positive, default=10_240_000, metavar='N', help='training patches at most')
+    add('--neighbours', type=positive, default=30, metavar='N', help='of each patch')
+    add('--epochs', type=natural, default=1, metavar='N', help='augmented passes, 0: one without')
+    add('--seeds', type=positive, default=1, metavar='N', help='repetitions, with seeds 0, 1, ...')
+    add_shared(parser, '--size', default=512)
+    add_shared(parser, '--batch-size', default=16)
+    add_shared(parser, '--workers')
+    add_shared(parser, '--cfg-options')
+
+
+def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Propagate masks by the features of each checkpoint."""
+    from dataclasses import asdict, replace
+
+    from vito_mm.probes import davis
+    from vito_mm.probes.label_propagation import PROPAGATIONS as SETTINGS
+
+    chosen = dict(short_side=args.size, radius=args.radius)
+    changes = {name: value for name, value in chosen.items() if value is not None}
+    settings = replace(SETTINGS[args.protocol], **changes)
+    sequences = davis.find_sequences(args.data, args.split)
+    labels = folder_names(args.checkpoints)
+    records = {}
+    for label, checkpoint in zip(labels, args.checkpoints, strict=True):  # fail before the first
+        network = encoder(args, checkpoint, settings.output_stride)
+        layer = args.layer or default_layer(network, 'res4')
+        data = [sequence.name for sequence in sequences]
+        said = dict(settings=asdict(settings), layer=layer, data=data)
+        records[label] = record(args, label, checkpoint, said)
+    masks = {label: args.work_dir / 'masks' / label for label in labels}
+    results = {}
+
+    def probe(label: str, checkpoint: str) -> dict[str, Any]:
+        network = encoder(args, checkpoint, settings.output_stride)
+        layer = records[label].identity['layer']
+        results[label] = davis.evaluate(
+            network, sequences, records[label], layer, settings, masks[label]
+        )
+        page = davis.write_report(
+            args.work_dir, results, sequences, args.protocol, {k: masks[k] for k in results}
+        )
+        print(f'report: {page}', file=sys.stderr)
+        frames = [found['seconds'] for found in results[label].values()]
+        return davis.summary(results[label]) | {'s per frame': sum(frames) / len(frames)}
+
+    pairs = zip(labels, args.checkpoints, strict=True)
+    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+
+
+def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Segment by the nearest training patches of each checkpoint's features."""
+    from dataclasses import asdict, replace
+    from statistics import mean, stdev
+
+    from vito_mm.launch import parse_options
+    from vito_mm.probes.incontext import InContext, in_context_iou
+    from vito_mm.probes.segmentation import read_segmentation_data
+
+    cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
+    parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
+    labels = folder_names(args.checkpoints)
+    records = {}
+    base = InContext(args.size, args.neighbours, memory=args.memory, epochs=args.epochs)
+    for label, checkpoint in zip(labels, args.checkpoints, strict=True):
+        layer = args.layer or default_layer(encoder(args, checkpoint), 'last')
+        said = dict(settings=asdict(base), layer=layer, data=[part.to_dict() for part in parts])
+        records[label] = record(args, label, checkpoint, said)
+
+    def probe(label: str, checkpoint: str) -> dict[str, Any]:
+        network, kept = encoder(args, checkpoint), records[label]
+        workers = cores() if args.workers is None else args.workers
+        for seed in range(args.seeds):
+            if (name := f'seed {seed}') not in kept.parts:
+                settings = replace(base, seed=seed)
+                place = kept.identity['layer'], args.batch_size, workers
+                kept.put(name, in_context_iou(network, *parts, settings, *place))
+        scores = [kept.parts[f'seed {seed}']['mIoU'] for seed in range(args.seeds)]
+        spread = {'deviation': stdev(scores)} if len(scores) > 1 else {}
+        return {'mIoU': mean(scores)} | spread
+
+    pairs = zip(labels, args.checkpoints, strict=True)
+    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+
+
+def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str, Any]) -> Any:
+    """Open the record of a checkpoint, by what decides its results."""
+    from vito_mm.checkpoint import Checkpoint
+    from vito_mm.probes.record import Record
+
+    digest = RANDOM if checkpoint == RANDOM else Checkpoint.read(checkpoint).sha256
+    names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
+    network = {name: getattr(args, name) for name in names}
+    return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
+
+
+def default_layer(network: Any, of_stages: str) -> str | int:
+    """The layer that is compared: a stage of a network with four, the last block of others."""
+    from vito_mm.probes.encoder import stages_of
+
+    return of_stages if len(stages_of(network.backbone)) == 4 else -1
+
+
 def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Classify images by the features, or the classifier, of each checkpoint."""
     from vito_mm.probes.features import classifier_accuracy, labelled_features
@@ -180,7 +331,7 @@ def first_file(args: argparse.Namespace) -> str | None:
     return next((name for name in args.checkpoints if name != RANDOM), None)
 
 
-def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
+def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None = None) -> Any:
     """Open the network of a checkpoint."""
     from vito_mm.checkpoint import CheckpointError
     from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
@@ -192,6 +343,7 @@ def encoder(args: argparse.Namespace, checkpoint: str) -> Any:
         network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
     like = first if network is None and file is None else None
     options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
+    options['output_stride'] = output_stride
     try:
         return load_encoder(like or file, args.which, network, device=args.device, **options)
     except CheckpointError as error:

@@ -2,21 +2,25 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
 from PIL import Image
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.progress import Progress
+from vito_mm.utils.report import Block, Heading, Paragraph, Picture, Table, to_csv, write_document
 from vito_mm.utils.text import first_few
 
 from .encoder import Encoder
 from .image_folders import ProbeError
 from .label_propagation import PROPAGATIONS, Propagation, segment_frames
+from .record import Record
 from .video_object_metric import score_objects
 
 MEASURES = ('J', 'F')
@@ -171,6 +175,38 @@ def score_sequence(
     return dict(objects=objects, seconds=seconds)
 
 
+def evaluate(
+    encoder: Encoder,
+    sequences: Sequence[Sequence2017],
+    record: Record,
+    layer: str | int = 'res4',
+    settings: Propagation = PROPAGATIONS['vfs'],
+    masks: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Score all sequences, those that a record does not have yet.
+
+    Args:
+        encoder (Encoder): Network whose features are compared.
+        sequences (Sequence[Sequence2017]): See :func:`find_sequences`.
+        record (Record): Gets the result of each sequence.
+        layer (str | int): Layer of the encoder. Defaults to 'res4'.
+        settings (Propagation): Defaults to those of VFS.
+        masks (Path, optional): Folder for the masks, one folder per sequence. Defaults to None.
+
+    Returns:
+        dict: See :func:`score_sequence`, by sequence.
+    """
+    with Progress(len(sequences), 'DAVIS', None, 'sequences') as bar:
+        for sequence in sequences:
+            known = sequence.name in record.parts
+            if not known:
+                out = masks and masks / sequence.name
+                result = score_sequence(encoder, sequence, layer, settings, out)
+                record.put(sequence.name, result)
+            bar.advance(skipped=known)
+    return {sequence.name: record.parts[sequence.name] for sequence in sequences}
+
+
 def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Average over the objects of all sequences, in percent: J&F, and mean, recall, decay of each.
 
@@ -184,3 +220,81 @@ def summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         for part in PARTS
     }
     return {'J&F': (averages['J mean'] + averages['F mean']) / 2, **averages}
+
+
+def write_report(
+    folder: Path,
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    sequences: Sequence[Sequence2017],
+    protocol: str,
+    masks: Mapping[str, Path],
+) -> Path:
+    """Write scores, per sequence as well, and pictures of the masks.
+
+    Args:
+        folder (Path): Gets ``davis.html``, ``davis.md`` and ``davis.csv``.
+        results (Mapping): Scores by network and sequence.
+        sequences (Sequence[Sequence2017]): The sequences.
+        protocol (str): Name of the settings, key of ``PROPAGATIONS``.
+        masks (Mapping[str, Path]): Folder of the masks of each network.
+
+    Returns:
+        Path: The page.
+    """
+    summaries = {label: summary(scores) for label, scores in results.items()}
+    names = list(next(iter(summaries.values())))
+    rows = [
+        [label, *(f'{found[name]:.1f}' for name in names)] for label, found in summaries.items()
+    ]
+    blocks: list[Block] = [
+        Paragraph(
+            f'Label propagation by the protocol {protocol}, without training: mean over the '
+            f'objects of {len(sequences)} sequences, in percent. J is the overlap of regions, F '
+            'the agreement of contours; recall is the share of frames above 50, decay what is '
+            'lost from the first quarter of a sequence to the last.'
+        ),
+        Table(['network', *names], rows),
+    ]
+    if protocol == 'vfs':
+        published = [
+            [name, f'{(j + f) / 2:.1f}', str(j), str(f)] for name, (j, f) in PUBLISHED.items()
+        ]
+        blocks += [
+            Heading('Published, on DAVIS 2017 val'),
+            Table(['network', 'J&F', 'J mean', 'F mean'], published),
+        ]
+    blocks.append(Heading('Sequences'))
+    lines = []
+    for sequence in sequences:
+        found = [summary({'': scores[sequence.name]})['J&F'] for scores in results.values()]
+        lines.append([sequence.name, str(sequence.num_objects), *(f'{each:.1f}' for each in found)])
+    header = ['sequence', 'objects', *(f'J&F of {label}' for label in results)]
+    blocks.append(Table(header, lines))
+    for sequence in sequences[:_PICTURES]:
+        png = _strip(sequence, {label: place / sequence.name for label, place in masks.items()})
+        first = f'{sequence.name}: from above the given masks' + ''.join(f', {x}' for x in masks)
+        blocks.append(Picture(png, first))
+    table = to_csv([['network', *names], *([k, *v.values()] for k, v in summaries.items())])
+    title = 'Video object segmentation'
+    return write_document(folder, title, blocks, 'davis', {'davis.csv': table})
+
+
+_PICTURES, _COLUMNS, _WIDTH = 6, 6, 160
+_PALETTE = np.uint8(255 * colormaps['tab20'](np.arange(256) % 20)[:, :3])  # a colour per object
+
+
+def _strip(sequence: Sequence2017, masks: Mapping[str, Path]) -> bytes:
+    """Frames of a sequence with the given masks, and below with those of each network."""
+    shown = np.linspace(0, len(sequence.frames) - 1, _COLUMNS).round().astype(int)
+    rows = []
+    for folder in (sequence.masks[0].parent, *masks.values()):
+        row = []
+        for number in shown:
+            frame = cv2.imread(os.fspath(sequence.frames[number]))
+            objects = read_mask(folder / sequence.masks[number].name)
+            colours = _PALETTE[objects][..., ::-1]
+            mixed = np.where(objects[..., None] > 0, frame // 2 + colours // 2, frame)
+            height = round(_WIDTH * frame.shape[0] / frame.shape[1])
+            row.append(cv2.resize(mixed, (_WIDTH, height), interpolation=cv2.INTER_AREA))
+        rows.append(np.concatenate(row, axis=1))
+    return cv2.imencode('.png', np.concatenate(rows))[1].tobytes()

@@ -38,6 +38,31 @@ def read_segmentation_config(
         ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
             backbone, or a folder or list of its data sets is missing.
     """
+    cfg = _read(file, options)
+    kind = type_name(cfg.model.backbone)
+    if backbone is None and kind not in ('VITOResNet', *RESNETS):
+        raise ProbeError(
+            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
+            f'by --backbone, or take a config such as {_EXAMPLE}'
+        )
+    _require_data(cfg, file)
+    return cfg
+
+
+def read_segmentation_data(
+    file: str | os.PathLike, options: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a config of segmentation for its data sets alone, and check that they are there.
+
+    Raises:
+        ProbeError: As :func:`read_segmentation_config`, but for the backbone.
+    """
+    cfg = _read(file, options)
+    _require_data(cfg, file)
+    return cfg
+
+
+def _read(file: str | os.PathLike, options: Mapping[str, Any] | None) -> Config:
     try:
         cfg = read_config(file)
     except FileNotFoundError as error:
@@ -50,12 +75,10 @@ def read_segmentation_config(
             f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
             f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
         )
-    kind = type_name(model.backbone)
-    if backbone is None and kind not in ('VITOResNet', *RESNETS):
-        raise ProbeError(
-            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
-            f'by --backbone, or take a config such as {_EXAMPLE}'
-        )
+    return cfg
+
+
+def _require_data(cfg: Config, file: str | os.PathLike) -> None:
     for part in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(part)
         if not loader:
@@ -67,7 +90,6 @@ def read_segmentation_config(
                     f'{os.getcwd()}. Put it there, or name its folder by '
                     f'--cfg-options {key}.data_root=FOLDER'
                 )
-    return cfg
 
 
 def probe_config(
