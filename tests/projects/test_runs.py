@@ -50,6 +50,7 @@ def test_rows_are_run_once_and_a_report_is_written(tmp_path, data, monkeypatch, 
     assert 'unknown rows: vitto. Choose among random, moclr' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_row_starts_from_the_checkpoint_of_another(tmp_path, data):
     study = Study(REPO, tmp_path, data, PRESETS['tiny'], rows=['heads_first'], seeds=1)
     run_study(study, 'study.py')
