@@ -57,7 +57,7 @@ def test_timm(name, tmp_path):
         found / wanted.abs().max(), wanted / wanted.abs().max(), atol=1e-5, rtol=0
     )
     back = export_backbone(out, tmp_path / 'back.pth')
-    assert back['meta'] == meta
+    assert back['meta'] | dict(pretrained_cfg=meta['pretrained_cfg']) == meta
     for key, value in back['state_dict'].items():
         own = source.state_dict()[key.removeprefix('backbone.')]
         assert torch.equal(value.reshape(own.shape), own)

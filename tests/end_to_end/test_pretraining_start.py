@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.backbones import ResNet
 from torch import nn
 
@@ -123,6 +124,25 @@ def test_starts_from_the_weights_of_a_resnet(name, way, source, resnet, videos, 
     run(cfg, tmp_path / 'run', start)
     assert_starts_from(source, start)
     assert (start.target is None) == (name == 'SimSiam')
+
+
+def test_adaptation_starts_from_the_weights_of_a_swin(videos, tmp_path):
+    cfg = Config.fromfile(REPO / 'configs/vito/adapt_swin_s.py')
+    shrink(cfg, videos, videos)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        # Of a classifier, with the norm of the last stage alone.
+        source = MODELS.build(cfg.model.backbone | dict(out_indices=(3,)))
+    for value in source.parameters():
+        torch.nn.init.normal_(value, std=0.5)
+    weights = source.state_dict()
+    torch.save({f'backbone.{k}': v for k, v in weights.items()}, tmp_path / 'swin.pth')
+    cfg.load_from = str(tmp_path / 'swin.pth')
+    start = Start()
+    run(cfg, tmp_path / 'run', start)
+    for key, value in weights.items():
+        assert torch.equal(start.state[f'backbone.{key}'], value), key
+        assert torch.equal(start.target[f'0.{key}'], value), key
 
 
 @pytest.mark.parametrize('name', ['VITO', 'BYOL'])
