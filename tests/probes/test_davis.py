@@ -1,0 +1,158 @@
+"""Video object segmentation on MiniScenes in the layout of DAVIS, by the command."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import REPO
+from tests.helpers.processes import run_tool
+from vito_mm.miniscenes import make_miniscenes
+from vito_mm.miniscenes.presets import get_preset
+from vito_mm.miniscenes.sequences import render_sequence
+from vito_mm.probes.davis import find_sequences, read_mask, summary
+from vito_mm.probes.image_folders import ProbeError
+from vito_mm.probes.loading import load_encoder, resnet
+from vito_mm.probes.video_object_metric import score_objects
+
+
+@pytest.fixture(scope='module')
+def davis(tmp_path_factory):
+    root = tmp_path_factory.mktemp('scenes')
+    made = make_miniscenes(root, 'tiny', seed=3, workers=0, tasks=('davis', 'voc'), progress=False)
+    # Short, for the tests.
+    for kind in ('JPEGImages', 'Annotations'):
+        for folder in (root / 'davis' / kind / '480p').iterdir():
+            for file in sorted(folder.iterdir())[6:]:
+                file.unlink()
+    return made
+
+
+@pytest.fixture
+def copied(davis, tmp_path):
+    shutil.copytree(davis['davis'], tmp_path / 'davis')
+    return tmp_path / 'davis'
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    network = load_encoder(None, network=resnet(18, 16), seed=1).backbone
+    torch.save({'state_dict': network.state_dict()}, tmp_path / 'weights.pth')
+    return tmp_path / 'weights.pth'
+
+
+def test_the_layout_holds_the_scenes(davis):
+    for index, sequence in enumerate(find_sequences(davis['davis'])):
+        rendered = list(render_sequence(get_preset('tiny'), 3, index))
+        assert sequence.num_objects == rendered[0][1].max() >= 2
+        for file, (_, mask) in zip(sequence.masks, rendered[:6], strict=True):
+            np.testing.assert_array_equal(read_mask(file), mask)
+
+
+def test_objects_hide_each_other_and_come_back():
+    for index in range(2):
+        masks = [mask for _, mask in render_sequence(get_preset('demo'), 0, index)]
+        counts = np.array([[(mask == n).sum() for n in (1, 2)] for mask in masks])
+        assert (counts[0] > 50).all()
+        # Somewhere an object is seen less than before and afterwards.
+        least = counts.argmin(axis=0)
+        assert any(
+            counts[i, n] < 0.6 * min(counts[:i, n].max(), counts[i:, n].max())
+            for n, i in enumerate(least)
+            if 0 < i < len(masks) - 1
+        )
+
+
+def test_scores_are_those_of_the_masks_that_it_writes(
+    davis, checkpoint, tmp_path, monkeypatch, capsys
+):
+    words = ('davis', checkpoint, 'random', '--data', davis['davis'], '--size', 72)
+    words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json')
+    run_tool(monkeypatch, 'probe.py', *words)
+    table = capsys.readouterr().out
+    rows = json.loads((tmp_path / 'found.json').read_text())['results']
+    name = f'{tmp_path.name}_weights'
+    for label, row in zip((name, 'random'), rows, strict=True):
+        scores = []
+        for sequence in find_sequences(davis['davis']):
+            folder = tmp_path / 'out' / 'masks' / label / sequence.name
+            found = [np.array(Image.open(folder / file.name)) for file in sequence.masks]
+            truth = [read_mask(file) for file in sequence.masks]
+            np.testing.assert_array_equal(found[0], truth[0])
+            scores += score_objects(truth, found, sequence.num_objects)
+        assert row['J mean'] == pytest.approx(100 * np.mean([j.mean for j, _ in scores]))
+        assert row['F mean'] == pytest.approx(100 * np.mean([f.mean for _, f in scores]))
+        assert row['J&F'] == pytest.approx((row['J mean'] + row['F mean']) / 2)
+        assert f'{row["J&F"]:.1f}' in table
+    page = (tmp_path / 'out' / 'davis.html').read_text()
+    assert page.count('<img') == 2
+    assert 'VITO ResNet-50' in page
+
+    # The same command has nothing to do, a lost part is made again, other settings are refused.
+    record = tmp_path / 'out' / f'{name}.json'
+    kept = json.loads(record.read_text())
+    lost = dict(kept, parts={k: v for k, v in kept['parts'].items() if k != 'scene-001'})
+    kept['parts']['scene-000']['objects'][0]['J']['mean'] = lost['parts']['scene-000']['objects'][
+        0
+    ]['J']['mean'] = 0.125
+    record.write_text(json.dumps(lost))
+    run_tool(monkeypatch, 'probe.py', *words)
+    again = json.loads(record.read_text())
+    assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
+    with pytest.raises(SystemExit, match='settings'):
+        run_tool(monkeypatch, 'probe.py', *words, '--radius', 3)
+
+
+def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, capsys):
+    words = ('incontext', 'random', '--depth', 18, '--base-channels', 8, '--size', 64)
+    words += ('--config', REPO / 'configs/miniscenes/seg_pascal.py', '--seeds', 2)
+    words += ('--memory', 40, '--neighbours', 3, '--layer', 'res3', '--workers', 0)
+    words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json', '--cfg-options')
+    words += tuple(
+        f'{part}.data_root={davis["voc"]}'
+        for part in (
+            'train_dataloader.dataset.datasets.0',
+            'train_dataloader.dataset.datasets.1',
+            'val_dataloader.dataset',
+        )
+    )
+    run_tool(monkeypatch, 'probe.py', *words)
+    row = json.loads((tmp_path / 'found.json').read_text())['results'][0]
+    parts = json.loads((tmp_path / 'out' / 'random.json').read_text())['parts']
+    scores = [parts[f'seed {seed}']['mIoU'] for seed in (0, 1)]
+    assert row['mIoU'] == pytest.approx(np.mean(scores))
+    assert row['deviation'] == pytest.approx(np.std(scores, ddof=1))
+    assert parts['seed 0']['patches'] == [36, 64]  # 12 images of 3 patches each
+
+
+@pytest.mark.parametrize(
+    ('change', 'word'),
+    [
+        (lambda root: (root / 'ImageSets/2017/val.txt').unlink(), 'val.txt'),
+        (lambda root: (root / 'ImageSets/2017/val.txt').write_text('\n'), 'no sequence'),
+        (lambda root: (root / 'Annotations/480p/scene-001/00003.png').unlink(), '00003'),
+        (lambda root: shutil.rmtree(root / 'JPEGImages/480p/scene-001'), 'scene-001'),
+    ],
+)
+def test_missing_data_are_named(copied, change, word):
+    change(copied)
+    with pytest.raises(ProbeError, match=word):
+        find_sequences(copied)
+
+
+@pytest.mark.parametrize(
+    ('number', 'mask', 'word'),
+    [
+        (0, np.zeros((72, 96), np.uint8), 'no object'),
+        (2, np.full((72, 96), 9, np.uint8), '9 objects'),
+        (2, np.ones((70, 96), np.uint8), '96 x 70'),
+        (0, np.zeros((72, 96, 3), np.uint8), 'mode RGB'),
+    ],
+)
+def test_masks_that_cannot_be_are_named(copied, number, mask, word):
+    Image.fromarray(mask).save(copied / f'Annotations/480p/scene-000/{number:05d}.png')
+    with pytest.raises(ProbeError, match=word):
+        find_sequences(copied)
