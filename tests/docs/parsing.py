@@ -136,7 +136,9 @@ def check_mim(words: list[str]) -> None:
             assert words[words.index('--config') + 1] in names
         return
     action, package, config, *rest = words
-    assert (action, package) in {('train', name) for name in ('mmseg', 'mmdet', 'vito_mm')}
+    assert (action, package) in {
+        ('train', name) for name in ('mmseg', 'mmdet', 'mmpretrain', 'vito_mm')
+    }
     own = {option for parameter in cli.params for option in parameter.opts}
     options = {}
     for number, word in enumerate(rest):
