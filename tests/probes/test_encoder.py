@@ -330,3 +330,18 @@ def test_the_network_of_a_file_may_be_named_only_rightly(checkpoints, target):
     assert torch.equal(found.conv1.weight, target.conv1.weight)
     with pytest.raises(CheckpointError, match='ResNet-18 and the model is a ResNet-50'):
         load_encoder(checkpoints['training'], network=resnet(50))
+
+
+@pytest.mark.parametrize('name', ['convnext_atto', 'vit_tiny_patch16_224'])
+def test_bare_weights_tell_their_network(name, tmp_path):
+    timm = pytest.importorskip('timm')
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3).eval()
+    for value in model.parameters():
+        torch.nn.init.normal_(value, std=0.1)
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        found = load_encoder(tmp_path / 'weights.pth').compute(images, -1)
+        wanted = load_encoder(tmp_path / 'weights.pth', network=f'timm:{name}').compute(images, -1)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)

@@ -19,6 +19,7 @@ from vito_mm.checkpoint import (
     check_config,
     load_backbone,
 )
+from vito_mm.checkpoint.architectures import config_of_weights
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.conventions import other_input
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
@@ -62,7 +63,7 @@ def load_encoder(
             weights, whose preprocessing holds), the path of a config of mmpretrain, which is
             executed, or the config of a backbone. Defaults to None: the config that MMEngine stores
             in the checkpoint, of which nothing is executed and only registered parts are built; or
-            the ResNet of any depth and width that the shapes of the weights tell.
+            the ResNet, Swin, ConvNeXt or ViT of any depth and width that the weights tell.
         keep (bool): False replaces the weights of the file by random ones. Defaults to True.
         classifier (bool): Keep the classifier of ``network``, or of a ResNet in the file: features
             are logits. Defaults to False.
@@ -169,14 +170,20 @@ def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
         else:
             return source, (backbone, load_backbone(backbone, checkpoint, which))
     remedy = f'{problem}; name the config of the run (--backbone FILE.py)'
+    match, backbone, reason = None, None, ''
     try:
         match = checkpoint.match(which=which)
+        backbone = resnet_of(match)
     except CheckpointError as error:
-        raise CheckpointError(f'{error}\n{remedy}') from None
-    backbone = resnet_of(match)
+        reason = f'{error}\n{remedy}'
     if backbone is None:
+        network = 'online' if 'which' in checkpoint.meta else which
+        if told := config_of_weights(checkpoint.state_dict, network):
+            source = ConfigSource(told['type'], dict(backbone=told))
+            return source, source.load(checkpoint, which, False)
         raise CheckpointError(
-            f'{checkpoint} holds no plain ResNet under {match.prefix!r}, and {remedy}.\n'
+            reason
+            or f'{checkpoint} holds no plain ResNet under {match.prefix!r}, and {remedy}.\n'
             f'{match.describe()}'.rstrip()
         )
     backbone |= checkpoint.conventions.settings() | dict(out_indices=(2, 3))
