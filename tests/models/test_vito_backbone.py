@@ -49,8 +49,8 @@ def test_is_the_librarys_own_class_and_loads_everything(library, checkpoint):
     backbone = _build(library, checkpoint=checkpoint, **SWIN)
     assert isinstance(backbone, STOCK[library].SwinTransformer)
     assert not isinstance(backbone, VITOResNet)
+    backbone.train()
     with pytest.raises(CheckpointError, match='nothing called its init_weights'):
-        backbone.train()
         backbone(torch.zeros(1, 3, 64, 64))
     copied = copy.deepcopy(backbone)
     backbone.init_weights()
