@@ -18,12 +18,14 @@ def main() -> None:
     parser = Parser(description=__doc__)
     add_shared(parser, 'checkpoint')
     parser.add_argument('out', metavar='OUT', help='file to write, or folder (huggingface)')
-    add_shared(parser, '--which', default=None)
+    add_shared(parser, '--which')
     parser.add_argument(
         '--layout',
         choices=LAYOUTS,
-        help='whose names and entries; openmmlab is for mmdet, mmseg and mmpretrain (default: '
-        'openmmlab)',
+        default='openmmlab',
+        metavar='LAYOUT',
+        help='whose names and entries: timm, torchvision, detectron2, huggingface for its Hub, or '
+        'openmmlab for mmdet, mmseg and mmpretrain',
     )
     parser.add_argument(
         '--declare',
@@ -43,9 +45,9 @@ def main() -> None:
         help='keep the complete model, of mmseg, mmdet or mmpretrain, not its backbone alone',
     )
     args = parser.parse_args()
-    if args.model and (args.layout or args.which):
+    which, layout = args.which, args.layout
+    if args.model and (which, layout) != ('online', 'openmmlab'):
         parser.error('--model keeps all networks, under their names: no --layout, no --which')
-    which, layout = args.which or 'online', args.layout or 'openmmlab'
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
     from vito_mm.checkpoint.publishing import export_to_hub, publish_model

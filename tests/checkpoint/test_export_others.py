@@ -96,8 +96,8 @@ def test_the_stock_swin_of_each_library_reads_an_exported_file(tmp_path):
         (lambda: backbones.openmmlab_swin('mmdet'), 'timm', 'timm has no model for'),
         (lambda: backbones.openmmlab_swin('mmdet'), 'torchvision', 'layout openmmlab'),
         (lambda: backbones.openmmlab_convnext(), 'detectron2', 'layout openmmlab'),
-        (lambda: ResNet(18, stem_channels=32, base_channels=32), 'timm', '32 channels.*has 64'),
-        (lambda: ResNet(18, stem_channels=32, base_channels=32), 'torchvision', 'no such model'),
+        (lambda: ResNet(18, stem_channels=16, base_channels=16), 'timm', '16 channels.*has 64'),
+        (lambda: ResNet(18, stem_channels=16, base_channels=16), 'torchvision', 'no such model'),
     ],
 )
 def test_programs_without_such_a_model(make, layout, message, tmp_path):

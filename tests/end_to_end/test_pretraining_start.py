@@ -10,14 +10,16 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, DefaultScope
-from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.backbones import ResNet, SwinTransformer
 from torch import nn
 
 from tests.conftest import REPO
 from tests.end_to_end.test_config_family import run, shrink
+from tests.helpers import backbones
+from tests.helpers.backbones import openmmlab_features, randomised
 from tests.helpers.processes import shell
 from tests.tools.test_train import tiny_options
-from vito_mm.checkpoint import CheckpointError, check_config
+from vito_mm.checkpoint import CheckpointError, check_config, load_backbone
 
 ALGORITHMS = {
     'VITO': 'vito/pretrain_r50.py',
@@ -143,6 +145,42 @@ def test_adaptation_starts_from_the_weights_of_a_swin(videos, tmp_path):
     for key, value in weights.items():
         assert torch.equal(start.state[f'backbone.{key}'], value), key
         assert torch.equal(start.target[f'0.{key}'], value), key
+
+
+def test_swin_from_a_file_of_timm_to_the_tasks(videos, tmp_path):
+    """The online network starts from it, and mmdet's and mmseg's Swin from what training leaves."""
+    sizes = dict(depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=4)
+    source = randomised(backbones.timm_swin(128, embed_dim=24, **sizes))
+    torch.save(source.state_dict(), tmp_path / 'timm.pth')
+    cfg = Config.fromfile(REPO / 'configs/vito/pretrain_swin_s.py')
+    shrink(cfg, videos, videos)
+    cfg.load_from = str(tmp_path / 'timm.pth')
+    cfg.train_cfg.max_iters = 2
+    check = check_config(copy.deepcopy(cfg))
+    assert (check.match.complete, check.match.naming) == (True, 'timm')
+    start = Start()
+    run(cfg, tmp_path / 'run', start)
+    started = backbones.openmmlab_swin('mmdet', embed_dims=24, **sizes)
+    pre = 'backbone.'
+    state = {k.removeprefix(pre): v for k, v in start.state.items() if k.startswith(pre)}
+    started.load_state_dict(state, strict=False)
+    images = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        wanted = backbones.timm_swin_features(source, images)
+    for x, y in zip(openmmlab_features(started, images), wanted, strict=True):
+        torch.testing.assert_close(x / y.abs().max(), y / y.abs().max(), rtol=0, atol=1e-5)
+    arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])
+    trained = SwinTransformer(arch, window_size=4, pad_small_map=True, out_indices=(0, 1, 2, 3))
+    saved = torch.load(tmp_path / 'run' / 'iter_2.pth')['state_dict']
+    state = {k.removeprefix(pre): v for k, v in saved.items() if k.startswith(pre)}
+    assert not trained.load_state_dict(state, strict=False).unexpected_keys
+    wanted = openmmlab_features(trained, images)
+    for library in ('mmdet', 'mmseg'):
+        model = backbones.openmmlab_swin(library, embed_dims=24, **sizes)
+        match = load_backbone(model, tmp_path / 'run' / 'iter_2.pth')
+        assert sorted(match.new) == [f'norm{n}.{p}' for n in (0, 1) for p in ('bias', 'weight')]
+        for x, y in zip(openmmlab_features(model, images), wanted, strict=True):
+            torch.testing.assert_close(x, y)
 
 
 @pytest.mark.parametrize('name', ['VITO', 'BYOL'])

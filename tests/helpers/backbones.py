@@ -144,7 +144,7 @@ def openmmlab_swin(library: str, **settings) -> nn.Module:
         settings = dict(pad_small_map=True) | settings
         return mmpretrain.models.SwinTransformer(arch, **settings)
     stock = {'mmdet': mmdet, 'mmseg': mmseg}[library].models.backbones.SwinTransformer
-    return stock(embed_dims=WIDTH, depths=DEPTHS, num_heads=HEADS, **settings)
+    return stock(**dict(embed_dims=WIDTH, depths=DEPTHS, num_heads=HEADS) | settings)
 
 
 def openmmlab_convnext(library: str = 'mmpretrain', **settings) -> nn.Module:

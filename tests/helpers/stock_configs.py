@@ -92,6 +92,7 @@ OTHERS = ('SwinTransformer', 'ConvNeXt', 'ResNeXt', 'RegNet')
 
 _WIDTHS = ('type', 'arch', 'depth', 'groups', 'base_width', 'embed_dims', 'depths', 'num_heads')
 _WIDTHS += ('window_size', 'mlp_ratio', 'patch_norm', 'use_abs_pos_embed', 'pretrain_img_size')
+_WIDTHS += ('strides', 'patch_size')
 
 
 @MODELS.register_module()

@@ -184,6 +184,8 @@ OWN_DEFAULTS = {
     ('browse_views.py', '--seed'),  # that of the config
     ('show_attention.py', '--out'),
     ('demo.py', '--work-dir'),
+    ('probe.py', '--work-dir'),  # of davis and incontext
+    ('probe.py', '--size'),
     ('transfer.py', '--work-dir'),
     ('transfer.py', '--cfg-options'),
     ('transfer.py', '--data'),
