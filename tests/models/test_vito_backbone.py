@@ -81,8 +81,9 @@ def test_where_the_class_comes_from():
             ROOT_MODELS.build(dict(type='VITOBackbone', stock='NoSuch'))
         with pytest.raises(ValueError, match="stock='SwinTransformer'"):
             ROOT_MODELS.build(dict(type='VITOBackbone'))
-    assert isinstance(VITOBackbone(18, stock='ResNet'), mmpretrain.models.ResNet)
-    assert isinstance(VITOResNet(18), VITOBackbone)
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        assert isinstance(VITOBackbone(18, stock='ResNet'), mmpretrain.models.ResNet)
+        assert isinstance(VITOResNet(18), VITOBackbone)
 
 
 @pytest.mark.parametrize(
