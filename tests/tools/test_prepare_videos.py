@@ -25,7 +25,9 @@ FAST = Encoding(preset='ultrafast')
 def start(folder: Path, *arguments: object, before: str = '') -> Forked:
     """Start the command in a process of its own, after some lines of Python."""
     script = folder / 'script.py'
-    run = "import runpy\nrunpy.run_path('tools/prepare_videos.py', run_name='__main__')\n"
+    # As Python does for a script that it is given, which finds its neighbours.
+    run = "import runpy, sys\nsys.path.insert(0, 'tools')\n"
+    run += "runpy.run_path('tools/prepare_videos.py', run_name='__main__')\n"
     script.write_text(f'{before}\n{run}')
     return start_forked(folder, [script, *arguments], dict(OMP_NUM_THREADS='1'))
 
