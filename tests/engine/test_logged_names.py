@@ -109,6 +109,7 @@ def test_analyze_logs_plots_the_training_of_a_run_with_probes(trained, library, 
     assert cv2.imread(str(tmp_path / 'curve.png')) is not None
 
 
+@pytest.mark.slow
 @with_original_mim
 def test_mim_measures_the_time_of_training(trained):
     words = 'mmpretrain', 'analyze_logs', 'cal_train_time', log_of(trained[0])

@@ -18,6 +18,7 @@ def data(tmp_path_factory):
     return tmp_path_factory.mktemp('tiny')
 
 
+@pytest.mark.slow
 def test_rows_are_run_once_and_a_report_is_written(tmp_path, data, monkeypatch, capsys):
     def run(*rows: str) -> int:
         words = ['--preset', 'tiny', '--work-dir', str(tmp_path), '--data', str(data)]
@@ -69,6 +70,7 @@ def test_a_row_starts_from_the_checkpoint_of_another(tmp_path, data):
     assert labels == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     from vito_mm.miniscenes import make_miniscenes
     from vito_mm.probes.loading import load_encoder, resnet
