@@ -114,7 +114,7 @@ def _of_backbone(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preprocessing_of_config(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Read the normalisation off a data preprocessor's config, as :func:`preprocessing_of`."""
+    """Read the normalisation off a config as :func:`.conventions.preprocessing_of` off a module."""
     while isinstance(preprocessor, Mapping) and 'mean' not in preprocessor:
         inner = (preprocessor.get(name) for name in ('data_preprocessor', 'preprocessor'))
         preprocessor = next((each for each in inner if each), None)

@@ -91,7 +91,7 @@ def make_miniscenes(
         num_probe_images: Number of single-object images to train a probe, and as many to test it;
             with a ``difficulty`` as many again of held-out materials. Defaults to the preset's.
         workers: Number of processes; 0 and 1 work in this one. Defaults to the number of cores.
-        tasks: Parts to make, of :data:`TASKS`. Defaults to all.
+        tasks: Parts to make, of ``TASKS``. Defaults to all.
         progress: Print the progress. Defaults to True.
         classes: Indices into ``CLASSES`` of the classes that there are. Defaults to the preset's.
 

@@ -46,7 +46,7 @@ def quiet() -> Iterator[None]:
 
 
 def option_problems(options: SuiteOptions, tasks: Mapping[str, str]) -> Iterator[str]:
-    """Options that are out of range or contradict each other; ``tasks`` are :func:`split_tasks`."""
+    """Options that are out of range or contradict each other; for ``tasks`` see ``split_tasks``."""
     if options.protocol not in PROTOCOLS:
         yield f'--protocol {options.protocol}: choose among {", ".join(PROTOCOLS)}'
     if options.seeds < 1:
