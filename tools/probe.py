@@ -285,7 +285,9 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
     from vito_mm.checkpoint import Checkpoint
     from vito_mm.probes.record import Record
 
-    digest = RANDOM if checkpoint == RANDOM else Checkpoint.read(checkpoint).sha256
+    # Random weights are those of the first file's network.
+    file = first_file(args) if checkpoint == RANDOM else checkpoint
+    digest = [checkpoint == RANDOM, file and Checkpoint.read(file).sha256]
     names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
     network = {name: getattr(args, name) for name in names}
     return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)

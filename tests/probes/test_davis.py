@@ -104,6 +104,11 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
     with pytest.raises(SystemExit, match='settings'):
         run_tool(monkeypatch, 'probe.py', *words, '--radius', 3)
+    # Random weights of another network are others.
+    network = load_encoder(None, network=resnet(18, 8), seed=1).backbone
+    torch.save({'state_dict': network.state_dict()}, tmp_path / 'narrow.pth')
+    with pytest.raises(SystemExit, match=r'random\.json.*checkpoint'):
+        run_tool(monkeypatch, 'probe.py', 'davis', tmp_path / 'narrow.pth', *words[2:])
 
 
 def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, capsys):
