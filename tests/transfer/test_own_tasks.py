@@ -16,10 +16,11 @@ import vito_mm  # noqa: F401  registers the data set
 from tests.helpers.own_tasks import DETECTOR, PURE, SEGMENTER, write
 from tests.helpers.processes import status_of_tool
 from tests.transfer.conftest import problems
+from vito_mm.checkpoint.config_parts import strictly
 from vito_mm.datasets import subset_indices
 from vito_mm.launch import parse_options
 from vito_mm.transfer.options import parse_labels, setting_words, split_tasks
-from vito_mm.transfer.own_task import fit_settings, own_task, strict_backbone
+from vito_mm.transfer.own_task import fit_settings, own_task
 from vito_mm.transfer.plan import make_plan
 from vito_mm.transfer.run import Run, runs_in
 from vito_mm.transfer.tasks import TASKS, Task
@@ -258,12 +259,12 @@ def test_another_metric_is_that_of_save_best(scope, best, scale):
 
 
 def test_the_strict_backbone_takes_the_place_of_any_other():
-    assert strict_backbone(dict(type='VITOResNet')) == {}
-    assert strict_backbone(dict(type='VITOBackbone', stock='X')) == {}
+    assert strictly('VITOResNet') == {}
+    assert strictly('VITOBackbone') == {}
     for kind in ('ResNet', 'ResNetV1c', 'mmdet.ResNet'):
-        assert strict_backbone(dict(type=kind)) == dict(type='VITOResNet')
+        assert strictly(kind) == dict(type='VITOResNet')
     for kind in ('SwinTransformer', 'mmpretrain.ConvNeXt'):
-        assert strict_backbone(dict(type=kind)) == dict(type='VITOBackbone', stock=kind)
+        assert strictly(kind) == dict(type='VITOBackbone', stock=kind)
 
 
 def test_checkpoints_of_a_config_without_hooks_are_frequent_enough():

@@ -11,7 +11,10 @@ OURS = ('VITOBackbone', 'VITOResNet')
 
 
 def strictly(kind: str) -> dict[str, str]:
-    """Settings that make a backbone of a type, or name of a class, start strictly."""
+    """Settings that make a backbone of a type, or name of a class, start strictly.
+
+    ResNetV1c and V1d differ from a ResNet, which checkpoints are, in their stem alone.
+    """
     name = kind.rpartition('.')[2]
     if name in OURS:
         return {}

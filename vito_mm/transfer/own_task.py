@@ -5,15 +5,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vito_mm.checkpoint.config_check import RESNETS
-from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained, type_name
+from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained, strictly, type_name
 from vito_mm.transfer.checks import as_list
 from vito_mm.transfer.tasks import Task
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import reason_text
-
-STRICT = ('VITOResNet', 'VITOBackbone')
-"""Backbones that take a checkpoint, strictly."""
 
 _NEEDED = (
     *('model.backbone.type', 'train_cfg', 'train_dataloader.dataset', 'optim_wrapper.optimizer'),
@@ -76,7 +72,7 @@ def fit_settings(cfg: Config, task: Task) -> tuple[dict[str, str], list[str]]:
     """
     name, settings, remarks = task.name, {}, []
     backbone = cfg.model.backbone
-    for key, value in strict_backbone(backbone).items():
+    for key, value in strictly(full_name(backbone['type'])).items():
         settings[f'model.backbone.{key}'] = value
     if settings:
         remarks.append(f'{type_name(backbone)} becomes {" ".join(settings.values())}')
@@ -125,19 +121,6 @@ def checkpoint_settings(cfg: Config) -> dict[str, str]:
     # The score is that of the last evaluation, so no other checkpoint is kept.
     settings |= {key: 'None' for key in ('save_best', 'out_dir') if hook.get(key)}
     return {f'default_hooks.checkpoint.{key}': value for key, value in settings.items()}
-
-
-def strict_backbone(backbone: Mapping) -> dict[str, str]:
-    """Type of the backbone that loads strictly in the place of a stock one, as settings of it.
-
-    mmseg's ResNetV1c and V1d differ from a ResNet, which checkpoints are, in their stem alone.
-    """
-    kind = type_name(backbone)
-    if kind in STRICT:
-        return {}
-    if kind in RESNETS:
-        return dict(type='VITOResNet')
-    return dict(type='VITOBackbone', stock=full_name(backbone['type']))
 
 
 def full_name(kind: Any) -> str:
