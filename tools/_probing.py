@@ -1,0 +1,199 @@
+"""Arguments, networks and tables that the sub-commands of probe.py share."""
+
+import argparse
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _arguments import Parser, add_shared, positive
+
+RANDOM = 'random'
+FORMATS = {'L2': 'g', 'seconds': '.0f'}
+"""How the table shows a column; accuracies have one decimal."""
+
+
+def add_probe(
+    probes: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], list[dict[str, Any]]],
+    text: str,
+    depth: str = '50',
+    base_channels: str = '64',
+) -> Parser:
+    """Add a probe with the arguments that all have.
+
+    Args:
+        probes: Sub-commands.
+        name: Name of the sub-command.
+        run: Takes the arguments and returns the rows of the table.
+        text: What it does.
+        depth: Depth of the ResNet where no file tells it.
+        base_channels: Its width, likewise.
+    """
+    parser = probes.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.')
+    add = parser.add_argument
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    add_shared(parser, '--which', '--backbone')
+    for option, meaning, untold in (
+        ('--depth', 'layers of the ResNet', depth),
+        ('--base-channels', 'channels of its stem and first stage', base_channels),
+    ):
+        told = f'(default: as the file, for "random" the first file, or else {untold})'
+        add(option, type=positive, metavar='N', help=f'{meaning} {told}')
+    add_shared(parser, '--seed')
+    add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_images(parser: Parser) -> None:
+    """Add the arguments of a probe that reads labelled images."""
+    add_shared(
+        parser,
+        '--data',
+        type=Path,
+        required=True,
+        help='folder with train/CLASS/ and val/CLASS/ images, or a manifest with labels',
+    )
+    add_shared(parser, '--size', old=['--image-size'])
+    add_shared(parser, '--batch-size', default=128)
+    add_shared(
+        parser, '--workers', help='processes that read, 0: this one (default: the cores, at most 8)'
+    )
+    add_shared(parser, '--device')
+
+
+def add_recorded(parser: Parser, folder: str, layer: str) -> None:
+    """Add the arguments of a probe that goes on where it ended."""
+    add_shared(parser, '--device')
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe') / folder,
+        help='folder for results and report; the same command goes on where it ended',
+    )
+    parser.add_argument(
+        '--layer',
+        metavar='NAME',
+        help='res2 to res5, the index of a stage or block, or a submodule (default: '
+        f'{layer} of a network with four stages, the last block of others)',
+    )
+
+
+def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str, Any]) -> Any:
+    """Open the record of a checkpoint, by what decides its results."""
+    from vito_mm.checkpoint import Checkpoint
+    from vito_mm.probes.record import Record
+
+    # Random weights are those of the first file's network.
+    file = first_file(args) if checkpoint == RANDOM else checkpoint
+    digest = [checkpoint == RANDOM, file and Checkpoint.read(file).sha256]
+    names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
+    network = {name: getattr(args, name) for name in names}
+    return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
+
+
+def default_layer(network: Any, of_stages: str) -> str | int:
+    """The layer that is compared: a stage of a network with four, the last block of others."""
+    from vito_mm.probes.encoder import stages_of
+
+    return of_stages if len(stages_of(network.backbone)) == 4 else -1
+
+
+def first_file(args: argparse.Namespace) -> str | None:
+    """The first checkpoint that is a file: random weights are those of its network."""
+    return next((name for name in args.checkpoints if name != RANDOM), None)
+
+
+def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None = None) -> Any:
+    """Open the network of a checkpoint."""
+    from vito_mm.checkpoint import CheckpointError
+    from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
+
+    file = None if checkpoint == RANDOM else checkpoint
+    first, network = first_file(args), args.backbone
+    if network is None and (args.depth or args.base_channels or first is None):
+        own = resnet_of_file(file or first, args.which) or resnet()
+        network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
+    like = first if network is None and file is None else None
+    options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
+    options['output_stride'] = output_stride
+    try:
+        return load_encoder(like or file, args.which, network, device=args.device, **options)
+    except CheckpointError as error:
+        if args.depth is None and args.base_channels is None:
+            raise
+        size = f'{network["depth"]} layers: see --depth. It has {network["base_channels"]}'
+        raise CheckpointError(
+            f'{error}\nThe ResNet has {size} channels: see --base-channels'
+        ) from None
+
+
+def probe_each(
+    args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Run the probes one after the other; ``--out`` holds those that are done."""
+    rows = []
+    for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
+        started = time.monotonic()
+        found = probe()
+        rows.append(dict(checkpoint=checkpoint, **found, seconds=time.monotonic() - started))
+        print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
+        if args.out:
+            write_results(args, rows)
+    return rows
+
+
+def folder_names(checkpoints: Sequence[str]) -> list[str]:
+    """Name a folder for each checkpoint: its last two parts, numbered where they meet again."""
+    names: list[str] = []
+    for checkpoint in checkpoints:
+        name = '_'.join(Path(checkpoint).with_suffix('').parts[-2:]).strip('/.')
+        same = sum(other == name or other.startswith(f'{name}-') for other in names)
+        names.append(f'{name}-{same + 1}' if same else name)
+    return names
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Draw the results as a Markdown table with aligned columns."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [header, *([cell(key, row.get(key)) for key in header] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    marks = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+
+    def text(line: list[str]) -> str:
+        numbers = (value.rjust(width) for value, width in zip(line[1:], widths[1:], strict=True))
+        return f'| {" | ".join([line[0].ljust(widths[0]), *numbers])} |'
+
+    return '\n'.join(text(line) for line in (header, marks, *lines[1:]))
+
+
+def cell(key: str, value: Any) -> str:
+    """Format a value of the table."""
+    if value is None:
+        return '-'
+    return format(value, FORMATS.get(key, '.1f')) if isinstance(value, float) else str(value)
+
+
+def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Write results and settings, all of it or nothing."""
+    import torch
+
+    from vito_mm.utils.atomic import write_json
+
+    settings = {
+        k: v for k, v in vars(args).items() if k not in ('name', 'run', 'checkpoints', 'out')
+    }
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    # JSON knows no NaN.
+    rows = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    content = dict(probe=args.name, device=device, settings=settings, results=rows)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(args.out, content, indent=2, allow_nan=False, default=os.fspath)
