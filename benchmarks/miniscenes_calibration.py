@@ -12,10 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torchvision.models import resnet18
 
@@ -23,9 +26,11 @@ from vito_mm.miniscenes import PRESETS, Preset, get_preset, make_miniscenes
 from vito_mm.miniscenes.objects import NO_CLASS
 from vito_mm.miniscenes.render import render_scene
 from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
-from vito_mm.miniscenes.stills import render_probe_image
+from vito_mm.miniscenes.stills import Still, render_probe_still
 from vito_mm.miniscenes.videos import draw_scenes, render_video
 from vito_mm.probes.knn import knn_top1
+
+REPO = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,16 @@ class Budget:
         videos: Number of videos.
         frames: Number of frames of each, at equal distances.
         steps: Number of steps.
+        side: Input size in pixels.
+        network: Config of the study, relative to ``configs``, whose backbone is taken. Defaults to
+            none: torchvision's ResNet-18.
     """
 
     videos: int
     frames: int
     steps: int
+    side: int = 64
+    network: str = ''
 
 
 BUDGETS = {
@@ -48,6 +58,9 @@ BUDGETS = {
     'tiny': Budget(videos=80, frames=4, steps=40),
     'study_small': Budget(videos=800, frames=8, steps=300),
     'study': Budget(videos=800, frames=12, steps=600),
+    'attention': Budget(
+        videos=600, frames=12, steps=500, side=96, network='miniscenes/pretrain_r18_stride16.py'
+    ),
 }
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -67,21 +80,65 @@ def to_batch(pictures: list[np.ndarray], side: int) -> torch.Tensor:
     return (batch - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
+class Network(nn.Module):
+    """A classifier whose features can be pooled over a part of the picture.
+
+    Args:
+        budget: Its ``network``.
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, budget: Budget, num_classes: int) -> None:
+        super().__init__()
+        if budget.network:
+            init_default_scope('mmpretrain')
+            part = dict(Config.fromfile(REPO / 'configs' / budget.network).model.backbone)
+            part |= dict(type='ResNet', out_indices=(3,), norm_cfg=dict(type='BN'))
+            self.backbone = MODELS.build(part)
+            self.backbone.init_weights()
+        else:
+            self.backbone = nn.Sequential(*list(resnet18().children())[:-2])
+        with torch.no_grad():
+            # In evaluation mode, which leaves the statistics as they are.
+            channels = self.eval().maps(torch.zeros(2, 3, budget.side, budget.side)).shape[1]
+        self.train()
+        self.fc = nn.Linear(channels, num_classes)
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the last feature map, (N, C, H, W)."""
+        found = self.backbone(images)
+        return found[-1] if isinstance(found, tuple) else found
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Score the classes."""
+        return self.fc(self.maps(images).mean(dim=(2, 3)))
+
+
 @torch.no_grad()
-def features(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+def features(model: Network, images: torch.Tensor, masks: torch.Tensor | None = None) -> np.ndarray:
     """Compute average-pooled features with batch statistics, as random networks need.
 
     Args:
-        model: ResNet-18 whose ``fc`` is left out.
+        model: The network.
         images: (N, 3, H, W) float32.
+        masks: Share of the object in each pixel, (N, 1, H, W) float32, to average over the object
+            alone. Defaults to None.
 
     Returns:
-        numpy.ndarray: (N, 512) float32.
+        numpy.ndarray: (N, C) float32.
     """
-    head, model.fc = model.fc, nn.Identity()
+    mode = model.training
     model.train()
-    parts = [model(batch) for batch in images.split(200)]
-    model.fc = head
+    parts = []
+    for index, batch in enumerate(images.split(200)):
+        maps = model.maps(batch)
+        weights = torch.ones_like(maps[:, :1])
+        if masks is not None:
+            part = masks[200 * index : 200 * index + len(batch)]
+            weights = nn.functional.interpolate(part, maps.shape[2:], mode='area')
+        weights = weights / weights.sum(dim=(2, 3), keepdim=True)
+        parts.append((weights * maps).sum(dim=(2, 3)))
+    model.train(mode)
     return torch.cat(parts).numpy()
 
 
@@ -201,6 +258,34 @@ def train(
         schedule.step()
 
 
+def object_masks(stills: list[Still], side: int) -> torch.Tensor:
+    """Resize the masks of the objects: share of each pixel, (N, 1, side, side) float32."""
+    masks = torch.from_numpy(np.stack([still.masks[0] for still in stills]))[:, None].float()
+    return nn.functional.interpolate(masks, (side, side), mode='area')
+
+
+def report(
+    model: Network,
+    name: str,
+    probe: dict[str, torch.Tensor],
+    masks: dict[str, torch.Tensor],
+    labels: np.ndarray,
+) -> None:
+    """Print accuracies of frozen features, pooled over the picture and over the object.
+
+    The second is what attention could reach that knew where the object is.
+    """
+    train, *others = probe
+    for where, known in (('', None), (', object alone', masks)):
+        first = features(model, probe[train], known and known[train])
+        for split in others:
+            found = features(model, probe[split], known and known[split])
+            tensors = (torch.as_tensor(part) for part in (first, labels, found, labels))
+            print(f'{name} features{where}, kNN, {split:<17} {knn_top1(*tensors) / 100:.3f}')
+            accuracy = ridge_accuracy(first, labels, found, labels)
+            print(f'{name} features{where}, ridge, {split:<15} {accuracy:.3f}')
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,7 +295,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frames', type=int, help='frames of a video, likewise')
     parser.add_argument('--steps', type=int, help='steps of the supervised network, likewise')
     parser.add_argument('--num-probe-images', type=int, default=400)
-    parser.add_argument('--side', type=int, default=64, help='input size in pixels')
+    parser.add_argument('--side', type=int, help='input size in pixels, likewise')
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--lr', type=float, default=1e-3)
     return parser.parse_args()
@@ -220,7 +305,7 @@ def main() -> None:
     """Print the table."""
     args = parse_args()
     preset = get_preset(args.preset)
-    given = dict(videos=args.num_videos, frames=args.frames, steps=args.steps)
+    given = dict(videos=args.num_videos, frames=args.frames, steps=args.steps, side=args.side)
     budget = replace(
         BUDGETS[args.preset], **{name: value for name, value in given.items() if value is not None}
     )
@@ -230,41 +315,36 @@ def main() -> None:
         f'Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, '
         f'OpenCV {cv2.__version__}, {torch.get_num_threads()} of {os.cpu_count()} threads'
     )
-    print(f'preset {args.preset}, seed {args.seed}, {args.side} px, chance 0.125')
+    print(f'preset {args.preset}, seed {args.seed}, {budget.side} px, chance 0.125')
 
     print(generation_speed(args.preset, args.seed))
 
     frames, frame_labels = frames_of(preset, args.seed, budget)
-    videos = to_batch(frames, args.side)
+    videos = to_batch(frames, budget.side)
     splits = ('train', 'val') if preset.difficulty is None else ('train', 'val', 'held_out')
-    probe = {
-        split: to_batch(
-            [
-                render_probe_image(preset, args.seed, split, index)
-                for index in range(args.num_probe_images)
-            ],
-            args.side,
-        )
+    stills = {
+        split: [
+            render_probe_still(preset, args.seed, split, index)
+            for index in range(args.num_probe_images)
+        ]
         for split in splits
     }
+    probe = {
+        split: to_batch([still.image for still in parts], budget.side)
+        for split, parts in stills.items()
+    }
+    masks = {split: object_masks(parts, budget.side) for split, parts in stills.items()}
     labels = np.arange(args.num_probe_images) % 8
 
-    model = resnet18()
-    known = features(model, probe['train'])
-    for split in splits[1:]:
-        found = features(model, probe[split])
-        tensors = (torch.as_tensor(part) for part in (known, labels, found, labels))
-        print(f'random features, kNN, {split:<17} {knn_top1(*tensors) / 100:.3f}')
-        accuracy = ridge_accuracy(known, labels, found, labels)
-        print(f'random features, ridge, {split:<15} {accuracy:.3f}')
+    model = Network(budget, 8)
+    report(model, 'random', probe, masks, labels)
     if preset.difficulty is not None:
-        scenery = to_batch(list(scenery_of(preset, args.seed, budget.videos)), args.side)
+        scenery = to_batch(list(scenery_of(preset, args.seed, budget.videos)), budget.side)
         scenery, owners = features(model, scenery), frame_labels[:: budget.frames].numpy()
         half = budget.videos // 2
         accuracy = ridge_accuracy(scenery[:half], owners[:half], scenery[half:], owners[half:])
         print(f'random features, ridge, objects removed {accuracy:.3f}')
 
-    model.fc = nn.Linear(512, 8)
     start = time.perf_counter()
     train(videos, frame_labels, budget.steps, args.batch_size, args.lr, generator, model)
     seconds = time.perf_counter() - start
@@ -274,6 +354,7 @@ def main() -> None:
             scores = torch.cat([model(batch) for batch in probe[split].split(200)])
         accuracy = float((scores.argmax(1).numpy() == labels).mean())
         print(f'supervised on frames, {split:<17} {accuracy:.3f}')
+    report(model, 'supervised', probe, masks, labels)
     print(
         f'  ({budget.steps} steps of {args.batch_size} on {len(frames)} frames of {budget.videos} '
         f'videos, {seconds:.0f} s)'

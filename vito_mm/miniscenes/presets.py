@@ -148,6 +148,25 @@ PRESETS = {
         still_backgrounds=48,
         difficulty=Difficulty(clutter=(3, 7), occluders=(1, 3), companion=0.4, bend=0.15),
     ),
+    'attention': Preset(
+        num_videos=600,
+        num_images=160,
+        video_side=128,
+        seconds=6.0,
+        # 20 to 40 % of the side: the background is most of the picture.
+        radius=(0.10, 0.20),
+        still_radius=(0.10, 0.20),
+        objects_per_still=(2, 5),
+        difficulty=Difficulty(
+            clutter=(3, 6),
+            clutter_radius=(0.05, 0.12),
+            occluder_radius=(0.06, 0.12),
+            off_centre=0.2,
+            companion=0.4,
+            bend=0.08,
+            shadow=0.3,
+        ),
+    ),
     'tiny': Preset(
         num_videos=8,
         num_images=8,
@@ -161,7 +180,8 @@ PRESETS = {
     ),
 }
 """``demo`` suits a ResNet-18 at 64 px for a few CPU minutes, ``study_small`` one for an hour,
-``study`` a ResNet-50 on a GPU; ``tiny`` is for tests."""
+``study`` a ResNet-50 on a GPU; ``attention`` has small objects off the centre, so that where a
+network looks can matter; ``tiny`` is for tests."""
 
 
 def get_preset(name: str) -> Preset:

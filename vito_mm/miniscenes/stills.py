@@ -207,17 +207,11 @@ def render_still(preset: Preset, seed: int, stream: str, split: str, index: int)
         placed.put(scene_object, lambda: _draw_pose(rng, preset, size, preset.still_radius))
     objects = tuple(placed.layers)
     _put_things(placed, rng, preset, surroundings)
-    return Still(
-        image=surroundings.render(placed),
-        labels=np.array([scene_object.label for scene_object, _ in objects], dtype=np.int64),
-        masks=np.stack(placed.masks[: len(objects)]),
-        objects=objects,
-        occluders=tuple(placed.layers[len(objects) :]),
-    )
+    return _still(surroundings, placed, objects)
 
 
-def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.ndarray:
-    """Render a picture of one large object, framed as in the videos.
+def render_probe_still(preset: Preset, seed: int, split: str, index: int) -> Still:
+    """Render a picture of one object, framed as in the videos.
 
     Args:
         preset: Sizes and ranges.
@@ -226,7 +220,7 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
         index: Index of the picture in its split; its class is ``preset.label_of(index)``.
 
     Returns:
-        numpy.ndarray: (side, side, 3) uint8 RGB.
+        Still: The square picture, with the mask of its object.
     """
     rng = item_rng(seed, 'probe', index, split)
     side = preset.video_side
@@ -236,11 +230,30 @@ def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.
     scene_object = draw_object(rng, preset.label_of(index), radius, split == 'held_out')
     pose = _draw_pose(rng, preset, size, preset.radius)
     # Large objects stay near the middle, as in the videos.
-    pose = replace(pose, centre=side * rng.uniform(0.35, 0.65, 2))
+    reach = 0.15 if preset.difficulty is None else max(0.15, preset.difficulty.off_centre)
+    pose = replace(pose, centre=side * rng.uniform(0.5 - reach, 0.5 + reach, 2))
     placed = _Placed(size)
     placed.put(scene_object, lambda: pose)
+    objects = tuple(placed.layers)
     _put_things(placed, rng, preset, surroundings)
-    return surroundings.render(placed)
+    return _still(surroundings, placed, objects)
+
+
+def render_probe_image(preset: Preset, seed: int, split: str, index: int) -> np.ndarray:
+    """Render the picture of :func:`render_probe_still`, (side, side, 3) uint8 RGB."""
+    return render_probe_still(preset, seed, split, index).image
+
+
+def _still(
+    surroundings: _Backdrop | _Surroundings, placed: _Placed, objects: tuple[Layer, ...]
+) -> Still:
+    return Still(
+        image=surroundings.render(placed),
+        labels=np.array([scene_object.label for scene_object, _ in objects], dtype=np.int64),
+        masks=np.stack(placed.masks[: len(objects)]),
+        objects=objects,
+        occluders=tuple(placed.layers[len(objects) :]),
+    )
 
 
 def _put_things(
