@@ -7,7 +7,8 @@ Each row is pre-trained with several seeds, its frozen features are probed, and 
 through the stock fine-tuning of mmsegmentation and mmdetection, with the backbone trained and
 frozen. The same command again goes on where it ended; --report-only writes the report of what is
 there. The preset cpu takes an hour to an hour and a half on two cores; gpu is ResNet-50, for a GPU;
-adaptation goes on from weights that were trained on other classes.
+adaptation goes on from weights that were trained on other classes; attention is a world of small
+objects, for hours, which may be spent in parts: seed by seed.
 """
 
 import argparse
@@ -38,8 +39,8 @@ def main() -> int:
     add('--data', type=Path, help='folder of MiniScenes, made if need be (data/WORLD)')
     add('--rows', nargs='*', help=f"rows to pre-train (default: the preset's): {' '.join(ROWS)}")
     add('--transfer-rows', nargs='*', help="rows to transfer as well (default: the preset's)")
-    add('--tasks', nargs='+', choices=[*TASKS], default=[*TASKS], help='default: all four')
-    add('--seeds', type=int, default=3, help='seeds 0, 1, ... of each row (default: 3)')
+    add('--tasks', nargs='+', choices=[*TASKS], help="default: the preset's")
+    add('--seeds', type=int, help="number of seeds 0, 1, ... of each row (default: the preset's)")
     add('--jobs', type=int, help='parallel runs (default: one per GPU, or per core without any)')
     add('--report-only', action='store_true', help='write the report of what is there')
     args = parser.parse_args()
@@ -52,8 +53,8 @@ def main() -> int:
         preset=preset,
         rows=preset.rows if args.rows is None else args.rows,
         transfer_rows=preset.transfer_rows if args.transfer_rows is None else args.transfer_rows,
-        tasks=args.tasks,
-        seeds=args.seeds,
+        tasks=args.tasks or preset.tasks,
+        seeds=args.seeds or preset.seeds,
         jobs=args.jobs or jobs_of_machine(),
     )
     try:

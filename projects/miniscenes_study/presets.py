@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .rows import ADAPTATION_ROWS, ADAPTED, MAIN_ROWS, SOURCE, STUDY_ROWS, VITO
+from vito_mm.transfer.tasks import RANDOM, TASKS
+
+from .rows import ADAPTATION_ROWS, ADAPTED, ATTENTION_ROWS, MAIN_ROWS, SOURCE, STUDY_ROWS, VITO
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class StudyPreset:
         rows (tuple[str, ...]): Rows to pre-train, unless the command names others.
         transfer_rows (tuple[str, ...]): Rows to transfer as well, likewise.
         modes (tuple[str, ...]): Treatments of the backbone in the transfer.
+        tasks (tuple[str, ...]): Tasks of the transfer, unless the command names others.
+        seeds (int): Number of seeds, likewise.
+        objects (bool): Also probe features that are pooled over the object, and measure how much of
+            the attention lies on it.
         classes (tuple[int, ...], optional): Classes of the world. Defaults to all.
         source (tuple[int, ...], optional): Classes of another such world, with whose labels the row
             ``source`` is trained.
@@ -41,6 +47,9 @@ class StudyPreset:
     rows: tuple[str, ...] = STUDY_ROWS
     transfer_rows: tuple[str, ...] = MAIN_ROWS
     modes: tuple[str, ...] = ('fine-tuned', 'frozen')
+    tasks: tuple[str, ...] = tuple(TASKS)
+    seeds: int = 3
+    objects: bool = False
     classes: tuple[int, ...] | None = None
     source: tuple[int, ...] | None = None
 
@@ -84,8 +93,27 @@ PRESETS = {
         rows=ADAPTATION_ROWS,
         transfer_rows=(VITO, SOURCE, ADAPTED),
         modes=('fine-tuned',),
+        tasks=('pascal',),
         classes=(4, 5, 6, 7),
         source=(0, 1, 2, 3),
+    ),
+    'attention': StudyPreset(
+        world='attention',
+        folder='attention',
+        base='miniscenes/pretrain_r18_stride16.py',
+        supervised='miniscenes/supervised_r18_stride16.py',
+        image_size=96,
+        views=2,
+        settings={'train_cfg.max_iters': 400, 'train_dataloader.num_workers': 1},
+        transfer=(
+            *('model.backbone.stem_channels=16', 'model.backbone.base_channels=16'),
+            'pascal:model.decode_head.in_channels=128',
+        ),
+        rows=ATTENTION_ROWS,
+        transfer_rows=(RANDOM, 'average1', 'attention1', 'average2', VITO),
+        tasks=('pascal',),
+        seeds=5,
+        objects=True,
     ),
     'tiny': StudyPreset(
         world='tiny',
@@ -109,4 +137,6 @@ PRESETS = {
 }
 """``cpu`` is the demo's network and takes an hour to an hour and a half on two cores, ``gpu`` is
 ResNet-50 at 112 px. ``adaptation`` goes on from weights that were trained with labels on the other
-four classes, at 48 px and with two views. ``tiny`` learns nothing and is for tests."""
+four classes, at 48 px and with two views. ``attention`` is a narrow network of stride 16 at 96 px
+on small objects, where it can matter where a network looks. ``tiny`` learns nothing and is for
+tests."""

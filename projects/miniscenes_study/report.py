@@ -31,7 +31,8 @@ from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Percent by column, row and seed."""
 
-_PROBES = dict(knn='kNN', linear='linear')
+_PROBES = dict(knn='kNN', linear='linear', knn_object='kNN over the object')
+_ATTENTION = 'attention of '
 _SURE = 2.0
 """Number of standard errors from which a difference counts."""
 
@@ -59,7 +60,8 @@ def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
     for row, seeds in probes_of(study).items():
         for seed, probe in seeds.items():
             for key, name in _PROBES.items():
-                add(name, row, seed, probe[key])
+                if key in probe:
+                    add(name, row, seed, probe[key])
     for mode, outcomes in transfers_of(study).items():
         for task in TASKS.values():
             for outcome in outcomes:
@@ -152,7 +154,8 @@ def _document(
             'views. Probes and tasks are those of MiniScenes: nothing here is a figure on '
             'photographs.'
         ),
-        _table(rows, [*_PROBES.values()], scores),
+        _table(rows, [name for name in _PROBES.values() if name in scores], scores),
+        *_attention(study),
     ]
     columns = [name for name in scores if name not in _PROBES.values()]
     main = [row for row in rows if any(row in scores[name] for name in columns)]
@@ -180,6 +183,29 @@ def _document(
         Paragraph('The complete config of each row, to be trained by tools/train.py:'),
         Listing([f'{row}: {ROWS[row].title}; configs/{row}.py' for row in configs]),
         Code('\n'.join(record['commands'])),
+    ]
+
+
+def _attention(study: Study) -> list[Block]:
+    """Share of the attention on the object, by row, stage and step, if it was measured."""
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row, seeds in probes_of(study).items():
+        for probe in seeds.values():
+            for key, share in probe.items():
+                if key.startswith(_ATTENTION):
+                    stage, _, step = key.removeprefix(_ATTENTION).partition(', step ')
+                    found.setdefault((row, stage), {}).setdefault(int(step), []).append(share)
+    if not found:
+        return []
+    steps = sorted({step for shares in found.values() for step in shares})
+    lines = [
+        [ROWS[row].title, stage, *(_mean_cell(shares[step]) for step in steps)]
+        for (row, stage), shares in found.items()
+    ]
+    return [
+        Heading('Attention on the object'),
+        Paragraph('Percent of the attention of the probe images, by step of pre-training.'),
+        Table(['row', 'scale', *(f'step {step}' for step in steps)], lines, text=(0, 1)),
     ]
 
 

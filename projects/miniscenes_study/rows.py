@@ -134,6 +134,12 @@ paper's MoCLR has two views."""
 ADAPTATION_ROWS = (RANDOM, VITO, SOURCE, ADAPTED, 'adapted_fast', 'heads', 'heads_first')
 """Rows of the preset ``adaptation``."""
 
+ATTENTION_ROWS = (
+    *(RANDOM, 'moclr', 'moclr_crop040', 'average1', 'attention1', 'average2', VITO),
+    *('delta', 'uniform', 'segment128', SUPERVISED),
+)
+"""Rows of the preset ``attention``."""
+
 STUDY_ROWS = tuple(row for row in ROWS if row not in ADAPTATION_ROWS[2:])
 """Rows of the other presets."""
 
@@ -148,6 +154,7 @@ ORDERINGS = (
     Ordering('attention1', 'average1', '+0.2 on PASCAL'),
     Ordering('average2', 'average1', '+0.6 on PASCAL'),
     Ordering(VITO, 'attention1', '+1.0 on PASCAL'),
+    Ordering(VITO, 'average2', 'not alone'),
     Ordering(VITO, 'single', 'not alone'),
     Ordering(VITO, 'delta', 'PASCAL 76.3 against 75.8'),
     Ordering(VITO, 'uniform', 'not published'),

@@ -25,6 +25,7 @@ from vito_mm.utils.cores import count_cores
 from vito_mm.utils.provenance import conditions
 from vito_mm.utils.quiet import quiet_logger
 
+from .objects import ProbeObjects
 from .presets import StudyPreset
 from .rows import ROWS, SOURCE, SUPERVISED
 
@@ -182,8 +183,10 @@ def row_config(study: Study, row: str) -> Config:
     warm_up, decay = cfg.param_scheduler
     warm_up.end = min(warm_up.end, max(1, steps // 5))
     decay.update(T_max=steps - warm_up.end, begin=warm_up.end, end=steps)
-    # The last checkpoint is enough: a run takes minutes here, hours on a GPU at most.
-    cfg.default_hooks.checkpoint.update(interval=max(1, steps // 4), max_keep_ckpts=1)
+    # The last checkpoint is enough: a run takes minutes here, hours on a GPU at most. Attention is
+    # looked at along the way.
+    kept = -1 if preset.objects else 1
+    cfg.default_hooks.checkpoint.update(interval=max(1, steps // 4), max_keep_ckpts=kept)
     list_stages(cfg)
     return cfg
 
@@ -303,7 +306,8 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         seed (int): Seed.
 
     Returns:
-        dict[str, float]: ``knn`` and ``linear``.
+        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object`` and
+        the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
     """
     from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
@@ -312,9 +316,23 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
 
     backbone = Config.fromfile(study.repo / 'configs' / study.preset.base).model.backbone
     network = resnet(backbone.depth, backbone.get('base_channels', 64))
-    encoder = load_encoder(study.checkpoint(row, seed), network=network)
+    if 'strides' in backbone:
+        network['strides'] = backbone.strides
+    checkpoint = study.checkpoint(row, seed)
+    encoder = load_encoder(checkpoint, network=network)
     found = labelled_features(encoder, study.data / 'probe', study.preset.image_size)
-    return dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
+    scores = dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
+    if study.preset.objects:
+        objects = ProbeObjects.read(study.data / 'probe', study.preset)
+        scores['knn_object'] = objects.knn(encoder)
+        if row_config(study, row).model.get('neck', {}).get('pooling') == 'attention':
+            for file in sorted(checkpoint.parent.glob('iter_*.pth')):
+                step = int(file.stem.removeprefix('iter_'))
+                for stage, share in objects.attention(
+                    load_encoder(file, needs_attention=True)
+                ).items():
+                    scores[f'{stage}, step {step}'] = share
+    return scores
 
 
 def _transfer(study: Study, seed: int, command: str) -> None:
