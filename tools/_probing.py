@@ -11,6 +11,8 @@ from typing import Any
 from _arguments import Parser, add_shared, positive
 
 RANDOM = 'random'
+FOR_REPORT = 'for the report'
+NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'report', 'reported')
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -35,7 +37,8 @@ def add_probe(
     """
     parser = probes.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.')
     add = parser.add_argument
-    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    text = 'file, label=file to name it in tables, or "random"'
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help=text)
     add_shared(parser, '--which', '--backbone')
     for option, meaning, untold in (
         ('--depth', 'layers of the ResNet', depth),
@@ -45,7 +48,8 @@ def add_probe(
         add(option, type=positive, metavar='N', help=f'{meaning} {told}')
     add_shared(parser, '--seed')
     add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
-    parser.set_defaults(run=run)
+    add_shared(parser, '--report')
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -136,15 +140,22 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
 def probe_each(
     args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Run the probes one after the other; ``--out`` holds those that are done."""
+    """Run the probes one after the other; ``--out`` and ``--report`` hold those that are done.
+
+    A row may have an entry :data:`FOR_REPORT`, further arguments of
+    :meth:`_evaluation.ProbeReport.add`.
+    """
     rows = []
-    for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
+    for label, checkpoint, probe in zip(args.labels, args.checkpoints, probes, strict=True):
         started = time.monotonic()
         found = probe()
-        rows.append(dict(checkpoint=checkpoint, **found, seconds=time.monotonic() - started))
+        told, seconds = found.pop(FOR_REPORT, {}), time.monotonic() - started
+        rows.append(dict(checkpoint=label, **found, seconds=seconds))
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
+        if args.report:
+            args.reported.add(checkpoint, found, seconds, **told)
     return rows
 
 
@@ -185,9 +196,7 @@ def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> N
 
     from vito_mm.utils.atomic import write_json
 
-    settings = {
-        k: v for k, v in vars(args).items() if k not in ('name', 'run', 'checkpoints', 'out')
-    }
+    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     # JSON knows no NaN.
     rows = [

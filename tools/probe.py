@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from _arguments import Parser, add_shared, cores, natural, positive
+from _evaluation import ProbeReport, split_labels
 from _probing import (
+    FOR_REPORT,
     RANDOM,
     add_images,
     add_probe,
@@ -37,6 +39,9 @@ def main() -> None:
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
+            words = args.checkpoints
+            args.labels, args.checkpoints = split_labels(words)
+            args.reported = ProbeReport(args, args.parser, words) if args.report else None
             # Held, so that each probe and its check find the file read.
             _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
             rows = args.run(args)
@@ -211,7 +216,8 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
                 kept.put(name, in_context_iou(network, *parts, settings, *place))
         scores = [kept.parts[f'seed {seed}']['mIoU'] for seed in range(args.seeds)]
         spread = {'deviation': stdev(scores)} if len(scores) > 1 else {}
-        return {'mIoU': mean(scores)} | spread
+        by_seed = {seed: {'mIoU': score} for seed, score in enumerate(scores)}
+        return {'mIoU': mean(scores)} | spread | {FOR_REPORT: dict(seeds=by_seed)}
 
     pairs = zip(labels, args.checkpoints, strict=True)
     return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
@@ -264,7 +270,15 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+
+    def probe(cfg: Any) -> dict[str, Any]:
+        found, resnet = segmentation.run_probe(cfg), cfg.model.backbone
+        if args.backbone is None:
+            size = dict(depth=resnet.depth, base_channels=resnet.get('base_channels', 64))
+            found[FOR_REPORT] = dict(size=size)
+        return found
+
+    return probe_each(args, [lambda c=c: probe(c) for c in configs])
 
 
 if __name__ == '__main__':
