@@ -5,7 +5,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +140,9 @@ def _columns(results: Sequence[Result]) -> list[Column]:
     """Networks of the results, random weights first."""
     found: dict[tuple[str, ...], Network] = {}
     for result in results:  # the newest label, at the first's place
-        found[result.network.identity] = result.network
+        network, before = result.network, found.get(result.network.identity)
+        options = network.options or (before.options if before else ())
+        found[network.identity] = replace(network, options=options)
     columns = []
     for network in sorted(found.values(), key=lambda network: bool(network.sha256)):
         label = network.label + (', target' if network.which == 'target' else '')

@@ -111,16 +111,7 @@ def read_results(folder: Path) -> list[Result]:
     for file in sorted(place.glob('[!.]*.json')):
         try:
             content = json.loads(file.read_text(encoding='utf-8'))
-            if content.pop('format') != FORMAT:
-                raise ValueError
-            content['data'] = DataIdentity(**content['data'])
-            options = tuple(content['network'].pop('options'))
-            content['network'] = Network(**content['network'], options=options)
-            content['command'] = tuple(content['command'])
-            result = Result(**content)
-            values = [result.time, result.seconds, *filter(None, result.metrics.values())]
-            if not all(isinstance(value, (int, float)) for value in values):
-                raise ValueError
+            result = _from_json(content)
         except FileNotFoundError:  # another command has just replaced it
             continue
         except (ValueError, TypeError, AttributeError, KeyError):
@@ -132,6 +123,26 @@ def read_results(folder: Path) -> list[Result]:
         if known is None or known.time < result.time:
             found[result.file_name] = result
     return sorted(found.values(), key=lambda result: result.time)
+
+
+def _from_json(content: Any) -> Result:
+    """Read a result; an error of some kind tells that it is none."""
+    if content.pop('format') != FORMAT:
+        raise ValueError
+    options = tuple(content['network'].pop('options'))
+    content['network'] = Network(**content['network'], options=options)
+    content['data'] = DataIdentity(**content['data'])
+    content['command'] = tuple(content['command'])
+    result = Result(**content)
+    named = (vars(each).values() for each in (result.network, result.data))
+    texts = [result.tool, result.test, result.title, result.remark, *result.command, *options]
+    texts += [value for values in named for value in values if value is not options]
+    figures = [value for value in result.metrics.values() if value is not None]
+    numbers = [result.seed, result.seconds, result.time, *figures]
+    kinds = [(texts, str), (numbers, (int, float)), ([result.settings, result.conditions], dict)]
+    if not all(isinstance(value, kind) for values, kind in kinds for value in values):
+        raise TypeError
+    return result
 
 
 def put_results(folder: Path, results: Iterable[Result], all_seeds: bool = False) -> None:
