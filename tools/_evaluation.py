@@ -9,7 +9,7 @@ from typing import Any
 
 from _arguments import Parser, given_options, option_words
 
-PLACES = ('out', 'work_dir', 'report')
+PLACES = ('out', 'work_dir', 'report', 'save_head', 'classes')
 MACHINE = ('device', 'workers', 'gpus', 'gpus_per_run', 'jobs', 'launcher')
 NETWORK = ('which', 'backbone', 'depth', 'base_channels')
 SEEDS = ('seed', 'seeds')
@@ -63,16 +63,16 @@ class ProbeReport:
         self.labels = dict(zip(args.checkpoints, map(by_word.get, words), strict=True))
         self.given = given_options(parser, args)
         self.network_words = {name: value for name, value in self.given.items() if name in NETWORK}
-        rest = {k: v for k, v in self.given.items() if k not in (*NETWORK, 'seed', 'out')}
+        without = (*NETWORK, 'seed', 'out', 'report')
+        rest = {name: value for name, value in self.given.items() if name not in without}
         self.network_options = option_words(parser, self.network_words)
         before = [*started_by(sys.argv[0]), args.name, 'CHECKPOINTS']
-        self.command = [*before, *option_words(parser, rest)]
+        self.command = [*before, *option_words(parser, rest), '--report', str(args.report)]
 
     def add(
         self,
         checkpoint: str,
-        found: Mapping[str, Any],
-        seconds: float,
+        row: Mapping[str, Any],
         seeds: Mapping[int, Mapping[str, Any]] | None = None,
         size: Mapping[str, int] | None = None,
     ) -> None:
@@ -80,9 +80,8 @@ class ProbeReport:
 
         Args:
             checkpoint (str): File, or 'random'.
-            found (Mapping): Figures.
-            seconds (float): Duration of all of it.
-            seeds (Mapping, optional): Figures by seed. Defaults to ``found``, of ``--seed``.
+            row (Mapping): Figures, with the seconds that all of it took.
+            seeds (Mapping, optional): Figures by seed. Defaults to those of the row, of ``--seed``.
             size (Mapping, optional): ``depth`` and ``base_channels`` of the ResNet. Defaults to
                 those that files and options tell.
         """
@@ -95,14 +94,15 @@ class ProbeReport:
         known = KNOWN.get(('probe', args.name))
         self.data = self.data or self._identify_data()
         weights = self._network(checkpoint, size)
-        by_seed = seeds or {args.seed: found}
+        by_seed = seeds or {args.seed: {k: v for k, v in row.items() if k != 'seconds'}}
+        seconds = row['seconds'] / len(by_seed)
         put_results(
             args.report,
             [
                 Result(
                     *('probe', args.name, known.title if known else args.name, self.data),
                     self._settings(known is None or known.is_trained),
-                    *(weights, seed, numbers_of(figures), seconds / len(by_seed)),
+                    *(weights, seed, numbers_of(figures), seconds),
                     tuple(self.command),
                     conditions(),
                 )
@@ -113,18 +113,26 @@ class ProbeReport:
 
     def _settings(self, is_trained: bool) -> dict[str, Any]:
         """Given options that decide figures, but for data, network and seed."""
+        from vito_mm.utils.hashing import sha256_of_file
+
         outside = {*PLACES, *MACHINE, *NETWORK, *SEEDS, *DATA}
         outside |= set() if is_trained else {'batch_size'}
+        settings = {k: v for k, v in self.given.items() if k not in outside}
+        # Of several data folders, each with an option of its own, the data tell.
         settings = {
-            name: value
-            for name, value in self.given.items()
-            if name not in outside and not isinstance(value, Path)
+            name: sha256_of_file(value)[:8] if isinstance(value, Path) else value
+            for name, value in settings.items()
+            if not (isinstance(value, Path) and value.is_dir())
         }
+        if 'head' in settings:  # a file, or a folder with one for each checkpoint
+            settings['head'] = 'saved'
         if options := settings.pop('cfg_options', None):
             kept = [text for text in options if not text.split('=')[0].endswith(_NO_RESULT)]
             settings |= {'cfg_options': kept} if kept else {}
         if is_trained and 'config' in self.given:
-            settings['config'] = Path(self.given['config']).name
+            # Where it does not name the data it is a protocol other than the published one.
+            name = 'protocol' if 'data' in self.given else 'config'
+            settings[name] = Path(self.given['config']).name
         return settings
 
     def _identify_data(self) -> Any:
@@ -136,14 +144,14 @@ class ProbeReport:
             identify_places,
         )
 
+        if 'data' in self.given:
+            return identify_place(self.given['data'], getattr(self.args, 'split', 'val'))
         if 'config' in self.given:
             options = parse_options(self.given.get('cfg_options') or ())
             cfg = read_segmentation_data(self.given['config'], options)
             return identify_data_sets(*(cfg[f'{p}_dataloader'].dataset for p in ('train', 'val')))
-        if 'data' in self.given:
-            return identify_place(self.given['data'], getattr(self.args, 'split', 'val'))
-        paths = {k: v for k, v in self.given.items() if k not in PLACES and isinstance(v, Path)}
-        return identify_places(paths)
+        places = {k: v for k, v in self.given.items() if isinstance(v, Path) and k not in PLACES}
+        return identify_places(places)
 
     def _network(self, checkpoint: str, size: Mapping[str, int] | None) -> Any:
         from _probing import RANDOM, encoder, first_file
@@ -176,10 +184,10 @@ class ProbeReport:
 def suite_words(parser: Parser, args: argparse.Namespace) -> list[str]:
     """Words of a transfer suite's command, ``CHECKPOINTS`` and ``TASK`` in the place of those."""
     without = ('checkpoints', 'tasks', 'labels', 'frozen_backbone')
-    without += ('dry_run', 'no_estimate', 'report_only', 'redo', 'yes')
+    without += ('dry_run', 'no_estimate', 'report_only', 'redo', 'yes', 'report')
     given = {k: v for k, v in given_options(parser, args).items() if k not in without}
     before = [*started_by(sys.argv[0]), '--checkpoints', 'CHECKPOINTS', '--tasks', 'TASK']
-    return [*before, *option_words(parser, given)]
+    return [*before, *option_words(parser, given), '--report', str(args.report)]
 
 
 def add_suite(folder: Path, work_dir: Path, words: Sequence[str]) -> None:

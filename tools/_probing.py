@@ -149,13 +149,14 @@ def probe_each(
     for label, checkpoint, probe in zip(args.labels, args.checkpoints, probes, strict=True):
         started = time.monotonic()
         found = probe()
-        told, seconds = found.pop(FOR_REPORT, {}), time.monotonic() - started
-        rows.append(dict(checkpoint=label, **found, seconds=seconds))
+        told = found.pop(FOR_REPORT, {})
+        rows.append(dict(checkpoint=label, **found))
+        rows[-1].setdefault('seconds', time.monotonic() - started)
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
         if args.report:
-            args.reported.add(checkpoint, found, seconds, **told)
+            args.reported.add(checkpoint, rows[-1], **told)
     return rows
 
 

@@ -53,7 +53,7 @@ def write_suite(folder, checkpoint):
 
 @pytest.fixture(scope='module')
 def filled(tmp_path_factory):
-    """Two checkpoints, one in torchvision's layout, in three probes and a suite."""
+    """Two checkpoints, one of them in torchvision's layout, in three probes and a suite."""
     root = tmp_path_factory.mktemp('evaluation')
     images = write_classes(root / 'images', ['dark', 'grey', 'light'])
     config = write_world(root / 'world')
@@ -63,15 +63,12 @@ def filled(tmp_path_factory):
     weights = ('random', f'tv={file}')
     report = ('--report', root / 'report')
     knn = ('knn', *weights, '--data', images, '--size', 32, '--k', 3, *report)
-    segment = (*weights, '--config', config, '--steps', 1, '--batch-size', 2, *report)
-    segment += ('--work-dir', root / 'runs')
     incontext = (*weights, '--config', config, '--size', 48, '--seeds', 2, *report)
     incontext += ('--memory', 40, '--neighbours', 3, '--work-dir', root / 'incontext')
     commands = {
         'knn 0': ('probe.py', *knn),
         'knn 1': ('probe.py', *knn, '--seed', 1),
         'linear': ('probe.py', 'linear', file, *knn[3:7], *report),
-        'segment': ('probe.py', 'segment', *segment),
         'incontext': ('probe.py', 'incontext', *incontext),
     }
     found = {}
@@ -105,8 +102,6 @@ def test_figures_of_all_commands_are_in_one_report(filled):
         known = [found[f'knn {seed}'][label]['top-1'] for seed in (0, 1)]
         expected = f'{statistics.mean(known):.1f} ± {statistics.stdev(known):.1f}|n = 2'
         assert rows['Nearest neighbours', 'top-1'][label] == expected
-        known = found['segment'][label]['mIoU']
-        assert rows['Linear segmentation', 'mIoU'][label] == f'{known:.1f}|n = 1'
         row = found['incontext'][label]
         cell = rows['In-context segmentation', 'mIoU'][label]
         assert float(cell.split()[0]) == pytest.approx(row['mIoU'], abs=0.051)
@@ -134,7 +129,7 @@ def test_the_table_of_a_command_has_the_label_and_the_file_every_digit(filled):
         for x in lines
         if x['metric'] in ('top-1', 'mIoU')
     }
-    assert len(values) == 4 + 1 + 2 + 4 + 4
+    assert len(values) == 4 + 1 + 4 + 4
     for seed in (0, 1):
         assert values['knn', 'tv', seed] == filled.found[f'knn {seed}']['tv']['top-1']
         assert values['pascal', 'tv', seed] == SCORES['tv'][seed]

@@ -21,9 +21,14 @@ from .loading import resnet_of_file
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 """Models of mmseg whose backbone and classes a probe can take over."""
 
-PUBLISHED = {'DINOv3 ViT-S/16': 47.0, 'DINOv3 ConvNeXt-T': 42.7}
-"""mIoU on ADE20K of a linear head on frozen features by the recipe of their authors,
-https://arxiv.org/abs/2508.10104."""
+PUBLISHED = {
+    'DINOv3 ViT-S/16': 47.0,
+    'DINOv3 ConvNeXt-T': 42.7,
+    'PooDLe ResNet-50, walking tours': 16.5,
+    'DINO ResNet-50, ImageNet': 15.7,
+}
+"""mIoU on ADE20K of a frozen network by a linear head: https://arxiv.org/abs/2508.10104 and, of
+ResNet-50, by PooDLe's own schedule, https://arxiv.org/abs/2408.11208."""
 
 _EXAMPLE = 'configs/seg/vito_pascal_stock.py'
 

@@ -33,7 +33,6 @@ UCF101 = 13_320
 
 _MASKS = Path('Annotations/480p')
 _LVIS_BYTES = 100_000_000  # of the list of LVIS' validation images, at least
-_SIZES = 1000  # files whose size is looked at: all of ImageNet's would take minutes on some disks
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class DataIdentity:
     Attributes:
         name (str): Of the data set if it is a known one, else its folder, or file.
         text (str): What is counted in it, such as ``'8 classes, 160 images'``.
-        digest (str): Hash of the files' names, of some of their sizes, and of lists' content.
+        digest (str): Hash of the number of files by folder, sizes of some, and content of lists.
     """
 
     name: str
@@ -68,22 +67,19 @@ def identify_place(place: str | os.PathLike, split: str = 'val') -> DataIdentity
         names = listed.read_text().split()
         if split == 'val' and len(names) == 30 and {'bike-packing', 'blackswan'} <= {*names}:
             named = 'DAVIS 2017'
-        files = [f'{listed.name}/{name}/{len(_names(place / _MASKS / name))}' for name in names]
-        sample = _sizes(place / _MASKS, [f'{name}/00000.png' for name in names])
-        return DataIdentity(named, count_text(len(names), 'sequence'), _digest(*files, *sample))
+        facts = [fact for name in names for fact in (name, *_listing(place / _MASKS / name).facts)]
+        return DataIdentity(named, count_text(len(names), 'sequence'), _digest(*facts))
     if all((place / part).is_dir() for part in ('train', 'val')):
-        train, val = (_names(place / part) for part in ('train', 'val'))
-        classes = len({name.partition('/')[0] for name in val if '/' in name})
-        if (classes, len(val)) == IMAGENET:
+        train, val = (_listing(place / part) for part in ('train', 'val'))
+        classes = len(val.counts)
+        if (classes, val.total) == IMAGENET:
             named = 'ImageNet-1k'
-        parts = [*(f'train/{name}' for name in train), *(f'val/{name}' for name in val)]
-        text = f'{classes} classes, {count_text(len(val), "image")}'
-        return DataIdentity(named, text, _digest(*parts, *_sizes(place, parts)))
-    files = _names(place)
-    if sum(name.endswith('.avi') for name in files) == UCF101:
+        text = f'{classes} classes, {count_text(val.total, "image")}'
+        return DataIdentity(named, text, _digest(*train.facts, 'val', *val.facts))
+    found = _listing(place)
+    if _listing(place, '.avi').total == UCF101:
         named = 'UCF101'
-    text = count_text(len(files), 'file')
-    return DataIdentity(named, text, _digest(*files, *_sizes(place, files)))
+    return DataIdentity(named, count_text(found.total, 'file'), _digest(*found.facts))
 
 
 def identify_places(places: Mapping[str, str | os.PathLike]) -> DataIdentity:
@@ -115,9 +111,9 @@ def identify_data_sets(train: Mapping[str, Any], val: Mapping[str, Any]) -> Data
                 facts.append(f'{listed.name}/{sha256_of_file(listed)}')
             counts = []
             for folder in folders or [root]:
-                names = _names(folder)
-                counts.append(len(names))
-                facts += [*names, *_sizes(folder, names)]
+                found = _listing(folder)
+                counts.append(found.total)
+                facts += found.facts
             if part == 'train':
                 continue
             if listed.suffix == '.txt':
@@ -131,21 +127,38 @@ def identify_data_sets(train: Mapping[str, Any], val: Mapping[str, Any]) -> Data
     return DataIdentity(known or named, count_text(images, 'image'), _digest(*facts))
 
 
-def _names(folder: Path) -> list[str]:
-    """Files below a folder, relative to it, sorted; hidden ones do not count."""
-    found = []
+@dataclass(frozen=True)
+class _Listing:
+    """Files below a folder: how many each folder in it has, and sizes of some."""
+
+    counts: Mapping[str, int]
+    sizes: Sequence[str]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def facts(self) -> list[str]:
+        return [*(f'{place}/{count}' for place, count in self.counts.items()), *self.sizes]
+
+
+def _listing(folder: Path, ending: str = '') -> _Listing:
+    """List a folder; hidden files do not count, nor those with another ending.
+
+    Files are counted and not named, as there may be millions; data that were made again have the
+    same names, but other sizes.
+    """
+    counts: dict[str, int] = {}
+    some: list[str] = []
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith('.')]
-        below = os.path.relpath(place, folder)
-        found += [os.path.normpath(f'{below}/{name}') for name in files if not name.startswith('.')]
-    return sorted(found)
-
-
-def _sizes(folder: Path, names: Sequence[str]) -> list[str]:
-    """Sizes of some files, evenly chosen: data that were made again have the same names."""
-    step = max(1, len(names) // _SIZES)
-    places = [os.path.join(folder, name) for name in names[::step]]
-    return [str(os.path.getsize(place)) for place in places if os.path.exists(place)]
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        files = sorted(n for n in files if not n.startswith('.') and n.endswith(ending))
+        if files:
+            counts[os.path.relpath(place, folder)] = len(files)
+            some += [os.path.join(place, name) for name in files[:: max(1, len(files) // 20)]]
+    chosen = [file for file in some[:: max(1, len(some) // 1000)] if os.path.exists(file)]
+    return _Listing(counts, [f'{os.path.basename(x)}/{os.path.getsize(x)}' for x in chosen])
 
 
 def _digest(*facts: str) -> str:

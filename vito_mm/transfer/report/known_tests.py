@@ -123,7 +123,8 @@ PROBES = (
             Published(
                 *("Linear segmentation, DINOv3's recipe", 'ADE20K', 'mIoU'),
                 segmentation.PUBLISHED,
-                'https://arxiv.org/abs/2508.10104',
+                "https://arxiv.org/abs/2508.10104; ResNet-50, by PooDLe's own schedule: "
+                'https://arxiv.org/abs/2408.11208',
             ),
         ),
         is_trained=True,
@@ -151,7 +152,7 @@ PROBES = (
     ),
     KnownTest(
         *('robustness', 'Robustness of a classifier', SECTIONS[3]),
-        'tools/probe.py robustness CHECKPOINTS',
+        'tools/probe.py robustness CHECKPOINTS --imagenet-a /data/imagenet-a --head HEADS',
     ),
     KnownTest(
         *('davis', 'Video object segmentation', SECTIONS[4]),
