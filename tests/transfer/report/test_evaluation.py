@@ -71,8 +71,8 @@ def rows_of(page):
 
 def missing_of(page):
     """Checkpoints that lack a test, by title and data."""
-    table = next(t for t in page.tables if t[0] == ['test', 'data', 'checkpoints'])
-    return {(title, data): checkpoints for title, data, checkpoints in table[1:]}
+    table = next(t for t in page.tables if t[0] == ['section', 'test', 'data', 'checkpoints'])
+    return {(title, data): checkpoints for _, title, data, checkpoints in table[1:]}
 
 
 def test_seeds_add_up_to_mean_and_deviation(tmp_path):
@@ -205,6 +205,9 @@ def test_what_was_not_run_is_named_with_the_command(tmp_path):
     assert 'python tools/probe.py linear random --data data/toy --depth=50' in commands
     where = f'--report {tmp_path}'
     assert any(c.startswith('python tools/probe.py davis') and where in c for c in commands)
+    assert (
+        f'python tools/probe.py davis random ckpt/vito.pth --data /data/DAVIS {where}' in commands
+    )
     assert (
         'python tools/transfer.py --checkpoints random ckpt/vito.pth mine=ckpt/x.pth --tasks '
         f'pascal {where}'

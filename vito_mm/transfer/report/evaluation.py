@@ -263,13 +263,14 @@ def _not_run(rows: Sequence[Row], columns: Sequence[Column], folder: Path) -> li
             if not _is_without(test, column)
         ]
         if left:
-            lines.append([title, said, ', '.join(column.label for column in left)])
+            labels = ', '.join(column.label for column in left)
+            lines.append([test.section, title, said, labels])
             commands += _commands(words, left, columns, tool == 'probe')
     if not lines:
         return []
     return [
         Heading('What was not run'),
-        Table(['test', 'data', 'checkpoints'], lines, text=(0, 1, 2)),
+        Table(['section', 'test', 'data', 'checkpoints'], lines, text=(0, 1, 2, 3)),
         Paragraph('The commands that fill it in; what is below /data or data stands for yours:'),
         Code('\n'.join(commands)),
     ]
@@ -280,8 +281,11 @@ def _commands(
 ) -> list[str]:
     """Commands that test some networks: those that the command line names alike in one."""
     groups: dict[tuple[str, ...], list[Column]] = {}
+    # Random weights next to a file are of its network.
+    plain = {c.network.name for c in left if not (c.is_random or c.network.options)}
     for column in left:
-        groups.setdefault(column.network.options if is_probe else (), []).append(column)
+        is_told = not is_probe or (column.is_random and column.network.name in plain)
+        groups.setdefault(() if is_told else column.network.options, []).append(column)
     found = []
     for options, group in groups.items():
         names = [column.word for column in group]
