@@ -104,10 +104,10 @@ SHARED: dict[str, dict[str, Any]] = {
     '--data': dict(metavar='PLACE'),
     '--device': dict(help='such as cuda:1 or cpu (default: a GPU if there is one)'),
     '--out': dict(type=Path, metavar='FILE', help='file to write'),
-    '--report': dict(
+    '--evaluation': dict(
         type=Path,
         metavar='FOLDER',
-        help='folder of a report on all tests of all checkpoints, to which results are added',
+        help='folder of the report on all tests of all checkpoints, to which results are added',
     ),
     '--seed': dict(type=natural, default=0, metavar='N', help='seed of all that is random'),
     '--size': dict(type=positive, default=224, metavar='PIXELS', help='side of the images'),

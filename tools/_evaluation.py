@@ -9,7 +9,7 @@ from typing import Any
 
 from _arguments import Parser, given_options, option_words
 
-PLACES = ('out', 'work_dir', 'report', 'save_head', 'classes')
+PLACES = ('out', 'work_dir', 'evaluation', 'save_head', 'classes')
 MACHINE = ('device', 'workers', 'gpus', 'gpus_per_run', 'jobs', 'launcher')
 NETWORK = ('which', 'backbone', 'depth', 'base_channels')
 SEEDS = ('seed', 'seeds')
@@ -56,18 +56,18 @@ class ProbeReport:
         from vito_mm.transfer.options import label_checkpoints
         from vito_mm.transfer.report.results import read_results
 
-        read_results(args.report)  # fail before the first probe
+        read_results(args.evaluation)  # fail before the first probe
         self.args, self.data = args, None
         unique = dict.fromkeys(words)
         by_word = dict(zip(unique, label_checkpoints(list(unique)), strict=True))
         self.labels = dict(zip(args.checkpoints, map(by_word.get, words), strict=True))
         self.given = given_options(parser, args)
         self.network_words = {name: value for name, value in self.given.items() if name in NETWORK}
-        without = (*NETWORK, 'seed', 'out', 'report')
+        without = (*NETWORK, 'seed', 'out', 'evaluation')
         rest = {name: value for name, value in self.given.items() if name not in without}
         self.network_options = option_words(parser, self.network_words)
         before = [*started_by(sys.argv[0]), args.name, 'CHECKPOINTS']
-        self.command = [*before, *option_words(parser, rest), '--report', str(args.report)]
+        self.command = [*before, *option_words(parser, rest), '--evaluation', str(args.evaluation)]
 
     def add(
         self,
@@ -97,7 +97,7 @@ class ProbeReport:
         by_seed = seeds or {args.seed: {k: v for k, v in row.items() if k != 'seconds'}}
         seconds = row['seconds'] / len(by_seed)
         put_results(
-            args.report,
+            args.evaluation,
             [
                 Result(
                     *('probe', args.name, known.title if known else args.name, self.data),
@@ -109,7 +109,7 @@ class ProbeReport:
                 for seed, figures in by_seed.items()
             ],
         )
-        print(f'evaluation: {write_evaluation(args.report)}', file=sys.stderr)
+        print(f'evaluation: {write_evaluation(args.evaluation)}', file=sys.stderr)
 
     def _settings(self, is_trained: bool) -> dict[str, Any]:
         """Given options that decide figures, but for data, network and seed."""
@@ -184,10 +184,10 @@ class ProbeReport:
 def suite_words(parser: Parser, args: argparse.Namespace) -> list[str]:
     """Words of a transfer suite's command, ``CHECKPOINTS`` and ``TASK`` in the place of those."""
     without = ('checkpoints', 'tasks', 'labels', 'frozen_backbone')
-    without += ('dry_run', 'no_estimate', 'report_only', 'redo', 'yes', 'report')
+    without += ('dry_run', 'no_estimate', 'report_only', 'redo', 'yes', 'evaluation')
     given = {k: v for k, v in given_options(parser, args).items() if k not in without}
     before = [*started_by(sys.argv[0]), '--checkpoints', 'CHECKPOINTS', '--tasks', 'TASK']
-    return [*before, *option_words(parser, given), '--report', str(args.report)]
+    return [*before, *option_words(parser, given), '--evaluation', str(args.evaluation)]
 
 
 def add_suite(folder: Path, work_dir: Path, words: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from _arguments import Parser, add_shared, positive
 
 RANDOM = 'random'
 FOR_REPORT = 'for the report'
-NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'report', 'reported')
+NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'evaluation', 'reported')
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -48,7 +48,7 @@ def add_probe(
         add(option, type=positive, metavar='N', help=f'{meaning} {told}')
     add_shared(parser, '--seed')
     add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
-    add_shared(parser, '--report')
+    add_shared(parser, '--evaluation')
     parser.set_defaults(run=run, parser=parser)
     return parser
 
@@ -140,7 +140,7 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
 def probe_each(
     args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Run the probes one after the other; ``--out`` and ``--report`` hold those that are done.
+    """Run the probes one after the other; ``--out`` and ``--evaluation`` hold those that are done.
 
     A row may have an entry :data:`FOR_REPORT`, further arguments of
     :meth:`_evaluation.ProbeReport.add`.
@@ -155,7 +155,7 @@ def probe_each(
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
-        if args.report:
+        if args.evaluation:
             args.reported.add(checkpoint, rows[-1], **told)
     return rows
 

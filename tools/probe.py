@@ -41,7 +41,7 @@ def main() -> None:
         with redirect_stdout(sys.stderr):
             words = args.checkpoints
             args.labels, args.checkpoints = split_labels(words)
-            args.reported = ProbeReport(args, args.parser, words) if args.report else None
+            args.reported = ProbeReport(args, args.parser, words) if args.evaluation else None
             # Held, so that each probe and its check find the file read.
             _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
             rows = args.run(args)

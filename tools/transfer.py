@@ -113,7 +113,7 @@ def main() -> int:
         action='store_true',
         help='start again the runs that belong to another config or checkpoint content',
     )
-    add_shared(parser, '--report')
+    add_shared(parser, '--evaluation')
     add('--report-only', action='store_true', help='write the report again from what is there')
     add('--yes', '-y', action='store_true', help='accepted for scripts: nothing is ever asked')
     args = parser.parse_args()
@@ -125,7 +125,7 @@ def main() -> int:
     command = shlex.join(sys.argv)
     chosen = dict(vars(args), repo=Path(__file__).resolve().parents[1])
     dry_run, no_estimate, report_only, folder = (
-        chosen.pop(name) for name in ('dry_run', 'no_estimate', 'report_only', 'report')
+        chosen.pop(name) for name in ('dry_run', 'no_estimate', 'report_only', 'evaluation')
     )
     del chosen['yes']
     try:

@@ -61,7 +61,7 @@ def filled(tmp_path_factory):
     torch.save(load_encoder(None, network=resnet(18, 16), seed=1).backbone.state_dict(), file)
     write_suite(root / 'suite', file)
     weights = ('random', f'tv={file}')
-    report = ('--report', root / 'report')
+    report = ('--evaluation', root / 'report')
     knn = ('knn', *weights, '--data', images, '--size', 32, '--k', 3, *report)
     incontext = (*weights, '--config', config, '--size', 48, '--seeds', 2, *report)
     incontext += ('--memory', 40, '--neighbours', 3, '--work-dir', root / 'incontext')
@@ -155,7 +155,7 @@ def test_commands_for_what_is_missing_would_run(filled):
         check_command(words)
     (linear,) = (words for words in commands if words[2] == 'linear')
     assert linear[3:6] == ['random', '--data', str(filled.root / 'images')]
-    assert {'--size', '--report', '--depth=18', '--base-channels=16'} <= set(linear)
+    assert {'--size', '--evaluation', '--depth=18', '--base-channels=16'} <= set(linear)
     assert '--out' not in linear
     assert 'davis' in {words[2] for words in commands}
 
@@ -163,7 +163,7 @@ def test_commands_for_what_is_missing_would_run(filled):
 def test_every_probe_has_its_place_in_the_report():
     known = probes()
     assert set(known) <= {name for tool, name in KNOWN if tool == 'probe'}
-    assert all('--report' in parser._option_string_actions for parser in known.values())
+    assert all('--evaluation' in parser._option_string_actions for parser in known.values())
 
 
 def test_what_is_wrong_is_said_before_anything_runs(filled, tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_said_before_anything_runs(filled, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match=r'probe\.py knn: .*a\.json is no result'):
         run_tool(monkeypatch, 'probe.py', *words)
     assert not (tmp_path / 'out.json').exists()
-    words = ('-c', 'random', '--work-dir', tmp_path / 'suite', '--report', tmp_path / 'report')
+    words = ('-c', 'random', '--work-dir', tmp_path / 'suite', '--evaluation', tmp_path / 'report')
     with pytest.raises(SystemExit) as end:
         run_tool(monkeypatch, 'transfer.py', *words)
     assert end.value.code == 2

@@ -203,7 +203,7 @@ def test_what_was_not_run_is_named_with_the_command(tmp_path):
     commands = markdown.split('```')[1].splitlines()
     assert 'python tools/probe.py knn mine=ckpt/x.pth --data data/toy --which target' in commands
     assert 'python tools/probe.py linear random --data data/toy --depth=50' in commands
-    where = f'--report {tmp_path}'
+    where = f'--evaluation {tmp_path}'
     assert any(c.startswith('python tools/probe.py davis') and where in c for c in commands)
     assert (
         f'python tools/probe.py davis random ckpt/vito.pth --data /data/DAVIS {where}' in commands

@@ -253,7 +253,7 @@ def _not_run(rows: Sequence[Row], columns: Sequence[Column], folder: Path) -> li
     ]
     for (tool, name), test in KNOWN.items():
         if (tool, name) not in ran:
-            words = (*test.command.split(), '--report', str(folder))
+            words = (*test.command.split(), '--evaluation', str(folder))
             missing.append((tool, test, test.title, '-', words, None))
     for tool, test, title, said, words, row in missing:
         left = [

@@ -117,7 +117,7 @@ def read_results(folder: Path) -> list[Result]:
         except (ValueError, TypeError, AttributeError, KeyError):
             raise ResultsError(
                 f'{file} is no result of an evaluation, or is damaged: move it away, or name '
-                'another folder by --report'
+                'another folder by --evaluation'
             ) from None
         known = found.get(result.file_name)
         if known is None or known.time < result.time:
@@ -185,5 +185,5 @@ def _place(folder: Path) -> Path:
     place = Path(folder) / 'results'
     for path in (Path(folder), place):
         if path.exists() and not path.is_dir():
-            raise ResultsError(f'{path} is a file: --report takes a folder')
+            raise ResultsError(f'{path} is a file: --evaluation takes a folder')
     return place
