@@ -270,15 +270,7 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-
-    def probe(cfg: Any) -> dict[str, Any]:
-        found, resnet = segmentation.run_probe(cfg), cfg.model.backbone
-        if args.backbone is None:
-            size = dict(depth=resnet.depth, base_channels=resnet.get('base_channels', 64))
-            found[FOR_REPORT] = dict(size=size)
-        return found
-
-    return probe_each(args, [lambda c=c: probe(c) for c in configs])
+    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
 
 
 if __name__ == '__main__':
