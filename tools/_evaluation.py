@@ -92,7 +92,9 @@ class ProbeReport:
         self.data = self.data or self._identify_data()
         weights = self._network(checkpoint)
         by_seed = seeds or {args.seed: {k: v for k, v in row.items() if k != 'seconds'}}
-        seconds = row['seconds'] / len(by_seed)
+        seconds, facts = row['seconds'] / len(by_seed), conditions()
+        if getattr(args, 'device', None):
+            facts['machine'] += f', on {args.device}'
         put_results(
             args.evaluation,
             [
@@ -101,7 +103,7 @@ class ProbeReport:
                     self._settings(self.known is None or self.known.is_trained),
                     *(weights, seed, numbers_of(figures), seconds),
                     tuple(self.command),
-                    conditions(),
+                    facts,
                 )
                 for seed, figures in by_seed.items()
             ],
