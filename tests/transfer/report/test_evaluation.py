@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import statistics
@@ -14,6 +15,7 @@ from PIL import Image
 from tests.helpers.pages import Page
 from tests.helpers.segmentation_world import write_world
 from vito_mm.probes import davis, incontext
+from vito_mm.transfer.report import evaluation
 from vito_mm.transfer.report.data_identity import (
     DataIdentity,
     identify_data_sets,
@@ -31,6 +33,7 @@ from vito_mm.transfer.report.results import (
 )
 from vito_mm.transfer.tasks import TASKS
 from vito_mm.utils.configs import read_config
+from vito_mm.utils.file_lock import file_lock
 
 VITO = Network('vito', 'ckpt/vito.pth', 64 * 'a', name='ResNet-50')
 OTHER = Network('other', 'ckpt/other.pth', 64 * 'b', name='ResNet-50')
@@ -268,6 +271,14 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path):
         'results',
         *(f'evaluation.{ending}' for ending in ('html', 'md', 'csv')),
     }
+
+
+def test_a_writer_that_does_not_end_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, '_WAIT', 0.05)
+    with file_lock(tmp_path / 'evaluation.lock', RuntimeError):
+        with pytest.raises(ResultsError, match=f'process {os.getpid()}'):
+            write_evaluation(tmp_path)
+    assert write_evaluation(tmp_path).is_file()
 
 
 @pytest.mark.parametrize(
