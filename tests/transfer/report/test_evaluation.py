@@ -275,9 +275,9 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path):
 
 def test_a_writer_that_does_not_end_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, '_WAIT', 0.05)
-    with file_lock(tmp_path / 'evaluation.lock', RuntimeError):
-        with pytest.raises(ResultsError, match=f'process {os.getpid()}'):
-            write_evaluation(tmp_path)
+    error = pytest.raises(ResultsError, match=f'process {os.getpid()}')
+    with file_lock(tmp_path / 'evaluation.lock', RuntimeError), error:
+        write_evaluation(tmp_path)
     assert write_evaluation(tmp_path).is_file()
 
 
