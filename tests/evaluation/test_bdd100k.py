@@ -134,11 +134,12 @@ def test_memory_does_not_grow_with_the_labels(tmp_path, monkeypatch):
     images = tmp_path / 'images'
     images.mkdir()
     cv2.imwrite(str(images / '0.jpg'), np.zeros((720, 1280, 3), np.uint8))
-    frames = [dict(name=f'{i}.jpg', labels=[box('car', 1, 2, 30, 40)] * 25) for i in range(80)]
+    frames = [dict(name=f'{i}.jpg', labels=[box('car', 1, 2, 30, 40)] * 25) for i in range(160)]
     for frame in frames[1:]:
         (images / frame['name']).touch()
     peaks = []
-    for number in (1, 10, 80):  # with the first everything is imported
+    # With the first everything is imported; the second fills all buffers.
+    for number in (1, 40, 160):
         file = tmp_path / 'det_train.json'
         file.write_text(json.dumps(frames[:number]))
         tracemalloc.start()
@@ -146,7 +147,8 @@ def test_memory_does_not_grow_with_the_labels(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert counts.boxes == 25 * number
-    assert peaks[2] < peaks[1] + file.stat().st_size / 4
+    print(peaks, file.stat().st_size)
+    assert peaks[2] < peaks[1] + file.stat().st_size / 5
 
 
 def changed(root: Path, text: str, by: str) -> None:
