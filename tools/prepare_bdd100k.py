@@ -7,26 +7,25 @@ Segmentation needs no preparation: mmseg reads images/10k and labels/sem_seg/mas
 import argparse
 import sys
 
-from _arguments import Parser, add_shared
+from _arguments import Parser
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        'root', metavar='FOLDER', help='folder of BDD100K, with images/100k/train and val'
+    add = parser.add_argument
+    add('root', metavar='FOLDER', help='folder of BDD100K, with images/100k/train and val')
+    add(
+        'out',
+        nargs='?',
+        metavar='OUT_FOLDER',
+        help='folder for det_train_coco.json and det_val_coco.json (default: that of the labels)',
     )
-    parser.add_argument(
+    add(
         '--labels',
         metavar='FOLDER',
         help='folder of det_train.json and det_val.json, or of bdd100k_labels_images_train.json '
         'and val of 2018 (default: labels/det_20 in FOLDER)',
-    )
-    add_shared(
-        parser,
-        '--out',
-        metavar='FOLDER',
-        help='folder for det_train_coco.json and det_val_coco.json (default: that of the labels)',
     )
     return parser.parse_args()
 

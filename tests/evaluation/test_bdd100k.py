@@ -100,7 +100,7 @@ def test_the_tool_says_what_it_wrote(tmp_path, capfd):
         old = root / f'labels/bdd100k_labels_images_{split}.json'
         (root / f'labels/det_20/det_{split}.json').rename(old)
     out = tmp_path / 'new' / 'folder'
-    words = ('prepare_bdd100k.py', root, '--labels', root / 'labels', '--out', out)
+    words = ('prepare_bdd100k.py', root, out, '--labels', root / 'labels')
     assert status_of_tool(*words) == 0
     told = capfd.readouterr().out.splitlines()
     assert told[0] == f'{out}/det_train_coco.json: 4 images, 5 boxes'
