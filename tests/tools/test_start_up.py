@@ -29,6 +29,7 @@ COMMANDS = {
     'demo.py': '',
     'export_checkpoint.py': 'in.pth out.pth',
     'make_miniscenes.py': 'folder',
+    'prepare_bdd100k.py': 'folder',
     'prepare_videos.py': 'folder --out manifest.jsonl',
     'probe.py': 'knn random --data folder',
     'show_attention.py': 'run.pth video.mp4',
