@@ -170,9 +170,9 @@ from vito_mm.probes import features, linear_classifier
 linear_classifier._ROWS = 64
 fit = partial(linear_classifier.fit_linear_classifier, max_iter=1)
 linear_classifier.fit_linear_classifier = fit
-mapped = features._mapped(Path(sys.argv[1]), 8192, 2048)
-labels = torch.arange(8192) % 2
-for start in range(0, 8192, 512):
+mapped = features._mapped(Path(sys.argv[1]), 4096, 2048)
+labels = torch.arange(4096) % 2
+for start in range(0, 4096, 512):
     mapped[start : start + 512] = torch.randn(512, 2048)
     mapped[start : start + 512, 0] += 3 * labels[start : start + 512]
 fit(mapped[:8], labels[:8], 2, 1.0)  # imports
@@ -188,8 +188,8 @@ except RuntimeError as error:
 
 
 def test_features_in_files_need_no_memory(tmp_path):
-    """64 MiB of features, and room for 48 MiB: a copy of them does not fit."""
+    """32 MiB of features, and room for 16 MiB: a copy of them does not fit."""
     (tmp_path / 'fit.py').write_text(MEMORY)
-    words = (tmp_path / 'fit.py', tmp_path / 'features.bin', 48 * 2**20)
+    words = (tmp_path / 'fit.py', tmp_path / 'features.bin', 16 * 2**20)
     (run,) = forked(tmp_path, words)
     assert run.stdout.split() == ['True', 'True'], run.stderr[-2000:]
