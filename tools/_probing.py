@@ -97,6 +97,17 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
     return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
 
 
+def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
+    """What tells the network of a checkpoint, as plain values, for its classification head."""
+    from vito_mm.checkpoint import Checkpoint
+
+    is_random = checkpoint == RANDOM
+    file = first_file(args) if is_random else checkpoint
+    names = ('depth', 'base_channels', 'seed') if is_random else ()
+    said = {name: getattr(args, name) for name in ('which', 'backbone', *names)}
+    return dict(checkpoint=file and Checkpoint.read(file).sha256, random=is_random, **said)
+
+
 def default_layer(network: Any, of_stages: str) -> str | int:
     """The layer that is compared: a stage of a network with four, the last block of others."""
     from vito_mm.probes.encoder import stages_of
@@ -109,8 +120,13 @@ def first_file(args: argparse.Namespace) -> str | None:
     return next((name for name in args.checkpoints if name != RANDOM), None)
 
 
-def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None = None) -> Any:
-    """Open the network of a checkpoint."""
+def encoder(
+    args: argparse.Namespace,
+    checkpoint: str,
+    output_stride: int | None = None,
+    classifier: bool = False,
+) -> Any:
+    """Open the network of a checkpoint, or its classifier."""
     from vito_mm.checkpoint import CheckpointError
     from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
 
@@ -120,7 +136,7 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
         own = resnet_of_file(file or first, args.which) or resnet()
         network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
     like = first if network is None and file is None else None
-    options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
+    options = dict(keep=not like, seed=args.seed, classifier=classifier)
     options['output_stride'] = output_stride
     try:
         return load_encoder(like or file, args.which, network, device=args.device, **options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from _arguments import Parser, add_shared, cores, natural, positive
+from _probe_robustness import add_robustness, problem_of
 from _probing import (
     RANDOM,
     add_images,
@@ -20,6 +21,7 @@ from _probing import (
     encoder,
     first_file,
     folder_names,
+    network_of,
     probe_each,
     record,
     table,
@@ -51,9 +53,15 @@ def parse_arguments() -> argparse.Namespace:
     probes = parser.add_subparsers(dest='name', required=True, metavar='PROBE')
     for add in (add_knn, add_linear, add_classify, add_segment, add_davis, add_incontext):
         add(probes)
+    add_robustness(probes)
     args = parser.parse_args()
     if args.name == 'classify' and RANDOM in args.checkpoints:
         parser.error('random weights have no classifier: classify needs files')
+    if args.name == 'robustness' and (problem := problem_of(args)):
+        parser.error(problem)
+    is_file = args.name == 'linear' and args.save_head and args.save_head.suffix == '.pth'
+    if is_file and len(args.checkpoints) > 1:
+        parser.error('--save-head: name a folder, for the heads of several checkpoints')
     return args
 
 
@@ -66,7 +74,22 @@ def add_knn(probes: Any) -> None:
 
 def add_linear(probes: Any) -> None:
     """Add the linear classifier."""
-    add_images(add_probe(probes, 'linear', probe_images, 'classify linearly'))
+    parser = add_probe(probes, 'linear', probe_images, 'classify linearly')
+    add_images(parser)
+    parser.add_argument(
+        '--save-head',
+        type=Path,
+        metavar='PLACE',
+        help='keep the classifiers for robustness --head: FILE.pth for one checkpoint, or a folder',
+    )
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe/linear'),
+        help='folder for the features while the probe runs, 4 bytes each; after an interruption '
+        'the same command goes on',
+    )
 
 
 def add_classify(probes: Any) -> None:
@@ -222,27 +245,57 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.features import classifier_accuracy, labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.labelled_images import labelled_frames
-    from vito_mm.probes.linear_classifier import linear_accuracy
 
-    if args.name != 'classify':
-        labelled_frames(args.data, args.size)
+    is_own = args.name == 'classify'
+    images = None if is_own else labelled_frames(args.data, args.size)
     for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
-        encoder(args, checkpoint)
+        encoder(args, checkpoint, classifier=is_own)
 
-    def probe(checkpoint: str) -> dict[str, Any]:
+    def probe(label: str, checkpoint: str) -> dict[str, Any]:
+        network = encoder(args, checkpoint, classifier=is_own)
         workers = cores() if args.workers is None else args.workers
         sizes = args.size, args.batch_size, workers
-        if args.name == 'classify':
-            top1, top5 = classifier_accuracy(encoder(args, checkpoint), args.data, *sizes)
-            return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
-        features = labelled_features(encoder(args, checkpoint), args.data, *sizes)
+        if args.name == 'linear':
+            return fit_head(args, label, checkpoint, network, images, sizes)
         if args.name == 'knn':
-            return {'top-1': knn_top1(*features, k=args.k)}
-        result = linear_accuracy(*features, seed=args.seed)
-        top5 = {} if result.top5 is None else {'top-5': result.top5}
-        return {'top-1': result.top1, **top5, 'L2': result.strength}
+            return {'top-1': knn_top1(*labelled_features(network, args.data, *sizes), k=args.k)}
+        top1, top5 = classifier_accuracy(network, args.data, *sizes)
+        return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
 
-    return probe_each(args, [lambda c=c: probe(c) for c in args.checkpoints])
+    pairs = zip(folder_names(args.checkpoints), args.checkpoints, strict=True)
+    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+
+
+def fit_head(
+    args: argparse.Namespace,
+    label: str,
+    checkpoint: str,
+    network: Any,
+    images: Any,
+    sizes: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Classify images linearly, with features in files, and keep the classifier if asked."""
+    import shutil
+
+    from vito_mm.probes.classification_head import ClassificationHead
+    from vito_mm.probes.features import labelled_features
+    from vito_mm.probes.linear_classifier import linear_accuracy
+    from vito_mm.utils.hashing import hash64
+
+    told = network_of(args, checkpoint)
+    listed = [str(item) for part in (images.train, images.val) for item in part.items()]
+    digest = hash64(str([told, args.size, args.seed]), *listed)
+    folder = args.work_dir / f'{label}-{digest:016x}'
+    folder.mkdir(parents=True, exist_ok=True)
+    features = labelled_features(network, args.data, *sizes, folder=folder)
+    result = linear_accuracy(*features, seed=args.seed, device=network.device, folder=folder)
+    if place := args.save_head:
+        file = place if place.suffix == '.pth' else place / f'{label}.pth'
+        ClassificationHead(result.classifier, images.classes, told, args.size).save(file)
+        print(f'head: {file}', file=sys.stderr)
+    shutil.rmtree(folder)
+    top5 = {} if result.top5 is None else {'top-5': result.top5}
+    return {'top-1': result.top1, **top5, 'L2': result.strength}
 
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -85,6 +85,21 @@ def test_the_recipe_of_walking_tours(commands, tmp_path, monkeypatch):
     assert rows[0]['seconds'] > 120
 
 
+def test_the_model_for_brain_score_has_the_features(tmp_path):
+    """Of an export; what wraps it needs Brain-Score, and is not run."""
+    build, _ = python_blocks('docs/frozen_probes.md')
+    torch.manual_seed(0)
+    network = resnet50().eval()
+    torch.save({'state_dict': network.state_dict()}, tmp_path / 'vito.pth')
+    export_backbone(tmp_path / 'vito.pth', tmp_path / 'vito_torchvision.pth', layout='torchvision')
+    found = {}
+    exec(build.text.replace('/ckpt/', f'{tmp_path}/'), found)
+    network.fc = torch.nn.Identity()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found['model'](images), network(images))
+
+
 # Use a VITO checkpoint in your config
 
 WAYS = python_blocks('docs/use_a_checkpoint.md')
