@@ -180,12 +180,12 @@ def protocol_config(
         cfg.train_dataloader.batch_size = batch_size
     if epochs is not None:
         _scale(cfg, epochs)
-    widths = dict(depth=depth, base_channels=base_channels, stem_channels=base_channels)
+    shape = dict(depth=depth, base_channels=base_channels, stem_channels=base_channels)
     part, changes = _backbone(
         cfg.model.backbone,
         None if checkpoint is None else os.path.abspath(checkpoint),
         dict(which=which, seed=seed, network=backbone),
-        {name: value for name, value in widths.items() if value is not None},
+        {name: value for name, value in shape.items() if value is not None},
         like,
     )
     side = next(s.size for s in dataset.pipeline if type_name(s) == 'PackClips')

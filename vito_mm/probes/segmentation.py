@@ -194,12 +194,12 @@ def probe_config(
     checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if backbone is None:
-        size = resnet_of_file(checkpoint or like, which) or {}
-        size = {key: value for key, value in size.items() if key != 'type'}
-        size |= {} if depth is None else dict(depth=depth)
+        shape = resnet_of_file(checkpoint or like, which) or {}
+        shape = {key: value for key, value in shape.items() if key != 'type'}
+        shape |= {} if depth is None else dict(depth=depth)
         if base_channels is not None:
-            size |= dict(stem_channels=base_channels, base_channels=base_channels)
-        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, size, which)
+            shape |= dict(stem_channels=base_channels, base_channels=base_channels)
+        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, shape, which)
     else:
         part = dict(network=backbone, checkpoint=checkpoint, which=which, seed=seed)
         part['layers'] = [stage - 1 for stage in sorted(set(stages))] if stages else ['last']
@@ -359,8 +359,8 @@ def _schedule(plan: Recipe, steps: int) -> list[dict[str, Any]]:
         return [dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=steps, by_epoch=False)]
     cosine = dict(type='CosineAnnealingLR', T_max=steps, begin=0, end=steps, by_epoch=False)
     warm_up = dict(type='LinearLR', start_factor=1e-6, begin=0, by_epoch=False)
-    end = round(steps * 1500 / 40_000)
-    return [warm_up | dict(end=end), cosine] if end else [cosine]
+    last = round(steps * 1500 / 40_000)  # the first step at the whole rate, before MMEngine's end
+    return [warm_up | dict(end=last + 1), cosine] if last else [cosine]
 
 
 def _cut_into_squares(cfg: Config, size: int) -> None:
