@@ -52,7 +52,7 @@ def probe_ucf101(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     args.cfg_options = parse_options(args.cfg_options or ())
     base = action_recognition.read_protocol(args.config or CONFIG, args.cfg_options)
-    videos = action_recognition.find_videos(args.data, args.train_list, args.test_list)
+    videos = action_recognition.find_split(args.data, args.train_list, args.test_list)
     names = ('epochs', 'size', 'batch_size', 'workers', 'which', 'seed', 'backbone', 'depth')
     settings = {name: getattr(args, name) for name in (*names, 'base_channels')}
     settings['like'] = first_file(args)

@@ -2,6 +2,9 @@
 
     mim train mmpretrain configs/protocols/ucf101_r50.py
 
+Several checkpoints, any network and any videos in class folders, with one report:
+    tools/probe.py ucf101 CHECKPOINT random --data FOLDER
+
 Another checkpoint, or random weights (the one in `checkpoint` is only the default):
     --cfg-options model.backbone.checkpoint=FILE
     --cfg-options model.backbone.checkpoint=None

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from tests.helpers.class_folder_videos import CLASSES, write_class_folders
 from tests.helpers.processes import run_tool
-from vito_mm.probes.action_recognition import find_videos, protocol_config, read_protocol
+from vito_mm.probes.action_recognition import find_split, protocol_config, read_protocol
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.loading import load_encoder, resnet
 from vito_mm.probes.video_classifier import ClassifierFirstHook, class_names, read_list
@@ -78,14 +78,18 @@ def test_the_command_goes_on_where_it_was_interrupted(command, weights, tmp_path
 
     found = json.loads(record.read_text())['parts']['result']
     assert found['accuracy/top1'] in (0, 50, 100)
-    assert found['seconds'] > 0
     label = record.stem
     with (tmp_path / 'runs/ucf101.csv').open() as file:
         (row,) = csv.DictReader(file)
     assert (row['network'], float(row['top-1'])) == (label, found['accuracy/top1'])
     page = (tmp_path / 'runs/ucf101.md').read_text()
     assert '| VITO ResNet-50 | 85.3 |' in page
-    state = torch.load(tmp_path / f'runs/{label}/epoch_2.pth', weights_only=False)['state_dict']
+    saved = torch.load(tmp_path / f'runs/{label}/epoch_2.pth', weights_only=False)
+    # The steps before the interruption count.
+    times, _ = saved['message_hub']['log_scalars']['train/time'].data
+    assert len(times) == 4
+    assert found['seconds'] > times.sum()
+    state = saved['state_dict']
     assert state['backbone.conv1.weight'].shape == (16, 3, 7, 7)
     assert state['classifier.1.weight'].shape == (2, 128)
 
@@ -112,35 +116,58 @@ def test_an_evaluation_that_failed_is_made_up_for(copied, command, monkeypatch):
     assert trained == [0, 1]
 
 
-def test_networks_of_any_kind_are_trained(world, tmp_path):
-    """One that is named, and that of a file with no ResNet; with their own preprocessing."""
+def named_transformer(folder):
     timm = pytest.importorskip('timm')
-    videos, base = find_videos(world), read_protocol('ucf101_r50.py')
-    name = 'timm:vit_tiny_patch16_224'
     torch.manual_seed(0)
     vit = timm.create_model('vit_tiny_patch16_224', num_classes=2)
-    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
-    cfg = protocol_config(
-        base, videos, tmp_path / 'vit.pth', tmp_path, size=32, backbone=name, epochs=2
-    )
-    assert (cfg.model.in_channels, cfg.model.num_classes) == (192, 2)
+    torch.save(vit.state_dict(), folder / 'vit.pth')
+    return folder / 'vit.pth', 'timm:vit_tiny_patch16_224', 192
+
+
+def resnet_of_bgr(folder):
+    weights = load_encoder(None, network=resnet(18, 16), seed=1).backbone.state_dict()
+    told = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], channel_order='bgr')
+    file = folder / 'bgr.pth'
+    torch.save(dict(state_dict=weights, meta=dict(preprocessing=told)), file)
+    return file, None, 128
+
+
+@pytest.mark.parametrize('make', [named_transformer, resnet_of_bgr])
+def test_other_networks_are_trained_with_their_own_preprocessing(make, world, tmp_path):
+    file, name, channels = make(tmp_path)
+    base, split = read_protocol('ucf101_r50.py'), find_split(world)
+    cfg = protocol_config(base, split, file, tmp_path, size=32, backbone=name)
+    assert (cfg.model.in_channels, cfg.model.num_classes) == (channels, 2)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)
     model.init_weights()
     clips = torch.randint(0, 256, (1, 1, 2, 3, 32, 32), dtype=torch.uint8)
-    encoder = load_encoder(tmp_path / 'vit.pth', network=name, device='cpu')
-    pooled = encoder(clips.flatten(0, 2)).mean(dim=0)
+    pooled = load_encoder(file, network=name, device='cpu')(clips.flatten(0, 2)).mean(dim=0)
     with torch.no_grad():
         expected = model.eval().classifier(pooled)
         torch.testing.assert_close(model(clips)[0, 0], expected, atol=1e-4, rtol=1e-4)
     model.train()
     model(clips).sum().backward()
-    gradients = [value.grad for value in model.backbone.network.blocks[0].parameters()]
-    assert all(gradient is not None and gradient.any() for gradient in gradients)
+    first = next(model.backbone.network.parameters())
+    assert first.grad is not None
+    assert first.grad.any()
+
+
+def test_the_network_of_a_file_needs_no_name(world, tmp_path):
+    file, _, _ = named_transformer(tmp_path)
+    base, split = read_protocol('ucf101_r50.py'), find_split(world)
+    own = protocol_config(base, split, file, tmp_path, size=32)
+    random = protocol_config(base, split, None, tmp_path, size=32, like=file)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        states = [MODELS.build(cfg.model.backbone).state_dict() for cfg in (own, random)]
+    assert own.model.in_channels == random.model.in_channels == 192
+    key = 'network.patch_embed.projection.weight'
+    weights = torch.load(file)['patch_embed.proj.weight']
+    assert [torch.equal(state[key], weights) for state in states] == [True, False]
 
 
 def test_epochs_keep_the_shares_of_the_schedule(world, tmp_path):
-    videos, base = find_videos(world), read_protocol('ucf101_r50.py')
+    videos, base = find_split(world), read_protocol('ucf101_r50.py')
     small = dict(depth=18, base_channels=16, size=32)
     cfg = protocol_config(base, videos, None, tmp_path, **small)
     assert (cfg.train_cfg.max_epochs, cfg.custom_hooks[0].epochs) == (21, 5)
@@ -153,19 +180,19 @@ def test_epochs_keep_the_shares_of_the_schedule(world, tmp_path):
 
 def test_classes_are_numbered_as_their_list_says(copied):
     lists = copied / 'ucfTrainTestlist'
-    videos = find_videos(copied)
+    videos = find_split(copied)
     assert videos.classes == [*CLASSES]
     labels = [row['label'] for row in read_list(videos.train, videos.root)]
     assert labels == [0, 1, 0, 1]
     # Without the list of classes, their numbers in the list of videos are of another order.
     (lists / 'classInd.txt').unlink()
     with pytest.raises(ProbeError, match=r'Hammering.* the number 1 .* is 2.*classInd'):
-        find_videos(copied)
+        find_split(copied)
     for part in ('train', 'test'):
         file = lists / f'{part}list01.txt'
         lines = file.read_text().splitlines()
         file.write_text('\n'.join(line.rpartition('mp4')[0] + 'mp4' for line in lines))
-    assert find_videos(copied).classes == sorted(CLASSES)
+    assert find_split(copied).classes == sorted(CLASSES)
     # Numbers from 0 that agree.
     (lists / 'trainlist01.txt').write_text('Hammering/video 0.mp4 1\nHammerThrow/video 1.mp4 0\n')
     assert [row['label'] for row in read_list(videos.train, videos.root)] == [1, 0]
@@ -183,7 +210,7 @@ def test_classes_are_numbered_as_their_list_says(copied):
 def test_a_list_of_classes_that_disagrees_is_refused(copied, content, word):
     (copied / 'ucfTrainTestlist/classInd.txt').write_text(content)
     with pytest.raises(ProbeError, match=word):
-        find_videos(copied)
+        find_split(copied)
 
 
 def test_lists_elsewhere_have_their_own_order(copied):
@@ -193,7 +220,7 @@ def test_lists_elsewhere_have_their_own_order(copied):
     assert class_names(root, root / 'mine/trainlist01.txt') == [*CLASSES]
     (root / 'mine/classInd.txt').write_text('2 Hammering\n1 HammerThrow\n')
     with pytest.raises(ProbeError, match='different numbers'):
-        find_videos(copied, test=root / 'mine/testlist01.txt')
+        find_split(copied, test=root / 'mine/testlist01.txt')
 
 
 def test_all_that_is_missing_is_named_before_anything_runs(copied, command, tmp_path):
@@ -219,7 +246,7 @@ def test_other_configs_and_sizes_are_refused(world, tmp_path):
     with pytest.raises(ProbeError, match='100 pixels'):
         protocol_config(
             read_protocol('ucf101_r50.py'),
-            find_videos(world),
+            find_split(world),
             None,
             tmp_path,
             size=100,

@@ -50,7 +50,7 @@ class VideoSplit:
         return dict(classes=self.classes, lists=lists)
 
 
-def find_videos(
+def find_split(
     folder: str | os.PathLike,
     train: str | os.PathLike | None = None,
     test: str | os.PathLike | None = None,
