@@ -3,8 +3,9 @@
 import argparse
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +158,43 @@ def probe_each(
     for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
         started = time.monotonic()
         found = probe()
-        rows.append(dict(checkpoint=checkpoint, **found, seconds=time.monotonic() - started))
+        rows.append(dict(checkpoint=checkpoint, **found))
+        rows[-1].setdefault('seconds', time.monotonic() - started)
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
     return rows
+
+
+def probe_trained(
+    args: argparse.Namespace,
+    runs: Mapping[str, Any],
+    scores: Callable[[dict[str, float]], dict[str, float]],
+    write_report: Callable[[Path, dict[str, Any]], Path],
+    **said: Any,
+) -> list[dict[str, Any]]:
+    """Train by the config of each checkpoint, or go on; the report has those that are done.
+
+    Args:
+        args: Its work dir gets a record per checkpoint, and the report.
+        runs: Configs by the names of the checkpoints' folders.
+        scores: Takes what the evaluator found, with the seconds, and returns a row.
+        write_report: Takes the work dir and the rows by name, and returns the page.
+        **said: What decides the results besides the configs and the networks.
+    """
+    from vito_mm.probes.training import deciding_settings, finish
+
+    records = {}
+    for (label, cfg), checkpoint in zip(runs.items(), args.checkpoints, strict=True):
+        records[label] = record(args, label, checkpoint, deciding_settings(cfg) | said)
+    results: dict[str, dict[str, float]] = {}
+
+    def probe(label: str) -> dict[str, Any]:
+        results[label] = scores(finish(runs[label], records[label]))
+        print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
+        return results[label]
+
+    return probe_each(args, [lambda n=label: probe(n) for label in runs])
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from _arguments import Parser, add_shared, cores, natural, positive
 from _probe_robustness import add_robustness, problem_of
+from _probe_ucf101 import add_ucf101
 from _probing import (
     RANDOM,
     add_images,
@@ -23,6 +24,7 @@ from _probing import (
     folder_names,
     network_of,
     probe_each,
+    probe_trained,
     record,
     table,
 )
@@ -51,9 +53,10 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True, metavar='PROBE')
-    for add in (add_knn, add_linear, add_classify, add_segment, add_davis, add_incontext):
+    images = add_knn, add_linear, add_classify, add_robustness
+    dense = add_segment, add_linear_segmentation, add_incontext
+    for add in (*images, *dense, add_davis, add_ucf101):
         add(probes)
-    add_robustness(probes)
     args = parser.parse_args()
     if args.name == 'classify' and RANDOM in args.checkpoints:
         parser.error('random weights have no classifier: classify needs files')
@@ -101,29 +104,44 @@ def add_classify(probes: Any) -> None:
 def add_segment(probes: Any) -> None:
     """Add linear segmentation."""
     text = 'segment linearly, on the data of a config of mmseg'
-    parser = add_probe(probes, 'segment', probe_segment, text, *["the config's"] * 2)
+    add_segmentation(probes, 'segment', text, steps=2000, lr=1e-2, stages=[4], recipe='short')
+
+
+def add_linear_segmentation(probes: Any) -> None:
+    """Add linear segmentation as DINOv3 has it."""
+    text = "segment linearly by DINOv3's recipe, on the data of a config of mmseg"
+    settings = dict(steps=40_000, lr=1e-3, stages=None, recipe='dinov3')
+    parser = add_segmentation(probes, 'linear-segmentation', text, **settings)
+    add_shared(parser, '--size', default=512, help='side of training crops and of test windows')
+
+
+def add_segmentation(
+    probes: Any, name: str, text: str, steps: int, lr: float, stages: list[int] | None, recipe: str
+) -> Parser:
+    """Add a probe that trains a linear head on feature maps, by a recipe and its defaults."""
+    parser = add_probe(probes, name, probe_segment, text, *["the config's"] * 2)
     add = parser.add_argument
     add('--config', required=True, metavar='CONFIG', help='config of mmseg')
     add(
         '--stages',
         type=int,
         nargs='+',
-        default=[4],
+        default=stages,
         metavar='N',
         help='1 to 4 for layer1 to layer4, or blocks of a transformer, from 1; several are '
-        'concatenated',
+        f'concatenated{"" if stages else " (default: the last feature map)"}',
     )
-    add('--steps', type=positive, default=2000, metavar='N', help='training steps')
-    add('--lr', type=float, default=1e-2, metavar='RATE', help='learning rate at the start')
+    add('--steps', type=positive, default=steps, metavar='N', help='training steps')
+    add('--lr', type=float, default=lr, metavar='RATE', help='highest learning rate')
     add_shared(parser, '--batch-size', default=16, help='images per step')
     add_shared(parser, '--workers', help="processes that read, 0: this one (default: the config's)")
+    folder = 'work_dirs/probe' if name == 'segment' else f'work_dirs/probe/{name}'
     add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        help='folder of the runs (default: work_dirs/probe/CONFIG)',
+        parser, '--work-dir', type=Path, help=f'folder of the runs (default: {folder}/CONFIG)'
     )
     add_shared(parser, '--cfg-options')
+    parser.set_defaults(recipe=recipe)
+    return parser
 
 
 def add_davis(probes: Any) -> None:
@@ -305,19 +323,25 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     args.cfg_options = parse_options(args.cfg_options or ())
     base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
-    work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
+    is_short = args.recipe == 'short'
+    folder = Path('work_dirs/probe') / ('' if is_short else args.name)
+    args.work_dir = args.work_dir or folder / Path(args.config).stem
     names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'which', 'seed', 'backbone')
-    settings = {name: getattr(args, name) for name in (*names, 'depth', 'base_channels')}
+    names += ('depth', 'base_channels', 'recipe') + (() if is_short else ('size',))
+    settings = {name: getattr(args, name) for name in names}
     settings['like'] = first_file(args)
     files = [None if checkpoint == RANDOM else checkpoint for checkpoint in args.checkpoints]
     folders = folder_names(args.checkpoints)
     configs = [
-        segmentation.probe_config(base, file, work_dir / folder, **settings)
+        segmentation.probe_config(base, file, args.work_dir / folder, **settings)
         for file, folder in zip(files, folders, strict=True)
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+    if is_short:
+        return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+    runs = dict(zip(folders, configs, strict=True))
+    return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
 
 
 if __name__ == '__main__':
