@@ -12,6 +12,8 @@ from typing import Any
 from _arguments import Parser, add_shared, positive
 
 RANDOM = 'random'
+FOR_REPORT = 'for the report'
+NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'evaluation', 'reported')
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -36,7 +38,8 @@ def add_probe(
     """
     parser = probes.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.')
     add = parser.add_argument
-    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    text = 'file, label=file to name it in tables, or "random"'
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help=text)
     add_shared(parser, '--which', '--backbone')
     for option, meaning, untold in (
         ('--depth', 'layers of the ResNet', depth),
@@ -46,7 +49,8 @@ def add_probe(
         add(option, type=positive, metavar='N', help=f'{meaning} {told}')
     add_shared(parser, '--seed')
     add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
-    parser.set_defaults(run=run)
+    add_shared(parser, '--evaluation')
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -153,16 +157,23 @@ def encoder(
 def probe_each(
     args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Run the probes one after the other; ``--out`` holds those that are done."""
+    """Run the probes one after the other; ``--out`` and ``--evaluation`` hold those that are done.
+
+    A row may have an entry :data:`FOR_REPORT`, further arguments of
+    :meth:`_evaluation.ProbeReport.add`.
+    """
     rows = []
-    for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
+    for label, checkpoint, probe in zip(args.labels, args.checkpoints, probes, strict=True):
         started = time.monotonic()
         found = probe()
-        rows.append(dict(checkpoint=checkpoint, **found))
+        told = found.pop(FOR_REPORT, {})
+        rows.append(dict(checkpoint=label, **found))
         rows[-1].setdefault('seconds', time.monotonic() - started)
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
+        if args.evaluation:
+            args.reported.add(checkpoint, rows[-1], **told)
     return rows
 
 
@@ -192,9 +203,17 @@ def probe_trained(
     def probe(label: str) -> dict[str, Any]:
         results[label] = scores(finish(runs[label], records[label]))
         print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
-        return results[label]
+        return results[label] | size_for_report(runs[label].model.backbone)
 
     return probe_each(args, [lambda n=label: probe(n) for label in runs])
+
+
+def size_for_report(backbone: Any) -> dict[str, Any]:
+    """Entry :data:`FOR_REPORT` of a row with the size of a ResNet, none of another network."""
+    if 'depth' not in backbone:
+        return {}
+    size = dict(depth=backbone.depth, base_channels=backbone.get('base_channels', 64))
+    return {FOR_REPORT: dict(size=size)}
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:
@@ -234,9 +253,7 @@ def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> N
 
     from vito_mm.utils.atomic import write_json
 
-    settings = {
-        k: v for k, v in vars(args).items() if k not in ('name', 'run', 'checkpoints', 'out')
-    }
+    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     # JSON knows no NaN.
     rows = [

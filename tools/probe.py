@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from _arguments import Parser, add_shared, cores, natural, positive
+from _evaluation import ProbeReport, split_labels
 from _probe_robustness import add_robustness, problem_of
 from _probe_ucf101 import add_ucf101
 from _probing import (
+    FOR_REPORT,
     RANDOM,
     add_images,
     add_probe,
@@ -26,6 +28,7 @@ from _probing import (
     probe_each,
     probe_trained,
     record,
+    size_for_report,
     table,
 )
 
@@ -41,6 +44,9 @@ def main() -> None:
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
+            words = args.checkpoints
+            args.labels, args.checkpoints = split_labels(words)
+            args.reported = ProbeReport(args, args.parser, words) if args.evaluation else None
             # Held, so that each probe and its check find the file read.
             _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
             rows = args.run(args)
@@ -252,7 +258,8 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
                 kept.put(name, in_context_iou(network, *parts, settings, *place))
         scores = [kept.parts[f'seed {seed}']['mIoU'] for seed in range(args.seeds)]
         spread = {'deviation': stdev(scores)} if len(scores) > 1 else {}
-        return {'mIoU': mean(scores)} | spread
+        by_seed = {seed: {'mIoU': score} for seed, score in enumerate(scores)}
+        return {'mIoU': mean(scores)} | spread | {FOR_REPORT: dict(seeds=by_seed)}
 
     pairs = zip(labels, args.checkpoints, strict=True)
     return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
@@ -338,10 +345,14 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    if is_short:
-        return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
-    runs = dict(zip(folders, configs, strict=True))
-    return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
+    if not is_short:
+        runs = dict(zip(folders, configs, strict=True))
+        return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
+
+    def probe(cfg: Any) -> dict[str, Any]:
+        return segmentation.run_probe(cfg) | size_for_report(cfg.model.backbone)
+
+    return probe_each(args, [lambda c=c: probe(c) for c in configs])
 
 
 if __name__ == '__main__':

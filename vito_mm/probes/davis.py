@@ -35,6 +35,10 @@ PUBLISHED = {
 """J and F mean on DAVIS 2017 val by the protocol ``vfs``: https://arxiv.org/abs/2210.06433 and, the
 last, https://arxiv.org/abs/2103.17263."""
 
+CEILING = {'DINOv3 ViT-S/16': 72.7}
+"""J&F of the strongest frozen features, by the protocol of their authors and not by ``vfs``:
+https://arxiv.org/abs/2508.10104."""
+
 
 @dataclass(frozen=True)
 class Sequence2017:

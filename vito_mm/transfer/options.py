@@ -168,6 +168,20 @@ def parse_labels(words: Sequence[str]) -> list[float]:
     return sorted(parts)
 
 
+def split_label(text: str) -> tuple[str, str]:
+    """Split ``'label=file'``; the label is empty where there is none, as for random weights.
+
+    Raises:
+        ValueError: If 'random' names a file.
+    """
+    label, sign, name = text.partition('=')
+    if not (sign and label) or Path(text).exists():
+        return '', text
+    if label == RANDOM:
+        raise ValueError(f'{text}: the label {RANDOM} means random weights')
+    return label, name
+
+
 def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
     """Find the file of each label, None for random weights.
 
@@ -179,13 +193,11 @@ def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
     """
     labelled: dict[str, Path | None] = {}
     for text in texts:
-        label, sign, name = text.partition('=')
+        label, name = split_label(text)
         if text == RANDOM:
-            file = None
-        elif sign and label and not Path(text).exists():
+            label, file = RANDOM, None
+        elif label:
             file = Path(name)
-            if label == RANDOM:
-                raise ValueError(f'--checkpoints {text}: the label {RANDOM} means random weights')
         else:
             file = Path(text)
             long = f'{file.absolute().parent.name}-{file.stem}'
