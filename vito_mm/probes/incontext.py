@@ -310,8 +310,8 @@ def in_context_iou(
             codes = label[valid] * classes + found[valid]
             confusion += torch.bincount(codes, minlength=classes * classes)
             if number in files:
-                labels_found = found.to(torch.uint8).numpy()
-                write_label_image(files[number], labels_found, dataset.palette.ravel().tolist())
+                palette = dataset.palette.ravel().tolist()
+                write_label_image(files[number], found.to(torch.uint8).numpy(), palette)
             number += 1
     confusion = confusion.view(classes, classes)
     hits = confusion.diagonal().double()
@@ -415,13 +415,13 @@ def write_report(
     names = list(summary(next(iter(results.values()))))
     counted = 'patches in memory', 'patches of an image'
     seeds = len(next(iter(results.values())))
-    epochs = f'{settings.epochs} augmented passes' if settings.epochs else 'one pass as they are'
+    passes = f'augmented passes: {settings.epochs}' if settings.epochs else 'not augmented'
     blocks: list[Block] = [
         Paragraph(
             f'Each patch takes the labels of the {settings.neighbours} most similar training '
             f'patches, without training: {len(dataset)} validation images of {settings.size} x '
-            f'{settings.size} pixels, a memory of at most {settings.memory:,} patches from '
-            f'{epochs}. Percent; seeds: {seeds}. Seconds are of one seed.'
+            f'{settings.size} pixels, a memory of at most {settings.memory:,} training '
+            f'patches ({passes}). Percent; seeds: {seeds}. Seconds are of one seed.'
         ),
         Table(['network', *names, *counted, *(f'{step}, s' for step in steps)], rows),
         Heading('Published, on PASCAL VOC'),

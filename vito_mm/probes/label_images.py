@@ -44,7 +44,7 @@ def draw_labels(
     Returns:
         np.ndarray: RGB, uint8.
     """
-    mixed = np.where(labels[..., None] == blank, image, image // 2 + palette[labels] // 2)
+    mixed = np.where(labels[..., None] == blank, image, image // 3 + palette[labels] // 3 * 2)
     return shrunk(mixed)
 
 
