@@ -231,35 +231,36 @@ def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Segment by the nearest training patches of each checkpoint's features."""
-    from dataclasses import asdict, replace
-    from statistics import mean, stdev
+    from dataclasses import asdict
 
     from vito_mm.launch import parse_options
-    from vito_mm.probes.incontext import InContext, in_context_iou
+    from vito_mm.probes import incontext
     from vito_mm.probes.segmentation import read_segmentation_data
 
     cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
     parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
     labels = folder_names(args.checkpoints)
     records = {}
-    base = InContext(args.size, args.neighbours, memory=args.memory, epochs=args.epochs)
+    sizes = dict(memory=args.memory, epochs=args.epochs)
+    settings = incontext.InContext(args.size, args.neighbours, **sizes)
     for label, checkpoint in zip(labels, args.checkpoints, strict=True):
         layer = args.layer or default_layer(encoder(args, checkpoint), 'last')
-        said = dict(settings=asdict(base), layer=layer, data=[part.to_dict() for part in parts])
+        said = dict(settings=asdict(settings), layer=layer, data=[part.to_dict() for part in parts])
         records[label] = record(args, label, checkpoint, said)
+    predictions = {label: args.work_dir / 'predictions' / label for label in labels}
+    workers = cores() if args.workers is None else args.workers
+    results = {}
 
     def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        network, kept = encoder(args, checkpoint), records[label]
-        workers = cores() if args.workers is None else args.workers
-        for seed in range(args.seeds):
-            if (name := f'seed {seed}') not in kept.parts:
-                settings = replace(base, seed=seed)
-                place = kept.identity['layer'], args.batch_size, workers
-                kept.put(name, in_context_iou(network, *parts, settings, *place))
-        scores = [kept.parts[f'seed {seed}']['mIoU'] for seed in range(args.seeds)]
-        spread = {'deviation': stdev(scores)} if len(scores) > 1 else {}
-        by_seed = {seed: {'mIoU': score} for seed, score in enumerate(scores)}
-        return {'mIoU': mean(scores)} | spread | {FOR_REPORT: dict(seeds=by_seed)}
+        place = records[label].identity['layer'], args.batch_size, workers, predictions[label]
+        results[label] = incontext.evaluate(
+            encoder(args, checkpoint), *parts, settings, args.seeds, records[label], *place
+        )
+        done = {k: predictions[k] for k in results}
+        page = incontext.write_report(args.work_dir, results, parts[1], settings, done)
+        print(f'report: {page}', file=sys.stderr)
+        by_seed = {seed: {'mIoU': found['mIoU']} for seed, found in enumerate(results[label])}
+        return incontext.summary(results[label]) | {FOR_REPORT: dict(seeds=by_seed)}
 
     pairs = zip(labels, args.checkpoints, strict=True)
     return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
