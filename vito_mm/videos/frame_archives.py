@@ -1,5 +1,6 @@
 """Videos that are kept as images: a folder or a tar of frames, and the single image."""
 
+import errno
 import hashlib
 import io
 import math
@@ -25,8 +26,8 @@ from .images import (
     open_image,
     read_image_file,
 )
-from .names import is_hidden, natural_order
-from .tars import followed, read_members
+from .names import is_visible, natural_order
+from .tars import followed, opened_member, read_members, split_member
 
 DEFAULT_FPS = 25.0
 """Frames per second of images, unless the manifest says another number."""
@@ -113,8 +114,7 @@ class _Image(FrameArchive):
 
 
 def _is_frame(name: str) -> bool:
-    parts = (part for part in name.split('/') if part not in ('.', '..'))
-    return name.lower().endswith(IMAGE_EXTENSIONS) and not any(map(is_hidden, parts))
+    return name.lower().endswith(IMAGE_EXTENSIONS) and is_visible(name)
 
 
 def _frames_of(folder: str) -> list[str]:
@@ -122,7 +122,19 @@ def _frames_of(folder: str) -> list[str]:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images."""
+    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images.
+
+    The time of a member of a tar is that of the tar.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    if (found := split_member(path)) is not None:
+        try:
+            with opened_member(*found) as member:
+                return member.seek(0, os.SEEK_END), os.stat(found[0]).st_mtime_ns
+        except VideoReadError as error:
+            raise FileNotFoundError(errno.ENOENT, error.reason, path) from None
     statuses = [os.stat(path)]
     if os.path.isdir(path):
         statuses += [os.stat(os.path.join(path, name)) for name in _frames_of(path)]

@@ -5,7 +5,8 @@ that a long video can be several rows; path, start and end together identify a r
 ``label``, ``fps``, ``num_frames`` and other columns with a meaning have the types of
 :func:`vito_mm.videos.tables.typed`, any other column is kept as it is. Relative paths are relative
 to the folder of the manifest, so that a data set can be moved. A path may also be a member of a tar
-(``shard.tar::cats/1.mp4``) or an address (``s3://bucket/1.mp4``), see :mod:`vito_mm.videos.storage`.
+(``shard.tar::cats/1.mp4``) or an address (``s3://bucket/1.mp4``), see
+:mod:`vito_mm.videos.storage`.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 import os
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -12,6 +12,7 @@ import numpy as np
 from vito_mm.utils.hashing import hash64
 
 from .errors import VideoReadError
+from .names import is_visible
 
 SEPARATOR = '::'
 """Stands between a tar and a member of it in a path: ``shard.tar::cats/1.mp4``."""
@@ -80,18 +81,38 @@ def opened_member(
         raise VideoReadError(tar, f'{reason} ({error})') from None
 
 
+def find_members(tar: str, endings: Sequence[str]) -> list[str]:
+    """List the members of a tar with such endings (in lower case) by their paths, sorted.
+
+    Hidden ones are skipped. What is no tar has none; of one that is cut off, those before count.
+    """
+    try:
+        members, _ = _read_readable(tar)
+    except tarfile.TarError:
+        return []
+    found = (name for name in members if name.lower().endswith(tuple(endings)) and is_visible(name))
+    return sorted(f'{tar}{SEPARATOR}{name}' for name in found)
+
+
+def _read_readable(
+    tar: str, check_deadline: Callable[[], None] = lambda: None
+) -> tuple[dict[str, tarfile.TarInfo], bool]:
+    """Members before the end or a damage, and whether it is the end."""
+    members: dict[str, tarfile.TarInfo] = {}
+    with tarfile.open(tar, 'r:') as archive:
+        try:
+            members.update(read_members(archive, check_deadline))
+        except tarfile.ReadError:
+            return members, False
+        archive.fileobj.seek(archive.offset)
+        return members, archive.fileobj.read(tarfile.BLOCKSIZE) == tarfile.NUL * tarfile.BLOCKSIZE
+
+
 class _Index:
     """Where the headers of a tar's files begin: 16 bytes per file."""
 
     def __init__(self, tar: str, check_deadline: Callable[[], None]) -> None:
-        members: dict[str, tarfile.TarInfo] = {}
-        with tarfile.open(tar, 'r:') as archive:
-            try:
-                members.update(read_members(archive, check_deadline))
-                archive.fileobj.seek(archive.offset)
-                self.is_complete = archive.fileobj.read(tarfile.BLOCKSIZE) == tarfile.NUL * 512
-            except tarfile.ReadError:  # members before the damage are as they should be
-                self.is_complete = False
+        members, self.is_complete = _read_readable(tar, check_deadline)
         places = sorted((hash64(name), self._place(tar, members, name)) for name in members)
         self.hashes, self.places = np.array(places, np.uint64).reshape(-1, 2).T
 
