@@ -27,6 +27,7 @@ from vito_mm.videos.frames import first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
+from vito_mm.visualization.clips import rows_of
 
 SOME_KINDS = (
     *('B-frames', 'varying rate, mkv', 'late start, ts', 'turned by 90', 'VP9', 'bare H.264'),
@@ -130,9 +131,14 @@ def read_copy(path: str, target: Path) -> None:
 
 
 def test_frames_of_rows(world):
-    row = dict(path=f'{world}/shard.tar::in/0.mp4', start=0.4)
+    member = f'{world}/shard.tar::in/0.mp4'
+    for source in (member, 'https://host/0.mp4'):
+        assert rows_of(source) == [dict(path=source)]
+    with pytest.raises(FileNotFoundError, match='manifest'):
+        VideoDataset('s3://bucket/videos')
+    row = dict(path=member, start=0.4)
     assert frame_index(spread(row, 1, VIEW).frames[0]) in range(10, 30)
-    assert len(first(dict(path=row['path']), 99, VIEW)) == 30
+    assert len(first(dict(path=member), 99, VIEW)) == 30
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def find_videos(
     """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f'there is no folder {folder!r} to take videos from')
+        remedy = ': list what is at an address in a manifest' if is_address(folder) else ''
+        raise FileNotFoundError(f'there is no folder {folder!r} to take videos from{remedy}')
     paths = sorted(files_below(folder, extensions))
     if not paths:
         endings = ', '.join(extensions)
