@@ -79,16 +79,14 @@ class Place:
         self.say(f'| {" | ".join(map(str, cells))} |')
 
 
-def call(*words: object, **environment: str) -> str:
+def call(*words: object) -> str:
     """Run a command in the checkout and return what it prints, which goes to the log as well.
 
     Raises:
         SystemExit: If it fails.
     """
     command = [*map(str, words)]
-    done = subprocess.run(
-        command, cwd=REPO, env=os.environ | environment, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, flush=True)
     if done.returncode:
         raise SystemExit(f'{shown(command)}: exit status {done.returncode}\n{done.stdout[-2000:]}')
@@ -178,24 +176,21 @@ def train(
         ]
     command = [sys.executable, 'tools/train.py', config, '--videos', manifest]
     command += ['--work-dir', folder, *words, '--cfg-options', *settings, *options]
-    command = [*map(str, command)]
+    command = [*map(str, command), *(['--launcher', 'pytorch'] if ranks else [])]
     print(shown(command), flush=True)
-    if not ranks:
-        call(*command)
-        return read_scalars(folder)
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(ranks))
-    shared['GLOO_SOCKET_IFNAME'] = os.environ.get('GLOO_SOCKET_IFNAME', 'lo')  # names no host
-    gpus = max(1, torch.cuda.device_count())
+    environments: list[dict[str, str]] = [{}]
+    if ranks:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = str(probe.getsockname()[1])
+        group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(ranks))
+        group['GLOO_SOCKET_IFNAME'] = os.environ.get('GLOO_SOCKET_IFNAME', 'lo')  # names no host
+        gpus = max(1, torch.cuda.device_count())
+        environments = [
+            group | dict(RANK=str(rank), LOCAL_RANK=str(rank % gpus)) for rank in range(ranks)
+        ]
     processes = [
-        subprocess.Popen(
-            [*command, '--launcher', 'pytorch'],
-            cwd=REPO,
-            env=os.environ | shared | dict(RANK=str(rank), LOCAL_RANK=str(rank % gpus)),
-        )
-        for rank in range(ranks)
+        subprocess.Popen(command, cwd=REPO, env=os.environ | each) for each in environments
     ]
     try:
         while any(process.poll() is None for process in processes):
@@ -209,7 +204,7 @@ def train(
             process.wait()
     if any(process.returncode for process in processes):
         codes = ', '.join(str(process.returncode) for process in processes)
-        raise SystemExit(f'tools/train.py, {ranks} processes: exit status {codes}')
+        raise SystemExit(f'tools/train.py: exit status {codes}')
     return read_scalars(folder)
 
 
@@ -535,20 +530,17 @@ def check_probes(place: Place) -> None:
     maps, seconds = timed(lambda: encoder(images, 'last', count))
     place.row(f'in-context, {settings.size} px: features', f'{seconds:.4f}')
     patches = maps.flatten(2).transpose(1, 2).flatten(0, 1)
-    for rows in (1000,) if place.tiny else (100_000, 1_000_000):
+
+    def compared(rows: int) -> float:
         half = dict(dtype=torch.float16, device=patches.device)
-        memory = None
+        memory = Memory(torch.randn(rows, patches.shape[1], **half), torch.rand(rows, 21, **half))
+        return timed(lambda: segment(patches, memory, settings.neighbours, settings.temperature))[1]
+
+    for rows in (1000,) if place.tiny else (100_000, 1_000_000):
+        seconds = 'out of memory'
         with contextlib.suppress(torch.cuda.OutOfMemoryError):
-            features = torch.randn(rows, patches.shape[1], **half)
-            memory = Memory(features, torch.rand(rows, 21, **half))
-            _, seconds = timed(
-                lambda memory=memory: segment(
-                    patches, memory, settings.neighbours, settings.temperature
-                )
-            )
-        label = f'in-context: {rows:,} training patches compared'
-        place.row(label, f'{seconds:.4f}' if memory else 'out of memory')
-        del memory
+            seconds = f'{compared(rows):.4f}'
+        place.row(f'in-context: {rows:,} training patches compared', seconds)
     if importlib.util.find_spec('mmseg') and importlib.util.find_spec('mmcv._ext'):
         _run_incontext(place, network)
 
