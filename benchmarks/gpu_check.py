@@ -244,7 +244,7 @@ def cells_of(one: Any, clips: int) -> list[str]:
     """Cells of a variant of the training step: clips/s, peak memory and host waits."""
     peak = '-' if one.peak is None else f'{one.peak / 2**20:,.0f}'
     host = ('-', '-') if one.host is None else (f'{one.host[0] * 1e3:.1f}', str(one.host[1]))
-    return [f'{one.seconds * 1e3:.1f}', f'{clips / one.seconds:,.0f}', peak, *host]
+    return [f'{one.seconds * 1e3:.1f}', f'{clips / one.seconds:,.1f}', peak, *host]
 
 
 def check_step(place: Place) -> None:
@@ -271,7 +271,7 @@ def check_step(place: Place) -> None:
             name,
             f'{limit / one.seconds:.1%}',
             f'{found["networks"].seconds / one.seconds:.1%}',
-            f'{args.views * args.batch_size / one.seconds:,.0f}',
+            f'{args.views * args.batch_size / one.seconds:,.1f}',
             *cells_of(one, args.batch_size),
         )
     vito = steps['VITO']
@@ -380,7 +380,7 @@ def check_pretraining(place: Place) -> None:
             label,
             f'{seconds:.3f}',
             f'{median_of(rows, "data_time"):.3f}',
-            f'{batch_size / seconds:,.0f}',
+            f'{batch_size / seconds:,.1f}',
             peak_mib(rows),
             f'{rows[-1]["loss"]:.4f}',
             f'{time.monotonic() - begun:.0f}',
@@ -444,7 +444,7 @@ def check_adaptation(place: Place) -> None:
     seconds = median_of(rows, 'time')
     place.row(
         f'{seconds:.3f}',
-        f'{batch_size / seconds:,.0f}',
+        f'{batch_size / seconds:,.1f}',
         peak_mib(rows),
         ', '.join(f'{losses[number]:.3f}' for number in (0, -1)),
         ', '.join(f'{score:.1f}' for score in scores),
@@ -587,8 +587,8 @@ PARTS = {
     'probes': Part('Probes', check_probes, 100),
     'loading': Part('Loading', check_loading, 90),
     'compile': Part('Compiled', check_compiled, 170, 60),
+    'adapt': Part('Adaptation', check_adaptation, 190, 85),
     'formats': Part('Precision and memory format', check_formats, 90),
-    'adapt': Part('Adaptation', check_adaptation, 190, 90),
 }
 """The parts, by worth."""
 
