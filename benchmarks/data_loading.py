@@ -494,27 +494,60 @@ def _mean_ms(calls: list[Callable]) -> float:
     return (time.perf_counter() - start) / len(calls) * 1000
 
 
-def device_milliseconds(rounds: int) -> tuple[str, float]:
-    """What the augmentation of a clip costs the device, by batches of 64 clips.
+VIEWS = ({}, dict(blur_prob=0.1, solarize_prob=0.2), {})
+"""Settings of the augmentation of a clip's three views."""
+
+
+def device_milliseconds(
+    rounds: int, size: int | None = None, with_kornia: bool = False
+) -> tuple[str, float]:
+    """What the augmentation of a clip costs the device, by batches of clips.
+
+    Args:
+        rounds: Repeats.
+        size: Clips of a batch. Defaults to 64, or 16 on a CPU.
+        with_kornia: Measure kornia's transforms instead.
 
     Returns:
         tuple[str, float]: Name of the device, and milliseconds a clip of three views.
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    size = 64 if device.type == 'cuda' else 16
+    size = size or (64 if device.type == 'cuda' else 16)
     images = torch.randint(0, 256, (size, 3, 224, 224), dtype=torch.uint8).to(device)
-    settings = [{}, dict(blur_prob=0.1, solarize_prob=0.2), {}]
-    drawn = [np.array([BYOLAugmentation(**s).draw() for _ in range(size)]) for s in settings]
+    if with_kornia:
+        calls = [partial(_kornia_view(**settings), images) for settings in VIEWS]
+    else:
+        drawn = [np.array([BYOLAugmentation(**s).draw() for _ in range(size)]) for s in VIEWS]
+        calls = [partial(augment_batch, images, rows) for rows in drawn]
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        for rows in drawn:
-            augment_batch(images, rows)
+        for call in calls:
+            call()
         if device.type == 'cuda':
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     name = torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {_cpu_name()}'
     return name, statistics.median(times[1:]) / size * 1000
+
+
+def _kornia_view(blur_prob: float = 1.0, solarize_prob: float = 0.0) -> Callable:
+    """BYOL's augmentation after the crop by kornia, which draws anew at each call."""
+    import kornia.augmentation as K
+
+    transforms = torch.nn.Sequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
+        K.RandomGrayscale(p=0.2),
+        K.RandomGaussianBlur((23, 23), (0.1, 2.0), p=blur_prob),
+        K.RandomSolarize(0.0, 0.0, p=solarize_prob),
+    )
+
+    @torch.no_grad()
+    def view(images: torch.Tensor) -> torch.Tensor:
+        return transforms(images.float() / 255)
+
+    return view
 
 
 def _cpu_name() -> str:
