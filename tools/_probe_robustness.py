@@ -74,9 +74,10 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.record import Record
 
     data, labels = _data(args), folder_names(args.checkpoints)
-    records, heads, checked = {}, {}, set()
+    records, heads, checked, first = {}, {}, set(), None
     for label, checkpoint in zip(labels, args.checkpoints, strict=True):  # fail before the first
         classifier, heads[label], digest = _classifier(args, checkpoint)
+        first = first or classifier  # the others are opened again, one at a time
         if classifier.classes not in checked:
             robustness.check_data(data, classifier.classes)
             checked.add(classifier.classes)
@@ -92,7 +93,7 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
     results = {}
 
     def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        classifier, *_ = _classifier(args, checkpoint)
+        classifier = first if label == labels[0] else _classifier(args, checkpoint)[0]
         results[label] = robustness.evaluate(classifier, data, records[label], args.seed)
         page = robustness.write_report(args.work_dir, results, heads)
         print(f'report: {page}', file=sys.stderr)

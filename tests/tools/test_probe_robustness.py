@@ -148,7 +148,7 @@ def test_a_kept_head_is_tested(world, head, probe, tmp_path):
     # What is known is not computed again, and belongs to its data.
     (record,) = work.glob('*/val.json')
     record.write_text(record.read_text().replace(str(found['top-1']), '12.5'))
-    (again,) = probe('robustness', '--head', head.file, *world.options)
+    (again,) = probe('robustness', '--head', head.file, '--val', world.data['val'])
     assert again['top-1'] == 12.5
     with pytest.raises(SystemExit, match='another data'):
         probe('robustness', '--head', head.file, '--val', world.images / 'train')
@@ -165,6 +165,7 @@ def test_the_own_classifier_is_tested_by_names(world, probe):
         probe('robustness', *options)
 
 
+@pytest.mark.slow
 def test_images_are_corrupted_here(world, head, probe, tmp_path):
     corrupt = pytest.importorskip('corrupt_tta').corrupt
     few = write_classes(tmp_path / 'few', CLASSES, images=1) / 'val'

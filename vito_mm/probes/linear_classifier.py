@@ -164,6 +164,7 @@ def linear_accuracy(
             arguments goes on from there. Defaults to None.
     """
     device = train_features.device if device is None else device
+    train_features = _placed(train_features, device)
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     kept, out = _split(train_labels, held_out, seed)
     strengths = sorted(strengths, reverse=True)
@@ -205,6 +206,15 @@ def linear_accuracy(
         accuracies,
         classifier,
     )
+
+
+def _placed(features: Tensor, device: torch.device) -> Tensor:
+    """Features on a GPU with room for them: copying blocks again and again takes longer."""
+    if device.type != 'cuda' or features.device == device:
+        return features
+    free, _ = torch.cuda.mem_get_info(device)
+    size = features.numel() * features.element_size()
+    return features.to(device) if 2 * size < free else features
 
 
 def _blocks(features: Tensor, rows: Tensor | None, device: torch.device) -> Iterator[Tensor]:
