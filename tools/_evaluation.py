@@ -57,7 +57,7 @@ class ProbeReport:
         from vito_mm.transfer.report.results import read_results
 
         read_results(args.evaluation)  # fail before the first probe
-        self.args, self.data = args, None
+        self.args, self.data, self.known = args, None, None
         unique = dict.fromkeys(words)
         by_word = dict(zip(unique, label_checkpoints(list(unique)), strict=True))
         self.labels = dict(zip(args.checkpoints, map(by_word.get, words), strict=True))
@@ -74,7 +74,6 @@ class ProbeReport:
         checkpoint: str,
         row: Mapping[str, Any],
         seeds: Mapping[int, Mapping[str, Any]] | None = None,
-        size: Mapping[str, int] | None = None,
     ) -> None:
         """Add what was found on a checkpoint, and write the report.
 
@@ -82,8 +81,6 @@ class ProbeReport:
             checkpoint (str): File, or 'random'.
             row (Mapping): Figures, with the seconds that all of it took.
             seeds (Mapping, optional): Figures by seed. Defaults to those of the row, of ``--seed``.
-            size (Mapping, optional): ``depth`` and ``base_channels`` of the ResNet. Defaults to
-                those that files and options tell.
         """
         from vito_mm.transfer.report.evaluation import write_evaluation
         from vito_mm.transfer.report.known_tests import KNOWN
@@ -91,20 +88,22 @@ class ProbeReport:
         from vito_mm.utils.provenance import conditions
 
         args = self.args
-        known = KNOWN.get(('probe', args.name))
+        self.known = KNOWN.get(('probe', args.name))
         self.data = self.data or self._identify_data()
-        weights = self._network(checkpoint, size)
+        weights = self._network(checkpoint)
         by_seed = seeds or {args.seed: {k: v for k, v in row.items() if k != 'seconds'}}
-        seconds = row['seconds'] / len(by_seed)
+        seconds, facts = row['seconds'] / len(by_seed), conditions()
+        if getattr(args, 'device', None):
+            facts['machine'] += f', on {args.device}'
         put_results(
             args.evaluation,
             [
                 Result(
-                    *('probe', args.name, known.title if known else args.name, self.data),
-                    self._settings(known is None or known.is_trained),
+                    *('probe', args.name, self.known.title if self.known else args.name, self.data),
+                    self._settings(self.known is None or self.known.is_trained),
                     *(weights, seed, numbers_of(figures), seconds),
                     tuple(self.command),
-                    conditions(),
+                    facts,
                 )
                 for seed, figures in by_seed.items()
             ],
@@ -136,8 +135,6 @@ class ProbeReport:
         return settings
 
     def _identify_data(self) -> Any:
-        from vito_mm.launch import parse_options
-        from vito_mm.probes.segmentation import read_segmentation_data
         from vito_mm.transfer.report.data_identity import (
             identify_data_sets,
             identify_place,
@@ -147,24 +144,23 @@ class ProbeReport:
         if 'data' in self.given:
             return identify_place(self.given['data'], getattr(self.args, 'split', 'val'))
         if 'config' in self.given:
-            options = parse_options(self.given.get('cfg_options') or ())
-            cfg = read_segmentation_data(self.given['config'], options)
+            cfg = self._segmentation_config()
             return identify_data_sets(*(cfg[f'{p}_dataloader'].dataset for p in ('train', 'val')))
         places = {k: v for k, v in self.given.items() if isinstance(v, Path) and k not in PLACES}
         return identify_places(places)
 
-    def _network(self, checkpoint: str, size: Mapping[str, int] | None) -> Any:
+    def _network(self, checkpoint: str) -> Any:
         from _probing import RANDOM, encoder, first_file
 
         from vito_mm.checkpoint import Checkpoint
-        from vito_mm.probes.loading import resnet, resnet_of_file
+        from vito_mm.probes.loading import resnet_of_file
         from vito_mm.transfer.report.results import Network, resnet_name
 
         args, options = self.args, self.network_options
         is_random = checkpoint == RANDOM
-        if size is None and args.backbone is None:
+        if args.backbone is None:
             file = first_file(args) if is_random else checkpoint
-            size = resnet_of_file(file, args.which) or (None if file else resnet())
+            size = resnet_of_file(file, args.which) or (None if file else self._default_resnet())
             asked = dict(depth=args.depth, base_channels=args.base_channels)
             size = size and size | {name: value for name, value in asked.items() if value}
         if args.backbone:
@@ -179,6 +175,22 @@ class ProbeReport:
         digest = '' if is_random else Checkpoint.read(checkpoint).sha256
         label = self.labels[checkpoint]
         return Network(label, checkpoint, digest, which, name, tuple(options))
+
+    def _default_resnet(self) -> dict[str, Any]:
+        """The network of random weights where no file and no option tells it."""
+        from vito_mm.probes.loading import resnet
+
+        if self.known is None or not self.known.is_trained or 'data' in self.given:
+            return resnet()
+        backbone = self._segmentation_config().model.backbone
+        return resnet(backbone.get('depth', 50), backbone.get('base_channels', 64))
+
+    def _segmentation_config(self) -> Any:
+        from vito_mm.launch import parse_options
+        from vito_mm.probes.segmentation import read_segmentation_data
+
+        options = parse_options(self.given.get('cfg_options') or ())
+        return read_segmentation_data(self.given['config'], options)
 
 
 def suite_words(parser: Parser, args: argparse.Namespace) -> list[str]:

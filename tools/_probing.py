@@ -203,17 +203,9 @@ def probe_trained(
     def probe(label: str) -> dict[str, Any]:
         results[label] = scores(finish(runs[label], records[label]))
         print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
-        return results[label] | size_for_report(runs[label].model.backbone)
+        return results[label]
 
     return probe_each(args, [lambda n=label: probe(n) for label in runs])
-
-
-def size_for_report(backbone: Any) -> dict[str, Any]:
-    """Entry :data:`FOR_REPORT` of a row with the size of a ResNet, none of another network."""
-    if 'depth' not in backbone:
-        return {}
-    size = dict(depth=backbone.depth, base_channels=backbone.get('base_channels', 64))
-    return {FOR_REPORT: dict(size=size)}
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:

@@ -28,7 +28,6 @@ from _probing import (
     probe_each,
     probe_trained,
     record,
-    size_for_report,
     table,
 )
 
@@ -346,14 +345,10 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    if not is_short:
-        runs = dict(zip(folders, configs, strict=True))
-        return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
-
-    def probe(cfg: Any) -> dict[str, Any]:
-        return segmentation.run_probe(cfg) | size_for_report(cfg.model.backbone)
-
-    return probe_each(args, [lambda c=c: probe(c) for c in configs])
+    if is_short:
+        return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+    runs = dict(zip(folders, configs, strict=True))
+    return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
 
 
 if __name__ == '__main__':

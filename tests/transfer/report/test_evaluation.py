@@ -322,7 +322,8 @@ def test_data_are_known_by_their_files_and_not_by_their_place(tmp_path):
     others = identify_place(write_images(tmp_path / 'others/set', names, level=50))
     plain = identify_place(write_images(tmp_path / 'plain', ['1.png', 'x/2.png']))
     assert plain.text == '2 files'
-    both = identify_places(dict(a=tmp_path / 'plain', b=tmp_path / 'fewer/set'))
+    both = identify_places(dict(val=tmp_path / 'plain', imagenet_a=tmp_path / 'fewer/set'))
+    assert both.name == f'imagenet a: fewer/set, val: {tmp_path.name}/plain'
     assert len({x.digest for x in (first, fewer, others, plain, both)}) == 5
     manifest = tmp_path / 'videos.csv'
     manifest.write_text('path,label\n')

@@ -85,7 +85,7 @@ def identify_place(place: str | os.PathLike, split: str = 'val') -> DataIdentity
 def identify_places(places: Mapping[str, str | os.PathLike]) -> DataIdentity:
     """Identify several folders or files together, by the names of their options."""
     found = {name: identify_place(place) for name, place in sorted(places.items())}
-    named = ', '.join(each.name for each in found.values())
+    named = ', '.join(f'{name.replace("_", " ")}: {each.name}' for name, each in found.items())
     facts = (f'{name}/{each.digest}' for name, each in found.items())
     return DataIdentity(named, digest=_digest(*facts) if found else '')
 
