@@ -9,7 +9,7 @@ import mmengine.config.utils
 def quicken() -> None:
     """Leave saved configs unformatted, and look into the installed packages once.
 
-    For each config that is named ``mmdet::...`` MMEngine loads :mod:`pkg_resources` again and
+    For each config that is named as ``mmdet::...`` MMEngine loads :mod:`pkg_resources` again and
     parses all metafiles of the package.
     """
     config, utils = mmengine.config.config, mmengine.config.utils
