@@ -37,7 +37,7 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -104,21 +104,23 @@ class Layout:
     Attributes:
         path (str): What :func:`decode_frames` reads, or the store of images.
         num_bytes (int): Its bytes.
-        decoded (list[np.ndarray]): Its frames, BGR, for their quality.
+        quality (float): Peak signal-to-noise ratio of its frames, in dB.
         read (Callable, optional): Reads images of a store by their numbers. None: ``path`` is read.
     """
 
     path: str
     num_bytes: int
-    decoded: list[np.ndarray]
+    quality: float
     read: Callable[[list[int]], list[bytes]] | None = None
 
-    def psnr(self, frames: list[np.ndarray]) -> float:
-        """Quality beside the pictures, in dB."""
-        errors = [
-            np.mean((a.astype(int) - b) ** 2) for a, b in zip(self.decoded, frames, strict=True)
-        ]
-        return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-9)))
+
+def quality_of(decoded: Iterable[np.ndarray], frames: list[np.ndarray]) -> float:
+    """Peak signal-to-noise ratio of frames beside what was encoded, in dB."""
+    errors = [
+        np.mean((theirs.astype(int) - ours) ** 2)
+        for theirs, ours in zip(decoded, frames, strict=True)
+    ]
+    return float(10 * np.log10(255**2 / np.mean(errors)))
 
 
 def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
@@ -134,14 +136,15 @@ def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
             container.mux(stream.encode())
         with av.open(str(file)) as container:
-            decoded = [frame.to_ndarray(format='bgr24') for frame in container.decode(video=0)]
-        layouts[name] = Layout(str(file), file.stat().st_size, decoded)
+            decoded = (frame.to_ndarray(format='bgr24') for frame in container.decode(video=0))
+            quality = quality_of(decoded, frames)
+        layouts[name] = Layout(str(file), file.stat().st_size, quality)
     last = layouts[name]
     with tarfile.open(folder / 'shard.tar', 'w') as archive:
-        for other in range(1000):  # as many as shards have
-            archive.add(last.path, f'{other:04}.mp4')
-    member = f'{folder / "shard.tar"}::0500.mp4'
-    layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.decoded)
+        for other in range(20):
+            archive.add(last.path, f'{other}.mp4')
+    member = f'{folder / "shard.tar"}::10.mp4'
+    layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.quality)
     return layouts | write_images(frames, folder, last.num_bytes)
 
 
@@ -153,7 +156,8 @@ def write_images(frames: list[np.ndarray], folder: Path, limit: int) -> dict[str
             bisect_right(range(2, 101), limit, key=lambda q, n=name: size_of(frames, n, q)) + 1
         )
         images[name] = encoded(frames, name, quality)
-        decoded = [cv2.imdecode(np.frombuffer(image, np.uint8), 1) for image in images[name]]
+        decoded = (cv2.imdecode(np.frombuffer(image, np.uint8), 1) for image in images[name])
+        psnr = quality_of(decoded, frames)
         file = folder / f'{name}.tar'
         with tarfile.open(file, 'w') as archive:
             for number, image in enumerate(images[name]):
@@ -161,7 +165,7 @@ def write_images(frames: list[np.ndarray], folder: Path, limit: int) -> dict[str
                 member.size = len(image)
                 archive.addfile(member, io.BytesIO(image))
         title = f'{name} {quality} in a tar'
-        layouts[title] = Layout(str(file), file.stat().st_size, decoded)
+        layouts[title] = Layout(str(file), file.stat().st_size, psnr)
     for name, write in (('LMDB', lmdb_store), ('Lance', lance_store)):
         place = folder / name
         try:
@@ -170,7 +174,7 @@ def write_images(frames: list[np.ndarray], folder: Path, limit: int) -> dict[str
             print(f'without {name}: {error}')
             continue
         size = sum(file.stat().st_size for file in place.rglob('*') if file.is_file())
-        layouts[f'WebP {quality} in {name}'] = Layout(str(place), size, decoded, read)
+        layouts[f'WebP {quality} in {name}'] = Layout(str(place), size, psnr, read)
     return layouts
 
 
@@ -590,14 +594,14 @@ def main() -> None:
     )
     backends = list(usable_backends())
     with tempfile.TemporaryDirectory() as folder:
-        frames = read_pictures(args.video)
+        pictures = read_pictures(args.video)
         layouts = {
             name: layout
-            for name, layout in write_layouts(frames, Path(folder)).items()
+            for name, layout in write_layouts(pictures, Path(folder)).items()
             if name.startswith(tuple(args.layouts))
         }
         chains = {name: variants(layout, backends) for name, layout in layouts.items()}
-        print_clips(layouts, chains, frames, args.clips, args.rounds)
+        print_clips(layouts, chains, args.clips, args.rounds)
         if args.workers:
             print('\nclips/s of a data loader, by worker processes\n')
             print('| layout | chain |' + ''.join(f' {n} |' for n in args.workers))
@@ -624,7 +628,6 @@ def main() -> None:
 def print_clips(
     layouts: dict[str, Layout],
     chains: dict[str, dict[str, tuple[Callable, Callable]]],
-    frames: list[np.ndarray],
     clips: int,
     rounds: int,
 ) -> None:
@@ -636,8 +639,7 @@ def print_clips(
     }
     found = measure(cases, clips, rounds)
     for title, layout in layouts.items():
-        quality = layout.psnr(frames)
-        print(f'\n{title}, {layout.num_bytes / 1e6:.2f} MB, PSNR {quality:.1f} dB\n')
+        print(f'\n{title}, {layout.num_bytes / 1e6:.2f} MB, PSNR {layout.quality:.1f} dB\n')
         print('| chain | open ms | decode ms | augment ms | clips/s/core | x stock | decoding |')
         print('|---|---:|---:|---:|---:|---:|---:|')
         for name in chains[title]:

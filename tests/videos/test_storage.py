@@ -359,6 +359,10 @@ def test_preparation_lists_the_videos_of_a_tar(world, tmp_path):
     os.utime(shard)
     prepare_videos(shard, out, workers=1)
     assert {row['verdict'] for row in listed(out).values()} == {'bad'}
+    os.mkfifo(tmp_path / 'pipe.tar')
+    (tmp_path / 'text.tar').write_text('no tar')
+    prepare_videos(tmp_path, out, workers=1, extensions=('.tar',))
+    assert [listed(out)[name]['verdict'] for name in ('pipe.tar', 'text.tar')] == ['bad', 'bad']
     with pytest.raises(FileNotFoundError, match=r'no tar .*none\.tar'):
         prepare_videos(tmp_path / 'none.tar', out)
 

@@ -84,11 +84,14 @@ def opened_member(
 def find_members(tar: str, endings: Sequence[str]) -> list[str]:
     """List the members of a tar with such endings (in lower case) by their paths, sorted.
 
-    Hidden ones are skipped. What is no tar has none; of one that is cut off, those before count.
+    Hidden ones are skipped. What is no tar, or cannot be read, has none; of one that is cut off,
+    those before count.
     """
+    if not os.path.isfile(tar):  # a pipe would be waited for
+        return []
     try:
         members, _ = _read_readable(tar)
-    except tarfile.TarError:
+    except (tarfile.TarError, OSError):
         return []
     found = (name for name in members if name.lower().endswith(tuple(endings)) and is_visible(name))
     return sorted(f'{tar}{SEPARATOR}{name}' for name in found)

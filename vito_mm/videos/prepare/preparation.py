@@ -129,11 +129,11 @@ def _search(source: str, extensions: Sequence[str]) -> list[dict[str, Any]]:
         paths = [source]
     else:
         raise FileNotFoundError(f'there is no tar {source!r}')
-    members = (
-        path.lower().endswith('.tar') and find_members(path, VIDEO_EXTENSIONS) for path in paths
-    )
-    found = (inside or [path] for path, inside in zip(paths, members, strict=True))
-    return [dict(path=path) for each in found for path in each]
+    rows = []
+    for path in paths:
+        members = find_members(path, VIDEO_EXTENSIONS) if path.lower().endswith('.tar') else []
+        rows += [dict(path=each) for each in members or [path]]
+    return rows
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
