@@ -395,9 +395,10 @@ def check_processes(place: Place) -> None:
     several = torch.cuda.device_count() > 1
     backend = 'nccl' if several else 'gloo'
     why = 'a GPU each' if several else 'on one device, which NCCL does not take'
+    norm = 'SyncBN makes the losses agree' if torch.cuda.is_available() else 'CPUs have no SyncBN'
     place.say(
         f'`{PRETRAIN}`, {batch_size} clips in all, the same ones: one process, then two by '
-        f'{backend}, {why}. SyncBN sees all clips in each.\n'
+        f'{backend}, {why}. {norm}.\n'
     )
     place.table('processes', 'seconds a step', 'loss at the start', 'loss at the end')
     for ranks in (0, 2):

@@ -331,7 +331,8 @@ def now(args: argparse.Namespace) -> float:
 
 def prepare(args: argparse.Namespace) -> None:
     """Settings of a process: the recipe's, and no log lines."""
-    MMLogger.get_instance('train_step', log_level='ERROR')
+    if not MMLogger.check_instance_created('train_step'):
+        MMLogger.get_instance('train_step', log_level='ERROR')
     torch.backends.cudnn.benchmark = load_recipe(args).env_cfg.cudnn_benchmark
 
 
