@@ -144,7 +144,7 @@ def convert_split(labels: Path, images: Path, out: Path) -> Counts:
                 f'{first_few(missing, 3)}'
             )
         if not counts.boxes:
-            raise ValueError(f'{labels} has no boxes ("box2d" of labels of category {CLASSES[0]})')
+            raise ValueError(f'{labels} has no boxes: none of its labels has a "box2d"')
         opened.write('\n],\n"annotations": [')
         annotations.seek(0)
         shutil.copyfileobj(annotations, opened)
