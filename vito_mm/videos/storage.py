@@ -20,7 +20,7 @@ from .tars import SEPARATOR, opened_member, split_member
 SILENCE = 10.0
 """Seconds without a byte after which a server is given up."""
 
-_BLOCK = 2**20
+_BLOCK = 2**18
 
 
 def is_address(path: str) -> bool:
@@ -51,7 +51,8 @@ def local_name(
         ImportError: If the client of a storage is not installed.
     """
     backend = (backend_args or {}).get('backend')
-    if is_address(path) if backend is None else backend != 'local':
+    is_remote = is_address(path) if backend is None else backend != 'local'
+    if is_remote:
         with _memory() as file:
             _fetch(path, backend_args, file, check_deadline)
             yield _name(file)
