@@ -107,6 +107,11 @@ class Forked:
     out: Path
     err: Path
 
+    def poll(self) -> bool | None:
+        """True once it has ended, until then None as of :class:`subprocess.Popen`."""
+        state = Path(f'/proc/{self.pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
+        return True if state == 'Z' else None
+
     def wait(self) -> subprocess.CompletedProcess:
         """Wait for its end."""
         code = _ask(self.pid)

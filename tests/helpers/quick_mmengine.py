@@ -9,8 +9,8 @@ import mmengine.config.utils
 def quicken() -> None:
     """Leave saved configs unformatted, and look into the installed packages once.
 
-    For each config that is named ``mmdet::...`` MMEngine loads :mod:`pkg_resources` again and parses
-    all metafiles of the package.
+    For each config that is named as ``mmdet::...`` MMEngine loads :mod:`pkg_resources` again and
+    parses all metafiles of the package.
     """
     config, utils = mmengine.config.config, mmengine.config.utils
     config.FormatCode = lambda text, **_: (text, True)
