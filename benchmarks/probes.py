@@ -8,8 +8,8 @@
   pixels, in-context segmentation of a still of 128 px. These rows are left out without the data.
 - *paper*: a ResNet-50 on noise, which costs what photographs do: a frame of 480 x 854 pixels by the
   protocol ``vfs``, its features and its comparison with the full context of 21 frames; an image of
-  512 px in context, its features and the search for its patches, whose time grows as ``--memory``; an
-  image of 224 px; and a pass of the linear probe, of which it takes some hundreds for each strength.
+  512 px in context, its features and the search for its patches, whose time grows as ``--memory``;
+  an image of 224 px; a pass of the linear probe, some hundreds of which it takes.
 
 A figure is the median of the repeats, once warm, in seconds on the clock and of all cores together,
 which other work on the machine changes less.
