@@ -3,8 +3,9 @@
 import argparse
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
     return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
 
 
+def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
+    """What tells the network of a checkpoint, as plain values, for its classification head."""
+    from vito_mm.checkpoint import Checkpoint
+
+    is_random = checkpoint == RANDOM
+    file = first_file(args) if is_random else checkpoint
+    names = ('depth', 'base_channels', 'seed') if is_random else ()
+    said = {name: getattr(args, name) for name in ('which', 'backbone', *names)}
+    return dict(checkpoint=file and Checkpoint.read(file).sha256, random=is_random, **said)
+
+
 def default_layer(network: Any, of_stages: str) -> str | int:
     """The layer that is compared: a stage of a network with four, the last block of others."""
     from vito_mm.probes.encoder import stages_of
@@ -113,8 +125,13 @@ def first_file(args: argparse.Namespace) -> str | None:
     return next((name for name in args.checkpoints if name != RANDOM), None)
 
 
-def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None = None) -> Any:
-    """Open the network of a checkpoint."""
+def encoder(
+    args: argparse.Namespace,
+    checkpoint: str,
+    output_stride: int | None = None,
+    classifier: bool = False,
+) -> Any:
+    """Open the network of a checkpoint, or its classifier."""
     from vito_mm.checkpoint import CheckpointError
     from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
 
@@ -124,7 +141,7 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
         own = resnet_of_file(file or first, args.which) or resnet()
         network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
     like = first if network is None and file is None else None
-    options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
+    options = dict(keep=not like, seed=args.seed, classifier=classifier)
     options['output_stride'] = output_stride
     try:
         return load_encoder(like or file, args.which, network, device=args.device, **options)
@@ -158,6 +175,37 @@ def probe_each(
         if args.evaluation:
             args.reported.add(checkpoint, rows[-1], **told)
     return rows
+
+
+def probe_trained(
+    args: argparse.Namespace,
+    runs: Mapping[str, Any],
+    scores: Callable[[dict[str, float]], dict[str, float]],
+    write_report: Callable[[Path, dict[str, Any]], Path],
+    **said: Any,
+) -> list[dict[str, Any]]:
+    """Train by the config of each checkpoint, or go on; the report has those that are done.
+
+    Args:
+        args: Its work dir gets a record per checkpoint, and the report.
+        runs: Configs by the names of the checkpoints' folders.
+        scores: Takes what the evaluator found, with the seconds, and returns a row.
+        write_report: Takes the work dir and the rows by name, and returns the page.
+        **said: What decides the results besides the configs and the networks.
+    """
+    from vito_mm.probes.training import deciding_settings, finish
+
+    records = {}
+    for (label, cfg), checkpoint in zip(runs.items(), args.checkpoints, strict=True):
+        records[label] = record(args, label, checkpoint, deciding_settings(cfg) | said)
+    results: dict[str, dict[str, float]] = {}
+
+    def probe(label: str) -> dict[str, Any]:
+        results[label] = scores(finish(runs[label], records[label]))
+        print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
+        return results[label]
+
+    return probe_each(args, [lambda n=label: probe(n) for label in runs])
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:

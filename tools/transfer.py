@@ -36,8 +36,9 @@ def main() -> int:
         nargs='+',
         default=[*TASKS],
         metavar='TASK',
-        help='of the paper, or name=CONFIG for any config of mmseg or mmdet, a file or '
-        'PACKAGE::FILE',
+        help='of the paper; the name of a config of segmentation or detection in '
+        'configs/protocols, such as upernet_ade20k; or name=CONFIG for any config of mmseg or '
+        'mmdet, a file or PACKAGE::FILE',
     )
     add('--seeds', type=int, default=5, metavar='N', help='runs of each, with seeds 0, 1, ...')
     add('--first-seed', type=natural, default=0, metavar='N', help='where the seeds begin')

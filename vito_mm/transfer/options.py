@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.launch import parse_options
-from vito_mm.transfer.tasks import RANDOM, TASKS
+from vito_mm.transfer.tasks import PROTOCOL_TASKS, RANDOM, TASKS
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
@@ -95,7 +95,7 @@ def setting_words(settings: dict[str, str]) -> list[str]:
 
 
 def split_tasks(words: Sequence[str]) -> dict[str, str]:
-    """Split ``--tasks`` into names and the user's configs, empty for the paper's tasks.
+    """Split ``--tasks`` into names and configs, empty for the paper's tasks.
 
     Raises:
         ValueError: If a name is malformed, taken or comes twice, or is no task and has no config.
@@ -107,11 +107,13 @@ def split_tasks(words: Sequence[str]) -> dict[str, str]:
             raise ValueError(
                 f'--tasks {word}: write NAME=CONFIG, with letters, digits, "_", "-" and "." in NAME'
             )
-        if sign and name in TASKS:
-            raise ValueError(f'--tasks {word}: {name} is a task of the paper. Choose another name')
+        if sign and name in (*TASKS, *PROTOCOL_TASKS):
+            whose = 'of the paper' if name in TASKS else 'that is there'
+            raise ValueError(f'--tasks {word}: {name} is a task {whose}. Choose another name')
         if name in found and (sign or found[name]):
             raise ValueError(f'--tasks {word}: the name {name} comes twice')
-        found[name] = os.path.expanduser(config)
+        shipped = f'{name}.py' if name in PROTOCOL_TASKS else ''
+        found[name] = os.path.expanduser(config) or shipped
     return found
 
 

@@ -22,6 +22,7 @@ PUBLIC_SETS = {
     ('CityscapesDataset', 500): 'Cityscapes',
     ('BDD100KDataset', 1000): 'BDD100K',
     ('CocoDataset', 5000): 'COCO',
+    ('CocoDataset', 10_000): 'BDD100K',
 }
 """Public data sets by OpenMMLab's class and the number of images in their validation set."""
 

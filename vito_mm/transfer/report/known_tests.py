@@ -9,7 +9,7 @@ from typing import Any
 
 from vito_mm.probes import davis, incontext, segmentation, video_classifier
 from vito_mm.transfer.report.results import Result
-from vito_mm.transfer.tasks import ARCHITECTURES, TASKS
+from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOL_TASKS, TASKS
 
 from . import published as fine_tuned
 
@@ -104,6 +104,22 @@ def _of_task(name: str) -> KnownTest:
     )
 
 
+def _of_protocol(name: str) -> KnownTest:
+    title = PROTOCOL_TASKS[name]
+    data, section = title.partition(',')[0], SECTIONS[name.startswith('linear_')]
+    metric = 'box mAP' if name.startswith('faster_rcnn_') else 'mIoU'
+    rows = [row for row in fine_tuned.PROTOCOL_PUBLISHED if name in row.scores]
+    published = []
+    for network in dict.fromkeys(row.network for row in rows):
+        of_network = [row for row in rows if row.network == network]
+        scores = {f'{row.method}, {row.data}': row.scores[name] for row in of_network}
+        source = '; '.join(dict.fromkeys(row.source for row in of_network))
+        heading = f'{title}, {network}'
+        published.append(Published(heading, data, metric, scores, source, network=network))
+    command = f'tools/transfer.py --checkpoints CHECKPOINTS --tasks {name}'
+    return KnownTest(name, title, section, command, (metric,), tuple(published), is_trained=True)
+
+
 _DAVIS = ('J&F', 'J mean', 'F mean')
 _SEGMENTATION = 'tools/probe.py {} CHECKPOINTS --config configs/seg/vito_{}_stock.py'
 _IMAGES = 'tools/probe.py {} CHECKPOINTS --data /data/images'
@@ -191,6 +207,7 @@ PROBES = (
 
 KNOWN: dict[tuple[str, str], KnownTest] = {
     **{('transfer', name): _of_task(name) for name in TASKS},
+    **{('transfer', name): _of_protocol(name) for name in PROTOCOL_TASKS},
     **{('probe', test.name): test for test in PROBES},
 }
 """Tests by tool and name, in the order of the report."""

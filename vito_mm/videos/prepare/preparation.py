@@ -19,7 +19,9 @@ from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
+from vito_mm.videos.storage import is_address
 from vito_mm.videos.tables import ENDINGS
+from vito_mm.videos.tars import find_members
 
 from .integrity import BAD, import_av, inspect_video
 from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy
@@ -61,9 +63,10 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest. A file is read once, whatever
-            the number of rows with parts of it. Other columns of the manifest are kept, and of
-            ``out``; so is ``fps`` of folders and tars of images, which goes by it.
+        source: Folder, searched with its sub-folders, tar of videos, or manifest. A file is read
+            once, whatever the number of rows with parts of it. Other columns of the manifest are
+            kept, and of ``out``; so is ``fps`` of folders and tars of images, which goes by it. In
+            the place of a tar that holds videos there are rows of these.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
         check: Decode all frames to find damage; hashes that ``out`` has of the files are compared
@@ -82,7 +85,7 @@ def prepare_videos(
 
     Raises:
         ValueError: If an argument is wrong, or a row of a manifest.
-        FileNotFoundError: If there is no such folder or manifest, or no video in it.
+        FileNotFoundError: If there is no such folder, tar or manifest, or no video in it.
         OSError: If ``out`` cannot be written.
         ImportError: If PyAV is not installed.
         PreparationStopped: If no more can be written, e.g. as the disk is full.
@@ -99,15 +102,16 @@ def prepare_videos(
     if max_pixels < 1:
         raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
     is_folder = os.path.isdir(source)
-    rows = find_videos(source, extensions) if is_folder else _read_rows(Path(source))
+    is_searched = is_folder or source.lower().endswith('.tar')
+    rows = _search(source, extensions) if is_searched else _read_rows(Path(source))
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
         copier = Copier(os.path.abspath(copies), root, encoding or Encoding())
         copier.check([row['path'] for row in rows], source if is_folder else None)
     job = _Job(
-        *(out, check, force, max_pixels, copier, is_folder),
-        hashes=not is_folder and source != str(out),
+        *(out, check, force, max_pixels, copier, is_searched),
+        hashes=not is_searched and source != str(out),
     )
     with _locked(job.parts):
         summary = job.run(rows, workers or count_cores(), time_limit or None)
@@ -115,6 +119,21 @@ def prepare_videos(
         (job.parts / 'lock').unlink()
         job.parts.rmdir()
     return summary
+
+
+def _search(source: str, extensions: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the videos in a folder or a tar, and in the tars of a folder."""
+    if os.path.isdir(source):
+        paths = [row['path'] for row in find_videos(source, extensions)]
+    elif os.path.exists(source):
+        paths = [source]
+    else:
+        raise FileNotFoundError(f'there is no tar {source!r}')
+    rows = []
+    for path in paths:
+        members = find_members(path, VIDEO_EXTENSIONS) if path.lower().endswith('.tar') else []
+        rows += [dict(path=each) for each in members or [path]]
+    return rows
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
@@ -128,7 +147,10 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
         rows = list(read_manifest(file, keep_bad=True))
     except VideoReadError as error:
         raise ValueError(f'{error.path}: {error.reason}') from None
-    return [{**row, 'path': os.path.abspath(row['path'])} for row in rows]
+    for row in rows:
+        if not is_address(row['path']):
+            row['path'] = os.path.abspath(row['path'])
+    return rows
 
 
 @contextlib.contextmanager
@@ -275,7 +297,7 @@ class _Job:
 
     def _is_done(self, key: str, path: str, fps: float | None) -> bool:
         try:
-            now = size_and_time(path)
+            now = None if is_address(path) else size_and_time(path)
         except OSError:
             now = None, None
         if (row := self.done.get(key)) and self._is_current(row, now, fps):
@@ -294,11 +316,14 @@ class _Job:
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
     def _is_current(
-        self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
+        self, row: dict[str, Any], now: tuple[int | None, int | None] | None, fps: float | None
     ) -> bool:
-        """True if a row is of the file as it is, and was made as this job would make it."""
+        """True if a row is of the file as it is, and was made as this job would make it.
+
+        ``now`` is None for an address, whose video is taken to be as it was.
+        """
         facts = self._source_facts(row)
-        if (facts['bytes'], facts['mtime_ns']) != now:
+        if now is not None and (facts['bytes'], facts['mtime_ns']) != now:
             return False
         # Of a copy the rate is measured, in thousandths.
         if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):
