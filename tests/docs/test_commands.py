@@ -361,7 +361,7 @@ def test_the_afternoon_of_adaptation(commands, my_disk, checkout):
         )
         assert done.returncode == 0, f'{text}\n{done.stderr[-3000:]}'
         printed[command.text] = done.stdout + done.stderr
-    adapted, *_ = [text for command, text in printed.items() if 'adapt_r50.py --work' in command]
+    adapted, *_ = [text for command, text in printed.items() if 'adapt_r50.py --videos' in command]
     assert 'Iter(probe) [0/2]  knn_top1' in adapted
     assert f'loaded 120/120 backbone keys from {my_disk}/resnet50.pth' in adapted
     after, before = (text for command, text in printed.items() if command.startswith('mim'))
