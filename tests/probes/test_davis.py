@@ -101,7 +101,10 @@ def test_scores_are_those_of_the_masks_that_it_writes(
         0
     ]['J']['mean'] = 0.125
     record.write_text(json.dumps(lost))
+    removed = tmp_path / 'out/masks/random/scene-001/00002.png'
+    removed.unlink()
     run_tool(monkeypatch, 'probe.py', *words)
+    assert removed.is_file()
     again = json.loads(record.read_text())
     assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
     with pytest.raises(SystemExit, match='settings'):

@@ -197,9 +197,11 @@ def evaluate(
     """
     with Progress(len(sequences), 'DAVIS', None, 'sequences') as bar:
         for sequence in sequences:
-            known = sequence.name in record.parts
+            out = masks and masks / sequence.name
+            # Masks that someone removed are made again.
+            kept = out is None or all((out / file.name).is_file() for file in sequence.masks)
+            known = sequence.name in record.parts and kept
             if not known:
-                out = masks and masks / sequence.name
                 result = score_sequence(encoder, sequence, layer, settings, out)
                 record.put(sequence.name, result)
             bar.advance(skipped=known)
