@@ -187,7 +187,7 @@ class ProbeReport:
 
     def _segmentation_config(self) -> Any:
         from vito_mm.launch import parse_options
-        from vito_mm.probes.segmentation import read_segmentation_data
+        from vito_mm.probes.segmentation_config import read_segmentation_data
 
         options = parse_options(self.given.get('cfg_options') or ())
         return read_segmentation_data(self.given['config'], options)

@@ -234,7 +234,7 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from vito_mm.launch import parse_options
     from vito_mm.probes import incontext
-    from vito_mm.probes.segmentation import read_segmentation_data
+    from vito_mm.probes.segmentation_config import read_segmentation_data
 
     cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
     parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
@@ -327,9 +327,10 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train a linear segmentation head on each checkpoint's features."""
     from vito_mm.launch import parse_options
     from vito_mm.probes import segmentation
+    from vito_mm.probes.segmentation_config import read_segmentation_config
 
     args.cfg_options = parse_options(args.cfg_options or ())
-    base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
+    base = read_segmentation_config(args.config, args.cfg_options, args.backbone)
     is_short = args.recipe == 'short'
     folder = Path('work_dirs/probe') / ('' if is_short else args.name)
     args.work_dir = args.work_dir or folder / Path(args.config).stem

@@ -22,9 +22,9 @@ from vito_mm.probes.segmentation import (
     RECIPES,
     check_probe,
     probe_config,
-    read_segmentation_config,
     run_probe,
 )
+from vito_mm.probes.segmentation_config import read_segmentation_config
 
 
 @pytest.fixture(scope='module')

@@ -10,17 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
 from .loading import resnet_of_file
 from .training import train_and_evaluate, write_scores
-
-SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
-"""Models of mmseg whose backbone and classes a probe can take over."""
 
 PUBLISHED = {
     'DINOv3 ViT-S/16': 47.0,
@@ -30,8 +25,6 @@ PUBLISHED = {
 }
 """mIoU on ADE20K of a frozen network by a linear head: https://arxiv.org/abs/2508.10104 and, of
 ResNet-50, by PooDLe's own schedule, https://arxiv.org/abs/2408.11208."""
-
-_EXAMPLE = 'configs/seg/vito_pascal_stock.py'
 
 
 @dataclass(frozen=True)
@@ -65,74 +58,6 @@ warm-up, the rate falls along the cosine as well and not along a line (a differe
 most), and of overlapping windows logits are averaged and not probabilities."""
 
 
-def read_segmentation_config(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None, backbone: str | None = None
-) -> Config:
-    """Read a config that can be probed, and check that its data are there.
-
-    Args:
-        file: Config of mmseg.
-        options (Mapping, optional): Settings that override the config, by dotted key.
-        backbone (str, optional): See :func:`probe_config`. Defaults to the config's ResNet.
-
-    Raises:
-        ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
-            backbone, or a folder or list of its data sets is missing.
-    """
-    cfg = _read(file, options)
-    kind = type_name(cfg.model.backbone)
-    if backbone is None and kind not in ('VITOResNet', *RESNETS):
-        raise ProbeError(
-            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
-            f'by --backbone, or take a config such as {_EXAMPLE}'
-        )
-    _require_data(cfg, file)
-    return cfg
-
-
-def read_segmentation_data(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None
-) -> Config:
-    """Read a config of segmentation for its data sets alone, and check that they are there.
-
-    Raises:
-        ProbeError: As :func:`read_segmentation_config`, but for the backbone.
-    """
-    cfg = _read(file, options)
-    _require_data(cfg, file)
-    return cfg
-
-
-def _read(file: str | os.PathLike, options: Mapping[str, Any] | None) -> Config:
-    try:
-        cfg = read_config(file)
-    except FileNotFoundError as error:
-        raise ProbeError(str(error)) from None
-    if options:
-        cfg.merge_from_dict(dict(options))
-    model = cfg.get('model') or {}
-    if model.get('type') not in SEGMENTORS or not model.get('decode_head'):
-        raise ProbeError(
-            f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
-            f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
-        )
-    return cfg
-
-
-def _require_data(cfg: Config, file: str | os.PathLike) -> None:
-    for part in ('train_dataloader', 'val_dataloader'):
-        loader = cfg.get(part)
-        if not loader:
-            raise ProbeError(f'{file} has no {part}: a probe trains and evaluates. Add one')
-        for key, path in _data_paths(loader.dataset, f'{part}.dataset'):
-            if not os.path.exists(path):
-                raise ProbeError(
-                    f'the data set of {file} is not there: {path} (from {key}) does not exist in '
-                    f'{os.getcwd()}. Put it there, or name its folder by '
-                    f'--cfg-options {key}.data_root=FOLDER'
-                )
-
-
 def probe_config(
     cfg: Config,
     checkpoint: str | os.PathLike | None,
@@ -162,7 +87,7 @@ def probe_config(
     the config go, and so does what would load other weights over the checkpoint's.
 
     Args:
-        cfg (Config): What :func:`read_segmentation_config` returned; not changed.
+        cfg (Config): Not changed, see :func:`.segmentation_config.read_segmentation_config`.
         checkpoint: Checkpoint file, or None for random weights.
         work_dir: Folder of the run.
         stages (Sequence[int], optional): Stages whose features are used, 1 to 4 for ``layer1`` to
@@ -404,18 +329,3 @@ def _linear_head(head: Mapping[str, Any], channels: Sequence[int], plan: Recipe)
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True),
         **(own if plan.is_dinov3 else {}),
     )
-
-
-def _data_paths(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
-    """Files and folders that a data set reads, each with the place in the config that names it."""
-    if dataset.get('dataset'):
-        yield from _data_paths(dataset['dataset'], f'{key}.dataset')
-    for index, part in enumerate(dataset.get('datasets') or []):
-        yield from _data_paths(part, f'{key}.datasets.{index}')
-    if dataset.get('backend_args'):  # not on this machine's disk
-        return
-    root = dataset.get('data_root') or ''
-    parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
-    for path in (root, *(os.path.join(root, part) for part in parts if part)):
-        if path and '://' not in path:
-            yield key, path

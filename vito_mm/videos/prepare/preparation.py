@@ -15,18 +15,16 @@ from vito_mm.utils.cores import count_cores
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.progress import Progress
 from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
-from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
-from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
+from vito_mm.videos.manifest import VIDEO_EXTENSIONS, part_name, to_line
 from vito_mm.videos.storage import is_address
-from vito_mm.videos.tables import ENDINGS
-from vito_mm.videos.tars import find_members
 
 from .integrity import BAD, import_av, inspect_video
 from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy
 from .report import Summary
 from .row_index import RowIndex
+from .source import read_rows, search
 
 # Columns that are measured. Others belong to the user and are kept.
 _MEASURED = {
@@ -103,7 +101,7 @@ def prepare_videos(
         raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
     is_folder = os.path.isdir(source)
     is_searched = is_folder or source.lower().endswith('.tar')
-    rows = _search(source, extensions) if is_searched else _read_rows(Path(source))
+    rows = search(source, extensions) if is_searched else read_rows(Path(source))
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
@@ -119,38 +117,6 @@ def prepare_videos(
         (job.parts / 'lock').unlink()
         job.parts.rmdir()
     return summary
-
-
-def _search(source: str, extensions: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the videos in a folder or a tar, and in the tars of a folder."""
-    if os.path.isdir(source):
-        paths = [row['path'] for row in find_videos(source, extensions)]
-    elif os.path.exists(source):
-        paths = [source]
-    else:
-        raise FileNotFoundError(f'there is no tar {source!r}')
-    rows = []
-    for path in paths:
-        members = find_members(path, VIDEO_EXTENSIONS) if path.lower().endswith('.tar') else []
-        rows += [dict(path=each) for each in members or [path]]
-    return rows
-
-
-def _read_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of a manifest, with absolute paths."""
-    if not file.exists():
-        raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
-    if file.suffix.lower() not in ENDINGS:
-        endings = ', '.join(ENDINGS)
-        raise ValueError(f'give a folder, or a manifest ending in {endings}, got {str(file)!r}')
-    try:
-        rows = list(read_manifest(file, keep_bad=True))
-    except VideoReadError as error:
-        raise ValueError(f'{error.path}: {error.reason}') from None
-    for row in rows:
-        if not is_address(row['path']):
-            row['path'] = os.path.abspath(row['path'])
-    return rows
 
 
 @contextlib.contextmanager
