@@ -120,19 +120,19 @@ def _classifier(args: argparse.Namespace, checkpoint: str) -> tuple[Any, str, li
     from vito_mm.videos.frames import evaluation_view
 
     batch, workers = args.batch_size, cores() if args.workers is None else args.workers
-    told, head, size = network_of(args, checkpoint), None, args.size or 224
+    identity, head, size = network_of(args, checkpoint), None, args.size or 224
     if args.head != 'own':
-        file, head = find_head(Path(args.head), told)
+        file, head = find_head(Path(args.head), identity)
         size = args.size or head.size
     network = encoder(args, checkpoint, classifier=head is None)
     width = network(np.zeros((1, size, size, 3), np.uint8)).shape[1]
     if head is None:
-        named = args.classes.read_text().split() if args.classes else ()
-        names = own_classes(Checkpoint.read(checkpoint), width, named)
+        named = args.classes.read_text().splitlines() if args.classes else ()
+        names = own_classes(Checkpoint.read(checkpoint), width, [n for n in named if n])
         view = classifier_view(network, size)
         score = partial(network, batch_size=batch)
         return Classifier(score, names, view, batch, workers), 'own', ['own', *names]
-    head.require(told, width, file)
+    head.require(identity, width, file)
     network, head = exactly_normalised(network), head.to(network.device)
 
     def score(images: Any) -> Any:

@@ -307,16 +307,16 @@ def fit_head(
     from vito_mm.probes.linear_classifier import linear_accuracy
     from vito_mm.utils.hashing import hash64
 
-    told = network_of(args, checkpoint)
+    identity = network_of(args, checkpoint)
     listed = [str(item) for part in (images.train, images.val) for item in part.items()]
-    digest = hash64(str([told, args.size, args.seed]), *listed)
+    digest = hash64(str([identity, args.size, args.seed]), *listed)
     folder = args.work_dir / f'{label}-{digest:016x}'
     folder.mkdir(parents=True, exist_ok=True)
     features = labelled_features(network, args.data, *sizes, folder=folder)
     result = linear_accuracy(*features, seed=args.seed, device=network.device, folder=folder)
     if place := args.save_head:
         file = place if place.suffix == '.pth' else place / f'{label}.pth'
-        ClassificationHead(result.classifier, images.classes, told, args.size).save(file)
+        ClassificationHead(result.classifier, images.classes, identity, args.size).save(file)
         print(f'head: {file}', file=sys.stderr)
     shutil.rmtree(folder)
     top5 = {} if result.top5 is None else {'top-5': result.top5}

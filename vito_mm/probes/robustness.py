@@ -210,7 +210,7 @@ def made_corruption_accuracies(
 ) -> dict[str, float]:
     """Corrupt the images of a data set as ImageNet-C does, by the package corrupt-tta.
 
-    Its noise is drawn anew, from a seed that follows from the image's name, and images are not
+    Its noise is drawn again, from a seed that follows from the image's name, and images are not
     compressed once more: accuracies are near those of ImageNet-C's files and not the same.
 
     Args:
