@@ -17,7 +17,7 @@ DATA = {
     'corrupt': 'clean images, CLASS/, which are corrupted as in ImageNet-C by corrupt-tta',
     '3dcc': 'ImageNet-3DCC, CORRUPTION/SEVERITY/CLASS/',
 }
-"""Tests of vito_mm.probes.robustness, and the data that each option names."""
+"""Tests of vito_mm.probes.robustness_suite, and the data that each option names."""
 
 
 def add_robustness(probes: Any) -> None:
@@ -70,7 +70,7 @@ def problem_of(args: argparse.Namespace) -> str | None:
 
 def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Test the head, or the own classifier, of each checkpoint."""
-    from vito_mm.probes import robustness
+    from vito_mm.probes import robustness_suite
     from vito_mm.probes.record import Record
 
     data, labels = _data(args), folder_names(args.checkpoints)
@@ -79,7 +79,7 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
         classifier, heads[label], digest = _classifier(args, checkpoint)
         first = first or classifier  # the others are opened again, one at a time
         if classifier.classes not in checked:
-            robustness.check_data(data, classifier.classes)
+            robustness_suite.check_data(data, classifier.classes)
             checked.add(classifier.classes)
         said = network_of(args, checkpoint) | dict(head=digest, size=classifier.view.crop)
         noise = {'corrupt': dict(noise=args.seed)}
@@ -94,10 +94,10 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     def probe(label: str, checkpoint: str) -> dict[str, Any]:
         classifier = first if label == labels[0] else _classifier(args, checkpoint)[0]
-        results[label] = robustness.evaluate(classifier, data, records[label], args.seed)
-        page = robustness.write_report(args.work_dir, results, heads)
+        results[label] = robustness_suite.evaluate(classifier, data, records[label], args.seed)
+        page = robustness_suite.write_report(args.work_dir, results, heads)
         print(f'report: {page}', file=sys.stderr)
-        return robustness.summary(results[label])
+        return robustness_suite.summary(results[label])
 
     pairs = zip(labels, args.checkpoints, strict=True)
     return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])

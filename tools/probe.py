@@ -234,6 +234,7 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from vito_mm.launch import parse_options
     from vito_mm.probes import incontext
+    from vito_mm.probes.incontext_report import write_report
     from vito_mm.probes.segmentation_config import read_segmentation_data
 
     cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
@@ -256,7 +257,7 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
             encoder(args, checkpoint), *parts, settings, args.seeds, records[label], *place
         )
         done = {k: predictions[k] for k in results}
-        page = incontext.write_report(args.work_dir, results, parts[1], settings, done)
+        page = write_report(args.work_dir, results, parts[1], settings, done)
         print(f'report: {page}', file=sys.stderr)
         by_seed = {seed: {'mIoU': found['mIoU']} for seed, found in enumerate(results[label])}
         return incontext.summary(results[label]) | {FOR_REPORT: dict(seeds=by_seed)}

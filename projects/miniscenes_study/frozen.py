@@ -9,6 +9,7 @@ from mmengine.config import Config
 from vito_mm.probes import davis, incontext
 from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.features import labelled_features
+from vito_mm.probes.incontext_report import draw_predictions
 from vito_mm.probes.knn import knn_top1
 from vito_mm.probes.label_propagation import PROPAGATIONS, Propagation
 from vito_mm.probes.loading import load_encoder, resnet
@@ -124,7 +125,7 @@ def segment_in_context(
         place = dict(layer=LAYER, workers=0, predictions=predictions[init])
         found = incontext.evaluate(encoder, train, val, settings, 1, record, **place)
         scores.append(incontext.summary(found)['mIoU'])
-    picture = incontext.draw_predictions(incontext.LabelledSquares(val, settings), predictions)
+    picture = draw_predictions(incontext.LabelledSquares(val, settings), predictions)
     caption = 'From above: validation stills, their ground truth, then the labels of the nearest '
     caption += f'training patches by the features of {", of ".join(networks)}.'
     return Frozen('PASCAL VOC layout, in context', 'mIoU', scores, [picture], caption)

@@ -15,12 +15,12 @@ from vito_mm.probes.robustness import (
     ALEXNET_ERRORS,
     Classifier,
     adversarial_accuracy,
-    check_data,
     corruption_accuracies,
     corruption_summary,
     made_corruption_accuracies,
     video_robustness,
 )
+from vito_mm.probes.robustness_suite import check_data
 from vito_mm.videos.frames import View
 
 CLASSES = ('red', 'green', 'blue', 'grey')

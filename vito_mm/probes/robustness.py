@@ -17,14 +17,11 @@ import torch
 from torch import Tensor
 
 from vito_mm.utils.hashing import priority_of
-from vito_mm.utils.progress import Progress
-from vito_mm.utils.report import Block, Heading, Paragraph, Table, to_csv, write_document
 from vito_mm.utils.text import first_few
 from vito_mm.videos.frames import View
 
 from .frames import ImageFiles, collect
 from .image_folders import ProbeError, images_by_class
-from .record import Record
 
 ALEXNET_ERRORS = {
     'gaussian_noise': 0.886428,
@@ -47,18 +44,6 @@ ALEXNET_ERRORS = {
 publish them (https://github.com/hendrycks/robustness)."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-TESTS = {
-    'val': 'clean images',
-    'imagenet-a': 'ImageNet-A',
-    'vid-robust': 'ImageNet-Vid-Robust',
-    'imagenet-c': 'ImageNet-C',
-    'corrupt': 'corrupted',
-    '3dcc': 'ImageNet-3DCC',
-}
-"""Tests by their names in results, and as reports call them."""
-
-_OF_CORRUPTIONS = ('imagenet-c', 'corrupt', '3dcc')
 
 Predict = Callable[[Tensor], Tensor]
 """Scores of the classes, (N, K), of RGB images, uint8, shape (N, H, W, 3)."""
@@ -170,7 +155,7 @@ def corruption_accuracies(
         ProbeError: If there is no corruption, or severities or images are missing.
     """
     found = {}
-    for name, part in _corruption_folders(Path(folder)).items():
+    for name, part in corruption_folders(Path(folder)).items():
         found[name] = (done or {}).get(name)
         if found[name] is None:
             files, labels = labelled_files(part, classifier.classes)
@@ -179,7 +164,12 @@ def corruption_accuracies(
     return found
 
 
-def _corruption_folders(folder: Path) -> dict[str, Path]:
+def corruption_folders(folder: Path) -> dict[str, Path]:
+    """List folders by ``'<corruption>/<severity>'``, see :func:`corruption_accuracies`.
+
+    Raises:
+        ProbeError: If there is no corruption, or severities are missing.
+    """
     if not folder.is_dir():
         raise ProbeError(f'there is no folder {folder}')
     groups = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
@@ -225,7 +215,7 @@ def made_corruption_accuracies(
     Raises:
         ImportError: If corrupt-tta is not installed.
     """
-    corrupt = _corrupt()
+    corrupt = load_corrupt()
     files, labels = labelled_files(folder, classifier.classes)
     found = {}
     for corruption in corruptions:
@@ -251,7 +241,12 @@ def made_corruption_accuracies(
     return found
 
 
-def _corrupt() -> Callable[[np.ndarray, int, str], np.ndarray]:
+def load_corrupt() -> Callable[[np.ndarray, int, str], np.ndarray]:
+    """Import the function of corrupt-tta that corrupts an image by a severity and a name.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         from corrupt_tta import corrupt
     except ImportError:
@@ -280,7 +275,7 @@ def corruption_summary(accuracies: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Anchors:
+class Anchors:
     """ImageNet-Vid-Robust: frames around each anchor, labels of frames, classes of labels."""
 
     neighbours: dict[str, list[str]]
@@ -289,7 +284,12 @@ class _Anchors:
     files: dict[str, Path]
 
 
-def _read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | None) -> _Anchors:
+def read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | None) -> Anchors:
+    """Read the metadata of ImageNet-Vid-Robust, see :func:`video_robustness`.
+
+    Raises:
+        ProbeError: If a file is missing, or there are other classes than the classifier's.
+    """
     neighbours, labels, members = (
         _read_json(folder / 'metadata' / f'{name}.json')
         for name in ('pmsets', 'labels', 'rev_class_idx_map')
@@ -307,7 +307,7 @@ def _read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] |
     files = {name: folder / name for name in frames}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise ProbeError(f'{len(missing)} of {len(files)} frames are missing: {first_few(missing)}')
-    return _Anchors(neighbours, labels, grouped, files)
+    return Anchors(neighbours, labels, grouped, files)
 
 
 def video_robustness(
@@ -331,7 +331,7 @@ def video_robustness(
     Raises:
         ProbeError: If a file is missing, or there are other classes than the classifier's.
     """
-    data = _read_anchors(Path(folder), classifier.classes, indexed)
+    data = read_anchors(Path(folder), classifier.classes, indexed)
     scores = classifier.scores(list(data.files.values()))
     grouped = torch.stack([scores[:, places].amax(dim=1) for places in data.members], dim=1)
     found = dict(zip(data.files, grouped.argmax(dim=1).tolist(), strict=True))
@@ -346,181 +346,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ProbeError(f'there is no {file}: name the folder of ImageNet-Vid-Robust')
     return json.loads(file.read_text())
-
-
-def check_data(data: Mapping[str, Path], classes: Sequence[str]) -> None:
-    """Look for the data of all tests before the first one runs.
-
-    Args:
-        data (Mapping[str, Path]): Folder of each test, by the keys of :data:`TESTS`.
-        classes (Sequence[str]): Names of a classifier's classes.
-
-    Raises:
-        ProbeError: If something is missing, with all that is.
-        ImportError: If corrupt-tta is needed and not installed.
-    """
-    problems = []
-    for test, folder in data.items():
-        try:
-            if test in ('imagenet-c', '3dcc'):
-                for part in _corruption_folders(folder).values():
-                    _require_classes(part, classes)
-            elif test == 'vid-robust':
-                _read_anchors(folder, classes, sorted(classes))
-            else:
-                labelled_files(folder, classes)
-        except ProbeError as error:
-            problems.append(f'{TESTS[test]}: {error}')
-        if test == 'corrupt':
-            _corrupt()
-    if problems:
-        raise ProbeError('\n'.join(problems))
-
-
-def _require_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Check the names of class folders alone: there may be millions of images."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    if not names:
-        raise ProbeError(f'{folder} has no sub-folders: put the images of each class into its own')
-    if unknown := sorted(set(names) - set(classes)):
-        raise ProbeError(f'{folder} has folders that are no class: {first_few(unknown)}')
-    if empty := [name for name in names if not any(os.scandir(folder / name))]:
-        raise ProbeError(f'{folder} has classes without an image: {first_few(empty)}')
-
-
-def evaluate(
-    classifier: Classifier,
-    data: Mapping[str, Path],
-    records: Mapping[str, Record],
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Run tests, as far as their records do not have the results yet.
-
-    Class indices of ImageNet-Vid-Robust count the classes in the order of their names, as
-    ImageNet's do.
-
-    Args:
-        classifier (Classifier): The classifier.
-        data (Mapping[str, Path]): See :func:`check_data`.
-        records (Mapping[str, Record]): Record of each test.
-        seed (int): Of the corruptions that are made. Defaults to 0.
-
-    Returns:
-        dict: Percent, by test and ``'top-1'``, ``'pm-0'``, ``'pm-10'`` or
-        ``'<corruption>/<severity>'``.
-    """
-    sizes = dict.fromkeys(data, 1) | {'corrupt': len(ALEXNET_ERRORS) * len(SEVERITIES)}
-    sizes |= {t: len(_corruption_folders(data[t])) for t in ('imagenet-c', '3dcc') if t in data}
-    found = {}
-    with Progress(sum(sizes[test] for test in data), 'robustness', None, 'tests') as bar:
-        for test, folder in data.items():
-            kept = records[test]
-
-            def save(name: str, result: Any, kept: Record = kept) -> None:
-                kept.put(name, result)
-                bar.advance()
-
-            bar.advance(len(kept.parts), skipped=True)
-            if test == 'corrupt':
-                known = dict(seed=seed, done=kept.parts, save=save)
-                found[test] = made_corruption_accuracies(classifier, folder, **known)
-            elif test in _OF_CORRUPTIONS:
-                found[test] = corruption_accuracies(classifier, folder, kept.parts, save)
-            else:
-                if 'scores' not in kept.parts:
-                    save('scores', _scores(test, classifier, folder))
-                found[test] = kept.parts['scores']
-    return found
-
-
-def _scores(test: str, classifier: Classifier, folder: Path) -> dict[str, float]:
-    if test == 'vid-robust':
-        return video_robustness(classifier, folder, sorted(classifier.classes))
-    if test == 'imagenet-a':
-        return {'top-1': adversarial_accuracy(classifier, folder)}
-    files, labels = labelled_files(folder, classifier.classes)
-    return {'top-1': top1(classifier.scores(files), labels)}
-
-
-def summary(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Sum up what :func:`evaluate` returned: a number or two per test."""
-    numbers: dict[str, float] = {}
-    for test, scores in found.items():
-        title = TESTS[test]
-        if test in _OF_CORRUPTIONS:
-            numbers |= {f'{title} {k}': v for k, v in corruption_summary(scores).items()}
-        elif test == 'vid-robust':
-            numbers |= scores
-        else:
-            numbers['top-1' if test == 'val' else title] = scores['top-1']
-    return numbers
-
-
-def write_report(
-    folder: Path, results: Mapping[str, Mapping[str, Mapping[str, float]]], heads: Mapping[str, str]
-) -> Path:
-    """Write the scores of classifiers, with those of each corruption.
-
-    Args:
-        folder (Path): Gets ``robustness.html``, ``robustness.md``, and ``robustness.csv`` with a
-            row per number.
-        results (Mapping): What :func:`evaluate` returned, by network.
-        heads (Mapping[str, str]): What classifies, by network.
-
-    Returns:
-        Path: The page.
-    """
-    summaries = {label: summary(found) for label, found in results.items()}
-    names = list(dict.fromkeys(name for numbers in summaries.values() for name in numbers))
-    rows = [
-        [label, heads[label], *(f'{v[n]:.1f}' if n in v else '-' for n in names)]
-        for label, v in summaries.items()
-    ]
-    is_made = any('corrupt' in found for found in results.values())
-    made = 'Corruptions were made here, not read from ImageNet-C.' if is_made else ''
-    blocks: list[Block] = [
-        Paragraph(
-            'Classification of images that are unlike those of the training, in percent. Top-1 is '
-            'better when it is higher; of ImageNet-A it is among its own classes. pm-0 is the '
-            'accuracy on single frames of videos, pm-10 counts a frame only if all frames around '
-            'it are right. Errors are means over corruptions and severities, and mCE is the mean '
-            "of errors divided by AlexNet's: lower is better. " + made
-        ),
-        Table(['network', 'classifier', *names], rows, text=(0, 1)),
-    ]
-    for test in _OF_CORRUPTIONS:
-        tested = {label: found[test] for label, found in results.items() if test in found}
-        if tested:
-            blocks += [Heading(f'{TESTS[test]}: error by corruption'), _by_corruption(tested, test)]
-    lines = [
-        [label, test, part, value]
-        for label, found in results.items()
-        for test, scores in found.items()
-        for part, value in scores.items()
-    ]
-    table = to_csv([['network', 'test', 'part', 'percent'], *lines])
-    files = {'robustness.csv': table}
-    return write_document(folder, 'Robustness', blocks, 'robustness', files)
-
-
-def _by_corruption(tested: Mapping[str, Mapping[str, float]], test: str) -> Table:
-    """Mean errors over severities, next to AlexNet's as its authors publish them."""
-    published = {} if test == '3dcc' else ALEXNET_ERRORS
-    errors: dict[str, dict[str, float]] = {}
-    for label, scores in tested.items():
-        for name in dict.fromkeys(part.partition('/')[0] for part in scores):
-            values = [100 - v for part, v in scores.items() if part.partition('/')[0] == name]
-            errors.setdefault(name, {})[label] = float(np.mean(values))
-    rows = []
-    for name, by_label in errors.items():
-        row = [name, *(f'{by_label[label]:.1f}' for label in tested)]
-        if published:
-            row.append(f'{100 * published[name]:.1f}' if name in published else '-')
-        rows.append(row)
-    sums = [corruption_summary(scores) for scores in tested.values()]
-    of_alexnet = {'error': 100 * float(np.mean(list(ALEXNET_ERRORS.values()))), 'mCE': 100.0}
-    for name in dict.fromkeys(name for numbers in sums for name in numbers):
-        shown = [*sums, of_alexnet] if published else sums
-        title = 'mean' if name == 'error' else name
-        rows.append([title, *(f'{each[name]:.1f}' if name in each else '-' for each in shown)])
-    return Table(['corruption', *tested, *(['AlexNet, published'] * bool(published))], rows)
