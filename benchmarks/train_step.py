@@ -17,12 +17,17 @@ All variants take turns in one process, so that what else the machine does meets
   running statistics are not copied to the target; no step is checked for values that are not
   finite.
 
-Peak memory is that of a process of its own for each variant. On a CPU it is what the resident
-memory grows by, allocator included.
+Peak memory on a GPU is what PyTorch's allocator gives to a variant by its second step: networks,
+views and optimizer included, what cuDNN tries in the first step not. On a CPU it is what the
+resident memory of a process of its own grows by, allocator included.
+
+On a GPU there is also *host ms*, the time until a step hands back to Python while the GPU goes on,
+and *waits*, the calls in it that wait for the GPU.
 """
 
 import argparse
 import copy
+import gc
 import importlib.util
 import multiprocessing
 import platform
@@ -30,10 +35,12 @@ import shlex
 import statistics
 import sys
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -324,7 +331,8 @@ def now(args: argparse.Namespace) -> float:
 
 def prepare(args: argparse.Namespace) -> None:
     """Settings of a process: the recipe's, and no log lines."""
-    MMLogger.get_instance('train_step', log_level='ERROR')
+    if not MMLogger.check_instance_created('train_step'):
+        MMLogger.get_instance('train_step', log_level='ERROR')
     torch.backends.cudnn.benchmark = load_recipe(args).env_cfg.cudnn_benchmark
 
 
@@ -342,7 +350,7 @@ def resident_memory(field: str) -> int:
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
-    """Peak memory of a variant, for a process that has done nothing else.
+    """Peak memory of a variant on a CPU, for a process that has done nothing else.
 
     Args:
         name: Variant.
@@ -356,13 +364,11 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
     step = VARIANTS[name](args)
     for _ in range(2):  # the first one makes the optimizer's state
         step()
-    if args.device == 'cuda':
-        return torch.cuda.max_memory_allocated()
     return resident_memory('VmHWM') - before
 
 
 def measure_memory(names: list[str], args: argparse.Namespace) -> dict[str, int]:
-    """Peak memory of all variants, one process each.
+    """Peak memory of all variants on a CPU, one process each.
 
     Args:
         names: Variants.
@@ -371,13 +377,32 @@ def measure_memory(names: list[str], args: argparse.Namespace) -> dict[str, int]
     Returns:
         dict[str, int]: Bytes.
     """
-    # CUDA does not survive a fork; without it a fork saves importing everything again.
-    context = multiprocessing.get_context('spawn' if args.device == 'cuda' else 'fork')
+    context = multiprocessing.get_context('fork')  # which saves importing everything again
     peaks = {}
     for name in names:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             peaks[name] = pool.submit(peak_memory, name, args).result()
     return peaks
+
+
+def build_step(name: str, args: argparse.Namespace) -> tuple[Step, int | None]:
+    """Build a variant and, on a GPU, take two steps to see its peak memory.
+
+    Args:
+        name: Variant.
+        args: Command line.
+
+    Returns:
+        tuple[Step, int | None]: The step, and bytes; None on a CPU, see :func:`peak_memory`.
+    """
+    if args.device != 'cuda':
+        return VARIANTS[name](args), None
+    before = torch.cuda.memory_allocated()
+    step = VARIANTS[name](args)
+    step()  # makes the optimizer's state, and cuDNN tries its algorithms
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return step, torch.cuda.max_memory_allocated() - before
 
 
 def measure_times(steps: dict[str, Step], args: argparse.Namespace) -> dict[str, list[float]]:
@@ -401,6 +426,80 @@ def measure_times(steps: dict[str, Step], args: argparse.Namespace) -> dict[str,
                 step()
             times[name].append((now(args) - start) / args.steps)
     return times
+
+
+def host_waits(step: Step, args: argparse.Namespace) -> tuple[float, int] | None:
+    """Measure how long a step on a GPU keeps the host, and how often it waits for the GPU.
+
+    Args:
+        step: A step that has run before.
+        args: Command line.
+
+    Returns:
+        tuple[float, int] | None: Median seconds until the step returns, begun on an idle GPU, and
+        the number of calls that wait; None on a CPU.
+    """
+    if args.device != 'cuda':
+        return None
+    seconds = []
+    for _ in range(args.repeats):
+        start = now(args)
+        step()
+        seconds.append(time.perf_counter() - start)
+    now(args)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        torch.cuda.set_sync_debug_mode('warn')
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+    waits = sum('synchronizing CUDA operation' in str(warning.message) for warning in caught)
+    return statistics.median(seconds), waits
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times of a variant: seconds a step, one for each repeat; peak memory in bytes; host waits."""
+
+    times: list[float]
+    peak: int | None = None
+    host: tuple[float, int] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds a step."""
+        return statistics.median(self.times)
+
+
+def measure(
+    names: Sequence[str], args: argparse.Namespace
+) -> tuple[dict[str, Measured], dict[str, Step]]:
+    """Measure variants in this process.
+
+    Args:
+        names: Variants.
+        args: Command line.
+
+    Returns:
+        tuple[dict[str, Measured], dict[str, Step]]: Figures and steps of the variants.
+    """
+    prepare(args)
+    built = {name: build_step(name, args) for name in names}
+    steps = {name: step for name, (step, _) in built.items()}
+    times = measure_times(steps, args)
+    found = {
+        name: Measured(times[name], peak, host_waits(step, args))
+        for name, (step, peak) in built.items()
+    }
+    return found, steps
+
+
+def free_memory() -> None:
+    """Give back what steps held that are gone."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Stopwatch:
@@ -532,28 +631,27 @@ def print_header(names: list[str], args: argparse.Namespace) -> None:
     )
 
 
-def print_variants(
-    times: dict[str, list[float]], peaks: dict[str, int], args: argparse.Namespace
-) -> None:
+def print_variants(found: dict[str, Measured], args: argparse.Namespace) -> None:
     """Print the table of variants.
 
     Args:
-        times: Seconds a step, one for each repeat.
-        peaks: Bytes.
+        found: Figures by variant.
         args: Command line.
     """
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    limit = min(medians[name] for name in LIMITS)
+    limit = min(found[name].seconds for name in LIMITS)
+    on_gpu = args.device == 'cuda'
     print(
         f'\n{"variant":20}{"ms/step":>10}{"fastest":>10}{"slowest":>10}{"views/s":>10}'
         f'{"of limit":>10}{"of networks":>13}{"peak MiB":>10}'
+        + (f'{"host ms":>10}{"waits":>7}' if on_gpu else '')
     )
-    for name, seconds in medians.items():
+    for name, one in found.items():
         print(
-            f'{name:20}{seconds * 1e3:>10.1f}{min(times[name]) * 1e3:>10.1f}'
-            f'{max(times[name]) * 1e3:>10.1f}{args.views * args.batch_size / seconds:>10.1f}'
-            f'{limit / seconds:>10.1%}{medians["networks"] / seconds:>13.1%}'
-            f'{peaks[name] / 2**20:>10.0f}'
+            f'{name:20}{one.seconds * 1e3:>10.1f}{min(one.times) * 1e3:>10.1f}'
+            f'{max(one.times) * 1e3:>10.1f}{args.views * args.batch_size / one.seconds:>10.1f}'
+            f'{limit / one.seconds:>10.1%}{found["networks"].seconds / one.seconds:>13.1%}'
+            f'{one.peak / 2**20:>10.0f}'
+            + (f'{one.host[0] * 1e3:>10.1f}{one.host[1]:>7}' if on_gpu else '')
         )
     print('of limit, of networks: share of their rate')
 
@@ -580,8 +678,12 @@ def print_parts(parts: dict[str, float], counts: dict[str, float]) -> None:
     )
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line and settle what depends on the device."""
+def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line and settle what depends on the device.
+
+    Args:
+        words: Defaults to those of this process.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     on_gpu = torch.cuda.is_available()
     parser.add_argument('--batch-size', type=int, default=64 if on_gpu else 16, help='clips')
@@ -600,7 +702,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--warmup', type=int, default=3 if on_gpu else 1, help='steps before')
     parser.add_argument('--no-peer', action='store_true', help='leave lightly out')
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.device = 'cuda' if on_gpu else 'cpu'
     return args
 
@@ -615,10 +717,10 @@ def main() -> None:
             print('lightly is not installed and left out (pip install lightly)')
     print_header(names, args)
     # Forks come first: threads that PyTorch has started do not survive them.
-    peaks = measure_memory(names, args)
-    prepare(args)
-    steps = {name: VARIANTS[name](args) for name in names}
-    print_variants(measure_times(steps, args), peaks, args)
+    peaks = {} if args.device == 'cuda' else measure_memory(names, args)
+    found, steps = measure(names, args)
+    found = {name: replace(one, peak=peaks.get(name, one.peak)) for name, one in found.items()}
+    print_variants(found, args)
     vito = steps['VITO']
     del steps
     print_parts(measure_parts(vito, args), count_multiply_adds(args))

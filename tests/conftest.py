@@ -12,13 +12,13 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import mmengine.config.config
 import numpy as np
 import pytest
 
 from tests.helpers.answering_models import detector, segmenter  # noqa: F401
 from tests.helpers.checkpoints import checkpoints, online, target  # noqa: F401
 from tests.helpers.frame_videos import encode
+from tests.helpers.quick_mmengine import quicken
 
 # Networks of tests have at least 16 channels: with 8 or fewer, torch 2.11's backward pass of a 1x1
 # convolution of stride 2 in channels-last format corrupts memory on CPUs.
@@ -26,7 +26,7 @@ REPO = Path(__file__).resolve().parents[1]
 ONEDL = any(distributions(name='onedl-mmengine'))
 with_original_mim = pytest.mark.skipif(ONEDL, reason="OneDL's mim finds two copies, or no mmseg")
 sys.path.append(str(REPO / 'tools'))  # as for a tool that is run as a script
-mmengine.config.config.FormatCode = lambda text, **_: (text, True)  # a second per saved config
+quicken()
 
 
 def digits(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:

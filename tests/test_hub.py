@@ -1,8 +1,6 @@
 """Configs and models of vito_mm by the names that ``mmengine.hub`` has for them."""
 
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from mmengine import hub
@@ -10,11 +8,15 @@ from mmengine.config import Config
 
 import vito_mm  # noqa: F401  without it MMEngine does not know the name
 from tests.conftest import REPO
+from tests.helpers.processes import forked
 
 HUB = """
-import sys
+import importlib, sys
+from mmengine import hub
+importlib.reload(hub.hub), importlib.reload(hub)
 from mmengine.hub import get_config, get_model  # before the package, as it may be
-import vito_mm
+assert not hasattr(get_config, '__wrapped__')
+importlib.reload(sys.modules['vito_mm'])
 for name in sys.argv[1:]:
     model = get_model(f'vito_mm::{name}')
     print(type(model).__module__, type(model).__name__, type(model.backbone).__module__)
@@ -25,18 +27,16 @@ except ValueError as error:
 """
 
 
-def run_hub(*names: str) -> list[str]:
-    env = {**os.environ, 'PYTHONPATH': str(REPO), 'PYTHONWARNINGS': 'ignore'}
-    done = subprocess.run(
-        [sys.executable, '-c', HUB, *names], capture_output=True, text=True, env=env, check=False
-    )
+def run_hub(folder: Path, *names: str) -> list[str]:
+    (folder / 'script.py').write_text(HUB)
+    (done,) = forked(folder, [folder / 'script.py', *names])
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()
 
 
-def test_models_are_those_of_the_scope_of_their_config():
+def test_models_are_those_of_the_scope_of_their_config(tmp_path):
     names = 'miniscenes/pretrain_r18.py', 'miniscenes/seg_pascal.py', 'miniscenes/det_coco.py'
-    *models, error = run_hub(*names)
+    *models, error = run_hub(tmp_path, *names)
     pretraining, segmentor, detector = (line.split() for line in models)
     assert pretraining[:2] == ['vito_mm.models.selfsup.vito', 'VITO']
     assert pretraining[2].startswith('mmpretrain.')

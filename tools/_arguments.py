@@ -6,7 +6,7 @@ An option has the same spelling, default and meaning in every tool that has it: 
 import argparse
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,11 @@ SHARED: dict[str, dict[str, Any]] = {
     '--data': dict(metavar='PLACE'),
     '--device': dict(help='such as cuda:1 or cpu (default: a GPU if there is one)'),
     '--out': dict(type=Path, metavar='FILE', help='file to write'),
+    '--evaluation': dict(
+        type=Path,
+        metavar='FOLDER',
+        help='folder of the report on all tests of all checkpoints, to which results are added',
+    ),
     '--seed': dict(type=natural, default=0, metavar='N', help='seed of all that is random'),
     '--size': dict(type=positive, default=224, metavar='PIXELS', help='side of the images'),
     '--videos': dict(
@@ -165,6 +170,27 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='what has started the processes',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+    """Options that are not at their defaults, by the name that ``args`` has for them."""
+    return {
+        action.dest: getattr(args, action.dest)
+        for action in parser._actions
+        if action.option_strings and action.help != argparse.SUPPRESS
+        if getattr(args, action.dest, action.default) != action.default
+    }
+
+
+def option_words(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> list[str]:
+    """Words of a command line that give options, see :func:`given_options`."""
+    words: list[str] = []
+    for action in parser._actions:
+        if action.option_strings and action.dest in given and action.help != argparse.SUPPRESS:
+            value = given[action.dest]
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [action.option_strings[0], *map(str, () if value is True else values)]
+    return words
 
 
 def cores() -> int:

@@ -3,14 +3,17 @@
 import argparse
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from _arguments import Parser, add_shared, positive
 
 RANDOM = 'random'
+FOR_REPORT = 'for the report'
+NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'evaluation', 'reported')
 FORMATS = {'L2': 'g', 'seconds': '.0f'}
 """How the table shows a column; accuracies have one decimal."""
 
@@ -35,7 +38,8 @@ def add_probe(
     """
     parser = probes.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.')
     add = parser.add_argument
-    add('checkpoints', nargs='+', metavar='CHECKPOINT', help='file, or "random"')
+    text = 'file, label=file to name it in tables, or "random"'
+    add('checkpoints', nargs='+', metavar='CHECKPOINT', help=text)
     add_shared(parser, '--which', '--backbone')
     for option, meaning, untold in (
         ('--depth', 'layers of the ResNet', depth),
@@ -45,7 +49,8 @@ def add_probe(
         add(option, type=positive, metavar='N', help=f'{meaning} {told}')
     add_shared(parser, '--seed')
     add_shared(parser, '--out', metavar='JSON', help='file for results and settings')
-    parser.set_defaults(run=run)
+    add_shared(parser, '--evaluation')
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -97,6 +102,17 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
     return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
 
 
+def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
+    """What tells the network of a checkpoint, as plain values, for its classification head."""
+    from vito_mm.checkpoint import Checkpoint
+
+    is_random = checkpoint == RANDOM
+    file = first_file(args) if is_random else checkpoint
+    names = ('depth', 'base_channels', 'seed') if is_random else ()
+    said = {name: getattr(args, name) for name in ('which', 'backbone', *names)}
+    return dict(checkpoint=file and Checkpoint.read(file).sha256, random=is_random, **said)
+
+
 def default_layer(network: Any, of_stages: str) -> str | int:
     """The layer that is compared: a stage of a network with four, the last block of others."""
     from vito_mm.probes.encoder import stages_of
@@ -109,8 +125,13 @@ def first_file(args: argparse.Namespace) -> str | None:
     return next((name for name in args.checkpoints if name != RANDOM), None)
 
 
-def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None = None) -> Any:
-    """Open the network of a checkpoint."""
+def encoder(
+    args: argparse.Namespace,
+    checkpoint: str,
+    output_stride: int | None = None,
+    classifier: bool = False,
+) -> Any:
+    """Open the network of a checkpoint, or its classifier."""
     from vito_mm.checkpoint import CheckpointError
     from vito_mm.probes.loading import load_encoder, resnet, resnet_of_file
 
@@ -120,7 +141,7 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
         own = resnet_of_file(file or first, args.which) or resnet()
         network = resnet(args.depth or own['depth'], args.base_channels or own['base_channels'])
     like = first if network is None and file is None else None
-    options = dict(keep=not like, seed=args.seed, classifier=args.name == 'classify')
+    options = dict(keep=not like, seed=args.seed, classifier=classifier)
     options['output_stride'] = output_stride
     try:
         return load_encoder(like or file, args.which, network, device=args.device, **options)
@@ -136,16 +157,55 @@ def encoder(args: argparse.Namespace, checkpoint: str, output_stride: int | None
 def probe_each(
     args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Run the probes one after the other; ``--out`` holds those that are done."""
+    """Run the probes one after the other; ``--out`` and ``--evaluation`` hold those that are done.
+
+    A row may have an entry :data:`FOR_REPORT`, further arguments of
+    :meth:`_evaluation.ProbeReport.add`.
+    """
     rows = []
-    for checkpoint, probe in zip(args.checkpoints, probes, strict=True):
+    for label, checkpoint, probe in zip(args.labels, args.checkpoints, probes, strict=True):
         started = time.monotonic()
         found = probe()
-        rows.append(dict(checkpoint=checkpoint, **found, seconds=time.monotonic() - started))
+        told = found.pop(FOR_REPORT, {})
+        rows.append(dict(checkpoint=label, **found))
+        rows[-1].setdefault('seconds', time.monotonic() - started)
         print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
         if args.out:
             write_results(args, rows)
+        if args.evaluation:
+            args.reported.add(checkpoint, rows[-1], **told)
     return rows
+
+
+def probe_trained(
+    args: argparse.Namespace,
+    runs: Mapping[str, Any],
+    scores: Callable[[dict[str, float]], dict[str, float]],
+    write_report: Callable[[Path, dict[str, Any]], Path],
+    **said: Any,
+) -> list[dict[str, Any]]:
+    """Train by the config of each checkpoint, or go on; the report has those that are done.
+
+    Args:
+        args: Its work dir gets a record per checkpoint, and the report.
+        runs: Configs by the names of the checkpoints' folders.
+        scores: Takes what the evaluator found, with the seconds, and returns a row.
+        write_report: Takes the work dir and the rows by name, and returns the page.
+        **said: What decides the results besides the configs and the networks.
+    """
+    from vito_mm.probes.training import deciding_settings, finish
+
+    records = {}
+    for (label, cfg), checkpoint in zip(runs.items(), args.checkpoints, strict=True):
+        records[label] = record(args, label, checkpoint, deciding_settings(cfg) | said)
+    results: dict[str, dict[str, float]] = {}
+
+    def probe(label: str) -> dict[str, Any]:
+        results[label] = scores(finish(runs[label], records[label]))
+        print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
+        return results[label]
+
+    return probe_each(args, [lambda n=label: probe(n) for label in runs])
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:
@@ -185,9 +245,7 @@ def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> N
 
     from vito_mm.utils.atomic import write_json
 
-    settings = {
-        k: v for k, v in vars(args).items() if k not in ('name', 'run', 'checkpoints', 'out')
-    }
+    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     # JSON knows no NaN.
     rows = [

@@ -7,7 +7,7 @@ Started again, it goes on where it was stopped, and reads new and changed videos
 import argparse
 import sys
 
-from _arguments import SHARED, Parser, add_shared, positive
+from _arguments import Parser, add_shared, positive
 
 # Those of vito_mm.videos, which takes seconds to import.
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
@@ -22,7 +22,11 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add('source', metavar='VIDEOS', help=SHARED['--videos']['help'])
+    add(
+        'source',
+        metavar='VIDEOS',
+        help='folder or .tar of videos, or manifest (.jsonl, .csv, .parquet)',
+    )
     add_shared(parser, '--out', type=str, required=True, help='manifest to write, .jsonl')
     add_shared(parser, '--workers', type=positive, help='processes (default: the cores)')
     add(
@@ -30,8 +34,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=VIDEO_EXTENSIONS,
         metavar='EXTENSION',
-        help='endings of the files to take from a folder, .tar for archives of frames, .jpg for '
-        'images',
+        help='endings of the files to take from a folder, .tar for archives of frames or videos, '
+        '.jpg for images',
     )
     add('--check', action='store_true', help='decode every frame and compare hashes to find damage')
     add('--force', action='store_true', help='read all videos again')

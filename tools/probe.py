@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from _arguments import Parser, add_shared, cores, natural, positive
+from _evaluation import ProbeReport, split_labels
+from _probe_robustness import add_robustness, problem_of
+from _probe_ucf101 import add_ucf101
 from _probing import (
+    FOR_REPORT,
     RANDOM,
     add_images,
     add_probe,
@@ -20,7 +24,9 @@ from _probing import (
     encoder,
     first_file,
     folder_names,
+    network_of,
     probe_each,
+    probe_trained,
     record,
     table,
 )
@@ -37,6 +43,9 @@ def main() -> None:
     try:
         # What the libraries print goes where it does not mix with the table.
         with redirect_stdout(sys.stderr):
+            words = args.checkpoints
+            args.labels, args.checkpoints = split_labels(words)
+            args.reported = ProbeReport(args, args.parser, words) if args.evaluation else None
             # Held, so that each probe and its check find the file read.
             _held = [Checkpoint.read(name) for name in args.checkpoints if name != RANDOM]
             rows = args.run(args)
@@ -49,11 +58,18 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     probes = parser.add_subparsers(dest='name', required=True, metavar='PROBE')
-    for add in (add_knn, add_linear, add_classify, add_segment, add_davis, add_incontext):
+    images = add_knn, add_linear, add_classify, add_robustness
+    dense = add_segment, add_linear_segmentation, add_incontext
+    for add in (*images, *dense, add_davis, add_ucf101):
         add(probes)
     args = parser.parse_args()
     if args.name == 'classify' and RANDOM in args.checkpoints:
         parser.error('random weights have no classifier: classify needs files')
+    if args.name == 'robustness' and (problem := problem_of(args)):
+        parser.error(problem)
+    is_file = args.name == 'linear' and args.save_head and args.save_head.suffix == '.pth'
+    if is_file and len(args.checkpoints) > 1:
+        parser.error('--save-head: name a folder, for the heads of several checkpoints')
     return args
 
 
@@ -66,7 +82,22 @@ def add_knn(probes: Any) -> None:
 
 def add_linear(probes: Any) -> None:
     """Add the linear classifier."""
-    add_images(add_probe(probes, 'linear', probe_images, 'classify linearly'))
+    parser = add_probe(probes, 'linear', probe_images, 'classify linearly')
+    add_images(parser)
+    parser.add_argument(
+        '--save-head',
+        type=Path,
+        metavar='PLACE',
+        help='keep the classifiers for robustness --head: FILE.pth for one checkpoint, or a folder',
+    )
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe/linear'),
+        help='folder for the features while the probe runs, 4 bytes each; after an interruption '
+        'the same command goes on',
+    )
 
 
 def add_classify(probes: Any) -> None:
@@ -78,29 +109,44 @@ def add_classify(probes: Any) -> None:
 def add_segment(probes: Any) -> None:
     """Add linear segmentation."""
     text = 'segment linearly, on the data of a config of mmseg'
-    parser = add_probe(probes, 'segment', probe_segment, text, *["the config's"] * 2)
+    add_segmentation(probes, 'segment', text, steps=2000, lr=1e-2, stages=[4], recipe='short')
+
+
+def add_linear_segmentation(probes: Any) -> None:
+    """Add linear segmentation as DINOv3 has it."""
+    text = "segment linearly by DINOv3's recipe, on the data of a config of mmseg"
+    settings = dict(steps=40_000, lr=1e-3, stages=None, recipe='dinov3')
+    parser = add_segmentation(probes, 'linear-segmentation', text, **settings)
+    add_shared(parser, '--size', default=512, help='side of training crops and of test windows')
+
+
+def add_segmentation(
+    probes: Any, name: str, text: str, steps: int, lr: float, stages: list[int] | None, recipe: str
+) -> Parser:
+    """Add a probe that trains a linear head on feature maps, by a recipe and its defaults."""
+    parser = add_probe(probes, name, probe_segment, text, *["the config's"] * 2)
     add = parser.add_argument
     add('--config', required=True, metavar='CONFIG', help='config of mmseg')
     add(
         '--stages',
         type=int,
         nargs='+',
-        default=[4],
+        default=stages,
         metavar='N',
         help='1 to 4 for layer1 to layer4, or blocks of a transformer, from 1; several are '
-        'concatenated',
+        f'concatenated{"" if stages else " (default: the last feature map)"}',
     )
-    add('--steps', type=positive, default=2000, metavar='N', help='training steps')
-    add('--lr', type=float, default=1e-2, metavar='RATE', help='learning rate at the start')
+    add('--steps', type=positive, default=steps, metavar='N', help='training steps')
+    add('--lr', type=float, default=lr, metavar='RATE', help='highest learning rate')
     add_shared(parser, '--batch-size', default=16, help='images per step')
     add_shared(parser, '--workers', help="processes that read, 0: this one (default: the config's)")
+    folder = 'work_dirs/probe' if name == 'segment' else f'work_dirs/probe/{name}'
     add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        help='folder of the runs (default: work_dirs/probe/CONFIG)',
+        parser, '--work-dir', type=Path, help=f'folder of the runs (default: {folder}/CONFIG)'
     )
     add_shared(parser, '--cfg-options')
+    parser.set_defaults(recipe=recipe)
+    return parser
 
 
 def add_davis(probes: Any) -> None:
@@ -184,34 +230,37 @@ def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Segment by the nearest training patches of each checkpoint's features."""
-    from dataclasses import asdict, replace
-    from statistics import mean, stdev
+    from dataclasses import asdict
 
     from vito_mm.launch import parse_options
-    from vito_mm.probes.incontext import InContext, in_context_iou
-    from vito_mm.probes.segmentation import read_segmentation_data
+    from vito_mm.probes import incontext
+    from vito_mm.probes.incontext_report import write_report
+    from vito_mm.probes.segmentation_config import read_segmentation_data
 
     cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
     parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
     labels = folder_names(args.checkpoints)
     records = {}
-    base = InContext(args.size, args.neighbours, memory=args.memory, epochs=args.epochs)
+    sizes = dict(memory=args.memory, epochs=args.epochs)
+    settings = incontext.InContext(args.size, args.neighbours, **sizes)
     for label, checkpoint in zip(labels, args.checkpoints, strict=True):
         layer = args.layer or default_layer(encoder(args, checkpoint), 'last')
-        said = dict(settings=asdict(base), layer=layer, data=[part.to_dict() for part in parts])
+        said = dict(settings=asdict(settings), layer=layer, data=[part.to_dict() for part in parts])
         records[label] = record(args, label, checkpoint, said)
+    predictions = {label: args.work_dir / 'predictions' / label for label in labels}
+    workers = cores() if args.workers is None else args.workers
+    results = {}
 
     def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        network, kept = encoder(args, checkpoint), records[label]
-        workers = cores() if args.workers is None else args.workers
-        for seed in range(args.seeds):
-            if (name := f'seed {seed}') not in kept.parts:
-                settings = replace(base, seed=seed)
-                place = kept.identity['layer'], args.batch_size, workers
-                kept.put(name, in_context_iou(network, *parts, settings, *place))
-        scores = [kept.parts[f'seed {seed}']['mIoU'] for seed in range(args.seeds)]
-        spread = {'deviation': stdev(scores)} if len(scores) > 1 else {}
-        return {'mIoU': mean(scores)} | spread
+        place = records[label].identity['layer'], args.batch_size, workers, predictions[label]
+        results[label] = incontext.evaluate(
+            encoder(args, checkpoint), *parts, settings, args.seeds, records[label], *place
+        )
+        done = {k: predictions[k] for k in results}
+        page = write_report(args.work_dir, results, parts[1], settings, done)
+        print(f'report: {page}', file=sys.stderr)
+        by_seed = {seed: {'mIoU': found['mIoU']} for seed, found in enumerate(results[label])}
+        return incontext.summary(results[label]) | {FOR_REPORT: dict(seeds=by_seed)}
 
     pairs = zip(labels, args.checkpoints, strict=True)
     return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
@@ -222,49 +271,86 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.features import classifier_accuracy, labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.labelled_images import labelled_frames
-    from vito_mm.probes.linear_classifier import linear_accuracy
 
-    if args.name != 'classify':
-        labelled_frames(args.data, args.size)
+    is_own = args.name == 'classify'
+    images = None if is_own else labelled_frames(args.data, args.size)
     for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
-        encoder(args, checkpoint)
+        encoder(args, checkpoint, classifier=is_own)
 
-    def probe(checkpoint: str) -> dict[str, Any]:
+    def probe(label: str, checkpoint: str) -> dict[str, Any]:
+        network = encoder(args, checkpoint, classifier=is_own)
         workers = cores() if args.workers is None else args.workers
         sizes = args.size, args.batch_size, workers
-        if args.name == 'classify':
-            top1, top5 = classifier_accuracy(encoder(args, checkpoint), args.data, *sizes)
-            return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
-        features = labelled_features(encoder(args, checkpoint), args.data, *sizes)
+        if args.name == 'linear':
+            return fit_head(args, label, checkpoint, network, images, sizes)
         if args.name == 'knn':
-            return {'top-1': knn_top1(*features, k=args.k)}
-        result = linear_accuracy(*features, seed=args.seed)
-        top5 = {} if result.top5 is None else {'top-5': result.top5}
-        return {'top-1': result.top1, **top5, 'L2': result.strength}
+            return {'top-1': knn_top1(*labelled_features(network, args.data, *sizes), k=args.k)}
+        top1, top5 = classifier_accuracy(network, args.data, *sizes)
+        return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
 
-    return probe_each(args, [lambda c=c: probe(c) for c in args.checkpoints])
+    pairs = zip(folder_names(args.checkpoints), args.checkpoints, strict=True)
+    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+
+
+def fit_head(
+    args: argparse.Namespace,
+    label: str,
+    checkpoint: str,
+    network: Any,
+    images: Any,
+    sizes: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Classify images linearly, with features in files, and keep the classifier if asked."""
+    import shutil
+
+    from vito_mm.probes.classification_head import ClassificationHead
+    from vito_mm.probes.features import labelled_features
+    from vito_mm.probes.linear_classifier import linear_accuracy
+    from vito_mm.utils.hashing import hash64
+
+    identity = network_of(args, checkpoint)
+    listed = [str(item) for part in (images.train, images.val) for item in part.items()]
+    digest = hash64(str([identity, args.size, args.seed]), *listed)
+    folder = args.work_dir / f'{label}-{digest:016x}'
+    folder.mkdir(parents=True, exist_ok=True)
+    features = labelled_features(network, args.data, *sizes, folder=folder)
+    result = linear_accuracy(*features, seed=args.seed, device=network.device, folder=folder)
+    if place := args.save_head:
+        file = place if place.suffix == '.pth' else place / f'{label}.pth'
+        ClassificationHead(result.classifier, images.classes, identity, args.size).save(file)
+        print(f'head: {file}', file=sys.stderr)
+    shutil.rmtree(folder)
+    top5 = {} if result.top5 is None else {'top-5': result.top5}
+    return {'top-1': result.top1, **top5, 'L2': result.strength}
 
 
 def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train a linear segmentation head on each checkpoint's features."""
     from vito_mm.launch import parse_options
     from vito_mm.probes import segmentation
+    from vito_mm.probes.segmentation_config import read_segmentation_config
 
     args.cfg_options = parse_options(args.cfg_options or ())
-    base = segmentation.read_segmentation_config(args.config, args.cfg_options, args.backbone)
-    work_dir = args.work_dir or Path('work_dirs/probe') / Path(args.config).stem
+    base = read_segmentation_config(args.config, args.cfg_options, args.backbone)
+    is_short = args.recipe == 'short'
+    folder = Path('work_dirs/probe') / ('' if is_short else args.name)
+    args.work_dir = args.work_dir or folder / Path(args.config).stem
     names = ('stages', 'steps', 'lr', 'batch_size', 'workers', 'which', 'seed', 'backbone')
-    settings = {name: getattr(args, name) for name in (*names, 'depth', 'base_channels')}
+    names += ('depth', 'base_channels', 'recipe') + (() if is_short else ('size',))
+    settings = {name: getattr(args, name) for name in names}
     settings['like'] = first_file(args)
     files = [None if checkpoint == RANDOM else checkpoint for checkpoint in args.checkpoints]
     folders = folder_names(args.checkpoints)
     configs = [
-        segmentation.probe_config(base, file, work_dir / folder, **settings)
+        segmentation.probe_config(base, file, args.work_dir / folder, **settings)
         for file, folder in zip(files, folders, strict=True)
     ]
     for cfg in configs:
         segmentation.check_probe(cfg)
-    return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+    if is_short:
+        return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
+    runs = dict(zip(folders, configs, strict=True))
+    return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from _arguments import Parser, add_shared, natural
+from _evaluation import add_suite, suite_words
 
 # Those of vito_mm.transfer.tasks, which takes seconds to import.
 PROTOCOLS = ('paper', 'stock', 'miniscenes')
@@ -35,8 +36,9 @@ def main() -> int:
         nargs='+',
         default=[*TASKS],
         metavar='TASK',
-        help='of the paper, or name=CONFIG for any config of mmseg or mmdet, a file or '
-        'PACKAGE::FILE',
+        help='of the paper; the name of a config of segmentation or detection in '
+        'configs/protocols, such as upernet_ade20k; or name=CONFIG for any config of mmseg or '
+        'mmdet, a file or PACKAGE::FILE',
     )
     add('--seeds', type=int, default=5, metavar='N', help='runs of each, with seeds 0, 1, ...')
     add('--first-seed', type=natural, default=0, metavar='N', help='where the seeds begin')
@@ -112,25 +114,33 @@ def main() -> int:
         action='store_true',
         help='start again the runs that belong to another config or checkpoint content',
     )
+    add_shared(parser, '--evaluation')
     add('--report-only', action='store_true', help='write the report again from what is there')
     add('--yes', '-y', action='store_true', help='accepted for scripts: nothing is ever asked')
     args = parser.parse_args()
 
     from vito_mm.transfer.options import SuiteOptions
+    from vito_mm.transfer.report.results import ResultsError, read_results
     from vito_mm.transfer.runner import JobError, PlanError, SuiteError, report, run_suite
 
     command = shlex.join(sys.argv)
     chosen = dict(vars(args), repo=Path(__file__).resolve().parents[1])
-    dry_run, no_estimate, report_only = (
-        chosen.pop(name) for name in ('dry_run', 'no_estimate', 'report_only')
+    dry_run, no_estimate, report_only, folder = (
+        chosen.pop(name) for name in ('dry_run', 'no_estimate', 'report_only', 'evaluation')
     )
     del chosen['yes']
     try:
+        if folder:
+            read_results(folder)  # fail before the first run
         if report_only:
             report(args.work_dir)
-            return 0
-        return run_suite(SuiteOptions(**chosen), command, dry_run, not no_estimate)
-    except (PlanError, SuiteError, JobError) as error:
+            status = 0
+        else:
+            status = run_suite(SuiteOptions(**chosen), command, dry_run, not no_estimate)
+        if folder and not dry_run:
+            add_suite(folder, args.work_dir, suite_words(parser, args))
+        return status
+    except (PlanError, SuiteError, JobError, ResultsError) as error:
         print(f'tools/transfer.py: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

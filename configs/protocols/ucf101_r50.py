@@ -2,6 +2,9 @@
 
     mim train mmpretrain configs/protocols/ucf101_r50.py
 
+Several checkpoints, any network and any videos in class folders, with one report:
+    tools/probe.py ucf101 CHECKPOINT random --data FOLDER
+
 Another checkpoint, or random weights (the one in `checkpoint` is only the default):
     --cfg-options model.backbone.checkpoint=FILE
     --cfg-options model.backbone.checkpoint=None
@@ -87,7 +90,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
+    checkpoint=dict(type='vito_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 env_cfg = dict(

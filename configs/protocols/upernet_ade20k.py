@@ -10,12 +10,16 @@ Metric: mIoU on val. Published with ResNet-50: 36.6 from PooDLe on one walking t
 them, 43.0 from DINO on ImageNet (https://arxiv.org/abs/2408.11208).
 
 iBOT (https://arxiv.org/abs/2111.07832) trains 160k steps of 16 crops of 512 x 512 with AdamW,
-weight decay 0.05, a linear warm-up of 1,500 steps and a linear decay; its rates and layer-wise
-decay are for transformers. [ours]: a rate of 1e-4 for ResNet-50; sweep it:
-    tools/transfer.py --tasks upernet=configs/protocols/upernet_ade20k.py --sweep lr=3e-5,1e-4,3e-4
+weight decay 0.05, a linear warm-up of 1,500 steps and a linear decay, and evaluates in windows of
+the crop's size; its rates and layer-wise decay are for transformers. [ours]: a rate of 1e-4 for
+ResNet-50; sweep it:
+    tools/transfer.py --checkpoints FILE --tasks upernet_ade20k --sweep lr=3e-5,1e-4,3e-4
 """
 
-_base_ = 'mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py'
+_base_ = [
+    'mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py',
+    '../_base_/schedules/ibot_adamw.py',
+]
 
 model = dict(
     pretrained=None,
@@ -26,15 +30,11 @@ model = dict(
 )
 
 max_iters = 160_000
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-)
+optim_wrapper = {{_base_.ibot_optim_wrapper}}
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=1500, by_epoch=False),
+    {{_base_.ibot_warm_up}},
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=1500, end=max_iters, by_epoch=False),
 ]
-train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 
 # 4 GPUs x 4 images.

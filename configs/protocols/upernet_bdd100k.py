@@ -2,8 +2,8 @@
 
     mim train mmseg configs/protocols/upernet_bdd100k.py --gpus 4 --launcher pytorch
 
-Metric: mIoU on val. Data in data/bdd100k: images/10k/{train,val} and labels/sem_seg/masks/{train,
-val}, as the data set comes.
+Metric: mIoU on val. Data in data/bdd100k, as the data set comes: images/10k/{train,val} and
+labels/sem_seg/masks/{train,val}, whose masks hold the numbers of Cityscapes' classes.
 """
 
 _base_ = 'upernet_cityscapes.py'

@@ -2,11 +2,18 @@
 
     mim train mmseg configs/protocols/upernet_cityscapes.py --gpus 4 --launcher pytorch
 
-Metric: mIoU on val. Data as mmseg prepares them, in data/cityscapes. [ours]: mmseg's schedule of
-80k steps of 8 crops of 512 x 1024.
+Checkpoint or random weights: see upernet_ade20k.py.
+
+Metric: mIoU on val. Data as mmseg prepares them, in data/cityscapes. PooDLe and Midway read frozen
+backbones out here: `--frozen-backbone` of tools/transfer.py, model.backbone.frozen=True. [ours],
+as their configs are not public: mmseg's schedule of 80k steps of 8 crops of 512 x 1024, and
+evaluation of whole images.
 """
 
-_base_ = 'mmseg::upernet/upernet_r50_4xb2-80k_cityscapes-512x1024.py'
+_base_ = [
+    'mmseg::upernet/upernet_r50_4xb2-80k_cityscapes-512x1024.py',
+    '../_base_/schedules/ibot_adamw.py',
+]
 
 model = dict(
     pretrained=None,
@@ -14,12 +21,9 @@ model = dict(
 )
 
 max_iters = 80_000
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-)
+optim_wrapper = {{_base_.ibot_optim_wrapper}}
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=1500, by_epoch=False),
+    {{_base_.ibot_warm_up}},
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=1500, end=max_iters, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))

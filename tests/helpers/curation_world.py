@@ -97,7 +97,7 @@ class World:
         batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
         return (batch - 127.5) / 60, torch.tensor(labels)
 
-    def _train(self, steps: int = 300, batch_size: int = 32) -> float:
+    def _train(self, steps: int = 200, batch_size: int = 32) -> float:
         """Train the classifier on single-object stills; returns the accuracy on others."""
         init_default_scope('mmpretrain')
         torch.manual_seed(0)

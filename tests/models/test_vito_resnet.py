@@ -122,6 +122,7 @@ def no_scope(monkeypatch):
 
 @pytest.mark.usefixtures('no_scope')
 def test_without_a_scope_the_registry_decides_and_a_notebook_gets_that_of_mmpretrain():
+    import_module('vito_mm.probes.linear_segmentation_head')  # has models for mmseg
     for library, stock in STOCK.items():
         registry = import_module(f'{library}.registry').MODELS
         assert isinstance(registry.build(dict(type='VITOResNet', depth=18)), stock)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -99,7 +101,10 @@ def test_scores_are_those_of_the_masks_that_it_writes(
         0
     ]['J']['mean'] = 0.125
     record.write_text(json.dumps(lost))
+    removed = tmp_path / 'out/masks/random/scene-001/00002.png'
+    removed.unlink()
     run_tool(monkeypatch, 'probe.py', *words)
+    assert removed.is_file()
     again = json.loads(record.read_text())
     assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
     with pytest.raises(SystemExit, match='settings'):
@@ -112,7 +117,7 @@ def test_scores_are_those_of_the_masks_that_it_writes(
 
 
 def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, capsys):
-    words = ('incontext', 'random', '--depth', 18, '--base-channels', 8, '--size', 64)
+    words = ('incontext', 'random', '--depth', 18, '--base-channels', 16, '--size', 64)
     words += ('--config', REPO / 'configs/miniscenes/seg_pascal.py', '--seeds', 2)
     words += ('--memory', 40, '--neighbours', 3, '--layer', 'res3', '--workers', 0)
     words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json', '--cfg-options')
@@ -126,11 +131,49 @@ def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, ca
     )
     run_tool(monkeypatch, 'probe.py', *words)
     row = json.loads((tmp_path / 'found.json').read_text())['results'][0]
-    parts = json.loads((tmp_path / 'out' / 'random.json').read_text())['parts']
+    record = tmp_path / 'out' / 'random.json'
+    kept = json.loads(record.read_text())
+    parts = kept['parts']
     scores = [parts[f'seed {seed}']['mIoU'] for seed in (0, 1)]
     assert row['mIoU'] == pytest.approx(np.mean(scores))
     assert row['deviation'] == pytest.approx(np.std(scores, ddof=1))
     assert parts['seed 0']['patches'] == [36, 64]  # 12 images of 3 patches each
+
+    # All four validation images are shown, so the score is that of the pictures.
+    found, truth = [], []
+    names = (Path(davis['voc']) / 'ImageSets/Segmentation/val.txt').read_text().split()
+    pictures = sorted((tmp_path / 'out/predictions/random').iterdir())
+    for name, picture in zip(names, pictures, strict=True):
+        with Image.open(f'{davis["voc"]}/SegmentationClass/{name}.png') as image:
+            labels = np.array(image)
+        truth.append(cv2.resize(labels, (64, 64), interpolation=cv2.INTER_NEAREST_EXACT))
+        with Image.open(picture) as image:
+            found.append(np.array(image))
+    found, truth = (np.stack(each)[np.stack(truth) != 255] for each in (found, truth))
+    pairs = [(found == number, truth == number) for number in range(21)]
+    ious = [100 * (a & b).sum() / (a | b).sum() for a, b in pairs if (a | b).any()]
+    assert scores[0] == pytest.approx(np.mean(ious))
+    page = (tmp_path / 'out' / 'incontext.html').read_text()
+    assert page.count('<img') == 1
+    assert 'DINO ViT-S/16' in page
+    lines = [line.split(',') for line in (tmp_path / 'out/incontext.csv').read_text().splitlines()]
+    assert [line[:2] for line in lines[1:]] == [['random', '0'], ['random', '1']]
+    assert [float(line[2]) for line in lines[1:]] == pytest.approx(scores)
+    iou = parts['seed 1']['IoU']['background']
+    assert float(lines[2][lines[0].index('background')]) == pytest.approx(iou)
+
+    # What is kept is not computed again, unless a picture is lost.
+    for name in parts:
+        parts[name]['mIoU'] = 12.5
+    record.write_text(json.dumps(kept))
+    run_tool(monkeypatch, 'probe.py', *words)
+    assert json.loads(record.read_text()) == kept
+    assert '12.5' in (tmp_path / 'out' / 'incontext.html').read_text()
+    pictures[1].unlink()
+    run_tool(monkeypatch, 'probe.py', *words)
+    again = json.loads(record.read_text())['parts']
+    assert [again[name]['mIoU'] for name in parts] == [pytest.approx(scores[0]), 12.5]
+    assert pictures[1].is_file()
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,15 @@ def test_random_weights_follow_from_the_seed_alone(tmp_path):
     assert not torch.equal(random['conv1.weight'], one['conv1.weight'])
 
 
+def test_random_weights_keep_nothing_of_a_file(tmp_path):
+    """Batch statistics neither: they are those of a network without a file."""
+    weights = load_encoder(None, network=resnet(18, 16), seed=3).backbone.state_dict()
+    torch.save({key: value + 1 for key, value in weights.items()}, tmp_path / 'a.pth')
+    random = load_encoder(tmp_path / 'a.pth', keep=False, seed=5).backbone.state_dict()
+    named = load_encoder(None, network=resnet(18, 16), seed=5).backbone.state_dict()
+    assert all(torch.equal(value, random[key]) for key, value in named.items())
+
+
 def test_the_network_of_a_file_may_be_named_only_rightly(checkpoints, target):
     found = load_encoder(checkpoints['training'], 'target', resnet(18)).backbone
     assert torch.equal(found.conv1.weight, target.conv1.weight)

@@ -1,6 +1,7 @@
 """Robustness tests with a classifier of plain colours, counted by hand."""
 
 import json
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vito_mm.probes.classification_head import imagenet_classes
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.robustness import (
     ALEXNET_ERRORS,
@@ -18,6 +20,7 @@ from vito_mm.probes.robustness import (
     made_corruption_accuracies,
     video_robustness,
 )
+from vito_mm.probes.robustness_suite import check_data
 from vito_mm.videos.frames import View
 
 CLASSES = ('red', 'green', 'blue', 'grey')
@@ -103,6 +106,49 @@ def test_corruptions_that_are_made_repeat_and_get_worse(classifier, tmp_path):
     assert first == again
     np.testing.assert_array_equal(np.random.get_state()[1], state)
     assert first['fog/5'] < 100 == first['gaussian_noise/1']
+
+
+def test_what_is_wrong_with_corruptions_is_told_beforehand(tmp_path):
+    folder = tmp_path / 'c'
+    for severity in range(1, 6):
+        write(folder / 'fog' / str(severity) / 'red' / '0.png', (255, 0, 0))
+    check_data({'imagenet-c': folder, '3dcc': folder}, CLASSES)
+    (folder / 'fog' / '2' / 'green').mkdir()
+    with pytest.raises(ProbeError, match='without an image: green'):
+        check_data({'imagenet-c': folder}, CLASSES)
+    (folder / 'fog' / '2' / 'green').rename(folder / 'fog' / '2' / 'pink')
+    with pytest.raises(ProbeError, match='no class: pink'):
+        check_data({'3dcc': folder}, CLASSES)
+    (folder / 'fog' / '2' / 'pink').rmdir()
+    (folder / 'fog' / '1' / 'red' / '0.png').unlink()
+    (folder / 'fog' / '1' / 'red').rmdir()
+    with pytest.raises(ProbeError, match='no sub-folders'):
+        check_data({'3dcc': folder}, CLASSES)
+    (folder / 'fog' / '1').rmdir()
+    with pytest.raises(ProbeError, match='fog/1'):
+        check_data({'3dcc': folder}, CLASSES)
+
+
+def test_missing_packages_name_the_extra(tmp_path, monkeypatch):
+    write(tmp_path / 'red' / '0.png', (255, 0, 0))
+    for name in ('corrupt_tta', 'timm.data'):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'vito_mm\[robustness\]'):
+        check_data({'corrupt': tmp_path}, CLASSES)
+    with pytest.raises(ImportError, match=r'vito_mm\[robustness\]'):
+        imagenet_classes()
+
+
+def test_indices_can_count_classes_in_another_order(classifier, tmp_path):
+    write(tmp_path / 'a.png', (0, 0, 250))
+    # By name: blue, green, grey, red.
+    metadata = dict(pmsets={'a.png': []}, labels={'a.png': [0]})
+    metadata |= dict(rev_class_idx_map={'0': [0], '1': [1, 2, 3]})
+    (tmp_path / 'metadata').mkdir()
+    for name, content in metadata.items():
+        (tmp_path / 'metadata' / f'{name}.json').write_text(json.dumps(content))
+    assert video_robustness(classifier, tmp_path, sorted(CLASSES))['pm-0'] == 100
+    assert video_robustness(classifier, tmp_path)['pm-0'] == 0
 
 
 def test_frames_around_an_anchor_count_together(classifier, tmp_path):

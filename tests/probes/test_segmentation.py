@@ -1,21 +1,30 @@
 """The linear segmentation probe: what it trains, and that it trains nothing else."""
 
+import json
+from math import cos, pi
+
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmseg.models.backbones import ResNet
 from mmseg.registry import MODELS
 
 from tests.conftest import REPO
+from tests.helpers.processes import run_tool
 from tests.helpers.segmentation_world import write_world
 from vito_mm.checkpoint import CheckpointError
 from vito_mm.probes.image_folders import ProbeError
+from vito_mm.probes.linear_segmentation_head import LinearSegmentationHead
 from vito_mm.probes.segmentation import (
+    RECIPES,
     check_probe,
     probe_config,
-    read_segmentation_config,
     run_probe,
 )
+from vito_mm.probes.segmentation_config import read_segmentation_config
 
 
 @pytest.fixture(scope='module')
@@ -181,3 +190,137 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
     assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
     with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):
         probe_config(base, None, tmp_path / 'run', stages=(4,), backbone=name)
+
+
+# DINOv3's recipe
+
+
+def rates(cfg, steps):
+    """The learning rate of every step, from the optimizer and schedulers that a run builds."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        optimizer = build_optim_wrapper(torch.nn.Linear(1, 1), cfg.optim_wrapper)
+        schedulers = [
+            PARAM_SCHEDULERS.build(dict(each), default_args=dict(optimizer=optimizer))
+            for each in cfg.param_scheduler
+        ]
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
+
+
+def test_dinov3_has_its_numbers(tmp_path):
+    """On ADE20K, whose config of mmseg has the rest: sizes of 0.5 to 2 times 512, flips."""
+    base = Config.fromfile(REPO / 'configs/seg/vito_ade20k_stock.py')
+    cfg = probe_config(base, None, tmp_path, stages=None, recipe='dinov3')
+    assert cfg.train_cfg.max_iters == 40_000
+    assert cfg.train_dataloader.batch_size == 16
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=1e-3)
+    assert 'clip_grad' not in cfg.optim_wrapper
+    assert cfg.param_scheduler[0].end == 1501
+    assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
+    assert cfg.model.decode_head.dropout_ratio == 0.1
+    assert cfg.model.decode_head.in_channels == 2048
+    (crop,) = [s for s in cfg.train_dataloader.dataset.pipeline if s.type == 'RandomCrop']
+    assert tuple(crop.crop_size) == tuple(cfg.model.data_preprocessor.size) == (512, 512)
+    assert cfg.train_dataloader.dataset.pipeline == base.train_dataloader.dataset.pipeline
+
+    cfg = probe_config(base, None, tmp_path, recipe='dinov3', steps=400, lr=2.0)
+    warm_up = [min(1, 1e-6 + (1 - 1e-6) * step / 15) for step in range(400)]
+    expected = [2 * w * (1 + cos(pi * step / 400)) / 2 for step, w in enumerate(warm_up)]
+    np.testing.assert_allclose(rates(cfg, 400), expected, rtol=1e-6)
+
+
+def test_batch_norm_comes_before_the_linear_layer():
+    torch.manual_seed(0)
+    settings = dict(in_channels=4, num_classes=3, in_index=0, dropout_ratio=0.5)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        head = LinearSegmentationHead(**settings, norm_cfg=dict(type='BN'))
+    maps = torch.randn(8, 4, 5, 6) * torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1) + 7
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.uniform_(-1, 1)
+        head.norm.running_mean.uniform_(-1, 1)
+        head.norm.running_var.uniform_(1, 2)
+
+        def classified(x, mean, variance):
+            x = (x - mean.view(-1, 1, 1)) / (variance.view(-1, 1, 1) + 1e-5) ** 0.5
+            x = x * head.norm.weight.view(-1, 1, 1) + head.norm.bias.view(-1, 1, 1)
+            weight, bias = head.conv_seg.weight[:, :, 0, 0], head.conv_seg.bias
+            return torch.einsum('kc,nchw->nkhw', weight, x) + bias.view(-1, 1, 1)
+
+        expected = classified(maps, head.norm.running_mean, head.norm.running_var)
+        torch.testing.assert_close(head.eval()([maps]), expected)
+        # In training whole channels are left out before the statistics are taken.
+        torch.manual_seed(1)
+        found = head.train()([maps])
+        torch.manual_seed(1)
+        kept = torch.nn.functional.dropout2d(maps, 0.5)
+        variance = kept.var(dim=(0, 2, 3), unbiased=False)
+        expected = classified(kept, kept.mean(dim=(0, 2, 3)), variance)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_linear_segmentation_by_the_command(world, checkpoint, tmp_path, monkeypatch, capsys):
+    """With windows that overlap; what is there is not made again, and other settings are told."""
+
+    def command(*words):
+        place = ('--config', world, '--work-dir', tmp_path / 'runs', '--workers', 0)
+        few = ('--steps', 60, '--lr', 0.02, '--batch-size', 4, '--size', 32)
+        names = ('probe.py', 'linear-segmentation', checkpoint, *place, *few)
+        run_tool(monkeypatch, *names, *words)
+        return capsys.readouterr().out
+
+    out = command()
+    (file,) = (tmp_path / 'runs').glob('*.json')
+    found = json.loads(file.read_text())['parts']['result']
+    assert 30 < found['mIoU'] <= 100
+    assert f'{found["mIoU"]:.1f}' in out
+    run = tmp_path / 'runs' / file.stem
+    head = torch.load(run / 'iter_60.pth', weights_only=False)['state_dict']
+    assert head['decode_head.conv_seg.weight'].shape == (3, 128, 1, 1)
+    assert not torch.equal(head['decode_head.norm.weight'], torch.ones(128))
+    cfg = Config.fromfile(run / 'psp.py')
+    (step,) = [s for s in cfg.train_dataloader.dataset.dataset.pipeline if s.type == 'RandomCrop']
+    assert step.crop_size == cfg.model.test_cfg.crop_size == (32, 32)
+    assert cfg.model.test_cfg.stride == (21, 21)
+    page = (tmp_path / 'runs/linear_segmentation.md').read_text()
+    assert '| DINOv3 ViT-S/16 | 47.0 |' in page
+    csv = (tmp_path / 'runs/linear_segmentation.csv').read_text().splitlines()
+    assert csv[0] == 'network,mIoU,aAcc,mAcc,seconds'
+    assert csv[1].startswith(f'{file.stem},{found["mIoU"]}')
+    written = (run / 'iter_60.pth').stat().st_mtime_ns
+    assert command() == out
+    assert (run / 'iter_60.pth').stat().st_mtime_ns == written
+    with pytest.raises(SystemExit, match='optim_wrapper'):
+        command('--lr', 0.01)
+    # Without its record, a run is made again from the start.
+    file.unlink()
+    command('--steps', 2)
+    assert (run / 'last_checkpoint').read_text().endswith('iter_2.pth')
+
+
+def test_sizes_that_a_transformer_does_not_take_are_refused(world, tmp_path):
+    pytest.importorskip('timm')
+    name = 'timm:vit_tiny_patch16_224'
+    base = read_segmentation_config(world, backbone=name)
+    settings = dict(stages=None, backbone=name, recipe='dinov3')
+    with pytest.raises(ProbeError, match=r'--size.* 100 pixels'):
+        probe_config(base, None, tmp_path, size=100, **settings)
+    cfg = probe_config(base, None, tmp_path, size=64, **settings)
+    assert (cfg.model.backbone.layers, cfg.model.decode_head.in_channels) == (['last'], 192)
+
+
+def test_defaults_of_the_command_are_those_of_the_recipes(monkeypatch):
+    from tests.tools.test_start_up import parser_of
+
+    commands = parser_of('probe.py', monkeypatch)._actions[-1].choices
+    for command, recipe in (('segment', 'short'), ('linear-segmentation', 'dinov3')):
+        defaults = commands[command].parse_known_args
+        monkeypatch.undo()
+        args, _ = defaults(['random', '--config', 'x'])
+        assert (args.recipe, args.steps) == (recipe, RECIPES[recipe].steps)
+        assert args.lr == RECIPES[recipe].lr

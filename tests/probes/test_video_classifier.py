@@ -8,9 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, DefaultScope
 
 from tests.conftest import REPO
+from tests.helpers.class_folder_videos import write_class_folders
 from vito_mm.launch import build_runner
-from vito_mm.miniscenes.presets import get_preset
-from vito_mm.miniscenes.videos import write_video
 from vito_mm.probes.video_classifier import FrameAverageClassifier, PackClips, SampleClips
 from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos.frames import View, read
@@ -21,15 +20,7 @@ SECONDS = 3.0  # of the preset's videos
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp('ucf')
-    lists = {'train': [], 'test': []}
-    for index in range(6):
-        name = f'class{index % 2}/video{index}.mp4'
-        file = root / 'videos' / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_video(file, get_preset('tiny'), 0, index % 2 + 8 * (index // 2))
-        lists['test' if index > 3 else 'train'].append(name)
-    for name, videos in lists.items():
-        (root / f'{name}.txt').write_text(''.join(f'{video} 1\n' for video in videos))
+    write_class_folders(root, SECONDS)
     return root
 
 
@@ -41,7 +32,8 @@ def cfg(world):
     for loader, name in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'test')):
         loader.update(num_workers=0, persistent_workers=False, batch_size=2)
         dataset = loader.dataset.get('dataset', loader.dataset)
-        dataset.update(data_root=str(world / 'videos'), ann_file=str(world / f'{name}.txt'))
+        dataset.update(data_root=str(world / 'UCF-101'))
+        dataset.ann_file = str(world / f'ucfTrainTestlist/{name}list01.txt')
         dataset.pipeline[0].update(num_frames=4)
         dataset.pipeline[1].short_side = 64
         dataset.pipeline[2].size = 32
@@ -87,8 +79,9 @@ def test_it_trains_and_its_accuracy_is_that_of_ten_clips(cfg, world, tmp_path):
     # The accuracy, from frames that the frame reader reads.
     model = unwrap(runner.model).eval()
     right = []
-    for index, video in enumerate((world / 'test.txt').read_text().split('\n')[:2]):
-        path = str(world / 'videos' / video.split()[0])
+    listed = (world / 'ucfTrainTestlist/testlist01.txt').read_text()
+    for index, video in enumerate(listed.splitlines()):
+        path = str(world / 'UCF-101' / video)
         starts = np.linspace(0, 1, 10) * (SECONDS - 4 / 16)
         times = (starts[:, None] + np.arange(4) / 16).ravel()
         frames = read({'path': path}, lambda *_, t=times: t, View(64, 64)).frames

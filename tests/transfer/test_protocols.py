@@ -143,6 +143,34 @@ def test_segmenter_gets_crops_of_512(task, segmented):
     assert flipped == {False, True}
 
 
+@pytest.mark.parametrize(('head', 'rate'), [('upernet', 1e-4), ('linear', 1e-3)])
+@pytest.mark.parametrize('data', ['ade20k', 'cityscapes', 'bdd100k'])
+def test_other_segmentation_has_the_schedule_of_ibot(head, rate, data):
+    config = _load(f'protocols/{head}_{data}.py')
+    assert config.train_cfg.max_iters == (160_000 if data == 'ade20k' else 80_000)
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, 0.05)
+    assert 'momentum' not in optimizer  # nothing of the base's SGD
+    config.train_cfg.max_iters = config.param_scheduler[1].end = 2500  # the same course in little
+    rates = _course_of_the_rate(config, 1)
+    np.testing.assert_allclose(rates[:1500], rate * np.linspace(1e-6, 1, 1500), rtol=2e-3)
+    np.testing.assert_allclose(rates[1500:], rate * np.linspace(1, 0, 1000), atol=2e-3 * rate)
+    assert config.model.decode_head.num_classes == (150 if data == 'ade20k' else 19)
+
+
+@pytest.mark.parametrize(('data', 'classes'), [('ade20k', 150), ('cityscapes', 19)])
+def test_the_linear_head_is_linear_in_stage_5(data, classes):
+    model = _load(f'protocols/linear_{data}.py').model
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        head = MODELS.build(model.decode_head)
+    (weight, bias) = head.parameters()
+    assert (weight.shape, bias.shape) == ((classes, 2048, 1, 1), (classes,))
+    features = [torch.randn(2, 8, 6, 6)] * 3 + [torch.randn(2, 2048, 3, 4)]
+    expected = torch.einsum('kc,nchw->nkhw', weight[:, :, 0, 0], features[3])
+    torch.testing.assert_close(head(features), expected + bias[:, None, None])
+    assert model.auxiliary_head is None
+
+
 # Detection ----------------------------------------------------------------------------------------
 
 

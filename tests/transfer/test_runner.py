@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 
 from tests.conftest import REPO, signal_while_forking
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.helpers.processes import status_of_tool, user_environment
+from tests.helpers.processes import Forked, start_forked, status_of_tool
 from vito_mm.transfer import jobs
 from vito_mm.transfer import runner as suite
 from vito_mm.transfer.options import SuiteOptions
@@ -204,17 +203,10 @@ def test_every_place_has_its_own_gpus(tmp_path):
     ]
 
 
-def start(tmp_path: Path, **behaviours: str) -> subprocess.Popen:
+def start(tmp_path: Path, **behaviours: str) -> Forked:
     """The suite as a process of its own."""
     words = [f'{label}={behaviour}' for label, behaviour in behaviours.items()]
-    with (tmp_path / 'out.txt').open('a') as out:
-        return subprocess.Popen(
-            [sys.executable, '-m', 'tests.helpers.fake_suite', str(tmp_path), *words],
-            cwd=REPO,
-            env=user_environment(),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+    return start_forked(tmp_path, ['tests/helpers/fake_suite.py', tmp_path, *words], {})
 
 
 def is_alive(pid: int) -> bool:
@@ -230,7 +222,7 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
     process = start(tmp_path, **behaviours)
     hanging = folder_of(tmp_path, 'b') / 'hanging'
     while not (hanging.exists() and hanging.read_text()):
-        assert process.poll() is None, (tmp_path / 'out.txt').read_text()
+        assert process.poll() is None, process.err.read_text()
         time.sleep(0.05)
     child = int(hanging.read_text())
 
@@ -239,11 +231,12 @@ def test_a_suite_that_is_ended_leaves_no_process_and_goes_on(tmp_path, number):
         with pytest.raises(suite.SuiteError, match=found):
             run(tmp_path, **behaviours)
 
-    process.send_signal(number)
-    assert process.wait() == (-number if number == signal.SIGKILL else 128 + number)
+    os.kill(process.pid, number)
+    done = process.wait()
+    assert done.returncode == (-number if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
         assert not is_alive(child)
-        text = (tmp_path / 'out.txt').read_text()
+        text = done.stdout + done.stderr
         assert f'STOPPED: ended by {number.name}' in text
         assert '1 of 3 runs finished' in text
     assert not (folder_of(tmp_path, 'b') / 'result.json').exists()
@@ -341,11 +334,20 @@ def real(miniscenes, tmp_path, monkeypatch):
 
 def test_a_real_suite_is_filled_repeated_and_extended(real, checkpoint, tmp_path, capsys):
     work_dir = tmp_path / 'suite'
-    assert real('pascal coco', '--checkpoints', checkpoint, '--no-estimate') == 0
+    words = ('--checkpoints', checkpoint, '--no-estimate')
+    assert real('pascal', *words) == 0
+    assert '1 of 1 run finished' in capsys.readouterr().out
+    first = work_dir / 'runs/pascal/vito/default/seed0/result.json'
+    written = first.stat().st_mtime_ns
+
+    # Another task: what has finished is not repeated.
+    assert real('pascal coco', *words) == 0
     printed = capsys.readouterr().out
     assert '1 checkpoint x 2 tasks x 1 setting x 1 seed = 2 runs' in printed
+    assert '1 run to do, 2 at a time' in printed
     assert '2 of 2 runs finished' in printed
-    files = sorted(work_dir.glob('runs/*/vito/default/seed0/result.json'))
+    assert first.stat().st_mtime_ns == written
+    files = sorted(work_dir.glob('runs/*/*/*/*/result.json'))
     assert [file.parts[-5] for file in files] == ['coco', 'pascal']
     for file in files:
         found = json.loads(file.read_text())
@@ -354,17 +356,9 @@ def test_a_real_suite_is_filled_repeated_and_extended(real, checkpoint, tmp_path
         assert set(torch.load(found['checkpoint'])) == {'state_dict', 'meta'}
     log = (work_dir / 'runs/pascal/vito/default/seed0/console.log').read_text()
     assert f'loaded 120/120 backbone keys from {checkpoint}' in log
-    written = {file: file.stat().st_mtime_ns for file in files}
     assert (work_dir / 'report.html').is_file()
 
-    # Another checkpoint: what has finished is not repeated.
-    assert real('pascal', '--checkpoints', 'random', checkpoint, '--no-estimate') == 0
-    assert '1 run to do, 2 at a time' in capsys.readouterr().out
-    assert {file: file.stat().st_mtime_ns for file in files} == written
-    assert len(list(work_dir.glob('runs/*/*/*/*/result.json'))) == 3
-
-    changed = ('optim_wrapper.optimizer.lr=0.5', '--checkpoints', checkpoint, '--no-estimate')
-    assert real('coco', *changed) == 2
+    assert real('coco', 'optim_wrapper.optimizer.lr=0.5', *words) == 2
     assert 'optim_wrapper.optimizer.lr 0.001 -> 0.5' in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +158,8 @@ class Checkpoint:
         Raises:
             CheckpointError: If the file holds nothing of this network.
         """
+        if expected is None and which in self._plain_matches:
+            return self._described(copy(self._plain_matches[which]))
         exported = self.meta.get('which')
         try:
             if exported is not None and which == 'target' and exported != 'target':
@@ -168,7 +171,14 @@ class Checkpoint:
         except CheckpointError as error:
             raise CheckpointError(f'There is no such backbone in {self.path}. {error}') from None
         match.which = exported or match.which
+        if expected is None:
+            self._plain_matches[which] = copy(match)
         return self._described(match)
+
+    @cached_property
+    def _plain_matches(self) -> dict[str, BackboneMatch]:
+        """ResNets that were found, by network: a search among all depths takes a second."""
+        return {}
 
     def match_prefix(
         self, expected: Mapping[str, Tensor], prefix: str, fit: Fit | None = None

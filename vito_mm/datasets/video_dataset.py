@@ -20,6 +20,8 @@ from vito_mm.videos import (
     part_name,
     read_manifest,
 )
+from vito_mm.videos.storage import is_address
+from vito_mm.videos.tars import split_member
 
 _MADE_HERE = ('gt_label', 'gt_score', 'mask', 'augmentations', 'video_id')
 """Names that mean something to what packs samples, whatever a table has under them."""
@@ -201,10 +203,12 @@ def _place(key: str, value: Any) -> str:
 
 
 def _first_exists(manifest: Manifest) -> bool:
-    """True if the first of the rows that can be read names a file that is there."""
+    """True if the first row that can be read, and is of no address, names a file that is there."""
     for index in range(min(16, len(manifest))):
         try:
-            return os.path.exists(manifest[index]['path'])
+            path = manifest[index]['path']
         except VideoReadError:
             continue
+        if not is_address(path):
+            return os.path.exists(path) or split_member(path) is not None
     return False

@@ -12,13 +12,13 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.progress import Progress
 from vito_mm.utils.report import Block, Heading, Paragraph, Picture, Table, to_csv, write_document
 from vito_mm.utils.text import first_few
 
 from .encoder import Encoder
 from .image_folders import ProbeError
+from .label_images import draw_labels, sheet, write_label_image
 from .label_propagation import PROPAGATIONS, Propagation, segment_frames
 from .record import Record
 from .video_object_metric import score_objects
@@ -34,6 +34,10 @@ PUBLISHED = {
 }
 """J and F mean on DAVIS 2017 val by the protocol ``vfs``: https://arxiv.org/abs/2210.06433 and, the
 last, https://arxiv.org/abs/2103.17263."""
+
+CEILING = {'DINOv3 ViT-S/16': 72.7}
+"""J&F of the strongest frozen features, by the protocol of their authors and not by ``vfs``:
+https://arxiv.org/abs/2508.10104."""
 
 
 @dataclass(frozen=True)
@@ -160,15 +164,10 @@ def score_sequence(
     found = list(segment_sequence(encoder, sequence, layer, settings))
     seconds = (time.monotonic() - started) / len(found)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         with Image.open(sequence.masks[0]) as given:
             palette = given.getpalette() if given.mode == 'P' else None
         for file, objects in zip(sequence.masks, found, strict=True):
-            image = Image.fromarray(objects)
-            if palette is not None:
-                image.putpalette(palette)
-            with written_aside(out / file.name) as unfinished:
-                image.save(unfinished, format='png')
+            write_label_image(out / file.name, objects, palette)
     truth = [read_mask(file) for file in sequence.masks]
     scores = score_objects(truth, found, sequence.num_objects)
     objects = [{'J': asdict(region), 'F': asdict(contour)} for region, contour in scores]
@@ -198,9 +197,11 @@ def evaluate(
     """
     with Progress(len(sequences), 'DAVIS', None, 'sequences') as bar:
         for sequence in sequences:
-            known = sequence.name in record.parts
+            out = masks and masks / sequence.name
+            # Masks that someone removed are made again.
+            kept = out is None or all((out / file.name).is_file() for file in sequence.masks)
+            known = sequence.name in record.parts and kept
             if not known:
-                out = masks and masks / sequence.name
                 result = score_sequence(encoder, sequence, layer, settings, out)
                 record.put(sequence.name, result)
             bar.advance(skipped=known)
@@ -271,7 +272,7 @@ def write_report(
     header = ['sequence', 'objects', *(f'J&F of {label}' for label in results)]
     blocks.append(Table(header, lines))
     for sequence in sequences[:_PICTURES]:
-        png = _strip(sequence, {label: place / sequence.name for label, place in masks.items()})
+        png = draw_masks(sequence, {label: place / sequence.name for label, place in masks.items()})
         first = f'{sequence.name}: from above the given masks' + ''.join(f', {x}' for x in masks)
         blocks.append(Picture(png, first))
     table = to_csv([['network', *names], *([k, *v.values()] for k, v in summaries.items())])
@@ -279,22 +280,27 @@ def write_report(
     return write_document(folder, title, blocks, 'davis', {'davis.csv': table})
 
 
-_PICTURES, _COLUMNS, _WIDTH = 6, 6, 160
+_PICTURES, _COLUMNS = 6, 6
 _PALETTE = np.uint8(255 * colormaps['tab20'](np.arange(256) % 20)[:, :3])  # a colour per object
 
 
-def _strip(sequence: Sequence2017, masks: Mapping[str, Path]) -> bytes:
-    """Frames of a sequence with the given masks, and below with those of each network."""
+def draw_masks(sequence: Sequence2017, masks: Mapping[str, Path]) -> bytes:
+    """Draw frames of a sequence with the given masks, and below with those of each network.
+
+    Args:
+        sequence (Sequence2017): The sequence.
+        masks (Mapping[str, Path]): Folder of its masks by each network.
+
+    Returns:
+        bytes: Content of a PNG file.
+    """
     shown = np.linspace(0, len(sequence.frames) - 1, _COLUMNS).round().astype(int)
     rows = []
     for folder in (sequence.masks[0].parent, *masks.values()):
         row = []
         for number in shown:
-            frame = cv2.imread(os.fspath(sequence.frames[number]))
+            frame = cv2.imread(os.fspath(sequence.frames[number]))[..., ::-1]
             objects = read_mask(folder / sequence.masks[number].name)
-            colours = _PALETTE[objects][..., ::-1]
-            mixed = np.where(objects[..., None] > 0, frame // 2 + colours // 2, frame)
-            height = round(_WIDTH * frame.shape[0] / frame.shape[1])
-            row.append(cv2.resize(mixed, (_WIDTH, height), interpolation=cv2.INTER_AREA))
-        rows.append(np.concatenate(row, axis=1))
-    return cv2.imencode('.png', np.concatenate(rows))[1].tobytes()
+            row.append(draw_labels(frame, objects, _PALETTE, blank=0))
+        rows.append(row)
+    return sheet(rows)

@@ -52,6 +52,10 @@ class _Frames(Dataset):
         """Frames of an item, RGB, uint8, shape (F, S, S, 3)."""
         raise NotImplementedError
 
+    def items(self) -> Sequence[Any]:
+        """What the frames are read from: a file or a row per item."""
+        raise NotImplementedError
+
 
 class ImageFiles(_Frames):
     """Image files, each of one frame; ``size`` is the side of the evaluation view in pixels."""
@@ -62,6 +66,9 @@ class ImageFiles(_Frames):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def items(self) -> Sequence[Path]:
+        return self.files
 
     def read(self, index: int) -> np.ndarray:
         return self.view(read_rgb(self.files[index]))[None]
@@ -92,6 +99,9 @@ class VideoFrames(_Frames):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def items(self) -> Sequence[Mapping[str, Any]]:
+        return self.rows
 
     def read(self, index: int) -> np.ndarray:
         row, longest = self.rows[index], self.offsets[-1]

@@ -5,8 +5,11 @@ features and labels of training patches, exact nearest neighbours, no training.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import cv2
@@ -26,7 +29,9 @@ from vito_mm.utils.quiet import quiet_logger
 
 from .encoder import Encoder
 from .image_folders import ProbeError
+from .label_images import write_label_image
 from .neighbours import nearest
+from .record import Record
 
 VOID = 255
 """Label of pixels that do not count."""
@@ -34,6 +39,7 @@ VOID = 255
 PUBLISHED = {'DINO ViT-S/16': 46.6, 'DINO ViT-B/16': 55.7, 'DINOv2 ViT-S/14': 77.0}
 """mIoU on PASCAL VOC, https://github.com/vpariza/open-hummingbird-eval."""
 
+_PICTURES = 6  # validation images in a report
 _SCALE, _RATIO = (0.5, 2.0), (3 / 4, 4 / 3)  # of the crops of augmented images
 _JITTER = ('brightness', 'contrast', 'saturation', 'hue')
 
@@ -83,6 +89,9 @@ class LabelledSquares(Dataset):
         with DefaultScope.overwrite_default_scope('mmseg'), quiet_logger():
             self.dataset = DATASETS.build(config)
         self.classes = self.dataset.metainfo['classes']
+        colours = np.uint8(self.dataset.metainfo['palette'])
+        self.palette = np.zeros((256, 3), np.uint8)
+        self.palette[: len(colours)] = colours
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -94,7 +103,9 @@ class LabelledSquares(Dataset):
         jitter = {}
         if self.epoch is not None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(hash((self.settings.seed, self.epoch, index)))
+                words = np.random.SeedSequence((self.settings.seed, self.epoch, index))
+                # Not torch.manual_seed, which would seed the GPUs as well.
+                torch.default_generator.manual_seed(int(words.generate_state(1)[0]))
                 shaped = torch.from_numpy(labels)[None]
                 top, left, height, width = RandomResizedCrop.get_params(shaped, _SCALE, _RATIO)
                 chosen = torch.rand(len(_JITTER)) < 0.5
@@ -256,6 +267,7 @@ def in_context_iou(
     layer: str | int = 'last',
     batch_size: int = 16,
     workers: int = 2,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
     """Segment a validation set by its nearest training patches.
 
@@ -267,15 +279,22 @@ def in_context_iou(
         layer (str | int): Layer of the encoder. Defaults to 'last'.
         batch_size (int): Images at a time. Defaults to 16.
         workers (int): Processes that read. Defaults to 2.
+        predictions (Path, optional): Folder for the predictions of the images that reports show.
+            Defaults to None.
 
     Returns:
-        dict: ``mIoU`` in percent, ``IoU`` by class, ``patches`` in the memory and in an image.
-        Predictions are enlarged bilinearly and compared at the size of the squares. Classes that
-        neither labels nor predictions show do not count, as in mmseg.
+        dict: ``mIoU`` in percent, ``IoU`` by class, ``patches`` in the memory and in an image,
+        ``seconds`` for the ``memory`` and the ``segmentation``. Predictions are enlarged bilinearly
+        and compared at the size of the squares. Classes that neither labels nor predictions show
+        do not count, as in mmseg.
     """
+    started = time.monotonic()
     memory = build_memory(encoder, train, settings, layer, batch_size, workers)
+    built = time.monotonic()
     dataset = LabelledSquares(val, settings)
     classes = len(dataset.classes)
+    files = shown_files(predictions, len(dataset)) if predictions else {}
+    number = 0
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     for maps, labels in _batches(encoder, dataset, layer, batch_size, workers, 'segmentation'):
         patches = maps.flatten(2).transpose(1, 2).flatten(0, 1)
@@ -288,6 +307,10 @@ def in_context_iou(
             valid = label < classes
             codes = label[valid] * classes + found[valid]
             confusion += torch.bincount(codes, minlength=classes * classes)
+            if number in files:
+                palette = dataset.palette.ravel().tolist()
+                write_label_image(files[number], found.to(torch.uint8).numpy(), palette)
+            number += 1
     confusion = confusion.view(classes, classes)
     hits = confusion.diagonal().double()
     iou = 100 * hits / (confusion.sum(dim=0) + confusion.sum(dim=1) - hits)
@@ -298,7 +321,65 @@ def in_context_iou(
             for name, value in zip(dataset.classes, iou.tolist(), strict=True)
         },
         'patches': [len(memory.features), maps.shape[2] * maps.shape[3]],
+        'seconds': dict(memory=built - started, segmentation=time.monotonic() - built),
     }
+
+
+def shown_files(folder: Path, images: int) -> dict[int, Path]:
+    """Name the predictions that reports show, by the index of the image in the validation set."""
+    numbers = np.linspace(0, images, min(_PICTURES, images), endpoint=False).astype(int)
+    return {number: folder / f'{number:06d}.png' for number in numbers.tolist()}
+
+
+def evaluate(
+    encoder: Encoder,
+    train: Mapping[str, Any],
+    val: Mapping[str, Any],
+    settings: InContext,
+    seeds: int,
+    record: Record,
+    layer: str | int = 'last',
+    batch_size: int = 16,
+    workers: int = 2,
+    predictions: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Segment a validation set with the seeds that a record does not have yet.
+
+    Args:
+        encoder (Encoder): Network whose features are compared.
+        train (Mapping): Training set of a config of mmseg.
+        val (Mapping): Validation set.
+        settings (InContext): Their seed is replaced by 0, 1 and so on.
+        seeds (int): Number of repetitions.
+        record (Record): Gets the result of each seed.
+        layer (str | int): Layer of the encoder. Defaults to 'last'.
+        batch_size (int): Images at a time. Defaults to 16.
+        workers (int): Processes that read. Defaults to 2.
+        predictions (Path, optional): See :func:`in_context_iou`; of seed 0. Defaults to None.
+
+    Returns:
+        list[dict]: See :func:`in_context_iou`, by seed.
+    """
+    names = [f'seed {seed}' for seed in range(seeds)]
+    for seed, name in enumerate(names):
+        out = None if seed else predictions
+        # Pictures that someone removed are made again.
+        files = shown_files(out, len(LabelledSquares(val, settings))).values() if out else ()
+        if name not in record.parts or not all(file.is_file() for file in files):
+            place = layer, batch_size, workers, out
+            found = in_context_iou(encoder, train, val, replace(settings, seed=seed), *place)
+            record.put(name, found)
+    return [record.parts[name] for name in names]
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Average over seeds: ``mIoU``, and from two on its sample standard ``deviation``.
+
+    Args:
+        results (Sequence[Mapping]): What :func:`in_context_iou` returned, by seed.
+    """
+    scores = [found['mIoU'] for found in results]
+    return {'mIoU': mean(scores)} | ({'deviation': stdev(scores)} if len(scores) > 1 else {})
 
 
 def _batches(

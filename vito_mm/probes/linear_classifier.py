@@ -1,18 +1,21 @@
 """Linear classification of frozen features."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
+from vito_mm.utils.atomic import written_aside
+
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths of the L2 penalty that are tried, strong ones first."""
 
-_ROWS = 16384  # images whose standardised features are in memory at a time
+_ROWS = 16384  # images whose features are on the device at a time
 _LARGE = 1e10  # features x classes beyond which half the digits must do
 
 
@@ -30,10 +33,11 @@ class LinearClassifier:
     weights: Tensor
     gradient: float
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Score the classes: (N, K) from features (N, D)."""
-        parts = (_standardised(rows, self.mean, self.std) for rows in features.split(_ROWS))
-        return torch.cat([_logits(rows, self.weights) for rows in parts])
+    def logits(self, features: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Score the classes: (N, K) from features (N, D), or of some of their rows."""
+        blocks = _blocks(features, rows, self.weights.device)
+        parts = (_standardised(block, self.mean, self.std) for block in blocks)
+        return torch.cat([_logits(part, self.weights) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,15 @@ class LinearResult:
     """Accuracies of a linear classifier in percent.
 
     ``top5`` is None with five classes or fewer. ``strength`` is the L2 strength that was chosen,
-    ``held_out`` the accuracy on the held-out part of ``train`` by strength.
+    ``held_out`` the accuracy on the held-out part of ``train`` by strength, and ``classifier`` what
+    was fitted to all of ``train``.
     """
 
     top1: float
     top5: float | None
     strength: float
     held_out: dict[float, float] = field(default_factory=dict)
+    classifier: LinearClassifier | None = field(default=None, compare=False, repr=False)
 
 
 def fit_linear_classifier(
@@ -57,6 +63,8 @@ def fit_linear_classifier(
     strength: float,
     start: Tensor | None = None,
     max_iter: int = 1000,
+    rows: Tensor | None = None,
+    device: torch.device | None = None,
 ) -> LinearClassifier:
     r"""Multinomial logistic regression on standardised features.
 
@@ -66,19 +74,26 @@ def fit_linear_classifier(
     or float32 for problems as large as ImageNet.
 
     Args:
-        features (Tensor): Shape (N, D); the computation is where they are.
+        features (Tensor): Shape (N, D), on any device or in a file that is mapped: a block at a
+            time is copied to where the computation is.
         labels (Tensor): Class indices, shape (N, ).
         num_classes (int): Number of classes K.
         strength (float): Strength of the L2 penalty.
         start (Tensor, optional): Weights to start from, shape (K, D + 1). Defaults to None, zeros.
         max_iter (int): Most iterations; a warning if they do not reach the optimum. Defaults to
             1000.
+        rows (Tensor, optional): Indices of the images to learn from, shape (n, ). Defaults to None,
+            all.
+        device (torch.device, optional): Where to compute. Defaults to None, where the features are.
     """
-    dtype = torch.float64 if features.numel() * num_classes <= _LARGE else torch.float32
-    mean, std = (value.to(dtype) for value in _moments(features))
+    device = features.device if device is None else device
+    labels = (labels if rows is None else labels[rows.to(labels.device)]).to(device)
+    count, size = len(labels), features.shape[1]
+    dtype = torch.float64 if count * size * num_classes <= _LARGE else torch.float32
+    mean, std = (value.to(dtype) for value in _moments(features, rows, device))
     if start is None:
-        start = features.new_zeros(num_classes, features.shape[1] + 1)
-    weights = start.detach().to(features.device, dtype, copy=True).requires_grad_()
+        start = torch.zeros(num_classes, size + 1)
+    weights = start.detach().to(device, dtype, copy=True).requires_grad_()
     # With float32 the line search would chase rounding errors beyond this. At 1e-5 the accuracy on
     # 2,000 held-out images (256 features, 20 classes) was 0.25 points off the optimum at most.
     tolerance = 1e-6 if dtype == torch.float64 else 1e-5
@@ -97,9 +112,10 @@ def fit_linear_classifier(
         loss = 0.5 * strength * weights[:, :-1].square().sum()
         loss.backward()
         total = loss.detach()
-        for rows, targets in zip(features.split(_ROWS), labels.split(_ROWS), strict=True):
-            logits = _logits(_standardised(rows, mean, std), weights)
-            loss = F.cross_entropy(logits, targets, reduction='sum') / len(features)
+        blocks = _blocks(features, rows, device)
+        for block, targets in zip(blocks, labels.split(_ROWS), strict=True):
+            logits = _logits(_standardised(block, mean, std), weights)
+            loss = F.cross_entropy(logits, targets, reduction='sum') / count
             loss.backward()
             total = total + loss.detach()
         return total
@@ -126,6 +142,8 @@ def linear_accuracy(
     strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.2,
     seed: int = 0,
+    device: torch.device | None = None,
+    folder: Path | None = None,
 ) -> LinearResult:
     """Accuracy of a linear classifier whose L2 strength is chosen on a part of the training images.
 
@@ -133,45 +151,89 @@ def linear_accuracy(
     the lower cross-entropy there is taken.
 
     Args:
-        train_features (Tensor): Shape (N, D).
+        train_features (Tensor): Shape (N, D), see :func:`fit_linear_classifier`.
         train_labels (Tensor): Class indices, shape (N, ).
-        test_features (Tensor): Shape (M, D).
+        test_features (Tensor): Shape (M, D), likewise.
         test_labels (Tensor): Class indices, shape (M, ).
         strengths (Sequence[float]): Strengths of the penalty. Defaults to :data:`STRENGTHS`.
         held_out (float): Share of each class that is held out for the choice, at least one image,
             and at least one stays to learn from. Defaults to 0.2.
         seed (int): Seed of the draw of the held-out images. Defaults to 0.
+        device (torch.device, optional): Where to compute. Defaults to None, where the features are.
+        folder (Path, optional): Folder for the weights of each strength: a later call with the same
+            arguments goes on from there. Defaults to None.
     """
+    device = train_features.device if device is None else device
+    train_features = _placed(train_features, device)
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
     kept, out = _split(train_labels, held_out, seed)
     strengths = sorted(strengths, reverse=True)
     accuracies: dict[float, float] = {}
     ranked, weights = [], None
     if len(out) and len(strengths) > 1:
-        features, labels = train_features[kept], train_labels[kept]
+        targets = train_labels[out.to(train_labels.device)].to(device)
         for strength in strengths:
-            # A little less penalty moves the optimum a little: start where the last one was.
-            classifier = fit_linear_classifier(features, labels, num_classes, strength, weights)
-            weights = classifier.weights
-            logits, targets = classifier.logits(train_features[out]), train_labels[out]
-            accuracies[strength] = top_accuracy(logits, targets, 1)
-            ranked.append((-accuracies[strength], F.cross_entropy(logits, targets).item()))
+            file = folder and folder / f'L2-{strength:g}.pth'
+            if file and file.is_file():
+                found = torch.load(file, map_location=device, weights_only=True)
+            else:
+                # A little less penalty moves the optimum a little: start where the last one was.
+                classifier = fit_linear_classifier(
+                    *(train_features, train_labels, num_classes, strength, weights),
+                    rows=kept,
+                    device=device,
+                )
+                logits = classifier.logits(train_features, out)
+                found = dict(
+                    weights=classifier.weights,
+                    accuracy=top_accuracy(logits, targets, 1),
+                    loss=F.cross_entropy(logits, targets).item(),
+                )
+                if file:
+                    with written_aside(file) as unfinished:
+                        torch.save(found, unfinished)
+            weights, accuracies[strength] = found['weights'], found['accuracy']
+            ranked.append((-found['accuracy'], found['loss']))
     chosen = strengths[min(range(len(ranked)), key=ranked.__getitem__) if ranked else 0]
-    classifier = fit_linear_classifier(train_features, train_labels, num_classes, chosen)
-    logits = classifier.logits(test_features)
+    classifier = fit_linear_classifier(
+        train_features, train_labels, num_classes, chosen, device=device
+    )
+    logits, test_labels = classifier.logits(test_features), test_labels.to(device)
     return LinearResult(
         top_accuracy(logits, test_labels, 1),
         top_accuracy(logits, test_labels, 5) if num_classes > 5 else None,
         chosen,
         accuracies,
+        classifier,
     )
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+def _placed(features: Tensor, device: torch.device) -> Tensor:
+    """Features on a GPU with room for them: copying blocks again and again takes longer."""
+    if device.type != 'cuda' or features.device == device:
+        return features
+    free, _ = torch.cuda.mem_get_info(device)
+    size = features.numel() * features.element_size()
+    return features.to(device) if 2 * size < free else features
+
+
+def _blocks(features: Tensor, rows: Tensor | None, device: torch.device) -> Iterator[Tensor]:
+    """Features of some rows, or of all, block by block on a device."""
+    if rows is None:
+        yield from (block.to(device) for block in features.split(_ROWS))
+        return
+    for chosen in rows.to(features.device).split(_ROWS):
+        yield features[chosen].to(device)
+
+
+def _moments(features: Tensor, rows: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each feature in float64; 1 for a constant one."""
-    mean = sum(rows.double().sum(dim=0) for rows in features.split(_ROWS)) / len(features)
-    squares = sum((rows.double() - mean).square().sum(dim=0) for rows in features.split(_ROWS))
-    std = (squares / len(features)).sqrt()
+    count = len(features if rows is None else rows)
+    mean = sum(block.double().sum(dim=0) for block in _blocks(features, rows, device)) / count
+    squares = sum(
+        (block.double() - mean).square().sum(dim=0) for block in _blocks(features, rows, device)
+    )
+    std = (squares / count).sqrt()
     # What is left of a constant float32 feature is rounding, which must not be blown up.
     return mean, torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))
 

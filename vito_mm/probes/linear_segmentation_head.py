@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mmcv.cnn import build_norm_layer
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
@@ -17,13 +18,15 @@ class LinearSegmentationHead(BaseDecodeHead):
 
     mmseg's ``FCNHead(num_convs=0, concat_input=False)`` is that convolution without the
     standardisation, and then one learning rate cannot suit two networks whose features differ in
-    size. The batch norm before it has no parameters, so the head stays linear; because a frozen
-    network's features have one distribution all through training, its statistics are the plain mean
-    over all batches.
+    size. The batch norm before it has no parameters; because a frozen network's features have one
+    distribution all through training, its statistics are the plain mean over all batches. With any
+    norm the head is linear once it is trained.
 
     Args:
         in_channels (int | Sequence[int]): Channels of the feature maps that ``in_index`` names.
-        dropout_ratio (float): Share of feature channels left out. Defaults to 0.
+        dropout_ratio (float): Share of feature channels left out, before the norm. Defaults to 0.
+        norm_cfg (dict, optional): Another norm, as DINOv3's, whose batch norm has a scale and a
+            shift and moving statistics. Defaults to None.
         **kwargs: Further arguments of mmseg's ``BaseDecodeHead``, but ``channels``.
             ``input_transform='resize_concat'`` takes several feature maps.
     """
@@ -32,11 +35,17 @@ class LinearSegmentationHead(BaseDecodeHead):
         several = isinstance(in_channels, (list, tuple))
         channels = sum(in_channels) if several else in_channels
         super().__init__(in_channels, channels, dropout_ratio=dropout_ratio, **kwargs)
-        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=None)
+        if self.norm_cfg is None:
+            self.norm = nn.BatchNorm2d(channels, affine=False, momentum=None)
+        else:
+            self.norm = build_norm_layer(self.norm_cfg, channels)[1]
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Score the classes, (N, K, H, W), from feature maps (N, C, H, W)."""
-        return self.cls_seg(self.norm(self._transform_inputs(inputs)))
+        features = self._transform_inputs(inputs)
+        if self.dropout is not None:
+            features = self.dropout(features)
+        return self.conv_seg(self.norm(features))
 
 
 @MODELS.register_module()

@@ -108,7 +108,9 @@ def load_encoder(
         neck = None if match is None else _neck(checkpoint, match, backbone, source)
         if not keep:
             torch.manual_seed(seed)
-            backbone.init_weights()
+            # Initialising the loaded one would keep batch statistics, and most of a transformer.
+            fresh, _ = source.load(None, which, classifier and network is not None)
+            backbone.load_state_dict(fresh.state_dict())
         if classifier and network is None:
             backbone, neck = _with_classifier(checkpoint, match, backbone, neck), None
     if needs_attention and neck is None:

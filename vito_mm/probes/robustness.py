@@ -155,7 +155,7 @@ def corruption_accuracies(
         ProbeError: If there is no corruption, or severities or images are missing.
     """
     found = {}
-    for name, part in _corruption_folders(Path(folder)).items():
+    for name, part in corruption_folders(Path(folder)).items():
         found[name] = (done or {}).get(name)
         if found[name] is None:
             files, labels = labelled_files(part, classifier.classes)
@@ -164,14 +164,21 @@ def corruption_accuracies(
     return found
 
 
-def _corruption_folders(folder: Path) -> dict[str, Path]:
+def corruption_folders(folder: Path) -> dict[str, Path]:
+    """List folders by ``'<corruption>/<severity>'``, see :func:`corruption_accuracies`.
+
+    Raises:
+        ProbeError: If there is no corruption, or severities are missing.
+    """
+    if not folder.is_dir():
+        raise ProbeError(f'there is no folder {folder}')
     groups = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     parts = {
         f'{corruption.name}/{severity}': corruption / str(severity)
         for group in groups
         for corruption in sorted(group.iterdir())
         for severity in SEVERITIES
-        if (corruption / '1').is_dir()
+        if any((corruption / str(number)).is_dir() for number in SEVERITIES)
     }
     if not parts:
         raise ProbeError(
@@ -193,7 +200,7 @@ def made_corruption_accuracies(
 ) -> dict[str, float]:
     """Corrupt the images of a data set as ImageNet-C does, by the package corrupt-tta.
 
-    Its noise is drawn anew, from a seed that follows from the image's name, and images are not
+    Its noise is drawn again, from a seed that follows from the image's name, and images are not
     compressed once more: accuracies are near those of ImageNet-C's files and not the same.
 
     Args:
@@ -208,12 +215,7 @@ def made_corruption_accuracies(
     Raises:
         ImportError: If corrupt-tta is not installed.
     """
-    try:
-        from corrupt_tta import corrupt
-    except ImportError:
-        raise ImportError(
-            'Corrupting images needs corrupt-tta. Run: pip install "vito_mm[robustness]"'
-        ) from None
+    corrupt = load_corrupt()
     files, labels = labelled_files(folder, classifier.classes)
     found = {}
     for corruption in corruptions:
@@ -239,6 +241,21 @@ def made_corruption_accuracies(
     return found
 
 
+def load_corrupt() -> Callable[[np.ndarray, int, str], np.ndarray]:
+    """Import the function of corrupt-tta that corrupts an image by a severity and a name.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        from corrupt_tta import corrupt
+    except ImportError:
+        raise ImportError(
+            'Corrupting images needs corrupt-tta. Run: pip install "vito_mm[robustness]"'
+        ) from None
+    return corrupt
+
+
 def corruption_summary(accuracies: Mapping[str, float]) -> dict[str, float]:
     """Summarise accuracies by corruption and severity, all in percent.
 
@@ -257,14 +274,54 @@ def corruption_summary(accuracies: Mapping[str, float]) -> dict[str, float]:
     return summary
 
 
-def video_robustness(classifier: Classifier, folder: str | os.PathLike) -> dict[str, float]:
+@dataclass(frozen=True)
+class Anchors:
+    """ImageNet-Vid-Robust: frames around each anchor, labels of frames, classes of labels."""
+
+    neighbours: dict[str, list[str]]
+    labels: dict[str, list[int]]
+    members: list[list[int]]
+    files: dict[str, Path]
+
+
+def read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | None) -> Anchors:
+    """Read the metadata of ImageNet-Vid-Robust, see :func:`video_robustness`.
+
+    Raises:
+        ProbeError: If a file is missing, or there are other classes than the classifier's.
+    """
+    neighbours, labels, members = (
+        _read_json(folder / 'metadata' / f'{name}.json')
+        for name in ('pmsets', 'labels', 'rev_class_idx_map')
+    )
+    largest = max(max(indices) for indices in members.values())
+    if largest >= len(classes):
+        raise ProbeError(
+            f'{folder} has the class index {largest}, and the classifier {len(classes)} '
+            'classes: name a classifier of its data set'
+        )
+    places = {name: place for place, name in enumerate(classes)}
+    names = classes if indexed is None else indexed
+    grouped = [[places[names[i]] for i in members[str(label)]] for label in range(len(members))]
+    frames = dict.fromkeys(n for anchor, around in neighbours.items() for n in (anchor, *around))
+    files = {name: folder / name for name in frames}
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
+        raise ProbeError(f'{len(missing)} of {len(files)} frames are missing: {first_few(missing)}')
+    return Anchors(neighbours, labels, grouped, files)
+
+
+def video_robustness(
+    classifier: Classifier, folder: str | os.PathLike, indexed: Sequence[str] | None = None
+) -> dict[str, float]:
     """Compute the accuracy on frames of videos and on their neighbours in time.
 
     Args:
         classifier (Classifier): The classifier.
         folder: Folder of ImageNet-Vid-Robust: frames, and in ``metadata`` ``pmsets.json`` (the
             frames around each anchor frame), ``labels.json`` (the labels of each frame) and
-            ``rev_class_idx_map.json`` (the classifier's classes, by index, of each label).
+            ``rev_class_idx_map.json`` (the classes, by index, of each label).
+        indexed (Sequence[str], optional): Names of the classes in the order of these indices.
+            Defaults to None, the classifier's order.
 
     Returns:
         dict[str, float]: ``pm-0``, the share of anchors that are right, and ``pm-10``, that of
@@ -274,31 +331,14 @@ def video_robustness(classifier: Classifier, folder: str | os.PathLike) -> dict[
     Raises:
         ProbeError: If a file is missing, or there are other classes than the classifier's.
     """
-    folder = Path(folder)
-    neighbours, labels, members = (
-        _read_json(folder / 'metadata' / f'{name}.json')
-        for name in ('pmsets', 'labels', 'rev_class_idx_map')
-    )
-    largest = max(max(indices) for indices in members.values())
-    if largest >= len(classifier.classes):
-        raise ProbeError(
-            f'{folder} has the class index {largest}, and the classifier {len(classifier.classes)} '
-            'classes: name a classifier of its data set'
-        )
-    names = list(
-        dict.fromkeys(n for anchor, around in neighbours.items() for n in (anchor, *around))
-    )
-    files = [folder / name for name in names]
-    if missing := [str(file) for file in files if not file.is_file()]:
-        raise ProbeError(f'{len(missing)} of {len(files)} frames are missing: {first_few(missing)}')
-    scores = classifier.scores(files)
-    grouped = torch.stack(
-        [scores[:, members[str(label)]].amax(dim=1) for label in range(len(members))], dim=1
-    )
-    found = dict(zip(names, grouped.argmax(dim=1).tolist(), strict=True))
-    right = {name: label in labels[name] for name, label in found.items()}
-    anchors = [right[anchor] for anchor in neighbours]
-    steady = [right[a] and all(right[n] for n in around) for a, around in neighbours.items()]
+    data = read_anchors(Path(folder), classifier.classes, indexed)
+    scores = classifier.scores(list(data.files.values()))
+    grouped = torch.stack([scores[:, places].amax(dim=1) for places in data.members], dim=1)
+    found = dict(zip(data.files, grouped.argmax(dim=1).tolist(), strict=True))
+    right = {name: label in data.labels[name] for name, label in found.items()}
+    pairs = data.neighbours.items()
+    anchors = [right[anchor] for anchor in data.neighbours]
+    steady = [right[anchor] and all(right[n] for n in around) for anchor, around in pairs]
     return {'pm-0': 100 * float(np.mean(anchors)), 'pm-10': 100 * float(np.mean(steady))}
 
 

@@ -1,8 +1,8 @@
 """Linear segmentation on a frozen backbone, trained and evaluated by mmseg."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,95 +10,61 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
 from .loading import resnet_of_file
+from .training import train_and_evaluate, write_scores
 
-SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
-"""Models of mmseg whose backbone and classes a probe can take over."""
+PUBLISHED = {
+    'DINOv3 ViT-S/16': 47.0,
+    'DINOv3 ConvNeXt-T': 42.7,
+    'PooDLe ResNet-50, walking tours': 16.5,
+    'DINO ResNet-50, ImageNet': 15.7,
+}
+"""mIoU on ADE20K of a frozen network by a linear head: https://arxiv.org/abs/2508.10104 and, of
+ResNet-50, by PooDLe's own schedule, https://arxiv.org/abs/2408.11208."""
 
-_EXAMPLE = 'configs/seg/vito_pascal_stock.py'
 
+@dataclass(frozen=True)
+class Recipe:
+    """Training and evaluation of a linear head.
 
-def read_segmentation_config(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None, backbone: str | None = None
-) -> Config:
-    """Read a config that can be probed, and check that its data are there.
-
-    Args:
-        file: Config of mmseg.
-        options (Mapping, optional): Settings that override the config, by dotted key.
-        backbone (str, optional): See :func:`probe_config`. Defaults to the config's ResNet.
-
-    Raises:
-        ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
-            backbone, or a folder or list of its data sets is missing.
+    Attributes:
+        steps (int): Training steps.
+        lr (float): Highest learning rate.
+        weight_decay (float): Of AdamW.
+        is_dinov3 (bool): As DINOv3 has it: the rate warms up in the first 3.75 % of the steps and
+            falls along a cosine, a tenth of the channels is left out in training, batch norm has
+            parameters, training crops are squares, and windows of their size, which overlap by a
+            third, are evaluated. Otherwise the rate falls from the start (power 0.9), the norm has
+            no parameters, and crops and windows are the config's.
     """
-    cfg = _read(file, options)
-    kind = type_name(cfg.model.backbone)
-    if backbone is None and kind not in ('VITOResNet', *RESNETS):
-        raise ProbeError(
-            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
-            f'by --backbone, or take a config such as {_EXAMPLE}'
-        )
-    _require_data(cfg, file)
-    return cfg
+
+    steps: int
+    lr: float
+    weight_decay: float
+    is_dinov3: bool = False
 
 
-def read_segmentation_data(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None
-) -> Config:
-    """Read a config of segmentation for its data sets alone, and check that they are there.
-
-    Raises:
-        ProbeError: As :func:`read_segmentation_config`, but for the backbone.
-    """
-    cfg = _read(file, options)
-    _require_data(cfg, file)
-    return cfg
-
-
-def _read(file: str | os.PathLike, options: Mapping[str, Any] | None) -> Config:
-    try:
-        cfg = read_config(file)
-    except FileNotFoundError as error:
-        raise ProbeError(str(error)) from None
-    if options:
-        cfg.merge_from_dict(dict(options))
-    model = cfg.get('model') or {}
-    if model.get('type') not in SEGMENTORS or not model.get('decode_head'):
-        raise ProbeError(
-            f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
-            f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
-        )
-    return cfg
-
-
-def _require_data(cfg: Config, file: str | os.PathLike) -> None:
-    for part in ('train_dataloader', 'val_dataloader'):
-        loader = cfg.get(part)
-        if not loader:
-            raise ProbeError(f'{file} has no {part}: a probe trains and evaluates. Add one')
-        for key, path in _data_paths(loader.dataset, f'{part}.dataset'):
-            if not os.path.exists(path):
-                raise ProbeError(
-                    f'the data set of {file} is not there: {path} (from {key}) does not exist in '
-                    f'{os.getcwd()}. Put it there, or name its folder by '
-                    f'--cfg-options {key}.data_root=FOLDER'
-                )
+RECIPES = {
+    'short': Recipe(2000, 1e-2, 1e-4),
+    'dinov3': Recipe(40_000, 1e-3, 1e-3, is_dinov3=True),
+}
+"""``short`` is that of this package. ``dinov3`` is that of https://github.com/facebookresearch/dinov3
+(config-ade20k-linear-training.yaml), up to two things that the libraries do otherwise: in the
+warm-up, the rate falls along the cosine as well and not along a line (a difference of 3.5 % at
+most), and of overlapping windows logits are averaged and not probabilities."""
 
 
 def probe_config(
     cfg: Config,
     checkpoint: str | os.PathLike | None,
     work_dir: str | os.PathLike,
-    stages: Sequence[int] = (4,),
-    steps: int = 2000,
-    lr: float = 1e-2,
+    stages: Sequence[int] | None = (4,),
+    steps: int | None = None,
+    lr: float | None = None,
     batch_size: int = 16,
     workers: int | None = None,
     depth: int | None = None,
@@ -107,6 +73,8 @@ def probe_config(
     backbone: str | None = None,
     base_channels: int | None = None,
     like: str | os.PathLike | None = None,
+    recipe: str = 'short',
+    size: int = 512,
 ) -> Config:
     """Turn a segmentation config into that of a linear probe.
 
@@ -114,19 +82,20 @@ def probe_config(
     checkpoint, and is frozen with its batch norm in evaluation mode; one that is named is a
     :class:`.linear_segmentation_head.FrozenEncoder`, with the preprocessing of its weights. The
     head is a :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck go.
-    AdamW (weight decay 1e-4) with a learning rate that falls to 0 (power 0.9) replaces the
-    schedule, and one evaluation comes at the end. Data and metric stay. Hooks of the config go, and
-    so does what would load other weights over the checkpoint's.
+    AdamW with the schedule of the recipe replaces the config's, and one evaluation comes at the
+    end. Data and metric stay, but for the crops and windows of a recipe that has its own. Hooks of
+    the config go, and so does what would load other weights over the checkpoint's.
 
     Args:
-        cfg (Config): What :func:`read_segmentation_config` returned; not changed.
+        cfg (Config): Not changed, see :func:`.segmentation_config.read_segmentation_config`.
         checkpoint: Checkpoint file, or None for random weights.
         work_dir: Folder of the run.
-        stages (Sequence[int]): Stages whose features are used, 1 to 4 for ``layer1`` to ``layer4``,
-            or blocks of a transformer, from 1; several are resized to the first and concatenated.
-            Defaults to (4, ).
-        steps (int): Training steps. Defaults to 2000.
-        lr (float): Learning rate at the start. Defaults to 1e-2.
+        stages (Sequence[int], optional): Stages whose features are used, 1 to 4 for ``layer1`` to
+            ``layer4``, or blocks of a transformer, from 1; several are resized to the first and
+            concatenated. None is the last feature map, after the network's final norm. Defaults to
+            (4, ).
+        steps (int, optional): Training steps. Defaults to the recipe's.
+        lr (float, optional): Highest learning rate. Defaults to the recipe's.
         batch_size (int): Images per step. Defaults to 16.
         workers (int, optional): Data workers. Defaults to the config's.
         depth (int, optional): Depth of the ResNet. Defaults to that of the checkpoint or of
@@ -137,36 +106,41 @@ def probe_config(
             Defaults to the config's ResNet.
         base_channels (int, optional): Width of its stem and first stage. Defaults as ``depth``.
         like (str, optional): File whose ResNet random weights are of. Defaults to the config's.
+        recipe (str): Key of :data:`RECIPES`. Defaults to 'short'.
+        size (int): Side of the crops and windows of ``'dinov3'``. Defaults to 512.
 
     Raises:
-        ProbeError: If the backbone has no such stage.
+        ProbeError: If the backbone has no such stage, or does not take images of this size.
         CheckpointError: If the checkpoint does not fit a named backbone.
     """
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
-    head = cfg.model.decode_head
+    head, plan = cfg.model.decode_head, RECIPES[recipe]
+    steps, lr = steps or plan.steps, lr or plan.lr
     checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if backbone is None:
-        size = resnet_of_file(checkpoint or like, which) or {}
-        size = {key: value for key, value in size.items() if key != 'type'}
-        size |= {} if depth is None else dict(depth=depth)
+        shape = resnet_of_file(checkpoint or like, which) or {}
+        shape = {key: value for key, value in shape.items() if key != 'type'}
+        shape |= {} if depth is None else dict(depth=depth)
         if base_channels is not None:
-            size |= dict(stem_channels=base_channels, base_channels=base_channels)
-        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, size, which)
+            shape |= dict(stem_channels=base_channels, base_channels=base_channels)
+        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, shape, which)
     else:
         part = dict(network=backbone, checkpoint=checkpoint, which=which, seed=seed)
-        part['layers'] = [stage - 1 for stage in sorted(set(stages))]
-        channels, changes = _frozen_encoder(part)
+        part['layers'] = [stage - 1 for stage in sorted(set(stages))] if stages else ['last']
+        channels, changes = _frozen_encoder(part, size if plan.is_dinov3 else None)
         preprocessor = {k: v for k, v in preprocessor.items() if k != 'rgb_to_bgr'} | changes
         part['type'] = 'vito_mm.FrozenEncoder'
     cfg.model = dict(
         type='EncoderDecoder',
         data_preprocessor=preprocessor or None,
         backbone=part,
-        decode_head=_linear_head(head[-1] if isinstance(head, list) else head, channels),
+        decode_head=_linear_head(head[-1] if isinstance(head, list) else head, channels, plan),
         train_cfg=dict(),
         test_cfg=cfg.model.get('test_cfg') or dict(mode='whole'),
     )
+    if plan.is_dinov3:
+        _cut_into_squares(cfg, size)
     # The registering module is named, so that the file in the work dir can be read by itself.
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
@@ -187,17 +161,18 @@ def probe_config(
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps)
     cfg.val_cfg = dict(type='ValLoop')
     cfg.optim_wrapper = dict(
-        type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr, weight_decay=1e-4)
+        type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr, weight_decay=plan.weight_decay)
     )
-    cfg.param_scheduler = [
-        dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=steps, by_epoch=False)
-    ]
+    cfg.param_scheduler = _schedule(plan, steps)
     cfg.default_hooks = dict(
         timer=dict(type='IterTimerHook'),
         logger=dict(type='LoggerHook', interval=max(1, min(50, steps // 10))),
         param_scheduler=dict(type='ParamSchedulerHook'),
         checkpoint=dict(
-            type='CheckpointHook', by_epoch=False, interval=steps, save_optimizer=False
+            type='vito_mm.AtomicCheckpointHook',
+            by_epoch=False,
+            interval=min(steps, 2000),
+            max_keep_ckpts=1,
         ),
         sampler_seed=dict(type='DistSamplerSeedHook'),
     )
@@ -227,36 +202,42 @@ def run_probe(cfg: Config) -> dict[str, float]:
         dict[str, float]: Metrics of the config's evaluator on its validation data, such as mIoU,
         aAcc and mAcc in percent.
     """
-    from vito_mm.launch import build_runner
-
     from . import linear_segmentation_head  # noqa: F401  registers the head
 
-    # Experiments of one name share their logged values within a process.
-    cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
-    cfg.experiment_name = f'{Path(cfg.work_dir).name}_{time.time_ns()}'
-    runner = build_runner(cfg)
-    runner.train()
-    metrics = {
-        name.removeprefix('val/'): history.current()
-        for name, history in runner.message_hub.log_scalars.items()
-        if name.startswith('val/') and name not in ('val/time', 'val/data_time')
-    }
-    # The figure that segmentation is compared by comes first, where the evaluator gives it.
+    found = train_and_evaluate(cfg)
+    del found['seconds']
+    return in_order(found)
+
+
+def in_order(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figure that segmentation is compared by first, where the evaluator gives it."""
     return dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
+
+
+def write_report(folder: Path, results: Mapping[str, Mapping[str, float]]) -> Path:
+    """Write the scores of networks by DINOv3's recipe; see :func:`.training.write_scores`."""
+    text = (
+        "A linear head on the last feature map of frozen networks, by DINOv3's recipe: batch norm "
+        'and a 1x1 convolution, trained by AdamW, and evaluated in overlapping windows. In percent.'
+    )
+    published = 'Published, on ADE20K val', 'mIoU', PUBLISHED
+    return write_scores(
+        folder, 'linear_segmentation', 'Linear segmentation', text, results, published
+    )
 
 
 def _frozen_resnet(
     backbone: Mapping[str, Any],
     checkpoint: str | None,
-    stages: Sequence[int],
+    stages: Sequence[int] | None,
     size: Mapping[str, int],
     which: str,
 ) -> tuple[dict[str, Any], list[int]]:
     """The backbone's config with the checkpoint, frozen to the last stage, and its channels."""
     kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')} | size
     num_stages = backbone.get('num_stages', 4)
-    stages = sorted(set(stages))
-    if not stages or not 1 <= stages[0] <= stages[-1] <= num_stages:
+    stages = sorted(set(stages or [num_stages]))
+    if not 1 <= stages[0] <= stages[-1] <= num_stages:
         raise ProbeError(f'--stages must be among 1 to {num_stages}, got {stages}')
     expansion = 1 if kept['depth'] < 50 else 4
     width = kept.get('base_channels', 64) * expansion
@@ -272,17 +253,23 @@ def _frozen_resnet(
     return frozen, [width * 2 ** (stage - 1) for stage in stages]
 
 
-def _frozen_encoder(settings: Mapping[str, Any]) -> tuple[list[int], dict[str, Any]]:
+def _frozen_encoder(
+    settings: Mapping[str, Any], size: int | None
+) -> tuple[list[int], dict[str, Any]]:
     """Channels of a named network, and what it changes in the data preprocessor."""
     from .linear_segmentation_head import FrozenEncoder
 
     module = FrozenEncoder(**settings)
-    side, preprocessing = module.encoder.view.crop, module.encoder.preprocess
+    side, preprocessing = size or module.encoder.view.crop, module.encoder.preprocess
     with torch.no_grad():
         try:
             maps = module(torch.zeros(1, 3, side, side))
         except ValueError as error:
             raise ProbeError(f'--stages: {error}') from None
+        except AssertionError as error:  # by which transformers refuse sizes
+            raise ProbeError(
+                f'--size: the network does not take images of {side} pixels: {error}'
+            ) from None
     return [features.shape[1] for features in maps], dict(
         mean=list(preprocessing.mean),
         std=list(preprocessing.std),
@@ -292,9 +279,44 @@ def _frozen_encoder(settings: Mapping[str, Any]) -> tuple[list[int], dict[str, A
     )
 
 
-def _linear_head(head: Mapping[str, Any], channels: Sequence[int]) -> dict[str, Any]:
+def _schedule(plan: Recipe, steps: int) -> list[dict[str, Any]]:
+    if not plan.is_dinov3:
+        return [dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=steps, by_epoch=False)]
+    cosine = dict(type='CosineAnnealingLR', T_max=steps, begin=0, end=steps, by_epoch=False)
+    warm_up = dict(type='LinearLR', start_factor=1e-6, begin=0, by_epoch=False)
+    last = round(steps * 1500 / 40_000)  # the first step at the whole rate, before MMEngine's end
+    return [warm_up | dict(end=last + 1), cosine] if last else [cosine]
+
+
+def _cut_into_squares(cfg: Config, size: int) -> None:
+    """Let training take random squares, and evaluation overlapping ones."""
+    square = (size, size)
+    for pipeline in _pipelines(cfg.train_dataloader.dataset):
+        crops = [step for step in pipeline if type_name(step) == 'RandomCrop']
+        for step in crops:
+            step['crop_size'] = square
+        if not crops:
+            pipeline.insert(-1, dict(type='RandomCrop', crop_size=square, cat_max_ratio=0.75))
+    if cfg.model.data_preprocessor:
+        cfg.model.data_preprocessor.pop('size_divisor', None)
+        cfg.model.data_preprocessor.size = square
+    stride = 2 * size // 3
+    cfg.model.test_cfg = dict(mode='slide', crop_size=square, stride=(stride, stride))
+
+
+def _pipelines(dataset: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Pipelines of a data set and of those within it."""
+    for inner in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
+        if inner:
+            yield from _pipelines(inner)
+    if dataset.get('pipeline'):
+        yield dataset['pipeline']
+
+
+def _linear_head(head: Mapping[str, Any], channels: Sequence[int], plan: Recipe) -> dict[str, Any]:
     """The config of the head, for feature maps of so many channels."""
     several = len(channels) > 1
+    own = dict(dropout_ratio=0.1, norm_cfg=dict(type='SyncBN', requires_grad=True))
     return dict(
         type='vito_mm.LinearSegmentationHead',
         in_channels=channels if several else channels[0],
@@ -305,19 +327,5 @@ def _linear_head(head: Mapping[str, Any], channels: Sequence[int]) -> dict[str, 
         ignore_index=head.get('ignore_index', 255),
         align_corners=head.get('align_corners', False),
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True),
+        **(own if plan.is_dinov3 else {}),
     )
-
-
-def _data_paths(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
-    """Files and folders that a data set reads, each with the place in the config that names it."""
-    if dataset.get('dataset'):
-        yield from _data_paths(dataset['dataset'], f'{key}.dataset')
-    for index, part in enumerate(dataset.get('datasets') or []):
-        yield from _data_paths(part, f'{key}.datasets.{index}')
-    if dataset.get('backend_args'):  # not on this machine's disk
-        return
-    root = dataset.get('data_root') or ''
-    parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
-    for path in (root, *(os.path.join(root, part) for part in parts if part)):
-        if path and '://' not in path:
-            yield key, path

@@ -5,6 +5,7 @@ for UCF101 (https://arxiv.org/abs/1212.0402): see configs/protocols/ucf101_r50.p
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,16 @@ from vito_mm.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from vito_mm.utils.text import first_few
 from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos import Manifest
+from vito_mm.videos.names import is_hidden
+
+from .loading import load_encoder
 
 PUBLISHED = {'VITO ResNet-50': 85.3, 'CycleContrast ResNet-50': 82.1, 'MoCo ResNet-50': 80.5}
 """Top-1 on UCF101, split 1: https://arxiv.org/abs/2210.06433, table 3."""
+
+
+CLASS_LIST = 'classInd.txt'
+"""Name of UCF101's list of classes and their numbers, from 1."""
 
 
 @DATASETS.register_module()
@@ -36,38 +44,120 @@ class ClassFolderVideos(VideoDataset):
 
     Args:
         data_root (str): Folder with ``<class>/<video>``.
-        ann_file (str): List of videos relative to ``data_root``, one a line; what follows after a
-            blank is not read. Relative to ``data_root`` unless found as it is.
+        ann_file (str): List of videos, see :func:`read_list`. Relative to ``data_root`` unless
+            found as it is.
         **kwargs: Keywords of :class:`vito_mm.datasets.VideoDataset`.
 
     Raises:
         FileNotFoundError: If the list or a video is missing.
+        ValueError: If classes of the list, of the folders and of ``classInd.txt`` disagree.
     """
 
     def load_data_list(self) -> Manifest:
-        """Read the list; labels are the places of the classes among the sorted folders."""
-        root, listed = Path(self.data_root), Path(self.ann_file)
-        if not listed.is_file():
-            raise FileNotFoundError(f'there is no list of videos {listed}')
-        names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
-        if missing := [name for name in names if not (root / name).is_file()]:
-            raise FileNotFoundError(
-                f'{len(missing)} of the {len(names)} videos in {listed} are not below {root}: '
-                f'{first_few(missing, 3)}'
-            )
-        numbers = {name: number for number, name in enumerate(class_folders(root))}
-        rows = [
-            dict(path=os.fspath(root / name), label=numbers[name.partition('/')[0]])
-            for name in names
-        ]
-        self._table = Manifest.from_rows(rows, source=os.fspath(listed))
+        """Read the list."""
+        rows = read_list(self.ann_file, self.data_root)
+        self._table = Manifest.from_rows(rows, source=self.ann_file)
         return self._table
 
 
-def class_folders(root: str | os.PathLike) -> list[str]:
-    """List the class folders of a data set of videos, sorted; hidden ones do not count."""
-    names = (entry.name for entry in os.scandir(root) if entry.is_dir())
-    return sorted(name for name in names if not name.startswith('.'))
+def read_list(listed: str | os.PathLike, root: str | os.PathLike) -> list[dict[str, Any]]:
+    """Read the list of a part of a data set of videos.
+
+    Args:
+        listed: One video a line, relative to ``root``; the number of its class, from 1 as UCF101
+            has it or from 0, may follow after a blank.
+        root: Folder with ``<class>/<video>``.
+
+    Returns:
+        list[dict]: Rows with ``path`` and ``label``, the place of the class among
+        :func:`class_names`.
+
+    Raises:
+        FileNotFoundError: If the list or a video is missing.
+        ValueError: If the list names no video, or classes disagree: see :func:`class_names`.
+    """
+    listed, root = Path(listed), Path(root)
+    if not listed.is_file():
+        raise FileNotFoundError(f'there is no list of videos {listed}')
+    lines = [line.strip() for line in listed.read_text(encoding='utf-8').splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f'{listed} names no video')
+    named = [re.fullmatch(r'(.+?)(?:\s+(\d+))?', line) for line in lines]
+    pairs = [
+        (line, None) if (root / line).is_file() else found.groups()
+        for line, found in zip(lines, named, strict=True)
+    ]
+    if missing := [name for name, _ in pairs if not (root / name).is_file()]:
+        raise FileNotFoundError(
+            f'{len(missing)} of the {len(pairs)} videos in {listed} are not below {root}: '
+            f'{first_few(missing, 3)}'
+        )
+    classes = class_names(root, listed)
+    places = {name: place for place, name in enumerate(classes)}
+    rows = [
+        dict(path=os.fspath(root / name), label=places[name.partition('/')[0]]) for name, _ in pairs
+    ]
+    told = [(row, int(number)) for row, (_, number) in zip(rows, pairs, strict=True) if number]
+    first = 0 if any(number == 0 for _, number in told) else 1
+    for row, number in told:
+        if number - first != row['label']:
+            raise ValueError(
+                f'{listed} gives {row["path"]} the number {number} of its class, which by '
+                f'{_order_of(listed)} is {row["label"] + first}: put the {CLASS_LIST} of its '
+                'numbers next to it, or leave the numbers out'
+            )
+    return rows
+
+
+def class_names(root: str | os.PathLike, listed: str | os.PathLike) -> list[str]:
+    """List the classes of a data set of videos in the order of their numbers.
+
+    It is that of ``classInd.txt`` (lines of a number, from 1, and a class) next to a list of
+    videos, or else that of the names.
+
+    Args:
+        root: Folder with ``<class>/<video>``. Hidden folders, and folders of nothing but text
+            files, as of lists, are no classes.
+        listed: The list.
+
+    Raises:
+        ValueError: If ``classInd.txt`` has other classes than there are folders, or its numbers are
+            not those from 1.
+    """
+    folders = sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.is_dir() and not is_hidden(entry.name) and _holds_data(entry.path)
+    )
+    file = Path(listed).parent / CLASS_LIST
+    if not file.is_file():
+        return folders
+    pairs = [line.split(maxsplit=1) for line in file.read_text(encoding='utf-8').splitlines()]
+    numbers = {pair[-1].strip(): pair[0] for pair in pairs if pair}
+    if differ := sorted(numbers.keys() ^ set(folders)):
+        raise ValueError(
+            f'{file} and the folders in {root} have different classes: {first_few(differ, 3)} '
+            'of one alone'
+        )
+    order = sorted(numbers, key=lambda name: (len(numbers[name]), numbers[name]))
+    if [numbers[name] for name in order] != [str(n + 1) for n in range(len(order))]:
+        raise ValueError(f'{file} does not number its {len(order)} classes from 1 on')
+    return order
+
+
+def _holds_data(folder: str) -> bool:
+    """True unless there is nothing but text files in a folder and those within it."""
+    return any(
+        not name.lower().endswith('.txt') and not is_hidden(name)
+        for _, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
+
+
+def _order_of(listed: Path) -> str:
+    file = listed.parent / CLASS_LIST
+    return os.fspath(file) if file.is_file() else 'the order of the folders'
 
 
 @TRANSFORMS.register_module()
@@ -218,6 +308,37 @@ class FrameAverageClassifier(BaseModel):
         for sample, scores in zip(data_samples, logits.softmax(dim=2).mean(dim=1), strict=True):
             sample.set_pred_score(scores).set_pred_label(scores.argmax().view(1))
         return data_samples
+
+
+@MODELS.register_module()
+class TrainedEncoder(nn.Module):
+    """A network of any kind, with the weights of a file, as a backbone that is trained.
+
+    It takes RGB frames in [0, 255], as it holds the preprocessing of its weights: the mean of the
+    classifier around it is 0 and the deviation 1. For the arguments see
+    :func:`.loading.load_encoder`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        which: str = 'online',
+        network: str | None = None,
+        keep: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.encoder = load_encoder(checkpoint, which, network, keep=keep, device='cpu', seed=seed)
+        self.network = self.encoder.backbone.requires_grad_(True)
+
+    def init_weights(self) -> None:
+        """Do nothing: the weights are there."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Compute pooled features of frames (N, 3, H, W), a map of one position (N, C, 1, 1)."""
+        inputs = self.encoder.preprocess(images)
+        inputs = inputs.contiguous(memory_format=self.encoder.memory_format)
+        return (self.encoder.compute(inputs, 'pooled')[:, :, None, None],)
 
 
 @HOOKS.register_module()

@@ -18,7 +18,7 @@ from vito_mm.transfer.identity import LOADERS, data_root, difference, placed_dat
 from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
-from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, TASKS, Task
+from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOL_TASKS, PROTOCOLS, TASKS, Task
 from vito_mm.utils.quiet import ignored_warnings, quiet_logger
 from vito_mm.utils.text import first_few, near_text
 
@@ -55,9 +55,10 @@ def option_problems(options: SuiteOptions, tasks: Mapping[str, str]) -> Iterator
         yield f'--first-seed {options.first_seed}: give 0 or more'
     for name, config in tasks.items():
         if not config and name not in TASKS:
-            near = near_text(name, TASKS)
+            known = (*TASKS, *PROTOCOL_TASKS)
+            near = near_text(name, known)
             yield (
-                f'--tasks {name}: choose among {", ".join(TASKS)}{near}, or write NAME=CONFIG for '
+                f'--tasks {name}: choose among {", ".join(known)}{near}, or write NAME=CONFIG for '
                 'a config of yours'
             )
     if options.frozen_backbone and options.layer_decay:

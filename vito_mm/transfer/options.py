@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.launch import parse_options
-from vito_mm.transfer.tasks import RANDOM, TASKS
+from vito_mm.transfer.tasks import PROTOCOL_TASKS, RANDOM, TASKS
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
@@ -95,7 +95,7 @@ def setting_words(settings: dict[str, str]) -> list[str]:
 
 
 def split_tasks(words: Sequence[str]) -> dict[str, str]:
-    """Split ``--tasks`` into names and the user's configs, empty for the paper's tasks.
+    """Split ``--tasks`` into names and configs, empty for the paper's tasks.
 
     Raises:
         ValueError: If a name is malformed, taken or comes twice, or is no task and has no config.
@@ -107,11 +107,13 @@ def split_tasks(words: Sequence[str]) -> dict[str, str]:
             raise ValueError(
                 f'--tasks {word}: write NAME=CONFIG, with letters, digits, "_", "-" and "." in NAME'
             )
-        if sign and name in TASKS:
-            raise ValueError(f'--tasks {word}: {name} is a task of the paper. Choose another name')
+        if sign and name in (*TASKS, *PROTOCOL_TASKS):
+            whose = 'of the paper' if name in TASKS else 'that is there'
+            raise ValueError(f'--tasks {word}: {name} is a task {whose}. Choose another name')
         if name in found and (sign or found[name]):
             raise ValueError(f'--tasks {word}: the name {name} comes twice')
-        found[name] = os.path.expanduser(config)
+        shipped = f'{name}.py' if name in PROTOCOL_TASKS else ''
+        found[name] = os.path.expanduser(config) or shipped
     return found
 
 
@@ -166,6 +168,20 @@ def parse_labels(words: Sequence[str]) -> list[float]:
     return sorted(parts)
 
 
+def split_label(text: str) -> tuple[str, str]:
+    """Split ``'label=file'``; the label is empty where there is none, as for random weights.
+
+    Raises:
+        ValueError: If 'random' names a file.
+    """
+    label, sign, name = text.partition('=')
+    if not (sign and label) or Path(text).exists():
+        return '', text
+    if label == RANDOM:
+        raise ValueError(f'{text}: the label {RANDOM} means random weights')
+    return label, name
+
+
 def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
     """Find the file of each label, None for random weights.
 
@@ -177,13 +193,11 @@ def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
     """
     labelled: dict[str, Path | None] = {}
     for text in texts:
-        label, sign, name = text.partition('=')
+        label, name = split_label(text)
         if text == RANDOM:
-            file = None
-        elif sign and label and not Path(text).exists():
+            label, file = RANDOM, None
+        elif label:
             file = Path(name)
-            if label == RANDOM:
-                raise ValueError(f'--checkpoints {text}: the label {RANDOM} means random weights')
         else:
             file = Path(text)
             long = f'{file.absolute().parent.name}-{file.stem}'

@@ -1,4 +1,4 @@
-"""Tasks that are configs of the user: their metric, and the checkpoint's place in them."""
+"""Tasks that are configs, the user's or of ``configs/protocols``: metric, place of the weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained, strictly, type_name
 from vito_mm.transfer.checks import as_list
-from vito_mm.transfer.tasks import Task
+from vito_mm.transfer.tasks import PROTOCOL_TASKS, Task
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import reason_text
 
@@ -61,7 +61,8 @@ def own_task(name: str, config: str, cfg: Config) -> Task:
         )
     (metric, label, scale), *others = metrics
     also = tuple(name for name, *_ in others)
-    return Task(name, name, package, metric, label, scale, config, also)
+    title = PROTOCOL_TASKS.get(name, name)
+    return Task(name, title, package, metric, label, scale, config, also)
 
 
 def fit_settings(cfg: Config, task: Task) -> tuple[dict[str, str], list[str]]:

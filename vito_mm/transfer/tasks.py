@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 RANDOM = 'random'
@@ -9,6 +10,18 @@ RANDOM = 'random'
 
 PROTOCOLS = ('paper', 'stock', 'miniscenes')
 """The paper's schedules, the libraries' usual ones, and the demo's on the embedded data."""
+
+PROTOCOL_TASKS = dict(
+    upernet_ade20k='ADE20K, UperNet',
+    linear_ade20k='ADE20K, linear',
+    upernet_cityscapes='Cityscapes, UperNet',
+    linear_cityscapes='Cityscapes, linear',
+    upernet_bdd100k='BDD100K, UperNet',
+    linear_bdd100k='BDD100K, linear',
+    faster_rcnn_bdd100k='BDD100K, Faster R-CNN',
+)
+"""Titles of further tasks, which are the configs of their names in ``configs/protocols``. They run
+where they are named, and not by default."""
 
 ARCHITECTURES = dict(r50='ResNet-50', swin_s='Swin-S')
 """Networks of the paper, for which there are configs, by the name in these. The second has those of
@@ -46,6 +59,13 @@ class Task:
             return self.configs[protocol]
         kind = self.package.removeprefix('mm')
         return f'{kind}/vito_{architecture}_{self.name}.py' if protocol == 'paper' else ''
+
+    @property
+    def protocol_task(self) -> str:
+        """The one of :data:`PROTOCOL_TASKS` whose config it has, whatever its name; or empty."""
+        file = Path(self.config)
+        is_shipped = file.suffix == '.py' and file.parent.name in ('', 'protocols')
+        return file.stem if is_shipped and file.stem in PROTOCOL_TASKS else ''
 
     @property
     def base(self) -> str:

@@ -9,20 +9,21 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def file_lock(file: Path, error: Callable[[str], Exception]) -> Iterator[None]:
+def file_lock(file: Path, error: Callable[[str], Exception], wait: float = 0.0) -> Iterator[None]:
     """Hold a lock file for a block; the lock ends with the process and its workers, even killed.
 
     Args:
         file (Path): Lock file, made if need be, which holds the number of the process.
         error (Callable): Called with that number ('' if unknown) where another process has the
-            lock; returns the error to raise, at once.
+            lock; returns the error to raise.
+        wait (float): Seconds to wait for its end. Defaults to 0.
 
     Raises:
         OSError: If the file cannot be written.
     """
     lock = FileLock(file, is_singleton=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         holder = ''
         with suppress(OSError):

@@ -1,4 +1,7 @@
-"""Video files: which there are, which frames to take, and their pixels. No OpenMMLab in here."""
+"""Video files: which there are, which frames to take, and their pixels.
+
+No OpenMMLab in here, but for MMEngine's file backends where a path is an address.
+"""
 
 from .backends import BACKENDS
 from .decoding import decode_frames

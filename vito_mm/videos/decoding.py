@@ -2,9 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .file_checks import (
     name_for_decoders,
 )
 from .frame_archives import FrameArchive, frame_archive, read_frame_archive
+from .storage import local_name
 
 
 def decode_frames(
@@ -30,6 +32,7 @@ def decode_frames(
     short_side: int | None = None,
     time_limit: float | None = None,
     fps: float | None = None,
+    backend_args: Mapping[str, Any] | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode the frames shown at some times of a video.
 
@@ -43,7 +46,8 @@ def decode_frames(
     content decides, not the name. Files and addresses that it names are not opened.
 
     Args:
-        path: Video file, image, tar of images or folder of images.
+        path: Video file, image, tar of images or folder of images; a member of a tar
+            (``shard.tar::cats/1.mp4``) or an address (``s3://bucket/1.mp4``), decoded from memory.
         choose_times: Called once with the duration in seconds, returns the wanted times in seconds
             from the first frame, shape (n, ). A time gives the frame on screen at that moment;
             times beyond the end give the last frame. Times may repeat and be in any order.
@@ -53,6 +57,8 @@ def decode_frames(
             which means the video's own size.
         time_limit: Seconds after which decoding is given up. Defaults to None, no limit.
         fps: Frames per second of a folder or archive of images. Defaults to None, which means 25.
+        backend_args: Storage that paths are read from, see :func:`.storage.local_name`. Defaults to
+            None: disks, and addresses by their prefix.
 
     Returns:
         tuple: Frames, uint8, each of shape (height, width, 3), a list in the order of the times
@@ -73,14 +79,17 @@ def decode_frames(
 
     deadline = deadline_after(time_limit)
     request = Request(os.fspath(path), choose_times, scaled_size, channel_order, deadline)
-    return decode_request(request, backend, fps)
+    return decode_request(request, backend, fps, backend_args)
 
 
 def decode_request(
-    request: Request, backend: str = 'pyav', fps: float | None = None
+    request: Request,
+    backend: str = 'pyav',
+    fps: float | None = None,
+    backend_args: Mapping[str, Any] | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode the frames of a request, whose path becomes the name for decoders."""
-    with opened_file(request.path, fps, request.check_deadline) as source:
+    with opened_file(request.path, fps, request.check_deadline, backend_args) as source:
         if source.images is not None:
             return read_frame_archive(request, source.images)
         request.path = source.name
@@ -91,7 +100,7 @@ def decode_request(
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A video as it is found on disk.
+    """A video as it is found on disk or in memory.
 
     Attributes:
         images (FrameArchive, optional): Its images, if it is kept as such; None for a video file.
@@ -106,25 +115,30 @@ class OpenedFile:
 
 @contextmanager
 def opened_file(
-    path: str, fps: float | None = None, check_deadline: Callable[[], None] = lambda: None
+    path: str,
+    fps: float | None = None,
+    check_deadline: Callable[[], None] = lambda: None,
+    backend_args: Mapping[str, Any] | None = None,
 ) -> Iterator[OpenedFile]:
     """Open a video as its content says, for training and preparation alike.
 
-    For the arguments see :func:`.frame_archives.frame_archive`. A VideoReadError in the ``with``
-    block gets the path.
+    For the arguments see :func:`.frame_archives.frame_archive` and :func:`.storage.local_name`. A
+    VideoReadError in the ``with`` block gets the path.
 
     Raises:
         VideoReadError: If the file is missing or certainly no video.
     """
     try:
-        if stat.S_ISDIR(check_file(path).st_mode):
-            yield OpenedFile(frame_archive(path, None, fps=fps))
-            return
-        with open(path, 'rb') as file:
-            head = file.read(HEAD_BYTES)
-            check_head(path, head)
-            with frame_archive(path, file, head, fps, check_deadline) or nullcontext() as images:
-                yield OpenedFile(images, name_for_decoders(path, file), head)
+        with local_name(path, backend_args, check_deadline) as name:
+            if stat.S_ISDIR(check_file(name).st_mode):
+                yield OpenedFile(frame_archive(path, None, fps=fps))
+                return
+            with open(name, 'rb') as file:
+                head = file.read(HEAD_BYTES)
+                check_head(path, head)
+                archive = frame_archive(path, file, head, fps, check_deadline)
+                with archive or nullcontext() as images:
+                    yield OpenedFile(images, name_for_decoders(name, file), head)
     except VideoReadError as error:
         if error.path == path:
             raise

@@ -1,10 +1,10 @@
 """Videos that are kept as images: a folder or a tar of frames, and the single image."""
 
+import errno
 import hashlib
 import io
 import math
 import os
-import posixpath
 import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,7 +26,8 @@ from .images import (
     open_image,
     read_image_file,
 )
-from .names import is_hidden, natural_order
+from .names import is_visible, natural_order
+from .tars import followed, opened_member, read_members, split_member
 
 DEFAULT_FPS = 25.0
 """Frames per second of images, unless the manifest says another number."""
@@ -80,34 +81,17 @@ class _Folder(FrameArchive):
 class _Tar(FrameArchive):
     """Images of an uncompressed tar; only the headers and the wanted images are read."""
 
-    def __init__(self, path: str, check_deadline: Callable[[], None]) -> None:
-        self.path, self.members = path, {}
-        self.file = tarfile.open(path, 'r:')  # noqa: SIM115
-        try:
-            for member in self.file:
-                check_deadline()
-                # Of several members of one name the last counts, as where they are unpacked.
-                self.members[posixpath.normpath(member.name)] = member
-            frames = {name: self._followed(name) for name in self.members if _is_frame(name)}
-        except BaseException:
-            self.file.close()
-            raise
+    def __init__(self, path: str, file: BinaryIO, check_deadline: Callable[[], None]) -> None:
+        self.path = path
+        file.seek(0)
+        self.file = tarfile.open(fileobj=file, mode='r:')  # noqa: SIM115
+        members = dict(read_members(self.file, check_deadline))
+        frames = {name: self._frame(members, name) for name in members if _is_frame(name)}
         self.names = sorted(frames, key=natural_order)
         self.frames = [frames[name] for name in self.names]
 
-    def _followed(self, name: str) -> tarfile.TarInfo:
-        """The member of a name, or that which it links to."""
-        if name.startswith(('/', '../')):
-            raise VideoReadError(self.path, f'names a file outside of the archive: {name}')
-        member, seen = self.members[name], {name}
-        while member.issym() or member.islnk():
-            folder = posixpath.dirname(member.name) if member.issym() else ''
-            target = posixpath.normpath(posixpath.join(folder, member.linkname))
-            if target not in self.members or target in seen:
-                reason = f'links to what the archive does not have: {name} -> {target}'
-                raise VideoReadError(self.path, reason)
-            seen.add(target)
-            member = self.members[target]
+    def _frame(self, members: dict[str, tarfile.TarInfo], name: str) -> tarfile.TarInfo:
+        member = followed(self.path, members, name)
         if not member.isreg():
             raise VideoReadError(self.path, f'a frame is no file: {name}')
         return member
@@ -115,9 +99,6 @@ class _Tar(FrameArchive):
     def read(self, index: int) -> bytes:
         with self.file.extractfile(self.frames[index]) as file:
             return read_image_file(self.path, file, self.names[index])
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
 
 
 class _Image(FrameArchive):
@@ -133,8 +114,7 @@ class _Image(FrameArchive):
 
 
 def _is_frame(name: str) -> bool:
-    parts = (part for part in name.split('/') if part not in ('.', '..'))
-    return name.lower().endswith(IMAGE_EXTENSIONS) and not any(map(is_hidden, parts))
+    return name.lower().endswith(IMAGE_EXTENSIONS) and is_visible(name)
 
 
 def _frames_of(folder: str) -> list[str]:
@@ -142,7 +122,19 @@ def _frames_of(folder: str) -> list[str]:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images."""
+    """Bytes and time of the last change, in nanoseconds, of a file or of a folder's images.
+
+    The time of a member of a tar is that of the tar.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    if (found := split_member(path)) is not None:
+        try:
+            with opened_member(*found) as member:
+                return member.seek(0, os.SEEK_END), os.stat(found[0]).st_mtime_ns
+        except VideoReadError as error:
+            raise FileNotFoundError(errno.ENOENT, error.reason, path) from None
     statuses = [os.stat(path)]
     if os.path.isdir(path):
         statuses += [os.stat(os.path.join(path, name)) for name in _frames_of(path)]
@@ -211,7 +203,7 @@ def _archive_of_file(
     has_signature = head[257:262] == b'ustar'
     if has_signature or path.lower().endswith('.tar'):  # those of before 1988 have none
         try:
-            return _Tar(path, check_deadline)
+            return _Tar(path, file, check_deadline)
         except tarfile.ReadError:
             if has_signature:
                 raise

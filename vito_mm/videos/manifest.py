@@ -4,7 +4,9 @@ Only ``path`` is required. ``start`` and ``end`` (seconds) name the part of a vi
 that a long video can be several rows; path, start and end together identify a row.
 ``label``, ``fps``, ``num_frames`` and other columns with a meaning have the types of
 :func:`vito_mm.videos.tables.typed`, any other column is kept as it is. Relative paths are relative
-to the folder of the manifest, so that a data set can be moved.
+to the folder of the manifest, so that a data set can be moved. A path may also be a member of a tar
+(``shard.tar::cats/1.mp4``) or an address (``s3://bucket/1.mp4``), see
+:mod:`vito_mm.videos.storage`.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from vito_mm.utils.atomic import written_aside
 from .errors import VideoReadError
 from .names import files_below
 from .shared_bytes import SharedBytes
+from .storage import is_address
 from .tables import RowError, ending_of, mark_length, parse_line, place_in, plain, read_rows, typed
 
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
@@ -47,7 +50,8 @@ def find_videos(
     """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f'there is no folder {folder!r} to take videos from')
+        remedy = ': list what is at an address in a manifest' if is_address(folder) else ''
+        raise FileNotFoundError(f'there is no folder {folder!r} to take videos from{remedy}')
     paths = sorted(files_below(folder, extensions))
     if not paths:
         endings = ', '.join(extensions)
@@ -142,7 +146,8 @@ class Manifest(Sequence):
         except RowError as error:
             place = place_in(self.source, self._numbers[index])
             raise VideoReadError(place, str(error)) from None
-        row['path'] = os.path.join(self.root, row['path'])
+        if not is_address(row['path']):
+            row['path'] = os.path.join(self.root, row['path'])
         return row
 
     def _changed(self, **attributes: Any) -> 'Manifest':

@@ -20,6 +20,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name.lower() in _OF_SYSTEMS
 
 
+def is_visible(name: str) -> bool:
+    """True if no part of a name, folders included, is hidden."""
+    return not any(is_hidden(part) for part in name.split('/') if part not in ('.', '..'))
+
+
 def natural_order(name: str) -> tuple:
     """Sort key by which frame2 comes before frame10."""
     parts = re.split('([0-9]+)', name)

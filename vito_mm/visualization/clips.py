@@ -16,7 +16,9 @@ from vito_mm.videos import (
     read_manifest,
 )
 from vito_mm.videos.frames import TIME_LIMIT, Clip
+from vito_mm.videos.storage import is_address
 from vito_mm.videos.tables import ENDINGS
+from vito_mm.videos.tars import split_member
 
 Read = Callable[[Mapping[str, Any]], Clip]
 """Reads the clip of a row."""
@@ -40,7 +42,7 @@ def rows_of(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Sequence
         return read_manifest(source)
     if os.path.isdir(source):
         return find_videos(source, (*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS))
-    if not os.path.exists(source):
+    if not (os.path.exists(source) or is_address(source) or split_member(source)):
         raise FileNotFoundError(f'there is no file or folder {source!r}')
     return [dict(path=source)]
 

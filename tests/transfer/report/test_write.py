@@ -5,7 +5,6 @@ import csv
 import json
 import re
 import statistics
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.pages import Page
 from vito_mm.transfer.report.published import PUBLISHED
 from vito_mm.transfer.report.write import write_report
 from vito_mm.transfer.run import Outcome, Run
@@ -28,37 +28,6 @@ def outcome(task='pascal', label='vito', seed=0, score=None, state='finished', l
     settings = () if lr is None else (('lr', lr),)
     run = Run(TASKS.get(task, task), label, None, settings, seed, work_dir)
     return Outcome(run, state, score, **kwargs)
-
-
-class Page(HTMLParser):
-    """Tables as lists of rows, every tag and attribute."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tables, self.attributes, self.text = [], [], ''
-        self.cell = None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.attributes += [(tag, *attr) for attr in attrs]
-        if tag == 'table':
-            self.tables.append([])
-        elif tag == 'tr':
-            self.tables[-1].append([])
-        elif tag in ('td', 'th'):
-            self.cell = ''
-        elif tag == 'br':
-            self.cell += '|'
-
-    def handle_endtag(self, tag):
-        if tag in ('td', 'th'):
-            self.tables[-1][-1].append(self.cell)
-            self.cell = None
-
-    def handle_data(self, text):
-        self.text += text
-        if self.cell is not None:
-            self.cell += text
 
 
 def report(outcomes, folder, protocol='miniscenes', architecture='r50'):

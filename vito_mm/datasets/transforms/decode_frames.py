@@ -5,6 +5,7 @@ import numpy as np
 from vito_mm.registry import TRANSFORMS
 from vito_mm.videos import decode_frames, part_within, place_segment
 from vito_mm.videos.backends import load_backend
+from vito_mm.videos.storage import check_backend_args
 
 from .base import Transform
 
@@ -37,17 +38,26 @@ class DecodeFrames(Transform):
             while they are converted. Defaults to None, which means the video's own size.
         time_limit (float, optional): Seconds after which a video is given up. None means never.
             Defaults to 60.
+        backend_args (dict, optional): Storage that videos are read from, arguments of
+            :func:`mmengine.fileio.get`. With a ``backend`` other than ``'local'`` it reads all
+            paths. Defaults to None: disks, and addresses (``s3://``, ``https://``) by their prefix.
 
     Raises:
         ValueError: At build time, if a setting makes no sense.
-        ImportError: At build time, if the decoder is not installed; names the extra that has it.
+        ImportError: At build time, if the decoder or the client of the storage is not installed;
+            names what to install.
         VideoReadError: If the file cannot be decoded.
     """
 
     def __init__(
-        self, backend: str = 'pyav', short_side: int | None = None, time_limit: float | None = 60.0
+        self,
+        backend: str = 'pyav',
+        short_side: int | None = None,
+        time_limit: float | None = 60.0,
+        backend_args: dict | None = None,
     ) -> None:
         load_backend(backend)
+        check_backend_args(backend_args)
         if short_side is not None and short_side < 1:
             raise ValueError(f'short_side must be a positive number of pixels, got {short_side}')
         if time_limit is not None and time_limit <= 0:
@@ -55,6 +65,7 @@ class DecodeFrames(Transform):
         self.backend = backend
         self.short_side = short_side
         self.time_limit = time_limit
+        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Add the frames to the results."""
@@ -76,5 +87,6 @@ class DecodeFrames(Transform):
             short_side=self.short_side,
             time_limit=self.time_limit,
             fps=results.get('fps'),
+            backend_args=self.backend_args,
         )
         return results

@@ -289,7 +289,8 @@ def _initialised_model(backbone: nn.Module) -> nn.Module:
 def _with_bases(registry: Registry) -> Iterator[Registry]:
     """A registry, then those of the packages its models derive from, the most used one first."""
     yield registry
-    if registry is MMENGINE_MODELS:
+    # Of ours, heads for mmseg derive from it, and which are imported must not decide.
+    if registry is MMENGINE_MODELS or registry.scope == SCOPE:
         return
     registry.import_from_location()
     models = filter(inspect.isclass, registry.module_dict.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vito_mm.transfer.run import Outcome
-from vito_mm.transfer.tasks import RANDOM, Task
+from vito_mm.transfer.tasks import RANDOM, TASKS, Task
 from vito_mm.utils.text import setting_text
 
 
@@ -101,6 +101,21 @@ def labels(outcomes: Sequence[Outcome]) -> list[str]:
     """List the labels of checkpoints, random weights first and the others in order."""
     found = list(dict.fromkeys(outcome.run.label for outcome in outcomes))
     return sorted(found, key=lambda label: label != RANDOM)
+
+
+def comparisons_of(outcomes: Sequence[Outcome]) -> list[Comparison]:
+    """Group the runs by task: the paper's as in its table, others as they came, then variants."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.run.task.name, []).append(outcome)
+    found = [Comparison(group[0].run.task, group) for group in groups.values()]
+    bases = list(dict.fromkeys([*TASKS, *(comparison.task.base for comparison in found)]))
+
+    def place(comparison: Comparison) -> tuple[int, bool, float]:
+        task = comparison.task
+        return bases.index(task.base), task.frozen, -task.labels
+
+    return sorted(found, key=place)
 
 
 def is_scored(outcome: Outcome) -> bool:

@@ -1,4 +1,4 @@
-"""Scores of the paper for the four tasks, for comparison with own runs."""
+"""Scores of the paper for the four tasks, and of others, for comparison with own runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ SOURCE = 'arXiv:2210.06433'
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """Pre-training in the paper, with scores in percent by the name of the task."""
+    """Pre-training, with scores in percent by the name of the task."""
 
     method: str
     data: str
     epochs: int | None
     scores: Mapping[str, float]
+    network: str = ''  # empty for that of the table
+    source: str = SOURCE
 
 
 def _row(method: str, data: str, epochs: int | None, *scores: float) -> PublishedRow:
@@ -48,3 +50,30 @@ PUBLISHED = dict(
     ),
 )
 """All rows by architecture, in the paper's order. Those of the ResNet-50 are means of five runs."""
+
+_POODLE = 'arXiv:2408.11208'
+
+
+def _ade20k(method: str, data: str, network: str, upernet: float, linear: float) -> PublishedRow:
+    scores = dict(upernet_ade20k=upernet, linear_ade20k=linear)
+    return PublishedRow(method, data, None, scores, network, _POODLE)
+
+
+PROTOCOL_PUBLISHED = (
+    _ade20k('PooDLe', 'Walking Tours, one', 'ResNet-50', 36.6, 14.6),
+    _ade20k('PooDLe', 'Walking Tours, all', 'ResNet-50', 41.0, 16.5),
+    _ade20k('DoRA', 'Walking Tours, one', 'ViT-S', 35.2, 14.1),
+    _ade20k('DoRA', 'Walking Tours, all', 'ViT-S', 38.3, 13.9),
+    _ade20k('DINO', 'ImageNet', 'ResNet-50', 43.0, 15.7),
+    PublishedRow(
+        *('Midway', 'Walking Tours, one', None, dict(upernet_ade20k=36.9)),
+        *('ViT-S', 'arXiv:2510.05558'),
+    ),
+    PublishedRow(
+        *('supervised', 'ImageNet', None, dict(faster_rcnn_bdd100k=31.0)),
+        *('ResNet-50', 'github.com/SysCV/bdd100k-models'),
+    ),
+)
+"""Rows for :data:`.tasks.PROTOCOL_TASKS`. A score is for tasks whose
+:attr:`.tasks.Task.protocol_task` is its key and that are no variant. PooDLe's linear ones are read
+from the decoder that it is trained with, and not from the last stage of the backbone."""

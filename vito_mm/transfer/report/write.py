@@ -28,7 +28,7 @@ from vito_mm.utils.text import (
 )
 
 from .cells import FEWER, INCOMPLETE, best_cell
-from .comparison import RANDOM, Comparison, Point, is_scored, labels
+from .comparison import RANDOM, Comparison, Point, comparisons_of, is_scored, labels
 from .few_labels import few_labels_section
 from .published import PUBLISHED, SOURCE
 from .task_pictures import draw_task
@@ -48,7 +48,7 @@ def write_report(
     Broken, unfinished and removed runs are listed; ``commands`` are those of the user, in order.
     ``architecture`` is the one whose published figures are shown.
     """
-    comparisons = _comparisons(outcomes)
+    comparisons = comparisons_of(outcomes)
     count = len({comparison.task.base for comparison in comparisons})
     title = f'Transfer to {count_text(count, "task")}'
     if any(not comparison.task.config for comparison in comparisons):
@@ -88,21 +88,6 @@ def _csv(outcomes: Sequence[Outcome]) -> str:
         line |= {logged[name]: value for name, value in outcome.metrics.items()}
         rows.append([line.get(name, '') for name in header])
     return to_csv(rows)
-
-
-def _comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
-    """Group the runs by task: the paper's as in its table, others as they came, then variants."""
-    groups: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(outcome.run.task.name, []).append(outcome)
-    found = [Comparison(group[0].run.task, group) for group in groups.values()]
-    bases = list(dict.fromkeys([*TASKS, *(comparison.task.base for comparison in found)]))
-
-    def place(comparison: Comparison) -> tuple[int, bool, float]:
-        task = comparison.task
-        return bases.index(task.base), task.frozen, -task.labels
-
-    return sorted(found, key=place)
 
 
 def _summary(comparisons: Sequence[Comparison], every: Sequence[str]) -> list[Block]:

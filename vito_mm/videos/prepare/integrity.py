@@ -10,6 +10,7 @@ from vito_mm.videos.decoding import opened_file
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import CANNOT_READ, MAX_PIXELS, TOO_LARGE, check_file
 from vito_mm.videos.frame_archives import inspect_frame_archive, sha256_of, size_and_time
+from vito_mm.videos.storage import is_address, local_name
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
@@ -51,7 +52,7 @@ def inspect_video(
     from a known one (``expected_sha256``) finds all damage, whatever the decoder says.
 
     Args:
-        path: Video file.
+        path: Video file, or what else :func:`vito_mm.videos.decode_frames` takes.
         check: Decode all frames. Defaults to False.
         expected_sha256: Hash that the file should have. Defaults to None, any.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
@@ -73,7 +74,8 @@ def inspect_video(
           180 or 270;
         - ``keyframe_interval`` (dict): seconds between key frames, the end counting as one, as
           ``max`` and ``mean``;
-        - ``bytes``, ``mtime_ns`` (int): size and time of change of the file;
+        - ``bytes``, ``mtime_ns`` (int): size and time of change of the file, of an address the
+          size;
         - ``sha256`` (str): hash of the file. Absent if the file could not be read through, which
           says nothing about its bytes (e.g. no permission);
         - ``checked`` (bool): True if all frames were decoded;
@@ -93,17 +95,22 @@ def inspect_video(
     path = os.fspath(path)
     row: dict[str, Any] = {'path': path}
     try:
-        check_file(path)
-        row['bytes'], row['mtime_ns'] = size_and_time(path)
-        row['sha256'] = sha256_of(path)
-        if expected_sha256 not in (None, row['sha256']):
-            row['expected_sha256'] = expected_sha256
-            raise VideoReadError(path, 'its bytes are not those that the manifest has the hash of')
-        with opened_file(path, fps) as source:
-            if source.images is not None:
-                inspect_frame_archive(source.images, row, check, max_pixels, on_frame)
+        with local_name(path) as name:
+            check_file(name)
+            if is_address(path):
+                row['bytes'] = os.stat(name).st_size
             else:
-                inspect_stream(path, source, row, check, max_pixels, on_frame)
+                row['bytes'], row['mtime_ns'] = size_and_time(path)
+            row['sha256'] = sha256_of(name)
+            if expected_sha256 not in (None, row['sha256']):
+                row['expected_sha256'] = expected_sha256
+                reason = 'its bytes are not those that the manifest has the hash of'
+                raise VideoReadError(path, reason)
+            with opened_file(name, fps) as source:
+                if source.images is not None:
+                    inspect_frame_archive(source.images, row, check, max_pixels, on_frame)
+                else:
+                    inspect_stream(path, source, row, check, max_pixels, on_frame)
         row['verdict'] = OK
     except VideoReadError as error:
         row.update(verdict=BAD, reason=' '.join(error.reason.split()))
@@ -121,7 +128,7 @@ def inspect_video(
 def _has_changed(row: dict[str, Any]) -> bool:
     """True if a file is not as it was when its reading began."""
     try:
-        return 'bytes' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
+        return 'mtime_ns' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
     except OSError:
         return True
 

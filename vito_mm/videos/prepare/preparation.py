@@ -15,16 +15,16 @@ from vito_mm.utils.cores import count_cores
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.progress import Progress
 from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
-from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
-from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, part_name, read_manifest, to_line
-from vito_mm.videos.tables import ENDINGS
+from vito_mm.videos.manifest import VIDEO_EXTENSIONS, part_name, to_line
+from vito_mm.videos.storage import is_address
 
 from .integrity import BAD, import_av, inspect_video
 from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy
 from .report import Summary
 from .row_index import RowIndex
+from .source import read_rows, search
 
 # Columns that are measured. Others belong to the user and are kept.
 _MEASURED = {
@@ -61,9 +61,10 @@ def prepare_videos(
     died) are.
 
     Args:
-        source: Folder, searched with its sub-folders, or manifest. A file is read once, whatever
-            the number of rows with parts of it. Other columns of the manifest are kept, and of
-            ``out``; so is ``fps`` of folders and tars of images, which goes by it.
+        source: Folder, searched with its sub-folders, tar of videos, or manifest. A file is read
+            once, whatever the number of rows with parts of it. Other columns of the manifest are
+            kept, and of ``out``; so is ``fps`` of folders and tars of images, which goes by it. In
+            the place of a tar that holds videos there are rows of these.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
         check: Decode all frames to find damage; hashes that ``out`` has of the files are compared
@@ -82,7 +83,7 @@ def prepare_videos(
 
     Raises:
         ValueError: If an argument is wrong, or a row of a manifest.
-        FileNotFoundError: If there is no such folder or manifest, or no video in it.
+        FileNotFoundError: If there is no such folder, tar or manifest, or no video in it.
         OSError: If ``out`` cannot be written.
         ImportError: If PyAV is not installed.
         PreparationStopped: If no more can be written, e.g. as the disk is full.
@@ -99,15 +100,16 @@ def prepare_videos(
     if max_pixels < 1:
         raise ValueError(f'max_pixels must be at least 1, got {max_pixels}')
     is_folder = os.path.isdir(source)
-    rows = find_videos(source, extensions) if is_folder else _read_rows(Path(source))
+    is_searched = is_folder or source.lower().endswith('.tar')
+    rows = search(source, extensions) if is_searched else read_rows(Path(source))
     copier = None
     if copies is not None:
         root = source if is_folder else os.path.dirname(source)
         copier = Copier(os.path.abspath(copies), root, encoding or Encoding())
         copier.check([row['path'] for row in rows], source if is_folder else None)
     job = _Job(
-        *(out, check, force, max_pixels, copier, is_folder),
-        hashes=not is_folder and source != str(out),
+        *(out, check, force, max_pixels, copier, is_searched),
+        hashes=not is_searched and source != str(out),
     )
     with _locked(job.parts):
         summary = job.run(rows, workers or count_cores(), time_limit or None)
@@ -115,20 +117,6 @@ def prepare_videos(
         (job.parts / 'lock').unlink()
         job.parts.rmdir()
     return summary
-
-
-def _read_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of a manifest, with absolute paths."""
-    if not file.exists():
-        raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
-    if file.suffix.lower() not in ENDINGS:
-        endings = ', '.join(ENDINGS)
-        raise ValueError(f'give a folder, or a manifest ending in {endings}, got {str(file)!r}')
-    try:
-        rows = list(read_manifest(file, keep_bad=True))
-    except VideoReadError as error:
-        raise ValueError(f'{error.path}: {error.reason}') from None
-    return [{**row, 'path': os.path.abspath(row['path'])} for row in rows]
 
 
 @contextlib.contextmanager
@@ -275,7 +263,7 @@ class _Job:
 
     def _is_done(self, key: str, path: str, fps: float | None) -> bool:
         try:
-            now = size_and_time(path)
+            now = None if is_address(path) else size_and_time(path)
         except OSError:
             now = None, None
         if (row := self.done.get(key)) and self._is_current(row, now, fps):
@@ -294,11 +282,14 @@ class _Job:
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
     def _is_current(
-        self, row: dict[str, Any], now: tuple[int | None, int | None], fps: float | None
+        self, row: dict[str, Any], now: tuple[int | None, int | None] | None, fps: float | None
     ) -> bool:
-        """True if a row is of the file as it is, and was made as this job would make it."""
+        """True if a row is of the file as it is, and was made as this job would make it.
+
+        ``now`` is None for an address, whose video is taken to be as it was.
+        """
         facts = self._source_facts(row)
-        if (facts['bytes'], facts['mtime_ns']) != now:
+        if now is not None and (facts['bytes'], facts['mtime_ns']) != now:
             return False
         # Of a copy the rate is measured, in thousandths.
         if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):

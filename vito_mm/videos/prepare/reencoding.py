@@ -12,6 +12,8 @@ from typing import Any
 from vito_mm.utils.atomic import rename_durably
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS
+from vito_mm.videos.storage import is_address
+from vito_mm.videos.tars import split_member
 
 from .integrity import BAD, import_av, inspect_video
 
@@ -105,9 +107,13 @@ class Copier:
 
         It is also added to other endings: a.avi.mp4 is the copy of a.avi.
         """
-        inside = os.path.relpath(path, self.root)
-        if inside.startswith('..'):
-            inside = path.lstrip('/')
+        if is_address(path):
+            inside = path.partition('://')[2]
+        else:
+            path = os.path.join(*split_member(path) or [path])
+            inside = os.path.relpath(path, self.root)
+            if inside.startswith('..'):
+                inside = path.lstrip('/')
         stem, ending = os.path.splitext(inside)
         if ending != '.mp4' or stem.lower().endswith(VIDEO_EXTENSIONS):
             inside += '.mp4'
@@ -170,7 +176,7 @@ def reencode_video(
     """
     av = import_av()
     source, target = os.fspath(source), Path(target)
-    if target.exists() and os.path.samefile(source, target):
+    if target.exists() and os.path.exists(source) and os.path.samefile(source, target):
         raise ReencodingError(str(target), 'it is the source itself', lasting=False)
     unfinished = unfinished_copy(target)
     row: dict[str, Any] = {}
@@ -194,7 +200,7 @@ def reencode_video(
     return {
         **written,
         'path': str(target),
-        **{f'source_{name}': row[name] for name in ('sha256', 'bytes', 'mtime_ns')},
+        **{f'source_{name}': row[name] for name in ('sha256', 'bytes', 'mtime_ns') if name in row},
         **{name: row[name] for name in ('source', 'encoding', 'checked')},
     }
 

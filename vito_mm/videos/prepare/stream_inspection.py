@@ -86,7 +86,7 @@ class _Reading:
         self.time_base = stream.time_base
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.declared = (container.duration or 0) / av.time_base
-        self.missing = missing_bytes(path, container, stream)
+        self.missing = missing_bytes(container.name, container, stream)
         self.timeline = None
         self.span = [float('inf'), float('-inf')]  # seconds, of all streams
         self.display, self.first = Display(), None  # of the first frame, and that frame

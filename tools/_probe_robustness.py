@@ -1,0 +1,142 @@
+"""The sub-command of probe.py for images that are unlike those of the training."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from _arguments import add_shared, cores
+from _probing import RANDOM, add_probe, encoder, folder_names, network_of, probe_each
+
+DATA = {
+    'val': 'clean images, CLASS/',
+    'imagenet-a': 'ImageNet-A, CLASS/',
+    'vid-robust': 'ImageNet-Vid-Robust: frames, and metadata/*.json',
+    'imagenet-c': 'ImageNet-C, CORRUPTION/SEVERITY/CLASS/',
+    'corrupt': 'clean images, CLASS/, which are corrupted as in ImageNet-C by corrupt-tta',
+    '3dcc': 'ImageNet-3DCC, CORRUPTION/SEVERITY/CLASS/',
+}
+"""Tests of vito_mm.probes.robustness_suite, and the data that each option names."""
+
+
+def add_robustness(probes: Any) -> None:
+    """Add the tests of robustness."""
+    text = 'classify images that are unlike those of the training'
+    parser = add_probe(probes, 'robustness', probe_robustness, text)
+    add = parser.add_argument
+    for name, what in DATA.items():
+        add(f'--{name}', type=Path, metavar='FOLDER', help=what)
+    add(
+        '--head',
+        default='own',
+        metavar='PLACE',
+        help='file of linear --save-head, or folder of them; own: the classifier in the checkpoint',
+    )
+    add(
+        '--classes',
+        type=Path,
+        metavar='FILE',
+        help='names of the class folders in the order of the own classifier, one per line '
+        "(default: ImageNet's of 1000, or those in the checkpoint)",
+    )
+    add_shared(
+        parser, '--size', default=None, help='side of the images (default: that of the head, 224)'
+    )
+    add_shared(parser, '--batch-size', default=128)
+    add_shared(parser, '--workers')
+    add_shared(parser, '--device')
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe/robustness'),
+        help='folder for results and report; the same command goes on where it ended',
+    )
+
+
+def problem_of(args: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments as a whole, if anything."""
+    if not _data(args):
+        return f'name data: {", ".join(f"--{name}" for name in DATA)}'
+    if args.head == 'own' and RANDOM in args.checkpoints:
+        return 'random weights have no classifier: name a head (linear --save-head) by --head'
+    if args.head != 'own' and args.classes:
+        return '--classes is for the classifier in the checkpoint: a head (--head) has names'
+    if args.classes and not args.classes.is_file():
+        return f'--classes: there is no file {args.classes}'
+    return None
+
+
+def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Test the head, or the own classifier, of each checkpoint."""
+    from vito_mm.probes import robustness_suite
+    from vito_mm.probes.record import Record
+
+    data, labels = _data(args), folder_names(args.checkpoints)
+    records, heads, checked, first = {}, {}, set(), None
+    for label, checkpoint in zip(labels, args.checkpoints, strict=True):  # fail before the first
+        classifier, heads[label], digest = _classifier(args, checkpoint)
+        first = first or classifier  # the others are opened again, one at a time
+        if classifier.classes not in checked:
+            robustness_suite.check_data(data, classifier.classes)
+            checked.add(classifier.classes)
+        said = network_of(args, checkpoint) | dict(head=digest, size=classifier.view.crop)
+        noise = {'corrupt': dict(noise=args.seed)}
+        records[label] = {
+            test: Record(
+                args.work_dir / label / f'{test}.json',
+                said | dict(data=str(folder.resolve())) | noise.get(test, {}),
+            )
+            for test, folder in data.items()
+        }
+    results = {}
+
+    def probe(label: str, checkpoint: str) -> dict[str, Any]:
+        classifier = first if label == labels[0] else _classifier(args, checkpoint)[0]
+        results[label] = robustness_suite.evaluate(classifier, data, records[label], args.seed)
+        page = robustness_suite.write_report(args.work_dir, results, heads)
+        print(f'report: {page}', file=sys.stderr)
+        return robustness_suite.summary(results[label])
+
+    pairs = zip(labels, args.checkpoints, strict=True)
+    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+
+
+def _data(args: argparse.Namespace) -> dict[str, Path]:
+    folders = {name: getattr(args, name.replace('-', '_')) for name in DATA}
+    return {name: folder for name, folder in folders.items() if folder is not None}
+
+
+def _classifier(args: argparse.Namespace, checkpoint: str) -> tuple[Any, str, list[str]]:
+    """Classifier of a checkpoint, what it is called, and what tells it from others."""
+    import numpy as np
+
+    from vito_mm.checkpoint import Checkpoint
+    from vito_mm.probes.classification_head import find_head, own_classes
+    from vito_mm.probes.features import classifier_view, exactly_normalised
+    from vito_mm.probes.robustness import Classifier
+    from vito_mm.utils.hashing import sha256_of_file
+    from vito_mm.videos.frames import evaluation_view
+
+    batch, workers = args.batch_size, cores() if args.workers is None else args.workers
+    identity, head, size = network_of(args, checkpoint), None, args.size or 224
+    if args.head != 'own':
+        file, head = find_head(Path(args.head), identity)
+        size = args.size or head.size
+    network = encoder(args, checkpoint, classifier=head is None)
+    width = network(np.zeros((1, size, size, 3), np.uint8)).shape[1]
+    if head is None:
+        named = args.classes.read_text().splitlines() if args.classes else ()
+        names = own_classes(Checkpoint.read(checkpoint), width, [n for n in named if n])
+        view = classifier_view(network, size)
+        score = partial(network, batch_size=batch)
+        return Classifier(score, names, view, batch, workers), 'own', ['own', *names]
+    head.require(identity, width, file)
+    network, head = exactly_normalised(network), head.to(network.device)
+
+    def score(images: Any) -> Any:
+        return head.logits(network(images, batch_size=batch))
+
+    classifier = Classifier(score, head.classes, evaluation_view(size), batch, workers)
+    return classifier, file.name, [sha256_of_file(file)]
