@@ -34,7 +34,8 @@ def test_config_loads_builds_and_fetches_nothing(path, monkeypatch):
     if cfg.model.backbone.get('frozen'):
         assert {name.partition('.')[0] for name in learnt} == {'decode_head'}
     else:
-        assert sum(learnt.values()) > 1e6
+        least = 0.5e6 if cfg.model.backbone.get('base_channels') == 16 else 1e6
+        assert sum(learnt.values()) > least
 
 
 def test_configs_are_data():

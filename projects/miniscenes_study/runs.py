@@ -306,8 +306,8 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         seed (int): Seed.
 
     Returns:
-        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object`` and
-        the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
+        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``
+        and the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
     """
     from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1

@@ -77,7 +77,7 @@ def test_a_row_differs_from_vito_in_what_it_says_alone(row, differs):
     assert changed == differs
 
 
-@pytest.mark.parametrize('preset', ['cpu', 'gpu'])
+@pytest.mark.parametrize('preset', ['cpu', 'gpu', 'attention'])
 def test_every_row_builds_the_same_backbone_and_takes_as_many_steps(preset):
     shapes, steps = set(), set()
     for row in TRAINED if preset == 'cpu' else ('vito', 'moclr', 'supervised'):
