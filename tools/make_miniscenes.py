@@ -4,7 +4,7 @@ import argparse
 
 from _arguments import Parser, add_shared, picture, positive
 
-PRESETS = ('demo', 'study', 'study_small', 'tiny')
+PRESETS = ('attention', 'demo', 'study', 'study_small', 'tiny')
 TASKS = ('videos', 'ade20k', 'voc', 'coco', 'lvis', 'probe', 'davis')
 
 

@@ -153,7 +153,7 @@ def test_files_of_others_are_never_deleted(tmp_path):
     [
         (
             {'preset': 'huge'},
-            r"preset='huge' is unknown; choose one of demo, study, study_small, tiny",
+            r"preset='huge' is unknown; choose one of attention, demo, study, study_small, tiny",
         ),
         ({'tasks': ['videos', 'imagenet']}, r"tasks: 'imagenet' is unknown; choose among videos"),
         ({'num_videos': 0}, r'num_videos=0: give 1 or more'),
