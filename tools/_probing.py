@@ -91,12 +91,9 @@ def add_recorded(parser: Parser, folder: str, layer: str) -> None:
 
 def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str, Any]) -> Any:
     """Open the record of a checkpoint, by what decides its results."""
-    from vito_mm.checkpoint import Checkpoint
     from vito_mm.probes.record import Record
 
-    # Random weights are those of the first file's network.
-    file = first_file(args) if checkpoint == RANDOM else checkpoint
-    digest = [checkpoint == RANDOM, file and Checkpoint.read(file).sha256]
+    digest = [checkpoint == RANDOM, digest_of(args, checkpoint)]
     names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
     network = {name: getattr(args, name) for name in names}
     return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
@@ -104,13 +101,18 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
 
 def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
     """What tells the network of a checkpoint, as plain values, for its classification head."""
-    from vito_mm.checkpoint import Checkpoint
-
     is_random = checkpoint == RANDOM
-    file = first_file(args) if is_random else checkpoint
     names = ('depth', 'base_channels', 'seed') if is_random else ()
     said = {name: getattr(args, name) for name in ('which', 'backbone', *names)}
-    return dict(checkpoint=file and Checkpoint.read(file).sha256, random=is_random, **said)
+    return dict(checkpoint=digest_of(args, checkpoint), random=is_random, **said)
+
+
+def digest_of(args: argparse.Namespace, checkpoint: str) -> str | None:
+    """SHA-256 of the file that a network comes from: of random weights the first file."""
+    from vito_mm.checkpoint import Checkpoint
+
+    file = first_file(args) if checkpoint == RANDOM else checkpoint
+    return file and Checkpoint.read(file).sha256
 
 
 def default_layer(network: Any, of_stages: str) -> str | int:
