@@ -1,7 +1,5 @@
 """What a file computes: files in the public layouts, in every library, against the port itself."""
 
-import hashlib
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,7 +8,7 @@ from torchvision.models import resnet18
 
 import vito_mm  # noqa: F401  registers and publishes
 from tests.helpers.processes import run_tool
-from tests.helpers.public_port import SUPERVISED_INPUT, Port, write_port
+from tests.helpers.public_port import SUPERVISED_INPUT, Port, write_moclr, write_port
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import (
     Checkpoint,
@@ -38,10 +36,7 @@ def port(tmp_path_factory):
 
 @pytest.fixture
 def moclr(tmp_path, monkeypatch):
-    """A file like that of MoCLR, which only its digest tells from others."""
-    write_port(tmp_path / 'moclr.pth', attention=False)
-    digest = hashlib.sha1((tmp_path / 'moclr.pth').read_bytes()).hexdigest()
-    monkeypatch.setitem(origins.KNOWN_FILES, digest, origins.MOCLR)
+    write_moclr(tmp_path / 'moclr.pth', monkeypatch)
     return tmp_path / 'moclr.pth'
 
 

@@ -4,13 +4,17 @@ Written from its formula: torchvision's blocks, every convolution padded as Tens
 pooling as torchvision's, attention over the last stage and a linear classifier.
 """
 
+import hashlib
 from math import ceil
 from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
+
+from vito_mm.checkpoint import origins
 
 SUPERVISED_INPUT = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
@@ -127,4 +131,12 @@ def write_port(file: Path, attention: bool = True, **sizes: int) -> Port:
     """Write a file in the layout of the public ones."""
     model = Port(attention, **sizes)
     torch.save(model.state_dict(), file)
+    return model
+
+
+def write_moclr(file: Path, monkeypatch: pytest.MonkeyPatch) -> Port:
+    """Write a file like that of MoCLR, which only its digest tells from others."""
+    model = write_port(file, attention=False)
+    digest = hashlib.sha1(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(origins.KNOWN_FILES, digest, origins.MOCLR)
     return model

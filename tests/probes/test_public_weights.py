@@ -1,6 +1,5 @@
 """Encoders of files in the public layouts: attention, classifier and input against the port."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -12,8 +11,8 @@ from PIL import Image
 from tests.conftest import write_video
 from tests.helpers.image_folders import write_classes
 from tests.helpers.processes import run_tool
-from tests.helpers.public_port import Port, write_port
-from vito_mm.checkpoint import CheckpointError, export_backbone, origins
+from tests.helpers.public_port import Port, write_moclr, write_port
+from vito_mm.checkpoint import CheckpointError, export_backbone
 from vito_mm.probes.features import classifier_accuracy
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.loading import load_encoder, resnet
@@ -40,10 +39,7 @@ def port(tmp_path_factory):
 
 @pytest.fixture
 def moclr(tmp_path, monkeypatch):
-    model = write_port(tmp_path / 'moclr.pth', attention=False)
-    digest = hashlib.sha1((tmp_path / 'moclr.pth').read_bytes()).hexdigest()
-    monkeypatch.setitem(origins.KNOWN_FILES, digest, origins.MOCLR)
-    return model, tmp_path / 'moclr.pth'
+    return write_moclr(tmp_path / 'moclr.pth', monkeypatch), tmp_path / 'moclr.pth'
 
 
 @torch.no_grad()
