@@ -323,7 +323,7 @@ def test_nothing_stays_open(world, server):
                 start(path)
         links = [f'/proc/self/fd/{entry}' for entry in os.listdir('/proc/self/fd')]
         names = [os.readlink(link) for link in links if os.path.lexists(link)]
-        assert not [name for name in names if 'memfd:vito_mm' in name or '.tar' in name]
+        assert not [name for name in names if 'memfd:video' in name or '.tar' in name]
         connections = psutil.Process().net_connections()
         assert not [one for one in connections if one.raddr and one.raddr.port == server.port]
     finally:

@@ -82,7 +82,7 @@ def check_backend_args(backend_args: Mapping[str, Any] | None) -> None:
 
 
 def _memory() -> BinaryIO:
-    return open(os.memfd_create('vito_mm'), 'w+b')
+    return open(os.memfd_create('video'), 'w+b')
 
 
 def _name(file: BinaryIO) -> str:
