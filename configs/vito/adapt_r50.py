@@ -3,7 +3,7 @@ r"""VITO from weights that are there, on your own videos: ResNet-50, one GPU of 
     tools/train.py configs/vito/adapt_r50.py --cfg-options load_from=FILE \
         train_dataloader.dataset.data_root=FOLDER
 
-docs/adapt.md has the whole way. The recipe is ours; docs/results/adaptation.md has what was measured of it.
+docs/adapt.md has the whole way. The recipe is ours; docs/results/adaptation.md has what it gave.
 
 A run is 10 epochs of 100,000 clips. ``train_cfg.clips_per_epoch`` makes it shorter or longer, with
 warm-up and decay: a tenth of it, 10,000, for a small collection or a CPU.
