@@ -31,7 +31,13 @@ from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Percent by column, row and seed."""
 
-_PROBES = dict(knn='kNN', linear='linear', knn_object='kNN over the object')
+_PROBES = dict(
+    knn='kNN',
+    linear='linear',
+    knn_object='kNN over the object',
+    davis='DAVIS layout, J&F',
+    in_context='in context, mIoU',
+)
 _ATTENTION = 'attention of '
 _SURE = 2.0
 """Number of standard errors from which a difference counts."""

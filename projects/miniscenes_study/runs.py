@@ -306,8 +306,9 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         seed (int): Seed.
 
     Returns:
-        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``
-        and the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
+        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``,
+        ``davis`` (J&F), ``in_context`` (mIoU) and the share of the attention on the object, such as
+        ``'attention of stage 5, step 100'``.
     """
     from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
@@ -325,6 +326,7 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     if study.preset.objects:
         objects = ProbeObjects.read(study.data / 'probe', study.preset)
         scores['knn_object'] = objects.knn(encoder)
+        scores |= _dense(study, row, seed, network)
         if row_config(study, row).model.get('neck', {}).get('pooling') == 'attention':
             for file in sorted(checkpoint.parent.glob('iter_*.pth')):
                 step = int(file.stem.removeprefix('iter_'))
@@ -333,6 +335,20 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
                 ).items():
                     scores[f'{stage}, step {step}'] = share
     return scores
+
+
+def _dense(study: Study, row: str, seed: int, network: dict[str, Any]) -> dict[str, float]:
+    """Propagate masks and segment in context by frozen features, as the demo does."""
+    from .frozen import propagate_masks, segment_in_context
+
+    cfg = Config.fromfile(study.repo / 'configs' / TASKS['pascal'].configs['miniscenes'])
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(study.data / 'voc')
+    folder, networks = study.folder(row, seed), {row: study.checkpoint(row, seed)}
+    place = folder / 'davis'
+    masks = propagate_masks(study.data / 'davis', networks, place, seed, network=network)
+    in_context = segment_in_context(cfg, networks, folder / 'incontext', seed, network=network)
+    return dict(davis=masks.scores[0], in_context=in_context.scores[0])
 
 
 def _transfer(study: Study, seed: int, command: str) -> None:
