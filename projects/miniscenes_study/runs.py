@@ -59,7 +59,8 @@ class Study:
         rows (Sequence[str]): Rows that are pre-trained.
         transfer_rows (Sequence[str]): Rows that are transferred as well.
         tasks (Sequence[str]): Tasks of the transfer.
-        seeds (int): Seeds 0, 1, ... of each row, of pre-training and of transfer alike.
+        seeds (int): Number of seeds of each row, of pre-training and of transfer alike.
+        first_seed (int): The first of them.
         jobs (int): Number of parallel runs.
     """
 
@@ -72,6 +73,12 @@ class Study:
     tasks: Sequence[str] = tuple(TASKS)
     seeds: int = 3
     jobs: int = 1
+    first_seed: int = 0
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def folder(self, row: str, seed: int) -> Path:
         """Folder of a pre-training."""
@@ -105,7 +112,7 @@ class Study:
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Rows and seeds."""
-        for seed in range(self.seeds):
+        for seed in self.seed_numbers:
             yield from ((row, seed) for row in self.all_rows())
 
     def suite(self, mode: str, seed: int) -> Path:
@@ -137,7 +144,7 @@ def run_study(study: Study, command: str) -> None:
     _write_configs(study)
     _note(study, command)
     # Seed by seed: a first table is there early, and what comes later narrows it.
-    for seed in range(study.seeds):
+    for seed in study.seed_numbers:
         _pretrain(study, seed)
         _probe(study, seed)
         _transfer(study, seed, command)
@@ -435,7 +442,7 @@ def transfers_of(study: Study) -> dict[str, list[Outcome]]:
     return {
         mode: [
             outcome
-            for seed in range(study.seeds)
+            for seed in study.seed_numbers
             if (study.suite(mode, seed) / 'suite.json').is_file()
             for outcome in outcomes_in(study.suite(mode, seed))
         ]
