@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from vito_mm.launch import list_stages
 from vito_mm.miniscenes.make import RECORD, make_miniscenes
+from vito_mm.transfer.identity import placed_datasets
 from vito_mm.transfer.jobs import Job, gpu_names, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.run import Outcome
@@ -274,7 +275,7 @@ def write_random(study: Study, seed: int, file: Path) -> None:
     from vito_mm.registry import MODELS
 
     cfg = row_config(study, RANDOM)
-    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False, pin_memory=False)
     set_random_seed(seed)
     scope = DefaultScope.overwrite_default_scope('mmpretrain')
     with scope, quiet_logger('WARNING'), torch.no_grad():
@@ -350,7 +351,8 @@ def _dense(study: Study, row: str, seed: int, network: dict[str, Any]) -> dict[s
 
     cfg = Config.fromfile(study.repo / 'configs' / TASKS['pascal'].configs['miniscenes'])
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        loader.dataset.data_root = str(study.data / 'voc')
+        for _, dataset in placed_datasets(loader.dataset, ''):
+            dataset.data_root = str(study.data / 'voc')
     folder, networks = study.folder(row, seed), {row: study.checkpoint(row, seed)}
     place = folder / 'davis'
     masks = propagate_masks(study.data / 'davis', networks, place, seed, network=network)

@@ -149,20 +149,23 @@ PRESETS = {
         difficulty=Difficulty(clutter=(3, 7), occluders=(1, 3), companion=0.4, bend=0.15),
     ),
     'attention': Preset(
-        num_videos=600,
+        num_videos=400,
         num_images=160,
         video_side=128,
         seconds=6.0,
-        # 24 to 40 % of the side: the background is most of the picture.
-        radius=(0.12, 0.20),
-        still_radius=(0.12, 0.20),
+        # 28 to 40 % of the side: the background is most of the picture.
+        radius=(0.14, 0.20),
+        still_radius=(0.14, 0.20),
         objects_per_still=(2, 5),
         difficulty=Difficulty(
+            # Views of a clip mostly lie in different shots: of all that they show only the object
+            # is the same. In long shots attention settles on the background.
+            shot=(0.6, 1.2),
             clutter=(3, 6),
             clutter_radius=(0.05, 0.12),
             occluder_radius=(0.06, 0.12),
             off_centre=0.2,
-            companion=0.4,
+            companion=0.3,
             bend=0.08,
             shadow=0.3,
         ),
