@@ -23,11 +23,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def probe(monkeypatch, capsys):
+def probe(monkeypatch, capsys, tmp_path):
     """Runs the script in this process; returns what it prints as results."""
 
     def run(*words):
-        run_tool(monkeypatch, 'probe.py', *words)
+        place = () if '--work-dir' in words else ('--work-dir', tmp_path / 'work')
+        run_tool(monkeypatch, 'probe.py', *words, *place)
         return capsys.readouterr().out
 
     return run
@@ -53,6 +54,7 @@ def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
     run = shell(
         *(sys.executable, 'tools/probe.py', 'linear', 'random', file, '--data', folder),
         *('--depth', '18', '--image-size', '32', '--out', tmp_path / 'new/found.json'),
+        *('--work-dir', tmp_path / 'work'),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     rows = rows_of(run.stdout)
