@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import av
@@ -62,6 +63,14 @@ def decoded(file):
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ('h264', 'yuv420p')
         return [frame.to_ndarray(format='rgb24').astype(int) for frame in container.decode(stream)]
+
+
+def test_videos_need_pyav_before_any_probe(davis, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'av', None)
+    words = ('random', '--data', davis['davis'], '--work-dir', tmp_path / 'out', '--write-videos')
+    with pytest.raises(SystemExit, match='needs PyAV: pip install'):
+        run_tool(monkeypatch, 'probe.py', 'davis', *words)
+    assert not (tmp_path / 'out').exists()
 
 
 def test_frames_of_odd_sides_lose_a_line_in_videos(tmp_path):
