@@ -27,6 +27,8 @@ from vito_mm.transfer.jobs import JobError  # noqa: E402
 from vito_mm.transfer.runner import PlanError, SuiteError  # noqa: E402
 from vito_mm.transfer.tasks import TASKS  # noqa: E402
 
+OTHERS = 'report.csv of other seeds of the same study, from another machine, for the report'
+
 
 def main() -> int:
     """Parse the command line, run the study and write its report."""
@@ -40,7 +42,9 @@ def main() -> int:
     add('--rows', nargs='*', help=f"rows to pre-train (default: the preset's): {' '.join(ROWS)}")
     add('--transfer-rows', nargs='*', help="rows to transfer as well (default: the preset's)")
     add('--tasks', nargs='+', choices=[*TASKS], help="default: the preset's")
-    add('--seeds', type=int, help="number of seeds 0, 1, ... of each row (default: the preset's)")
+    add('--seeds', type=int, help="number of seeds of each row (default: the preset's)")
+    add('--first-seed', type=int, default=0, help='the first of them (default: 0)')
+    add('--others', nargs='*', type=Path, default=[], metavar='CSV', help=OTHERS)
     add('--jobs', type=int, help='parallel runs (default: one per GPU, or per core without any)')
     add('--report-only', action='store_true', help='write the report of what is there')
     args = parser.parse_args()
@@ -56,11 +60,12 @@ def main() -> int:
         tasks=args.tasks or preset.tasks,
         seeds=args.seeds or preset.seeds,
         jobs=args.jobs or jobs_of_machine(),
+        first_seed=args.first_seed,
     )
     try:
         if not args.report_only:
             run_study(study, shlex.join(['benchmarks/study.py', *sys.argv[1:]]))
-        print(f'Report: {write_report(study)}')
+        print(f'Report: {write_report(study, args.others)}')
     except (StudyError, JobError, PlanError, SuiteError) as error:
         print(f'benchmarks/study.py: {error}', file=sys.stderr)
         return 1

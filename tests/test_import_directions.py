@@ -38,3 +38,15 @@ def test_a_room_imports_only_from_those_below_it(room):
         if name in above
     ]
     assert not hits
+
+
+def test_videos_need_no_openmmlab():
+    hits = [
+        f'{file.relative_to(REPO)}:{node.lineno}'
+        for file in (PACKAGE / 'videos').rglob('*.py')
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (getattr(node, 'module', None), *(alias.name for alias in node.names))
+        if name and name.split('.')[0] in ('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
+    ]
+    assert not hits

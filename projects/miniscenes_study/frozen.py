@@ -1,8 +1,9 @@
-"""Rows of the demo that need no training: frozen features, from random weights and from VITO."""
+"""What frozen features give without any training, in the demo and the study."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -24,6 +25,7 @@ PROPAGATION = replace(PROPAGATIONS['vfs'], short_side=120, output_stride=OUTPUT_
 """MiniScenes' frames at their own size, so the radius reaches over nearly all of a frame."""
 IN_CONTEXT = incontext.InContext(size=128, memory=20_000, epochs=0)
 _SEQUENCES_SHOWN = 2
+_DEMO = resnet(DEPTH, BASE_CHANNELS)
 
 Networks = Mapping[str, Path | None]
 """Checkpoint by initialisation, None for random weights."""
@@ -72,6 +74,7 @@ def propagate_masks(
     work_dir: Path,
     seed: int,
     settings: Propagation = PROPAGATION,
+    network: Mapping[str, Any] = _DEMO,
 ) -> Frozen:
     """Propagate the masks of the first frames of sequences.
 
@@ -81,12 +84,14 @@ def propagate_masks(
         work_dir (Path): Gets records and masks.
         seed (int): Of random weights.
         settings (Propagation): Defaults to those of the demo.
+        network (Mapping): Config of the backbone. Defaults to that of the demo.
     """
     sequences = davis.find_sequences(folder)
     masks = {init: work_dir / 'masks' / init for init in networks}
     scores = []
     for init, file in networks.items():
-        encoder, record = _encoder(file, seed, OUTPUT_STRIDE), _record(work_dir, init, seed)
+        encoder = _encoder(file, seed, OUTPUT_STRIDE, network)
+        record = _record(work_dir, init, seed)
         found = davis.evaluate(encoder, sequences, record, LAYER, settings, masks[init])
         scores.append(davis.summary(found)['J&F'])
     pictures = [
@@ -106,6 +111,7 @@ def segment_in_context(
     work_dir: Path,
     seed: int,
     settings: incontext.InContext = IN_CONTEXT,
+    network: Mapping[str, Any] = _DEMO,
 ) -> Frozen:
     """Segment validation stills by the most similar patches of the training stills.
 
@@ -115,12 +121,14 @@ def segment_in_context(
         work_dir (Path): Gets records and predictions.
         seed (int): Of random weights.
         settings (InContext): Defaults to those of the demo.
+        network (Mapping): Config of the backbone. Defaults to that of the demo.
     """
     train, val = (cfg[f'{part}_dataloader'].dataset for part in ('train', 'val'))
     predictions = {init: work_dir / 'predictions' / init for init in networks}
     scores = []
     for init, file in networks.items():
-        encoder, record = _encoder(file, seed, OUTPUT_STRIDE), _record(work_dir, init, seed)
+        encoder = _encoder(file, seed, OUTPUT_STRIDE, network)
+        record = _record(work_dir, init, seed)
         # No worker processes: starting them takes longer than they save.
         place = dict(layer=LAYER, workers=0, predictions=predictions[init])
         found = incontext.evaluate(encoder, train, val, settings, 1, record, **place)
@@ -131,8 +139,12 @@ def segment_in_context(
     return Frozen('PASCAL VOC layout, in context', 'mIoU', scores, [picture], caption)
 
 
-def _encoder(file: Path | None, seed: int, output_stride: int | None = None) -> Encoder:
-    network = resnet(DEPTH, BASE_CHANNELS)
+def _encoder(
+    file: Path | None,
+    seed: int,
+    output_stride: int | None = None,
+    network: Mapping[str, Any] = _DEMO,
+) -> Encoder:
     return load_encoder(file, network=network, output_stride=output_stride, seed=seed)
 
 

@@ -1,5 +1,6 @@
 """The report of a study: tables, the orderings of the paper, plots and conditions."""
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +27,18 @@ from vito_mm.utils.text import mean_text
 from vito_mm.visualization.curves import RANDOM_COLOUR, RUN_COLOURS, to_png
 
 from .rows import ORDERINGS, ROWS, Ordering
-from .runs import FROZEN_RANDOM, Study, probes_of, record_of, transfers_of
+from .runs import FROZEN_RANDOM, MODES, Study, StudyError, probes_of, record_of, transfers_of
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Percent by column, row and seed."""
 
-_PROBES = dict(knn='kNN', linear='linear', knn_object='kNN over the object')
+_PROBES = dict(
+    knn='kNN',
+    linear='linear',
+    knn_object='kNN over the object',
+    davis='DAVIS layout, J&F',
+    in_context='in context, mIoU',
+)
 _ATTENTION = 'attention of '
 _SURE = 2.0
 """Number of standard errors from which a difference counts."""
@@ -42,15 +49,19 @@ _CAPTIONS = {
 }
 
 
-def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
+def scores_of(study: Study, others: Sequence[Path] = ()) -> dict[str, dict[str, dict[int, float]]]:
     """Collect all scores by column of the table, row and seed, in percent.
 
     Args:
         study (Study): The study.
+        others (Sequence[Path]): ``report.csv`` of the same study with other seeds.
 
     Returns:
         dict: Columns are ``'kNN'``, ``'linear'``, and for each task and treatment of the backbone
-        such as ``'PASCAL VOC, frozen'``.
+        such as ``'PASCAL VOC, frozen'``; also shares of attention.
+
+    Raises:
+        StudyError: If one of ``others`` has a score of a seed that this study has as well.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
 
@@ -59,9 +70,8 @@ def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
 
     for row, seeds in probes_of(study).items():
         for seed, probe in seeds.items():
-            for key, name in _PROBES.items():
-                if key in probe:
-                    add(name, row, seed, probe[key])
+            for key, percent in probe.items():
+                add(_PROBES.get(key, key), row, seed, percent)
     for mode, outcomes in transfers_of(study).items():
         for task in TASKS.values():
             for outcome in outcomes:
@@ -69,6 +79,12 @@ def scores_of(study: Study) -> dict[str, dict[str, dict[int, float]]]:
                 if run.task.name == task.name and is_scored(outcome):
                     row = RANDOM if run.label == FROZEN_RANDOM else run.label
                     add(f'{task.title}, {mode}', row, run.seed, outcome.score)
+    for file in others:
+        for each in csv.DictReader(file.read_text().splitlines()):
+            column, row, seed = each['column'], each['row'], int(each['seed'])
+            if seed in found.get(column, {}).get(row, {}):
+                raise StudyError(f'{file} has seed {seed} of {row} again: choose other seeds')
+            add(column, row, seed, float(each['percent']))
     return found
 
 
@@ -108,23 +124,23 @@ def verdict(mean: float, error: float | None) -> str:
     return 'yes' if mean > 0 else 'reversed'
 
 
-def write_report(study: Study) -> Path:
+def write_report(study: Study, others: Sequence[Path] = ()) -> Path:
     """Write ``report.html``, ``report.md``, ``report.csv`` and the plots of what is there.
 
     Args:
         study (Study): The study.
+        others (Sequence[Path]): ``report.csv`` of the same study with other seeds, which count too.
 
     Returns:
         Path: The page.
 
     Raises:
-        StudyError: If nothing was run in the folder.
+        StudyError: If nothing was run in the folder, or a seed was run twice.
     """
     record = record_of(study)
-    scores = scores_of(study)
+    scores = scores_of(study, others)
     plots = {'probes.png': draw(scores, [*_PROBES.values()])}
-    transferred = [name for name in scores if name not in _PROBES.values()]
-    if transferred:
+    if transferred := _transferred(scores):
         plots['transfer.png'] = draw(scores, transferred)
     title = 'The study: which part of VITO does what on MiniScenes'
     blocks = _document(study, scores, record, plots)
@@ -155,9 +171,9 @@ def _document(
             'photographs.'
         ),
         _table(rows, [name for name in _PROBES.values() if name in scores], scores),
-        *_attention(study),
+        *_attention(scores),
     ]
-    columns = [name for name in scores if name not in _PROBES.values()]
+    columns = _transferred(scores)
     main = [row for row in rows if any(row in scores[name] for name in columns)]
     for mode in dict.fromkeys(name.rpartition(', ')[2] for name in columns):
         of_mode = [name for name in columns if name.endswith(f', {mode}')]
@@ -186,15 +202,18 @@ def _document(
     ]
 
 
-def _attention(study: Study) -> list[Block]:
+def _transferred(scores: Scores) -> list[str]:
+    """Columns of the transfer suite."""
+    return [name for name in scores if name.rpartition(', ')[2] in MODES]
+
+
+def _attention(scores: Scores) -> list[Block]:
     """Share of the attention on the object, by row, stage and step, if it was measured."""
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for row, seeds in probes_of(study).items():
-        for probe in seeds.values():
-            for key, share in probe.items():
-                if key.startswith(_ATTENTION):
-                    stage, _, step = key.removeprefix(_ATTENTION).partition(', step ')
-                    found.setdefault((row, stage), {}).setdefault(int(step), []).append(share)
+    for name in (name for name in scores if name.startswith(_ATTENTION)):
+        stage, _, step = name.removeprefix(_ATTENTION).partition(', step ')
+        for row, shares in scores[name].items():
+            found.setdefault((row, stage), {})[int(step)] = [*shares.values()]
     if not found:
         return []
     steps = sorted({step for shares in found.values() for step in shares})
@@ -227,7 +246,8 @@ def _mean_cell(values: Sequence[float]) -> Cell:
 
 
 def _orderings(scores: Scores) -> Table:
-    columns = [name for name in scores if any(_gain(o, scores[name]) for o in ORDERINGS)]
+    shown = [*_PROBES.values(), *_transferred(scores)]
+    columns = [name for name in shown if any(_gain(o, scores.get(name, {})) for o in ORDERINGS)]
     lines = []
     for ordering in ORDERINGS:
         gains = [_gain(ordering, scores[name]) for name in columns]

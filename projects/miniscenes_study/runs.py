@@ -59,7 +59,8 @@ class Study:
         rows (Sequence[str]): Rows that are pre-trained.
         transfer_rows (Sequence[str]): Rows that are transferred as well.
         tasks (Sequence[str]): Tasks of the transfer.
-        seeds (int): Seeds 0, 1, ... of each row, of pre-training and of transfer alike.
+        seeds (int): Number of seeds of each row, of pre-training and of transfer alike.
+        first_seed (int): The first of them.
         jobs (int): Number of parallel runs.
     """
 
@@ -72,6 +73,12 @@ class Study:
     tasks: Sequence[str] = tuple(TASKS)
     seeds: int = 3
     jobs: int = 1
+    first_seed: int = 0
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def folder(self, row: str, seed: int) -> Path:
         """Folder of a pre-training."""
@@ -105,7 +112,7 @@ class Study:
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Rows and seeds."""
-        for seed in range(self.seeds):
+        for seed in self.seed_numbers:
             yield from ((row, seed) for row in self.all_rows())
 
     def suite(self, mode: str, seed: int) -> Path:
@@ -137,7 +144,7 @@ def run_study(study: Study, command: str) -> None:
     _write_configs(study)
     _note(study, command)
     # Seed by seed: a first table is there early, and what comes later narrows it.
-    for seed in range(study.seeds):
+    for seed in study.seed_numbers:
         _pretrain(study, seed)
         _probe(study, seed)
         _transfer(study, seed, command)
@@ -306,8 +313,9 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         seed (int): Seed.
 
     Returns:
-        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``
-        and the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
+        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``,
+        ``davis`` (J&F), ``in_context`` (mIoU) and the share of the attention on the object, such as
+        ``'attention of stage 5, step 100'``.
     """
     from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
@@ -325,6 +333,7 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     if study.preset.objects:
         objects = ProbeObjects.read(study.data / 'probe', study.preset)
         scores['knn_object'] = objects.knn(encoder)
+        scores |= _dense(study, row, seed, network)
         if row_config(study, row).model.get('neck', {}).get('pooling') == 'attention':
             for file in sorted(checkpoint.parent.glob('iter_*.pth')):
                 step = int(file.stem.removeprefix('iter_'))
@@ -333,6 +342,20 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
                 ).items():
                     scores[f'{stage}, step {step}'] = share
     return scores
+
+
+def _dense(study: Study, row: str, seed: int, network: dict[str, Any]) -> dict[str, float]:
+    """Propagate masks and segment in context by frozen features, as the demo does."""
+    from .frozen import propagate_masks, segment_in_context
+
+    cfg = Config.fromfile(study.repo / 'configs' / TASKS['pascal'].configs['miniscenes'])
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(study.data / 'voc')
+    folder, networks = study.folder(row, seed), {row: study.checkpoint(row, seed)}
+    place = folder / 'davis'
+    masks = propagate_masks(study.data / 'davis', networks, place, seed, network=network)
+    in_context = segment_in_context(cfg, networks, folder / 'incontext', seed, network=network)
+    return dict(davis=masks.scores[0], in_context=in_context.scores[0])
 
 
 def _transfer(study: Study, seed: int, command: str) -> None:
@@ -419,7 +442,7 @@ def transfers_of(study: Study) -> dict[str, list[Outcome]]:
     return {
         mode: [
             outcome
-            for seed in range(study.seeds)
+            for seed in study.seed_numbers
             if (study.suite(mode, seed) / 'suite.json').is_file()
             for outcome in outcomes_in(study.suite(mode, seed))
         ]

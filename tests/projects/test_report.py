@@ -59,6 +59,32 @@ def test_tables_tell_mean_deviation_and_what_shows(tmp_path):
     assert 'kNN,vito,1,63.0' in rows
 
 
+def test_seeds_of_another_machine_count_too(tmp_path):
+    attention = 'attention of stage 5, step 100'
+    for name, first, knn in (('a', 0, 50.0), ('b', 2, 53.0)):
+        (tmp_path / name).mkdir()
+        make_study(tmp_path / name, {})
+        for seed, plus in ((first, 0.0), (first + 1, 2.0)):
+            for row, better in (('average2', 0.0), ('vito', 6.0 + plus)):
+                place = tmp_path / name / 'pretrain' / row / f'seed{seed}'
+                place.mkdir(parents=True)
+                scores = {'knn': knn + better, attention: 20.0 + knn}
+                (place / 'probe.json').write_text(json.dumps(scores))
+    one, two = (
+        Study(REPO, tmp_path / name, tmp_path, PRESETS['attention'], seeds=2, first_seed=first)
+        for name, first in (('a', 0), ('b', 2))
+    )
+    write_report(one)
+    write_report(two, [tmp_path / 'a' / 'report.csv'])
+    text = (tmp_path / 'b' / 'report.md').read_text()
+    # Gains 6, 8, 6, 8: a deviation of 1.155, so 0.58 over four seeds.
+    (line,) = [line for line in text.splitlines() if line.startswith('| vito over average2')]
+    assert line.endswith('| +7.0 ± 0.6 (yes) |')
+    assert '71.5 ± 1.7 (n = 4)' in text  # the attention
+    with pytest.raises(StudyError, match='seed 0 of average2 again'):
+        write_report(one, [tmp_path / 'a' / 'report.csv'])
+
+
 def test_an_empty_folder_has_no_report(tmp_path):
     study = Study(REPO, tmp_path, tmp_path, PRESETS['cpu'])
     with pytest.raises(StudyError, match='no study in'):

@@ -22,7 +22,8 @@ from tests.helpers.faulty_server import FaultyServer, faulty_server
 from tests.helpers.readers import READERS, VIEW
 from tests.helpers.video_kinds import KINDS
 from vito_mm.datasets import DecodeFrames, SampleFrames, VideoDataset
-from vito_mm.videos import VideoReadError, decode_frames, read_manifest, storage, write_manifest
+from vito_mm.utils import remote_files
+from vito_mm.videos import VideoReadError, decode_frames, read_manifest, write_manifest
 from vito_mm.videos.frames import first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.preparation import prepare_videos
@@ -82,7 +83,7 @@ def served(world) -> Iterator[FaultyServer]:
 @pytest.fixture
 def server(served, monkeypatch) -> FaultyServer:
     monkeypatch.setenv('no_proxy', '*')
-    monkeypatch.setattr(storage, 'SILENCE', 0.3)
+    monkeypatch.setattr(remote_files, 'SILENCE', 0.3)
     served.asked.clear()
     return served
 

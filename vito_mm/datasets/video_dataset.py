@@ -12,6 +12,7 @@ from vito_mm.datasets.in_flight_file import InFlightFiles
 from vito_mm.datasets.transforms.augment_views import named_stages
 from vito_mm.registry import DATASETS
 from vito_mm.utils.hashing import hash64
+from vito_mm.utils.remote_files import is_address
 from vito_mm.videos import (
     VIDEO_EXTENSIONS,
     Manifest,
@@ -20,7 +21,6 @@ from vito_mm.videos import (
     part_name,
     read_manifest,
 )
-from vito_mm.videos.storage import is_address
 from vito_mm.videos.tars import split_member
 
 _MADE_HERE = ('gt_label', 'gt_score', 'mask', 'augmentations', 'video_id')

@@ -153,9 +153,9 @@ PRESETS = {
         num_images=160,
         video_side=128,
         seconds=6.0,
-        # 20 to 40 % of the side: the background is most of the picture.
-        radius=(0.10, 0.20),
-        still_radius=(0.10, 0.20),
+        # 24 to 40 % of the side: the background is most of the picture.
+        radius=(0.12, 0.20),
+        still_radius=(0.12, 0.20),
         objects_per_still=(2, 5),
         difficulty=Difficulty(
             clutter=(3, 6),

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.remote_files import is_address
 
 from .errors import VideoReadError
 from .names import files_below
 from .shared_bytes import SharedBytes
-from .storage import is_address
 from .tables import RowError, ending_of, mark_length, parse_line, place_in, plain, read_rows, typed
 
 VIDEO_EXTENSIONS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')

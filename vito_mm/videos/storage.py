@@ -5,27 +5,16 @@ decoders and readers take them as they take files.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException
 from typing import Any, BinaryIO
-from urllib.request import urlopen
+
+from vito_mm.utils.remote_files import BLOCK, fetch, is_address
 
 from .errors import VideoReadError
 from .file_checks import CANNOT_READ
 from .tars import SEPARATOR, opened_member, split_member
-
-SILENCE = 10.0
-"""Seconds without a byte after which a server is given up."""
-
-_BLOCK = 2**18
-
-
-def is_address(path: str) -> bool:
-    """True for an address such as ``https://host/1.mp4`` or ``cluster:s3://bucket/1.mp4``."""
-    return '://' in path and re.match(r'[\w.+-]+(:[\w.+-]+)?://', path) is not None
 
 
 @contextmanager
@@ -54,31 +43,20 @@ def local_name(
     is_remote = is_address(path) if backend is None else backend != 'local'
     if is_remote:
         with _memory() as file:
-            _fetch(path, backend_args, file, check_deadline)
+            try:
+                fetch(path, backend_args, file, check_deadline)
+            except OSError as error:
+                raise VideoReadError(path, _reason(path, error)) from None
             yield _name(file)
     elif (found := split_member(path)) is not None:
         with _memory() as file:
             with opened_member(*found, check_deadline) as member:
-                shutil.copyfileobj(member, file, _BLOCK)
+                shutil.copyfileobj(member, file, BLOCK)
             yield _name(file)
     elif SEPARATOR in path and not os.path.lexists(path):
         raise VideoReadError(path, f'no such file, and no tar {path.split(SEPARATOR)[0]!r}')
     else:
         yield path
-
-
-def check_backend_args(backend_args: Mapping[str, Any] | None) -> None:
-    """Raise a ValueError if MMEngine has no such backend, or the error that it raises itself."""
-    if backend_args and 'backend' in backend_args:
-        from mmengine.fileio import backends, get_file_backend
-
-        if (name := backend_args['backend']) not in backends.backends:
-            known = ', '.join(backends.backends)
-            raise ValueError(
-                f'backend_args: MMEngine has no storage backend {name!r} but {known}. Others are '
-                'registered with mmengine.fileio.register_backend in a module of custom_imports'
-            )
-        get_file_backend(backend_args=dict(backend_args))
 
 
 def _memory() -> BinaryIO:
@@ -90,48 +68,9 @@ def _name(file: BinaryIO) -> str:
     return f'/proc/self/fd/{file.fileno()}'
 
 
-def _fetch(
-    path: str,
-    backend_args: Mapping[str, Any] | None,
-    file: BinaryIO,
-    check_deadline: Callable[[], None],
-) -> None:
-    from mmengine.fileio import HTTPBackend, backends, get_file_backend
-
-    try:
-        backend = get_file_backend(path, backend_args=backend_args, enable_singleton=True)
-    except KeyError as error:
-        known = ', '.join(f'{prefix}://' for prefix in backends.prefix_to_backends if prefix)
-        reason = f'no storage backend of MMEngine reads addresses of {error}, known are {known}'
-        raise VideoReadError(path, reason) from None
-    try:
-        if type(backend) is HTTPBackend:  # its own ``get`` waits for ever
-            _download(path, file, check_deadline)
-        else:
-            if (data := backend.get(path)) is None:  # LMDB's and others' answer
-                raise FileNotFoundError('there is nothing under this name')
-            file.write(data)
-    except VideoReadError:
-        raise
-    except Exception as error:  # clients of storages raise anything
-        raise VideoReadError(path, _reason(path, error)) from None
-    check_deadline()
-
-
-def _download(url: str, file: BinaryIO, check_deadline: Callable[[], None]) -> None:
-    with urlopen(url, timeout=SILENCE) as response:
-        length = response.length
-        while block := response.read1(_BLOCK):
-            file.write(block)
-            check_deadline()
-        if length is not None and file.tell() != length:
-            raise HTTPException(f'cut off after {file.tell()} of {length} bytes')
-
-
-def _reason(path: str, error: Exception) -> str:
+def _reason(path: str, error: OSError) -> str:
     """Reason in one line."""
     remedy = ''
     if SEPARATOR in path:
         remedy = ' (members are read from tars on disks only: copy or mount the tar)'
-    name = '' if isinstance(error, OSError | HTTPException) else f'{type(error).__name__}: '
-    return ' '.join(f'{CANNOT_READ}: {name}{error}{remedy}'.split())
+    return ' '.join(f'{CANNOT_READ}: {error}{remedy}'.split())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vito_mm.utils.remote_files import is_address
 from vito_mm.utils.worker_pool import run_in_workers
 from vito_mm.videos import (
     IMAGE_EXTENSIONS,
@@ -16,7 +17,6 @@ from vito_mm.videos import (
     read_manifest,
 )
 from vito_mm.videos.frames import TIME_LIMIT, Clip
-from vito_mm.videos.storage import is_address
 from vito_mm.videos.tables import ENDINGS
 from vito_mm.videos.tars import split_member
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from vito_mm.registry import TRANSFORMS
+from vito_mm.utils.remote_files import check_backend_args
 from vito_mm.videos import decode_frames, part_within, place_segment
 from vito_mm.videos.backends import load_backend
-from vito_mm.videos.storage import check_backend_args
 
 from .base import Transform
 

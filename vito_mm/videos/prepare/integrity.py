@@ -6,11 +6,12 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
+from vito_mm.utils.remote_files import is_address
 from vito_mm.videos.decoding import opened_file
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.file_checks import CANNOT_READ, MAX_PIXELS, TOO_LARGE, check_file
 from vito_mm.videos.frame_archives import inspect_frame_archive, sha256_of, size_and_time
-from vito_mm.videos.storage import is_address, local_name
+from vito_mm.videos.storage import local_name
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""

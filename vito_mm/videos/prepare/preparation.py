@@ -14,11 +14,11 @@ from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.cores import count_cores
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.progress import Progress
+from vito_mm.utils.remote_files import is_address
 from vito_mm.utils.worker_pool import WorkerLost, WorkError, run_in_workers
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS, part_name, to_line
-from vito_mm.videos.storage import is_address
 
 from .integrity import BAD, import_av, inspect_video
 from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.utils.atomic import rename_durably
+from vito_mm.utils.remote_files import is_address
 from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS
-from vito_mm.videos.storage import is_address
 from vito_mm.videos.tars import split_member
 
 from .integrity import BAD, import_av, inspect_video

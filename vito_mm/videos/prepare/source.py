@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vito_mm.utils.remote_files import is_address
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS, find_videos, read_manifest
-from vito_mm.videos.storage import is_address
 from vito_mm.videos.tables import ENDINGS
 from vito_mm.videos.tars import find_members
 
