@@ -9,7 +9,7 @@ from typing import Any
 
 from _arguments import Parser, given_options, option_words
 
-PLACES = ('out', 'work_dir', 'evaluation', 'save_head', 'classes')
+PLACES = ('out', 'work_dir', 'evaluation', 'save_head', 'head', 'classes', 'write_videos')
 MACHINE = ('device', 'workers', 'gpus', 'gpus_per_run', 'jobs', 'launcher')
 NETWORK = ('which', 'backbone', 'depth', 'base_channels')
 SEEDS = ('seed', 'seeds')
@@ -74,6 +74,7 @@ class ProbeReport:
         checkpoint: str,
         row: Mapping[str, Any],
         seeds: Mapping[int, Mapping[str, Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Add what was found on a checkpoint, and write the report.
 
@@ -81,6 +82,8 @@ class ProbeReport:
             checkpoint (str): File, or 'random'.
             row (Mapping): Figures, with the seconds that all of it took.
             seeds (Mapping, optional): Figures by seed. Defaults to those of the row, of ``--seed``.
+            settings (Mapping, optional): Settings besides the given options, such as which head the
+                figures are of. Defaults to None.
         """
         from vito_mm.transfer.report.evaluation import write_evaluation
         from vito_mm.transfer.report.known_tests import KNOWN
@@ -100,7 +103,7 @@ class ProbeReport:
             [
                 Result(
                     *('probe', args.name, self.known.title if self.known else args.name, self.data),
-                    self._settings(self.known is None or self.known.is_trained),
+                    self._settings(self.known is None or self.known.is_trained) | (settings or {}),
                     *(weights, seed, numbers_of(figures), seconds),
                     tuple(self.command),
                     facts,
@@ -123,8 +126,6 @@ class ProbeReport:
             for name, value in settings.items()
             if not (isinstance(value, Path) and value.is_dir())
         }
-        if 'head' in settings:  # a file, or a folder with one for each checkpoint
-            settings['head'] = 'saved'
         if options := settings.pop('cfg_options', None):
             kept = [text for text in options if not text.split('=')[0].endswith(_NO_RESULT)]
             settings |= {'cfg_options': kept} if kept else {}

@@ -1,13 +1,21 @@
 """The sub-command of probe.py for images that are unlike those of the training."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from _arguments import add_shared, cores
-from _probing import RANDOM, add_probe, encoder, folder_names, network_of, probe_each
+from _probing import (
+    FOR_REPORT,
+    RANDOM,
+    add_probe,
+    add_work_dir,
+    encoder,
+    network_of,
+    open_each,
+    probe_each,
+)
 
 DATA = {
     'val': 'clean images, CLASS/',
@@ -46,13 +54,7 @@ def add_robustness(probes: Any) -> None:
     add_shared(parser, '--batch-size', default=128)
     add_shared(parser, '--workers')
     add_shared(parser, '--device')
-    add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/probe/robustness'),
-        help='folder for results and report; the same command goes on where it ended',
-    )
+    add_work_dir(parser, 'robustness')
 
 
 def problem_of(args: argparse.Namespace) -> str | None:
@@ -73,34 +75,33 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes import robustness_suite
     from vito_mm.probes.record import Record
 
-    data, labels = _data(args), folder_names(args.checkpoints)
-    records, heads, checked, first = {}, {}, set(), None
-    for label, checkpoint in zip(labels, args.checkpoints, strict=True):  # fail before the first
-        classifier, heads[label], digest = _classifier(args, checkpoint)
-        first = first or classifier  # the others are opened again, one at a time
+    data, heads, fits = _data(args), {}, {}
+    checked = set()
+
+    def open_records(label: str, checkpoint: str, opened: tuple[Any, ...]) -> dict[str, Record]:
+        classifier, heads[label], digest, fits[label] = opened
         if classifier.classes not in checked:
             robustness_suite.check_data(data, classifier.classes)
             checked.add(classifier.classes)
         said = network_of(args, checkpoint) | dict(head=digest, size=classifier.view.crop)
         noise = {'corrupt': dict(noise=args.seed)}
-        records[label] = {
+        return {
             test: Record(
                 args.work_dir / label / f'{test}.json',
                 said | dict(data=str(folder.resolve())) | noise.get(test, {}),
             )
             for test, folder in data.items()
         }
-    results = {}
 
-    def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        classifier = first if label == labels[0] else _classifier(args, checkpoint)[0]
-        results[label] = robustness_suite.evaluate(classifier, data, records[label], args.seed)
-        page = robustness_suite.write_report(args.work_dir, results, heads)
-        print(f'report: {page}', file=sys.stderr)
-        return robustness_suite.summary(results[label])
+    records, network = open_each(args, partial(_classifier, args), open_records)
 
-    pairs = zip(labels, args.checkpoints, strict=True)
-    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+    def probe(label: str, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+        classifier = network(label, checkpoint)[0]
+        found = robustness_suite.evaluate(classifier, data, records[label], args.seed)
+        told = {FOR_REPORT: dict(settings=fits[label])}
+        return found, robustness_suite.summary(found) | told
+
+    return probe_each(args, probe, partial(robustness_suite.write_report, heads=heads))
 
 
 def _data(args: argparse.Namespace) -> dict[str, Path]:
@@ -108,8 +109,10 @@ def _data(args: argparse.Namespace) -> dict[str, Path]:
     return {name: folder for name, folder in folders.items() if folder is not None}
 
 
-def _classifier(args: argparse.Namespace, checkpoint: str) -> tuple[Any, str, list[str]]:
-    """Classifier of a checkpoint, what it is called, and what tells it from others."""
+def _classifier(
+    args: argparse.Namespace, checkpoint: str
+) -> tuple[Any, str, list[str], dict[str, str]]:
+    """Classifier of a checkpoint, what it is called, what tells it from others, and its fit."""
     import numpy as np
 
     from vito_mm.checkpoint import Checkpoint
@@ -131,12 +134,13 @@ def _classifier(args: argparse.Namespace, checkpoint: str) -> tuple[Any, str, li
         names = own_classes(Checkpoint.read(checkpoint), width, [n for n in named if n])
         view = classifier_view(network, size)
         score = partial(network, batch_size=batch)
-        return Classifier(score, names, view, batch, workers), 'own', ['own', *names]
+        return Classifier(score, names, view, batch, workers), 'own', ['own', *names], {}
     head.require(identity, width, file)
     network, head = exactly_normalised(network), head.to(network.device)
+    fit = dict(head=head.training_digest[:8])
 
     def score(images: Any) -> Any:
         return head.logits(network(images, batch_size=batch))
 
     classifier = Classifier(score, head.classes, evaluation_view(size), batch, workers)
-    return classifier, file.name, [sha256_of_file(file)]
+    return classifier, file.name, [sha256_of_file(file)], fit

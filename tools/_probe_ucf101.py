@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from _arguments import add_shared, positive
-from _probing import RANDOM, add_probe, first_file, folder_names, probe_trained
+from _probing import RANDOM, add_probe, add_work_dir, first_file, folder_names, probe_trained
 
 CONFIG = 'ucf101_r50.py'
 
@@ -35,13 +35,7 @@ def add_ucf101(probes: Any) -> None:
     add_shared(parser, '--size', default=None, help="side of the frames (default: the config's)")
     add_shared(parser, '--batch-size', help="videos per step (default: the config's)")
     add_shared(parser, '--workers', help="processes that read, 0: this one (default: the config's)")
-    add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/probe/ucf101'),
-        help='folder for runs, results and report; the same command goes on where it ended',
-    )
+    add_work_dir(parser, 'ucf101')
     add_shared(parser, '--cfg-options')
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from _arguments import Parser, add_shared, positive
 RANDOM = 'random'
 FOR_REPORT = 'for the report'
 NO_SETTINGS = ('name', 'run', 'checkpoints', 'out', 'labels', 'parser', 'evaluation', 'reported')
-FORMATS = {'L2': 'g', 'seconds': '.0f'}
-"""How the table shows a column; accuracies have one decimal."""
+MINUTES = ('knn', 'linear', 'classify', 'segment')
+"""Probes whose results of other data or settings give way; of others that would cost hours."""
 
 
 def add_probe(
@@ -54,7 +55,18 @@ def add_probe(
     return parser
 
 
-def add_images(parser: Parser) -> None:
+def add_work_dir(parser: Parser, folder: str) -> None:
+    """Add the folder of a probe that goes on where it ended."""
+    add_shared(
+        parser,
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/probe') / folder,
+        help='folder for results and report; the same command goes on where it ended',
+    )
+
+
+def add_images(parser: Parser, folder: str) -> None:
     """Add the arguments of a probe that reads labelled images."""
     add_shared(
         parser,
@@ -69,18 +81,13 @@ def add_images(parser: Parser) -> None:
         parser, '--workers', help='processes that read, 0: this one (default: the cores, at most 8)'
     )
     add_shared(parser, '--device')
+    add_work_dir(parser, folder)
 
 
 def add_recorded(parser: Parser, folder: str, layer: str) -> None:
-    """Add the arguments of a probe that goes on where it ended."""
+    """Add the arguments of a probe of a layer."""
     add_shared(parser, '--device')
-    add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/probe') / folder,
-        help='folder for results and report; the same command goes on where it ended',
-    )
+    add_work_dir(parser, folder)
     parser.add_argument(
         '--layer',
         metavar='NAME',
@@ -96,7 +103,8 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
     digest = [checkpoint == RANDOM, digest_of(args, checkpoint)]
     names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
     network = {name: getattr(args, name) for name in names}
-    return Record(args.work_dir / f'{label}.json', dict(checkpoint=digest, network=network) | said)
+    identity = dict(checkpoint=digest, network=network) | said
+    return Record(args.work_dir / f'{label}.json', identity, args.name in MINUTES)
 
 
 def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
@@ -156,27 +164,83 @@ def encoder(
         ) from None
 
 
-def probe_each(
-    args: argparse.Namespace, probes: Sequence[Callable[[], dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Run the probes one after the other; ``--out`` and ``--evaluation`` hold those that are done.
+def open_each(
+    args: argparse.Namespace,
+    open_network: Callable[[str], Any],
+    open_record: Callable[[str, str, Any], Any],
+) -> tuple[dict[str, Any], Callable[[str, str], Any]]:
+    """Open all networks and records, so that what is wrong is said before the first probe.
 
-    A row may have an entry :data:`FOR_REPORT`, further arguments of
-    :meth:`_evaluation.ProbeReport.add`.
+    Args:
+        args: Its checkpoints are opened.
+        open_network: Takes a checkpoint.
+        open_record: Takes the name of a checkpoint's folder, the checkpoint and the network.
+
+    Returns:
+        tuple: Records by folder, and what gives the network of a folder and checkpoint. That of the
+        first has been kept; others are opened again, as they may not fit into memory together.
     """
+    records: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
+    for label, checkpoint in zip(folder_names(args.checkpoints), args.checkpoints, strict=True):
+        network = open_network(checkpoint)
+        records[label] = open_record(label, checkpoint, network)
+        kept = kept or {label: network}
+    return records, lambda label, checkpoint: kept.pop(label, None) or open_network(checkpoint)
+
+
+def probe_each(
+    args: argparse.Namespace,
+    probe: Callable[[str, str], tuple[Any, dict[str, Any]]],
+    write_report: Callable[[Path, dict[str, Any]], Path],
+) -> list[dict[str, Any]]:
+    """Probe the checkpoints one after the other; reports and ``--out`` hold those that are done.
+
+    Args:
+        args: Its work dir gets the report.
+        probe: Takes the name of a checkpoint's folder and the checkpoint; returns the result for
+            the report, and the row of the table. A row may have an entry :data:`FOR_REPORT`,
+            further arguments of :meth:`_evaluation.ProbeReport.add`.
+        write_report: Takes the work dir and the results by folder, and returns the page.
+
+    Raises:
+        ProbeError: If another command probes one of the checkpoints in this work dir.
+    """
+    results: dict[str, Any] = {}
     rows = []
-    for label, checkpoint, probe in zip(args.labels, args.checkpoints, probes, strict=True):
-        started = time.monotonic()
-        found = probe()
-        told = found.pop(FOR_REPORT, {})
-        rows.append(dict(checkpoint=label, **found))
-        rows[-1].setdefault('seconds', time.monotonic() - started)
-        print(', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items()), flush=True)
-        if args.out:
-            write_results(args, rows)
-        if args.evaluation:
-            args.reported.add(checkpoint, rows[-1], **told)
+    folders = folder_names(args.checkpoints)
+    with ExitStack() as held:
+        for label in folders:
+            held.enter_context(_lock(args, label))
+        for name, label, checkpoint in zip(args.labels, folders, args.checkpoints, strict=True):
+            started = time.monotonic()
+            results[label], found = probe(label, checkpoint)
+            print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
+            told = found.pop(FOR_REPORT, {})
+            rows.append(dict(checkpoint=name, **found))
+            rows[-1].setdefault('seconds', time.monotonic() - started)
+            line = ', '.join(f'{key} {cell(key, value)}' for key, value in rows[-1].items())
+            print(line, flush=True)
+            if args.out:
+                write_results(args, rows)
+            if args.evaluation:
+                args.reported.add(checkpoint, rows[-1], **told)
     return rows
+
+
+def _lock(args: argparse.Namespace, label: str) -> AbstractContextManager[None]:
+    """Keep other commands away from what the work dir has of a checkpoint."""
+    from vito_mm.probes.image_folders import ProbeError
+    from vito_mm.utils.file_lock import file_lock
+
+    def busy(process: str) -> ProbeError:
+        return ProbeError(
+            f'another command (process {process}) probes {label} in {args.work_dir}: wait for its '
+            'end, or name another --work-dir'
+        )
+
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    return file_lock(args.work_dir / f'{label}.lock', busy)
 
 
 def probe_trained(
@@ -186,7 +250,7 @@ def probe_trained(
     write_report: Callable[[Path, dict[str, Any]], Path],
     **said: Any,
 ) -> list[dict[str, Any]]:
-    """Train by the config of each checkpoint, or go on; the report has those that are done.
+    """Train by the config of each checkpoint, or go on, see :func:`probe_each`.
 
     Args:
         args: Its work dir gets a record per checkpoint, and the report.
@@ -200,14 +264,12 @@ def probe_trained(
     records = {}
     for (label, cfg), checkpoint in zip(runs.items(), args.checkpoints, strict=True):
         records[label] = record(args, label, checkpoint, deciding_settings(cfg) | said)
-    results: dict[str, dict[str, float]] = {}
 
-    def probe(label: str) -> dict[str, Any]:
-        results[label] = scores(finish(runs[label], records[label]))
-        print(f'report: {write_report(args.work_dir, results)}', file=sys.stderr)
-        return results[label]
+    def probe(label: str, _: str) -> tuple[Any, dict[str, Any]]:
+        found = scores(finish(runs[label], records[label]))
+        return found, dict(found)
 
-    return probe_each(args, [lambda n=label: probe(n) for label in runs])
+    return probe_each(args, probe, write_report)
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:
@@ -236,9 +298,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def cell(key: str, value: Any) -> str:
     """Format a value of the table."""
-    if value is None:
-        return '-'
-    return format(value, FORMATS.get(key, '.1f')) if isinstance(value, float) else str(value)
+    from vito_mm.probes.training import shown
+
+    return shown(key, value)
 
 
 def write_results(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,9 @@ CHECKPOINT is a file with a network, or "random" for random weights, the baselin
 
 import argparse
 import sys
+import time
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from _probing import (
     first_file,
     folder_names,
     network_of,
+    open_each,
     probe_each,
     probe_trained,
     record,
@@ -76,34 +79,26 @@ def parse_arguments() -> argparse.Namespace:
 def add_knn(probes: Any) -> None:
     """Add the probe by nearest neighbours."""
     parser = add_probe(probes, 'knn', probe_images, 'classify by nearest neighbours: no training')
-    add_images(parser)
+    add_images(parser, 'knn')
     parser.add_argument('--k', type=positive, default=20, metavar='N', help='number of neighbours')
 
 
 def add_linear(probes: Any) -> None:
     """Add the linear classifier."""
     parser = add_probe(probes, 'linear', probe_images, 'classify linearly')
-    add_images(parser)
+    add_images(parser, 'linear')
     parser.add_argument(
         '--save-head',
         type=Path,
         metavar='PLACE',
         help='keep the classifiers for robustness --head: FILE.pth for one checkpoint, or a folder',
     )
-    add_shared(
-        parser,
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/probe/linear'),
-        help='folder for the features while the probe runs, 4 bytes each; after an interruption '
-        'the same command goes on',
-    )
 
 
 def add_classify(probes: Any) -> None:
     """Add the classifier of the file."""
     text = 'classify by the classifier in the file: no training'
-    add_images(add_probe(probes, 'classify', probe_images, text))
+    add_images(add_probe(probes, 'classify', probe_images, text), 'classify')
 
 
 def add_segment(probes: Any) -> None:
@@ -170,6 +165,7 @@ def add_davis(probes: Any) -> None:
     add_shared(
         parser, '--size', default=None, help="short side of the frames (default: the protocol's)"
     )
+    add('--write-videos', action='store_true', help='a video of each sequence with the masks, too')
 
 
 def add_incontext(probes: Any) -> None:
@@ -195,37 +191,41 @@ def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from vito_mm.probes import davis
     from vito_mm.probes.label_propagation import PROPAGATIONS as SETTINGS
+    from vito_mm.videos.prepare.integrity import import_av
 
+    if args.write_videos:
+        import_av()  # fail before the first probe
     chosen = dict(short_side=args.size, radius=args.radius)
     changes = {name: value for name, value in chosen.items() if value is not None}
     settings = replace(SETTINGS[args.protocol], **changes)
     sequences = davis.find_sequences(args.data, args.split)
-    labels = folder_names(args.checkpoints)
-    records = {}
-    for label, checkpoint in zip(labels, args.checkpoints, strict=True):  # fail before the first
-        network = encoder(args, checkpoint, settings.output_stride)
+
+    def open_record(label: str, checkpoint: str, network: Any) -> Any:
         layer = args.layer or default_layer(network, 'res4')
         data = [sequence.name for sequence in sequences]
-        said = dict(settings=asdict(settings), layer=layer, data=data)
-        records[label] = record(args, label, checkpoint, said)
-    masks = {label: args.work_dir / 'masks' / label for label in labels}
-    results = {}
-
-    def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        network = encoder(args, checkpoint, settings.output_stride)
-        layer = records[label].identity['layer']
-        results[label] = davis.evaluate(
-            network, sequences, records[label], layer, settings, masks[label]
+        return record(
+            args, label, checkpoint, dict(settings=asdict(settings), layer=layer, data=data)
         )
-        page = davis.write_report(
-            args.work_dir, results, sequences, args.protocol, {k: masks[k] for k in results}
-        )
-        print(f'report: {page}', file=sys.stderr)
-        frames = [found['seconds'] for found in results[label].values()]
-        return davis.summary(results[label]) | {'s per frame': sum(frames) / len(frames)}
 
-    pairs = zip(labels, args.checkpoints, strict=True)
-    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+    opened = partial(encoder, args, output_stride=settings.output_stride)
+    records, network = open_each(args, opened, open_record)
+    masks, videos = (args.work_dir / kind for kind in ('masks', 'videos'))
+
+    def probe(label: str, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+        places = masks / label, videos / label if args.write_videos else None
+        known, layer = records[label], records[label].identity['layer']
+        found = davis.evaluate(
+            network(label, checkpoint), sequences, known, layer, settings, *places
+        )
+        frames = [each['seconds'] for each in found.values()]
+        return found, davis.summary(found) | {'s per frame': sum(frames) / len(frames)}
+
+    def write_report(folder: Path, results: dict[str, Any]) -> Path:
+        places = [{k: kind / k for k in results} for kind in (masks, videos)]
+        shown = places if args.write_videos else places[:1]
+        return davis.write_report(folder, results, sequences, args.protocol, *shown)
+
+    return probe_each(args, probe, write_report)
 
 
 def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -239,31 +239,32 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
     parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
-    labels = folder_names(args.checkpoints)
-    records = {}
     sizes = dict(memory=args.memory, epochs=args.epochs)
     settings = incontext.InContext(args.size, args.neighbours, **sizes)
-    for label, checkpoint in zip(labels, args.checkpoints, strict=True):
-        layer = args.layer or default_layer(encoder(args, checkpoint), 'last')
+
+    def open_record(label: str, checkpoint: str, network: Any) -> Any:
+        layer = args.layer or default_layer(network, 'last')
         said = dict(settings=asdict(settings), layer=layer, data=[part.to_dict() for part in parts])
-        records[label] = record(args, label, checkpoint, said)
-    predictions = {label: args.work_dir / 'predictions' / label for label in labels}
+        return record(args, label, checkpoint, said)
+
+    records, network = open_each(args, partial(encoder, args), open_record)
+    predictions = args.work_dir / 'predictions'
     workers = cores() if args.workers is None else args.workers
-    results = {}
 
-    def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        place = records[label].identity['layer'], args.batch_size, workers, predictions[label]
-        results[label] = incontext.evaluate(
-            encoder(args, checkpoint), *parts, settings, args.seeds, records[label], *place
+    def probe(label: str, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+        known = records[label]
+        place = known.identity['layer'], args.batch_size, workers, predictions / label
+        found = incontext.evaluate(
+            network(label, checkpoint), *parts, settings, args.seeds, known, *place
         )
-        done = {k: predictions[k] for k in results}
-        page = write_report(args.work_dir, results, parts[1], settings, done)
-        print(f'report: {page}', file=sys.stderr)
-        by_seed = {seed: {'mIoU': found['mIoU']} for seed, found in enumerate(results[label])}
-        return incontext.summary(results[label]) | {FOR_REPORT: dict(seeds=by_seed)}
+        by_seed = {seed: {'mIoU': each['mIoU']} for seed, each in enumerate(found)}
+        return found, incontext.summary(found) | {FOR_REPORT: dict(seeds=by_seed)}
 
-    pairs = zip(labels, args.checkpoints, strict=True)
-    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+    def report(folder: Path, results: dict[str, Any]) -> Path:
+        places = {label: predictions / label for label in results}
+        return write_report(folder, results, parts[1], settings, places)
+
+    return probe_each(args, probe, report)
 
 
 def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -271,25 +272,58 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.features import classifier_accuracy, labelled_features
     from vito_mm.probes.knn import knn_top1
     from vito_mm.probes.labelled_images import labelled_frames
+    from vito_mm.probes.training import write_scores
+    from vito_mm.transfer.report.data_identity import identify_place
+    from vito_mm.transfer.report.known_tests import KNOWN
 
     is_own = args.name == 'classify'
     images = None if is_own else labelled_frames(args.data, args.size)
-    for checkpoint in dict.fromkeys(args.checkpoints):  # fail before the first probe
-        encoder(args, checkpoint, classifier=is_own)
+    workers = cores() if args.workers is None else args.workers
+    sizes = args.size, args.batch_size, workers
+    said = dict(data=identify_place(args.data).digest, size=args.size, k=getattr(args, 'k', None))
+    records, network = open_each(
+        args,
+        partial(encoder, args, classifier=is_own),
+        lambda label, checkpoint, _: record(args, label, checkpoint, said),
+    )
 
-    def probe(label: str, checkpoint: str) -> dict[str, Any]:
-        network = encoder(args, checkpoint, classifier=is_own)
-        workers = cores() if args.workers is None else args.workers
-        sizes = args.size, args.batch_size, workers
+    def score(label: str, checkpoint: str) -> dict[str, Any]:
+        opened = network(label, checkpoint)
         if args.name == 'linear':
-            return fit_head(args, label, checkpoint, network, images, sizes)
+            return fit_head(args, label, checkpoint, opened, images, sizes, records[label])
         if args.name == 'knn':
-            return {'top-1': knn_top1(*labelled_features(network, args.data, *sizes), k=args.k)}
-        top1, top5 = classifier_accuracy(network, args.data, *sizes)
+            return {'top-1': knn_top1(*labelled_features(opened, args.data, *sizes), k=args.k)}
+        top1, top5 = classifier_accuracy(opened, args.data, *sizes)
         return {'top-1': top1} | ({} if top5 is None else {'top-5': top5})
 
-    pairs = zip(folder_names(args.checkpoints), args.checkpoints, strict=True)
-    return probe_each(args, [lambda p=pair: probe(*p) for pair in pairs])
+    def probe(label: str, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+        parts = records[label].parts
+        if 'result' not in parts or not is_head_kept(args, label, parts):
+            started = time.monotonic()
+            found = score(label, checkpoint)
+            records[label].put('result', found | dict(seconds=time.monotonic() - started))
+        return parts['result'], dict(parts['result'])
+
+    def write_report(folder: Path, results: dict[str, Any]) -> Path:
+        title = KNOWN['probe', args.name].title
+        text = f'{args.parser.description} Images of {args.size} pixels of {args.data}. In percent.'
+        return write_scores(folder, args.name, title, text, results)
+
+    return probe_each(args, probe, write_report)
+
+
+def head_file(args: argparse.Namespace, label: str) -> Path | None:
+    """Where the linear classifier of a checkpoint is kept, if it is."""
+    place = getattr(args, 'save_head', None)
+    return place / f'{label}.pth' if place and place.suffix != '.pth' else place
+
+
+def is_head_kept(args: argparse.Namespace, label: str, parts: dict[str, Any]) -> bool:
+    """Whether the classifier that is asked for is there, and of the result that is known."""
+    from vito_mm.utils.hashing import sha256_of_file
+
+    file = head_file(args, label)
+    return file is None or (file.is_file() and sha256_of_file(file) == parts.get('head'))
 
 
 def fit_head(
@@ -299,25 +333,30 @@ def fit_head(
     network: Any,
     images: Any,
     sizes: tuple[int, int, int],
+    known: Any,
 ) -> dict[str, Any]:
     """Classify images linearly, with features in files, and keep the classifier if asked."""
     import shutil
 
     from vito_mm.probes.classification_head import ClassificationHead
     from vito_mm.probes.features import labelled_features
-    from vito_mm.probes.linear_classifier import linear_accuracy
-    from vito_mm.utils.hashing import hash64
+    from vito_mm.probes.linear_classifier import STRENGTHS, linear_accuracy
+    from vito_mm.utils.hashing import hash64, sha256_of_file
+    from vito_mm.utils.progress import Progress
 
-    identity = network_of(args, checkpoint)
     listed = [str(item) for part in (images.train, images.val) for item in part.items()]
-    digest = hash64(str([identity, args.size, args.seed]), *listed)
+    digest = hash64(str(known.identity), *listed)
     folder = args.work_dir / f'{label}-{digest:016x}'
     folder.mkdir(parents=True, exist_ok=True)
     features = labelled_features(network, args.data, *sizes, folder=folder)
-    result = linear_accuracy(*features, seed=args.seed, device=network.device, folder=folder)
-    if place := args.save_head:
-        file = place if place.suffix == '.pth' else place / f'{label}.pth'
-        ClassificationHead(result.classifier, images.classes, identity, args.size).save(file)
+    with Progress(len(STRENGTHS) + 1, 'linear classifier', None, 'fits') as bar:
+        options = dict(seed=args.seed, device=network.device, folder=folder, advance=bar.advance)
+        result = linear_accuracy(*features, **options)
+    if file := head_file(args, label):
+        training = dict(data=known.identity['data'], seed=args.seed)
+        told = images.classes, network_of(args, checkpoint), args.size, training
+        ClassificationHead(result.classifier, *told).save(file)
+        known.put('head', sha256_of_file(file))
         print(f'head: {file}', file=sys.stderr)
     shutil.rmtree(folder)
     top5 = {} if result.top5 is None else {'top-5': result.top5}
@@ -329,6 +368,7 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.launch import parse_options
     from vito_mm.probes import segmentation
     from vito_mm.probes.segmentation_config import read_segmentation_config
+    from vito_mm.transfer.report.data_identity import identify_data_sets
 
     args.cfg_options = parse_options(args.cfg_options or ())
     base = read_segmentation_config(args.config, args.cfg_options, args.backbone)
@@ -339,18 +379,15 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     names += ('depth', 'base_channels', 'recipe') + (() if is_short else ('size',))
     settings = {name: getattr(args, name) for name in names}
     settings['like'] = first_file(args)
-    files = [None if checkpoint == RANDOM else checkpoint for checkpoint in args.checkpoints]
-    folders = folder_names(args.checkpoints)
-    configs = [
-        segmentation.probe_config(base, file, args.work_dir / folder, **settings)
-        for file, folder in zip(files, folders, strict=True)
-    ]
-    for cfg in configs:
+    runs = {}
+    for label, checkpoint in zip(folder_names(args.checkpoints), args.checkpoints, strict=True):
+        file = None if checkpoint == RANDOM else checkpoint
+        runs[label] = segmentation.probe_config(base, file, args.work_dir / label, **settings)
+    for cfg in runs.values():
         segmentation.check_probe(cfg)
-    if is_short:
-        return probe_each(args, [lambda c=c: segmentation.run_probe(c) for c in configs])
-    runs = dict(zip(folders, configs, strict=True))
-    return probe_trained(args, runs, segmentation.in_order, segmentation.write_report)
+    data = identify_data_sets(*(base[f'{p}_dataloader'].dataset for p in ('train', 'val')))
+    report = partial(segmentation.write_report, recipe=args.recipe)
+    return probe_trained(args, runs, segmentation.in_order, report, data=data.digest)
 
 
 if __name__ == '__main__':

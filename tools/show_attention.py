@@ -114,7 +114,8 @@ def strip(args: argparse.Namespace, encoder: 'Encoder') -> str:
 def video(args: argparse.Namespace, encoder: 'Encoder') -> str:
     """Write the video with its masks; returns what is in it."""
     from vito_mm.videos import frames
-    from vito_mm.visualization.strips import draw_side_by_side, write_video
+    from vito_mm.videos.writing import write_video
+    from vito_mm.visualization.strips import draw_side_by_side
 
     path, view = args.files[0], frames.evaluation_view(args.size)
     span = []

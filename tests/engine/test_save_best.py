@@ -79,7 +79,14 @@ def test_the_best_file_holds_the_weights_that_were_probed(tmp_path, monkeypatch)
     assert logged[int(step)] == max(logged.values())
 
     out = tmp_path / 'knn.json'
-    options = dict(data=manifest, k=3, image_size=READING['image_size'], workers=0, out=out)
+    options = dict(
+        data=manifest,
+        k=3,
+        image_size=READING['image_size'],
+        workers=0,
+        out=out,
+        work_dir=tmp_path / 'probe',
+    )
     words = [word for k, v in options.items() for word in (f'--{k.replace("_", "-")}', v)]
     run_tool(monkeypatch, 'probe.py', 'knn', tmp_path / 'run' / best, *words)
     (found,) = json.loads(out.read_text())['results']

@@ -1,5 +1,7 @@
 """Heads of linear probes in files, and what probes keep on disk."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,6 +52,13 @@ def test_a_head_comes_back_from_its_file(head, clouds, tmp_path):
     torch.testing.assert_close(found.logits(clouds[0]), scores)
     assert torch.equal(found.logits(clouds[0]), head.logits(clouds[0]))
     assert (found.classes, found.network, found.size) == (head.classes, NETWORK, 32)
+    others = [replace(head, training=dict(seed=1)), replace(head, size=64)]
+    others.append(replace(head, classes=head.classes[::-1]))
+    alike = replace(head, network=NETWORK | dict(which='target'))
+    assert found.training_digest == head.training_digest == alike.training_digest
+    assert len({each.training_digest for each in (head, *others)}) == 4
+    others[0].save(file)
+    assert load_head(file).training == dict(seed=1)
 
 
 def test_a_head_of_another_network_or_width_is_refused(head, tmp_path):

@@ -1,10 +1,14 @@
 """Video object segmentation on MiniScenes in the layout of DAVIS, by the command."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 
+import av
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -15,10 +19,17 @@ from tests.helpers.processes import run_tool
 from vito_mm.miniscenes import make_miniscenes
 from vito_mm.miniscenes.presets import get_preset
 from vito_mm.miniscenes.sequences import render_sequence
-from vito_mm.probes.davis import find_sequences, read_mask, summary
+from vito_mm.probes.davis import (
+    Sequence2017,
+    draw_frames,
+    find_sequences,
+    read_mask,
+    summary,
+)
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.loading import load_encoder, resnet
 from vito_mm.probes.video_object_metric import score_objects
+from vito_mm.videos.writing import write_video
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +55,35 @@ def checkpoint(tmp_path):
     network = load_encoder(None, network=resnet(18, 16), seed=1).backbone
     torch.save({'state_dict': network.state_dict()}, tmp_path / 'weights.pth')
     return tmp_path / 'weights.pth'
+
+
+def decoded(file):
+    """Frames of a video that browsers play, RGB."""
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ('h264', 'yuv420p')
+        return [frame.to_ndarray(format='rgb24').astype(int) for frame in container.decode(stream)]
+
+
+def test_videos_need_pyav_before_any_probe(davis, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'av', None)
+    words = ('random', '--data', davis['davis'], '--work-dir', tmp_path / 'out', '--write-videos')
+    with pytest.raises(SystemExit, match='needs PyAV: pip install'):
+        run_tool(monkeypatch, 'probe.py', 'davis', *words)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_frames_of_odd_sides_lose_a_line_in_videos(tmp_path):
+    rng = np.random.default_rng(0)
+    image, mask = tmp_path / '0.png', tmp_path / 'masks/0.png'
+    pixels = rng.integers(0, 256, (35, 27, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    mask.parent.mkdir()
+    Image.fromarray(np.zeros((35, 27), np.uint8)).save(mask)
+    (drawn,) = draw_frames(Sequence2017('odd', [image], [mask], 1), mask.parent)
+    np.testing.assert_array_equal(drawn, pixels[:34, :26])
+    assert write_video(tmp_path / 'a.mp4', [drawn], 24) == 1
+    assert decoded(tmp_path / 'a.mp4')[0].shape == (34, 26, 3)
 
 
 def test_the_layout_holds_the_scenes(davis):
@@ -72,7 +112,7 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     davis, checkpoint, tmp_path, monkeypatch, capsys
 ):
     words = ('davis', checkpoint, 'random', '--data', davis['davis'], '--size', 72)
-    words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json')
+    words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json', '--write-videos')
     run_tool(monkeypatch, 'probe.py', *words)
     table = capsys.readouterr().out
     rows = json.loads((tmp_path / 'found.json').read_text())['results']
@@ -92,6 +132,30 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     page = (tmp_path / 'out' / 'davis.html').read_text()
     assert page.count('<img') == 2
     assert 'VITO ResNet-50' in page
+    shown = re.findall(r'<video [^>]*src="([^"]*)"', page)
+    assert len(shown) == 4
+    seen = set()
+    colours = np.uint8(255 * np.array(matplotlib.colormaps['tab20'].colors))
+    for address in shown:
+        folder, sequence = (tmp_path / 'out' / address).parent, Path(address).stem
+        frames = decoded(folder / f'{sequence}.mp4')
+        assert len(frames) == 4
+        for number, found in enumerate(frames):
+            frame = cv2.imread(f'{davis["davis"]}/JPEGImages/480p/{sequence}/{number:05d}.jpg')
+            masks = tmp_path / 'out/masks' / folder.name / sequence
+            objects = np.array(Image.open(masks / f'{number:05d}.png'))[..., None]
+            mixed = frame[..., ::-1] / 3 + 2 / 3 * colours[objects[..., 0]]
+            expected = np.where(objects == 0, frame[..., ::-1], mixed)
+            assert found.shape == expected.shape
+            assert np.abs(found - expected).mean() < 8
+            # The colours of objects, away from their edges, which are blurred.
+            for value in (1, 2):
+                inside = cv2.erode(np.uint8(objects == value), np.ones((7, 7), np.uint8)) > 0
+                if inside.any():
+                    seen.add((address, value))
+                    means = found[inside].mean(axis=0), expected[inside].mean(axis=0)
+                    np.testing.assert_allclose(*means, atol=12)
+    assert len(seen) > len(shown)
 
     # The same command has nothing to do, a lost part is made again, other settings are refused.
     record = tmp_path / 'out' / f'{name}.json'
@@ -103,8 +167,11 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     record.write_text(json.dumps(lost))
     removed = tmp_path / 'out/masks/random/scene-001/00002.png'
     removed.unlink()
+    lost_video = tmp_path / 'out/videos/random/scene-000.mp4'
+    lost_video.unlink()
     run_tool(monkeypatch, 'probe.py', *words)
     assert removed.is_file()
+    assert len(decoded(lost_video)) == 4
     again = json.loads(record.read_text())
     assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
     with pytest.raises(SystemExit, match='settings'):

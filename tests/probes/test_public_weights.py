@@ -161,6 +161,7 @@ def test_accuracy_of_the_files_classifier(port, folder, tmp_path, monkeypatch, c
     assert found == pytest.approx(wanted)
     out = tmp_path / 'found.json'
     words = ('classify', file, '--data', folder, '--image-size', 96, '--workers', 0, '--out', out)
+    words += ('--work-dir', tmp_path / 'work')
     run_tool(monkeypatch, 'probe.py', *words)
     header, _, row = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in header.split('|')[2:4]] == ['top-1', 'top-5']

@@ -22,9 +22,9 @@ from vito_mm.probes.segmentation import (
     RECIPES,
     check_probe,
     probe_config,
-    run_probe,
 )
 from vito_mm.probes.segmentation_config import read_segmentation_config
+from vito_mm.probes.training import train_and_evaluate
 
 
 @pytest.fixture(scope='module')
@@ -53,12 +53,12 @@ def probed(world, checkpoint, tmp_path_factory):
     cfg = read_segmentation_config(world)
     work_dir = tmp_path_factory.mktemp('run')
     cfg = probe_config(cfg, checkpoint, work_dir, stages=(3, 4), steps=40, lr=1e-2, batch_size=8)
-    return work_dir, run_probe(cfg)
+    return work_dir, train_and_evaluate(cfg)
 
 
 def test_only_the_head_has_moved(probed, checkpoint):
     work_dir, metrics = probed
-    assert metrics.keys() == {'mIoU', 'aAcc', 'mAcc'}
+    assert metrics.keys() == {'mIoU', 'aAcc', 'mAcc', 'seconds'}
     assert metrics['mIoU'] > 60  # a guess gives 11 to 20
     before = torch.load(checkpoint)['state_dict']
     after = torch.load(work_dir / 'iter_40.pth')['state_dict']
@@ -92,7 +92,7 @@ def test_same_seed_same_metrics_and_random_weights_have_their_own(world, tmp_pat
 
     def run(file, name, seed=0):
         cfg = probe_config(base, file, tmp_path / name, steps=3, batch_size=4, seed=seed)
-        run_probe(cfg)
+        train_and_evaluate(cfg)
         return tmp_path / name / 'iter_3.pth'
 
     files = [run(checkpoint, 'one'), run(checkpoint, 'two'), run(None, 'three')]
@@ -185,7 +185,7 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
     assert cfg.model.decode_head.in_channels == [24, 24]
     check_probe(cfg)
     before = MODELS.build(cfg.model.backbone).state_dict()
-    assert 0 <= run_probe(cfg)['mIoU'] <= 100
+    assert 0 <= train_and_evaluate(cfg)['mIoU'] <= 100
     after = torch.load(tmp_path / 'run/iter_3.pth')['state_dict']
     assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
     with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):

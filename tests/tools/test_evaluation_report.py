@@ -75,7 +75,8 @@ def filled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, words in commands.items():
             out = root / f'{name}.json'
-            run_tool(patch, *words, '--workers', 0, '--out', out)
+            place = ('--work-dir', root / name) if name != 'incontext' else ()
+            run_tool(patch, *words, '--workers', 0, '--out', out, *place)
             found[name] = {x['checkpoint']: x for x in json.loads(out.read_text())['results']}
         words = ('--report-only', '--work-dir', root / 'suite', *report)
         with pytest.raises(SystemExit) as end:

@@ -1,8 +1,11 @@
 """tools/probe.py and what the documentation tells about it, as users type it."""
 
+import csv
 import json
+import os
 import re
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -12,7 +15,9 @@ from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
 from tests.helpers.processes import run_tool, shell
 from tests.helpers.segmentation_world import write_world
+from vito_mm.probes import knn, loading
 from vito_mm.probes.loading import load_encoder, resnet
+from vito_mm.utils.file_lock import file_lock
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
 
@@ -23,18 +28,19 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def probe(monkeypatch, capsys):
+def probe(monkeypatch, capsys, tmp_path):
     """Runs the script in this process; returns what it prints as results."""
 
     def run(*words):
-        run_tool(monkeypatch, 'probe.py', *words)
+        place = () if '--work-dir' in words else ('--work-dir', tmp_path / 'work')
+        run_tool(monkeypatch, 'probe.py', *words, *place)
         return capsys.readouterr().out
 
     return run
 
 
-def weights(seed):
-    return load_encoder(None, network=resnet(18), seed=seed).backbone.state_dict()
+def weights(seed, width=64):
+    return load_encoder(None, network=resnet(18, width), seed=seed).backbone.state_dict()
 
 
 def rows_of(table):
@@ -53,6 +59,7 @@ def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
     run = shell(
         *(sys.executable, 'tools/probe.py', 'linear', 'random', file, '--data', folder),
         *('--depth', '18', '--image-size', '32', '--out', tmp_path / 'new/found.json'),
+        *('--work-dir', tmp_path / 'work'),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     rows = rows_of(run.stdout)
@@ -117,25 +124,109 @@ def test_segmentation_takes_depth_and_width_from_the_file(tmp_path, probe):
     probe('segment', 'random', *options, *size, '--work-dir', tmp_path / 'flags')
     state = torch.load(tmp_path / 'flags' / 'random' / 'iter_1.pth')['state_dict']
     assert state['backbone.layer4.1.conv2.weight'].shape == (128, 128, 3, 3)
+    # Another setting is trained anew, in place of the former.
+    probe('segment', 'random', *options, *size, '--work-dir', tmp_path / 'flags', '--steps', 2)
+    kept = json.loads((tmp_path / 'flags' / 'random.json').read_text())
+    assert kept['identity']['train_cfg']['max_iters'] == 2
+    assert (tmp_path / 'flags' / 'random' / 'last_checkpoint').read_text().endswith('iter_2.pth')
 
 
 def test_segmentation_of_two_networks(tmp_path, probe):
     config = write_world(tmp_path / 'world')
-    out = probe(
-        *('segment', 'random', 'random', '--config', config, '--steps', 12, '--lr', 0.02),
-        *('--batch-size', 8, '--work-dir', tmp_path / 'runs', '--out', tmp_path / 'found.json'),
-        *('--cfg-options', 'val_dataloader.batch_size=2'),
-    )
+    words = ('segment', 'random', 'random', '--config', config, '--steps', 12, '--lr', 0.02)
+    words += ('--batch-size', 8, '--work-dir', tmp_path / 'runs', '--out', tmp_path / 'found.json')
+    words += ('--cfg-options', 'val_dataloader.batch_size=2')
+    out = probe(*words)
     rows = rows_of(out)
     assert list(rows[0]) == ['checkpoint', 'mIoU', 'aAcc', 'mAcc', 'seconds']
     assert rows[0]['mIoU'] == rows[1]['mIoU']
-    assert sorted(path.name for path in (tmp_path / 'runs').iterdir()) == ['random', 'random-2']
+    names = sorted(path.name for path in (tmp_path / 'runs').iterdir())
+    of_networks = [
+        f'{name}{end}' for name in ('random', 'random-2') for end in ('', '.json', '.lock')
+    ]
+    assert names == sorted([*of_networks, 'segment.csv', 'segment.html', 'segment.md'])
     for name in ('random', 'random-2'):
         assert (tmp_path / 'runs' / name / 'iter_12.pth').is_file()
         assert (tmp_path / 'runs' / name / 'psp.py').is_file()
         assert len(list((tmp_path / 'runs' / name).glob('*/vis_data/scalars.json'))) == 1
     settings = json.loads((tmp_path / 'found.json').read_text())['settings']
     assert settings['cfg_options'] == {'val_dataloader.batch_size': 2}
+    lines = list(csv.DictReader((tmp_path / 'runs/segment.csv').open()))
+    assert [line['network'] for line in lines] == ['random', 'random-2']
+    assert f'{float(lines[1]["mIoU"]):.1f}' == rows[1]['mIoU']
+    # What is there is not made again, and what was interrupted is.
+    weights = [tmp_path / 'runs' / name / 'iter_12.pth' for name in ('random', 'random-2')]
+    written = [file.stat().st_mtime_ns for file in weights]
+    assert probe(*words) == out
+    assert [file.stat().st_mtime_ns for file in weights] == written
+    (tmp_path / 'runs/random-2.json').unlink()
+    assert [row['mIoU'] for row in rows_of(probe(*words))] == [row['mIoU'] for row in rows]
+    again = [file.stat().st_mtime_ns for file in weights]
+    assert [a == b for a, b in zip(again, written, strict=True)] == [True, False]
+
+
+def kept_score(file):
+    return json.loads(file.read_text())['parts']['result']['top-1']
+
+
+def test_what_is_known_is_not_computed_again(folder, tmp_path, probe, monkeypatch):
+    """It is if the network, the data or an option is another one, or where it was interrupted."""
+    opened, votes = [], []
+    load, vote = loading.load_encoder, knn.knn_top1
+
+    def interrupted(*parts, k):
+        votes.append(k)
+        if len(votes) == 2:
+            raise KeyboardInterrupt
+        return vote(*parts, k=k)
+
+    def counted(*args, **settings):
+        opened.append(args[0])
+        return load(*args, **settings)
+
+    monkeypatch.setattr(knn, 'knn_top1', interrupted)
+    monkeypatch.setattr(loading, 'load_encoder', counted)
+    data = shutil.copytree(folder, tmp_path / 'data')
+    torch.save(weights(3, 16), tmp_path / 'a.pth')
+    file, options = tmp_path / 'a.pth', ('--size', 32, '--workers', 0, '--data', data)
+    both = ('knn', file, 'random', *options, '--k', 3)
+    with pytest.raises(KeyboardInterrupt):
+        probe(*both)
+    # The first is opened once, to be checked and probed; the other one for each.
+    assert len(opened) == 3
+    (record,) = (tmp_path / 'work').glob('*.json')
+    record.write_text(record.read_text().replace(str(kept_score(record)), '12.5'))
+    rows = rows_of(probe(*both))
+    assert (rows[0]['top-1'], votes) == ('12.5', [3, 3, 3])
+    lines = list(csv.DictReader((tmp_path / 'work/knn.csv').open()))
+    assert [float(line['top-1']) for line in lines] == [
+        12.5,
+        kept_score(tmp_path / 'work/random.json'),
+    ]
+    assert '12.5' in (tmp_path / 'work/knn.html').read_text()
+    opened.clear()
+    assert rows_of(probe('knn', file, *options, '--k', 3)) == rows[:1]
+    assert (len(opened), len(votes)) == (1, 3)
+
+    (data / 'train/dark/0.png').rename(data / 'train/light/new.png')
+    for count, words in enumerate((('--k', 3), ('--k', 2), ('--k', 2, '--size', 24)), 4):
+        probe('knn', file, *options, *words)
+        assert len(votes) == count, words
+    torch.save(weights(4, 16), file)
+    for _ in range(2):
+        probe('knn', file, *options, *words)
+        assert len(votes) == 7
+
+
+def test_two_commands_at_once_do_not_share_a_checkpoint(folder, tmp_path, probe):
+    (tmp_path / 'work').mkdir()
+    words = ('--data', folder, '--depth', 18, '--size', 32, '--workers', 0)
+    with (
+        file_lock(tmp_path / 'work/random-2.lock', RuntimeError),
+        pytest.raises(SystemExit, match=rf'process {os.getpid()}\) probes random-2 .*--work-dir'),
+    ):
+        probe('linear', 'random', 'random', *words)
+    assert not list((tmp_path / 'work').glob('*.json'))
 
 
 def test_errors_are_one_line_and_come_before_any_probe(folder, tmp_path, probe):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from PIL import Image
 from tests.helpers.image_folders import write_classes
 from tests.helpers.processes import run_tool
 from tests.helpers.robustness_world import write_robustness
+from vito_mm.probes.classification_head import load_head
 from vito_mm.probes.features import exactly_normalised
 from vito_mm.probes.loading import load_encoder, resnet
 from vito_mm.probes.robustness import ALEXNET_ERRORS
+from vito_mm.transfer.report.results import read_results
 
 CLASSES = ('dark', 'grey', 'light')
 OWN_ORDER = ('light', 'dark', 'grey')
@@ -48,7 +51,7 @@ def probe(monkeypatch, capsys, tmp_path, world):
     def run(name, *words, checkpoints=(world.root / 'net.pth',)):
         out = tmp_path / 'found.json'
         options = ('--workers', 0, '--device', 'cpu', '--out', out, '--work-dir', tmp_path / 'work')
-        run_tool(monkeypatch, 'probe.py', name, *checkpoints, *words, *options)
+        run_tool(monkeypatch, 'probe.py', name, *checkpoints, *options, *words)
         return json.loads(out.read_text())['results']
 
     return run
@@ -56,14 +59,16 @@ def probe(monkeypatch, capsys, tmp_path, world):
 
 @pytest.fixture(scope='module')
 def head(world):
-    """Head of the network, kept by the linear probe, and the results of that."""
+    """Heads of the network and of random weights, kept by the linear probe, and its results."""
     out = world.root / 'linear.json'
-    words = ('linear', world.root / 'net.pth', '--data', world.images, '--size', SIZE)
+    words = ('linear', world.root / 'net.pth', 'random', '--data', world.images, '--size', SIZE)
     options = ('--workers', 0, '--device', 'cpu', '--out', out, '--work-dir', world.root / 'work')
     with pytest.MonkeyPatch.context() as patch:
         run_tool(patch, 'probe.py', *words, '--save-head', world.root / 'heads', *options)
-    assert list((world.root / 'work').iterdir()) == []
     (kept,) = (world.root / 'heads').glob('*_net.pth')
+    names = {f'{name}.{end}' for name in (kept.stem, 'random') for end in ('json', 'lock')}
+    names |= {'linear.csv', 'linear.html', 'linear.md'}
+    assert {path.name for path in (world.root / 'work').iterdir()} == names
     return SimpleNamespace(file=kept, results=json.loads(out.read_text())['results'])
 
 
@@ -152,6 +157,35 @@ def test_a_kept_head_is_tested(world, head, probe, tmp_path):
     assert again['top-1'] == 12.5
     with pytest.raises(SystemExit, match='another data'):
         probe('robustness', '--head', head.file, '--val', world.images / 'train')
+
+
+def test_a_known_head_is_fitted_again_where_its_file_is_not(world, probe, tmp_path):
+    words = ('linear', '--data', world.images, '--size', SIZE, '--save-head', tmp_path / 'a.pth')
+    (first,) = probe(*words)
+    (record,) = (tmp_path / 'work').glob('*.json')
+    fitted = torch.load(tmp_path / 'a.pth', weights_only=True)
+    content = record.read_text()
+    record.write_text(content.replace(str(first['top-1']), '12.5'))
+    assert [row['top-1'] for row in probe(*words)] == [12.5]
+    (tmp_path / 'a.pth').write_bytes(b'another one')
+    assert [row['top-1'] for row in probe(*words)] == [first['top-1']]
+    again = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert torch.equal(again['weights'], fitted['weights'])
+
+
+def test_a_report_tells_heads_apart_by_how_they_were_fitted(world, head, probe, tmp_path):
+    """Those of two networks that were fitted alike share a row."""
+    tested = ('--val', world.data['val'], '--evaluation', tmp_path / 'report')
+    both = (world.root / 'net.pth', 'random')
+    probe('robustness', '--head', head.file.parent, *tested, checkpoints=both)
+    other = replace(load_head(head.file), training=dict(seed=1))
+    other.save(tmp_path / 'other.pth')
+    words = ('--head', tmp_path / 'other.pth', '--work-dir', tmp_path / 'other')
+    probe('robustness', *words, *tested)
+    rows = {}
+    for result in read_results(tmp_path / 'report'):
+        rows.setdefault(result.row, []).append(bool(result.network.sha256))
+    assert sorted(map(sorted, rows.values())) == [[False, True], [True]]
 
 
 def test_the_own_classifier_is_tested_by_names(world, probe):

@@ -71,7 +71,20 @@ def test_export(reads, run, checkpoints, tmp_path):
 def test_probe(reads, run, demo, tmp_path):
     folder = write_classes(tmp_path / 'images', ['dark', 'light'], images=2)
     network = '--depth', 18, '--base-channels', 32, '--image-size', 32
-    run('probe.py', 'knn', demo, '--data', folder, *network, '--k', 1, '--workers', 0)
+    run(
+        'probe.py',
+        'knn',
+        demo,
+        '--data',
+        folder,
+        *network,
+        '--k',
+        1,
+        '--workers',
+        0,
+        '--work-dir',
+        tmp_path,
+    )
     assert reads == {str(demo): 1}
 
 

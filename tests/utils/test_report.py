@@ -15,6 +15,7 @@ from vito_mm.utils.report import (
     Paragraph,
     Picture,
     Table,
+    Video,
     to_csv,
     to_html,
     to_markdown,
@@ -56,6 +57,7 @@ def page_of(name: str) -> _Tags:
         Code(name),
         Table([name], [[name], [Cell(name, name)]]),
         Picture(b'', name),
+        Video(name, name),
     ]
     tags = _Tags()
     tags.feed(to_html(name, blocks))
@@ -67,8 +69,8 @@ def test_no_name_is_markup(name):
     plain, named = page_of('plain'), page_of(name)
     assert named.tags == plain.tags
     assert len(named.texts) == len(plain.texts)
-    markdown = to_markdown(name, [Table(['x'], [[name]]), Listing([name])])
-    assert len(markdown.splitlines()) == 7
+    markdown = to_markdown(name, [Table(['x'], [[name]]), Listing([name]), Video(name, name)])
+    assert len(markdown.splitlines()) == 9
     assert '<' not in markdown.replace('\\<', '')
 
 
@@ -107,6 +109,12 @@ def test_markdown_leaves_out_headings_whose_pictures_it_cannot_hold():
     assert to_markdown('title', blocks) == (
         '# title\n\n1\\. text\n\n## full\n\n### sub\n\n| a | b |\n| --- | ---: |\n| x | -1.5 |\n'
     )
+
+
+def test_a_video_is_shown_by_its_address():
+    video = Video('videos/a b/50%.mp4', 'caption')
+    assert 'src="videos/a%20b/50%25.mp4"' in to_html('t', [video])
+    assert to_markdown('t', [video]) == '# t\n\n[caption](videos/a%20b/50%25.mp4)\n'
 
 
 def test_a_fence_is_longer_than_what_it_holds():

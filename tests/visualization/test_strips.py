@@ -6,9 +6,10 @@ import pytest
 
 from vito_mm.videos import decode_frames
 from vito_mm.videos.frames import Clip
+from vito_mm.videos.writing import write_video
 from vito_mm.visualization.attention import overlay
 from vito_mm.visualization.canvas import printable, shortened, text_width, wrapped
-from vito_mm.visualization.strips import draw_side_by_side, draw_strip, write_video
+from vito_mm.visualization.strips import draw_side_by_side, draw_strip
 
 RNG = np.random.default_rng(0)
 

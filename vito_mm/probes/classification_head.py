@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vito_mm.checkpoint import Checkpoint
 from vito_mm.utils.atomic import written_aside
+from vito_mm.utils.hashing import hash64
 from vito_mm.utils.text import first_few
 
 from .image_folders import ProbeError
@@ -30,22 +31,31 @@ class ClassificationHead:
         network (Mapping): What tells the network, as plain values, such as the SHA-256 of its
             checkpoint.
         size (int): Side of the images that it was fitted to, in pixels.
+        training (Mapping): What tells how it was fitted, as plain values, such as a digest of the
+            data. Defaults to nothing.
     """
 
     classifier: LinearClassifier
     classes: tuple[str, ...]
     network: Mapping[str, Any]
     size: int
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def training_digest(self) -> str:
+        """Digest of how it was fitted: the same for heads of other networks that were, too."""
+        return f'{hash64(str(sorted(self.training.items())), str(self.size), *self.classes):016x}'
 
     def save(self, file: Path) -> None:
         """Write a file that ``torch.load(FILE, weights_only=True)`` reads, atomically.
 
         It holds ``weights``, shape (K, D + 1), with the bias as last column; ``mean`` and ``std``,
-        shape (D, ), by which features are standardised before; ``classes``, ``network`` and
-        ``size``.
+        shape (D, ), by which features are standardised before; ``classes``, ``network``,
+        ``size`` and ``training``.
         """
         tensors = {name: getattr(self.classifier, name).cpu() for name in _TENSORS}
         said = dict(classes=list(self.classes), network=dict(self.network), size=self.size)
+        said['training'] = dict(self.training)
         content = dict(format=_FORMAT, gradient=self.classifier.gradient, **tensors, **said)
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(file) as unfinished:
@@ -76,7 +86,7 @@ class ClassificationHead:
         """Put the tensors on a device."""
         tensors = [getattr(self.classifier, name).to(device) for name in _TENSORS]
         classifier = LinearClassifier(*tensors, self.classifier.gradient)
-        return ClassificationHead(classifier, self.classes, self.network, self.size)
+        return replace(self, classifier=classifier)
 
 
 def load_head(file: str | os.PathLike) -> ClassificationHead:
@@ -94,7 +104,8 @@ def load_head(file: str | os.PathLike) -> ClassificationHead:
         raise ProbeError(f'{file} is no head that linear --save-head wrote')
     classifier = LinearClassifier(*(content[name] for name in _TENSORS), content['gradient'])
     names = tuple(content['classes'])
-    return ClassificationHead(classifier, names, content['network'], content['size'])
+    said = (content[name] for name in ('network', 'size'))
+    return ClassificationHead(classifier, names, *said, content.get('training', {}))
 
 
 def find_head(place: Path, network: Mapping[str, Any]) -> tuple[Path, ClassificationHead]:

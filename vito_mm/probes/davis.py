@@ -13,12 +13,22 @@ from matplotlib import colormaps
 from PIL import Image
 
 from vito_mm.utils.progress import Progress
-from vito_mm.utils.report import Block, Heading, Paragraph, Picture, Table, to_csv, write_document
+from vito_mm.utils.report import (
+    Block,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    Video,
+    to_csv,
+    write_document,
+)
 from vito_mm.utils.text import first_few
+from vito_mm.videos.writing import write_video
 
 from .encoder import Encoder
 from .image_folders import ProbeError
-from .label_images import draw_labels, sheet, write_label_image
+from .label_images import draw_labels, sheet, shrunk, write_label_image
 from .label_propagation import PROPAGATIONS, Propagation, segment_frames
 from .record import Record
 from .video_object_metric import score_objects
@@ -38,6 +48,10 @@ last, https://arxiv.org/abs/2103.17263."""
 CEILING = {'DINOv3 ViT-S/16': 72.7}
 """J&F of the strongest frozen features, by the protocol of their authors and not by ``vfs``:
 https://arxiv.org/abs/2508.10104."""
+
+
+FPS = 24
+"""Frames of DAVIS per second."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,7 @@ def evaluate(
     layer: str | int = 'res4',
     settings: Propagation = PROPAGATIONS['vfs'],
     masks: Path | None = None,
+    videos: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score all sequences, those that a record does not have yet.
 
@@ -191,9 +206,14 @@ def evaluate(
         layer (str | int): Layer of the encoder. Defaults to 'res4'.
         settings (Propagation): Defaults to those of VFS.
         masks (Path, optional): Folder for the masks, one folder per sequence. Defaults to None.
+        videos (Path, optional): Folder for a video of each sequence, ``NAME.mp4``: its frames
+            coloured by the masks, for which ``masks`` is needed. Defaults to None.
 
     Returns:
         dict: See :func:`score_sequence`, by sequence.
+
+    Raises:
+        ImportError: If PyAV is needed for videos and not installed.
     """
     with Progress(len(sequences), 'DAVIS', None, 'sequences') as bar:
         for sequence in sequences:
@@ -201,8 +221,11 @@ def evaluate(
             # Masks that someone removed are made again.
             kept = out is None or all((out / file.name).is_file() for file in sequence.masks)
             known = sequence.name in record.parts and kept
-            if not known:
-                result = score_sequence(encoder, sequence, layer, settings, out)
+            result = None if known else score_sequence(encoder, sequence, layer, settings, out)
+            video = videos and videos / f'{sequence.name}.mp4'
+            if video and not (known and video.is_file()):
+                write_video(video, draw_frames(sequence, out), FPS)
+            if result is not None:
                 record.put(sequence.name, result)
             bar.advance(skipped=known)
     return {sequence.name: record.parts[sequence.name] for sequence in sequences}
@@ -229,6 +252,7 @@ def write_report(
     sequences: Sequence[Sequence2017],
     protocol: str,
     masks: Mapping[str, Path],
+    videos: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write scores, per sequence as well, and pictures of the masks.
 
@@ -238,6 +262,8 @@ def write_report(
         sequences (Sequence[Sequence2017]): The sequences.
         protocol (str): Name of the settings, key of ``PROPAGATIONS``.
         masks (Mapping[str, Path]): Folder of the masks of each network.
+        videos (Mapping[str, Path], optional): Folder of the videos of each network, in that of the
+            page, which shows them. Defaults to None.
 
     Returns:
         Path: The page.
@@ -275,6 +301,12 @@ def write_report(
         png = draw_masks(sequence, {label: place / sequence.name for label, place in masks.items()})
         first = f'{sequence.name}: from above the given masks' + ''.join(f', {x}' for x in masks)
         blocks.append(Picture(png, first))
+    if videos:
+        blocks.append(Heading('Videos'))
+    for sequence in sequences:
+        for label, place in (videos or {}).items():
+            file = os.path.relpath(place / f'{sequence.name}.mp4', folder)
+            blocks.append(Video(file, f'{sequence.name}, masks of {label}'))
     table = to_csv([['network', *names], *([k, *v.values()] for k, v in summaries.items())])
     title = 'Video object segmentation'
     return write_document(folder, title, blocks, 'davis', {'davis.csv': table})
@@ -297,10 +329,24 @@ def draw_masks(sequence: Sequence2017, masks: Mapping[str, Path]) -> bytes:
     shown = np.linspace(0, len(sequence.frames) - 1, _COLUMNS).round().astype(int)
     rows = []
     for folder in (sequence.masks[0].parent, *masks.values()):
-        row = []
-        for number in shown:
-            frame = cv2.imread(os.fspath(sequence.frames[number]))[..., ::-1]
-            objects = read_mask(folder / sequence.masks[number].name)
-            row.append(draw_labels(frame, objects, _PALETTE, blank=0))
-        rows.append(row)
+        rows.append([shrunk(_drawn(sequence, number, folder)) for number in shown])
     return sheet(rows)
+
+
+def draw_frames(sequence: Sequence2017, masks: Path) -> Iterator[np.ndarray]:
+    """Yield the frames of a sequence with masks, RGB, uint8, cut to even sides for a video.
+
+    Args:
+        sequence (Sequence2017): The sequence.
+        masks (Path): Folder of its masks.
+    """
+    for number in range(len(sequence.frames)):
+        drawn = _drawn(sequence, number, masks)
+        height, width = (side // 2 * 2 for side in drawn.shape[:2])
+        yield np.ascontiguousarray(drawn[:height, :width])
+
+
+def _drawn(sequence: Sequence2017, number: int, masks: Path) -> np.ndarray:
+    frame = cv2.imread(os.fspath(sequence.frames[number]))[..., ::-1]
+    objects = read_mask(masks / sequence.masks[number].name)
+    return draw_labels(frame, objects, _PALETTE, blank=0)

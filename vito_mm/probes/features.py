@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from vito_mm.utils.atomic import write_json
+from vito_mm.utils.progress import Progress
 from vito_mm.videos.frames import View
 
 from .encoder import Encoder
@@ -147,12 +148,15 @@ def _features(
         if indices == list(range(done, done + len(indices))):  # none before was skipped
             done += len(indices)
         batches += 1
+        bar.advance(len(indices))
         if file and batches % _SYNC_EVERY == 0:
             sync()
         return found[:, :0]
 
     left = Subset(images, range(done, len(images))) if done else images
-    skipped = collect(left, keep, batch_size, workers).skipped
+    with Progress(len(images), 'features', None, 'images') as bar:
+        bar.advance(done, skipped=True)
+        skipped = collect(left, keep, batch_size, workers).skipped
     if file and len(features):
         sync()
     if skipped:

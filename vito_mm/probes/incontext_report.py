@@ -104,5 +104,5 @@ def draw_predictions(dataset: LabelledSquares, predictions: Mapping[str, Path]) 
         found = [shown_files(place, len(dataset))[number] for place in predictions.values()]
         labels = [truth, *(np.array(Image.open(file)) for file in found)]
         drawn = [draw_labels(image, each, dataset.palette, VOID) for each in labels]
-        columns.append([shrunk(image), *drawn])
+        columns.append([shrunk(each) for each in (image, *drawn)])
     return sheet(list(zip(*columns, strict=True)))

@@ -33,7 +33,7 @@ def write_label_image(file: Path, labels: np.ndarray, palette: Sequence[int] | N
 def draw_labels(
     image: np.ndarray, labels: np.ndarray, palette: np.ndarray, blank: int
 ) -> np.ndarray:
-    """Colour an image by its labels, at the width of reports.
+    """Colour an image by its labels.
 
     Args:
         image (np.ndarray): RGB, uint8, shape (H, W, 3).
@@ -42,10 +42,9 @@ def draw_labels(
         blank (int): Label that is not drawn.
 
     Returns:
-        np.ndarray: RGB, uint8.
+        np.ndarray: RGB, uint8, shape (H, W, 3).
     """
-    mixed = np.where(labels[..., None] == blank, image, image // 3 + palette[labels] // 3 * 2)
-    return shrunk(mixed)
+    return np.where(labels[..., None] == blank, image, image // 3 + palette[labels] // 3 * 2)
 
 
 def shrunk(image: np.ndarray) -> np.ndarray:

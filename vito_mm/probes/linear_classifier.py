@@ -1,9 +1,10 @@
 """Linear classification of frozen features."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,6 +145,7 @@ def linear_accuracy(
     seed: int = 0,
     device: torch.device | None = None,
     folder: Path | None = None,
+    advance: Callable[[], Any] = lambda: None,
 ) -> LinearResult:
     """Accuracy of a linear classifier whose L2 strength is chosen on a part of the training images.
 
@@ -162,6 +164,8 @@ def linear_accuracy(
         device (torch.device, optional): Where to compute. Defaults to None, where the features are.
         folder (Path, optional): Folder for the weights of each strength: a later call with the same
             arguments goes on from there. Defaults to None.
+        advance (Callable): Called after the fit of each strength, and after the last one. Defaults
+            to nothing.
     """
     device = train_features.device if device is None else device
     train_features = _placed(train_features, device)
@@ -194,10 +198,12 @@ def linear_accuracy(
                         torch.save(found, unfinished)
             weights, accuracies[strength] = found['weights'], found['accuracy']
             ranked.append((-found['accuracy'], found['loss']))
+            advance()
     chosen = strengths[min(range(len(ranked)), key=ranked.__getitem__) if ranked else 0]
     classifier = fit_linear_classifier(
         train_features, train_labels, num_classes, chosen, device=device
     )
+    advance()
     logits, test_labels = classifier.logits(test_features), test_labels.to(device)
     return LinearResult(
         top_accuracy(logits, test_labels, 1),

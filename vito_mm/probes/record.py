@@ -16,19 +16,21 @@ class Record:
     Args:
         file (Path): Read if it is there; its folder is made if needed.
         identity (Mapping): All that decides the results, as plain values.
+        renewed (bool): Results of something else give way, instead of an error. Defaults to False.
 
     Raises:
         ProbeError: If the file holds results of something else.
     """
 
-    def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, file: Path, identity: Mapping[str, Any], renewed: bool = False) -> None:
         self.file = file
         # What JSON reads back has lists for tuples.
         self.identity = json.loads(json.dumps(identity))
         self.parts: dict[str, Any] = {}
         if file.is_file():
             content = json.loads(file.read_text(encoding='utf-8'))
-            if content['identity'] != self.identity:
+            is_same = content['identity'] == self.identity
+            if not (is_same or renewed):
                 differ = [
                     name
                     for name in {**content['identity'], **self.identity}
@@ -38,7 +40,7 @@ class Record:
                     f'{file} holds results of another {", ".join(differ)}: name another '
                     '--work-dir, or remove the file'
                 )
-            self.parts = content['parts']
+            self.parts = content['parts'] if is_same else {}
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def put(self, name: str, result: Any) -> None:

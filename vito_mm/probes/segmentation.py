@@ -15,7 +15,7 @@ from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
 from .loading import resnet_of_file
-from .training import train_and_evaluate, write_scores
+from .training import write_scores
 
 PUBLISHED = {
     'DINOv3 ViT-S/16': 47.0,
@@ -195,27 +195,21 @@ def check_probe(cfg: Config) -> None:
         MODELS.build(cfg.model.backbone).init_weights()
 
 
-def run_probe(cfg: Config) -> dict[str, float]:
-    """Train and evaluate the linear probe of :func:`probe_config` through MMEngine's runner.
-
-    Returns:
-        dict[str, float]: Metrics of the config's evaluator on its validation data, such as mIoU,
-        aAcc and mAcc in percent.
-    """
-    from . import linear_segmentation_head  # noqa: F401  registers the head
-
-    found = train_and_evaluate(cfg)
-    del found['seconds']
-    return in_order(found)
-
-
 def in_order(metrics: Mapping[str, float]) -> dict[str, float]:
     """The figure that segmentation is compared by first, where the evaluator gives it."""
     return dict(sorted(metrics.items(), key=lambda item: item[0] != 'mIoU'))
 
 
-def write_report(folder: Path, results: Mapping[str, Mapping[str, float]]) -> Path:
-    """Write the scores of networks by DINOv3's recipe; see :func:`.training.write_scores`."""
+def write_report(
+    folder: Path, results: Mapping[str, Mapping[str, float]], recipe: str = 'dinov3'
+) -> Path:
+    """Write the scores of networks by a recipe; see :func:`.training.write_scores`."""
+    if not RECIPES[recipe].is_dinov3:
+        text = (
+            'A linear head on feature maps of frozen networks: batch norm without parameters and a '
+            '1x1 convolution, trained by AdamW. In percent.'
+        )
+        return write_scores(folder, 'segment', 'Linear segmentation', text, results)
     text = (
         "A linear head on the last feature map of frozen networks, by DINOv3's recipe: batch norm "
         'and a 1x1 convolution, trained by AdamW, and evaluated in overlapping windows. In percent.'

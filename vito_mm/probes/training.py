@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from vito_mm.launch import build_runner, set_resume
-from vito_mm.utils.report import Heading, Paragraph, Table, to_csv, write_document
+from vito_mm.utils.report import Block, Heading, Paragraph, Table, to_csv, write_document
 
 from .record import Record
 
@@ -88,15 +88,23 @@ def deciding_settings(cfg: Config) -> dict[str, Any]:
     return json.loads(json.dumps({name: parts.get(name) for name in _DECIDING}, default=str))
 
 
+def shown(name: str, value: Any) -> str:
+    """Format a score for tables."""
+    if value is None:
+        return '-'
+    formats = {'L2': 'g', 'seconds': '.0f'}
+    return format(value, formats.get(name, '.1f')) if isinstance(value, float) else str(value)
+
+
 def write_scores(
     folder: Path,
     name: str,
     title: str,
     text: str,
     results: Mapping[str, Mapping[str, float]],
-    published: tuple[str, str, Mapping[str, float]],
+    published: tuple[str, str, Mapping[str, float]] | None = None,
 ) -> Path:
-    """Write the scores of networks next to published ones.
+    """Write the scores of networks, next to published ones if there are any.
 
     Args:
         folder (Path): Gets ``NAME.html``, ``NAME.md`` and ``NAME.csv``.
@@ -104,24 +112,19 @@ def write_scores(
         title (str): Title of the page.
         text (str): What was done.
         results (Mapping): Scores by network.
-        published (tuple): Heading, name of the score, and scores by network.
+        published (tuple, optional): Heading, name of the score, and scores by network. Defaults to
+            None.
 
     Returns:
         Path: The page.
     """
     names = list(dict.fromkeys(score for found in results.values() for score in found))
-    heading, metric, others = published
-
-    def shown(found: Mapping[str, float]) -> Sequence[str]:
-        formats = {'seconds': '.0f'}
-        return [format(found[n], formats.get(n, '.1f')) if n in found else '-' for n in names]
-
-    blocks = [
-        Paragraph(text),
-        Table(['network', *names], [[label, *shown(found)] for label, found in results.items()]),
-        Heading(heading),
-        Table(['network', metric], [[label, f'{value:.1f}'] for label, value in others.items()]),
-    ]
+    lines = [[label, *(shown(n, found.get(n)) for n in names)] for label, found in results.items()]
+    blocks: list[Block] = [Paragraph(text), Table(['network', *names], lines)]
+    if published:
+        heading, metric, others = published
+        lines = [[label, f'{value:.1f}'] for label, value in others.items()]
+        blocks += [Heading(heading), Table(['network', metric], lines)]
     rows = [[label, *(found.get(n, '') for n in names)] for label, found in results.items()]
     table = to_csv([['network', *names], *rows])
     return write_document(folder, title, blocks, name, {f'{name}.csv': table})

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .atomic import written_aside
 
@@ -74,7 +75,20 @@ class Picture:
         return base64.b64encode(self.png).decode()
 
 
-Block = Heading | Paragraph | Listing | Code | Table | Picture
+@dataclass(frozen=True)
+class Video:
+    """A video next to the page, which shows it: a link in Markdown."""
+
+    file: str  # from the folder of the page
+    caption: str
+
+    @property
+    def address(self) -> str:
+        """The file as a relative address."""
+        return quote(self.file, errors='surrogateescape')
+
+
+Block = Heading | Paragraph | Listing | Code | Table | Picture | Video
 
 
 def write_document(
@@ -110,7 +124,7 @@ def write_document(
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """Render a document as one page without external references."""
+    """Render a document as one page, without references but to the videos next to it."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
@@ -142,6 +156,8 @@ def _markdown(block: Block) -> str:
             longest = max(map(len, re.findall('`+', text)), default=0)
             fence = '`' * max(3, longest + 1)
             return f'{fence}text\n{text.rstrip()}\n{fence}'
+        case Video(_, caption):
+            return f'[{_escaped(caption)}]({block.address})'
         case Table():
             marks = ['---' if i in block.text else '---:' for i in range(len(block.header))]
             lines = [[_escaped(title) for title in block.header], marks]

@@ -1,15 +1,11 @@
-"""Frames with the attention of each scale: side by side in time as a picture, or as a video."""
+"""Frames with the attention of each scale: side by side in time, or one at a time for a video."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
-from vito_mm.utils.atomic import written_aside
 from vito_mm.videos.frames import Clip
-from vito_mm.videos.prepare.integrity import import_av
 
 from .attention import LIMIT, TOP_AREA, entropy, overlay, scale_bar, top_share
 from .canvas import GREY, Canvas, shortened, wrapped
@@ -85,40 +81,6 @@ def draw_side_by_side(
         _draw_mask(canvas, x, top, side, frame, mask)
     canvas.paste(legend, _MARGIN, top + side + 2 * _LINE)
     return canvas.array()
-
-
-def write_video(file: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
-    """Write pictures as an MP4 (H.264), atomically.
-
-    Args:
-        file (Path): File to write; its folder is made.
-        pictures (Iterable[np.ndarray]): RGB, uint8, shape (height, width, 3), all of one size with
-            even sides.
-        fps (float): Pictures per second.
-
-    Returns:
-        int: Number of pictures.
-    """
-    av = import_av()
-    rate = Fraction(fps).limit_denominator(1000)
-    count, stream = 0, None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        written_aside(file) as unfinished,
-        av.open(
-            str(unfinished), 'w', format='mp4', options={'movflags': '+faststart'}
-        ) as container,
-    ):
-        for picture in pictures:
-            if stream is None:
-                stream = container.add_stream('libx264', rate, options={'crf': '18'})
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = 'yuv420p'
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
-            count += 1
-        if stream is not None:
-            container.mux(stream.encode())
-    return count
 
 
 def _shown_side(side: int) -> int:
