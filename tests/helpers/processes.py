@@ -1,15 +1,17 @@
 """Processes that tests start.
 
-Most of a short process is the import of torch and OpenMMLab. So tools and ranks are forked from a
-process that has imported them, one per session and started when first needed. They end without
-destroying their process group: a DistributedDataParallel that is freed after its Gloo group waits
-for a thread that waits for the GIL.
+Most of a short process is the import of torch and OpenMMLab. So scripts and ranks are forked from a
+process that has imported them, one per session and started when first needed. A stand-in for
+``python`` does so for the processes that those start: the trainings of mim, torchrun and suites.
 """
 
+import atexit
 import json
 import os
 import re
 import runpy
+import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,45 +25,20 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 
-SERVER = """
-import atexit, faulthandler, json, os, runpy, sys, threading, traceback
-import mmengine.runner, mmpretrain.models, vito_mm.models.selfsup.vito
-from tests.helpers.quick_mmengine import quicken
-
-quicken()
-
-def run(job):
-    os.setsid()
-    for number, name in ((0, os.devnull), (1, job['out']), (2, job['err'])):
-        os.dup2(os.open(name, os.O_RDWR), number)
-    faulthandler.dump_traceback_later(600, exit=True)  # a dead-lock ends with its stacks
-    os.environ.update(job['environment'])
-    script, *_ = sys.argv = job['command']
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
-    code = 0
-    try:
-        runpy.run_path(script, run_name='__main__')
-    except SystemExit as error:
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(code)
-
-for line in sys.stdin:
-    job = json.loads(line)
-    if isinstance(job, int):
-        answer = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
-    else:
-        answer = os.fork()
-        if answer == 0:
-            run(job)
-    print(answer, flush=True)
+STAND_IN = """#!{python} -IS
+import json, os, signal, socket, sys
+if sys.argv[1].startswith('-') and sys.argv[1] not in ('-u', '-m', '-c'):
+    os.execv({python!r}, sys.argv)
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.connect({address!r})
+job = dict(command=sys.argv[1:], environment=dict(os.environ), cwd=os.getcwd())
+socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
+server.recv(99)  # the number of the process
+code = int(server.recv(99))
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -80,22 +57,27 @@ def free_port() -> str:
 
 
 @cache
-def _server() -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, '-c', SERVER],
+def _server() -> tuple[str, subprocess.Popen]:
+    """Address and process of :mod:`.fork_server`."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    address, stand_in = str(folder / 'server'), folder / 'python'
+    stand_in.write_text(STAND_IN.format(python=sys.executable, address=address))
+    stand_in.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'tests.helpers.fork_server', address, stand_in],
         cwd=REPO,
         env=user_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
+    process.stdout.readline()
+    return address, process
 
 
-def _ask(what: object) -> int:
-    server = _server()
-    server.stdin.write(json.dumps(what) + '\n')
-    server.stdin.flush()
-    return int(server.stdout.readline())
+def python() -> Path:
+    """An executable that does what this interpreter does, by a fork: it starts in no time."""
+    return Path(_server()[0]).with_name('python')
 
 
 @dataclass
@@ -106,15 +88,16 @@ class Forked:
     pid: int
     out: Path
     err: Path
+    server: socket.socket
 
     def poll(self) -> bool | None:
         """True once it has ended, until then None as of :class:`subprocess.Popen`."""
-        state = Path(f'/proc/{self.pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
-        return True if state == 'Z' else None
+        return True if select.select([self.server], [], [], 0)[0] else None
 
     def wait(self) -> subprocess.CompletedProcess:
         """Wait for its end."""
-        code = _ask(self.pid)
+        code = int(self.server.recv(99))
+        self.server.close()
         return subprocess.CompletedProcess(
             self.command, code, self.out.read_text(), self.err.read_text()
         )
@@ -126,10 +109,13 @@ def start_forked(
     """Start a script, ``[FILE, ARGUMENT, ...]``; its output, with a number, goes into a folder."""
     words = [str(word) for word in command]
     out, err = (folder / f'{name}{number}' for name in ('out', 'err'))
-    out.write_text('')
-    err.write_text('')
-    job = dict(command=words, environment=environment, out=str(out), err=str(err))
-    return Forked(words, _ask(job), out, err)
+    job = dict(command=words, environment=user_environment(**environment), cwd=str(REPO))
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.connect(_server()[0])
+    with open(os.devnull) as nothing, out.open('w') as output, err.open('w') as errors:
+        streams = [stream.fileno() for stream in (nothing, output, errors)]
+        socket.send_fds(server, [json.dumps(job).encode()], streams)
+    return Forked(words, int(server.recv(99)), out, err, server)
 
 
 def forked(
@@ -185,18 +171,15 @@ def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[s
     return [one.stdout for one in done]
 
 
-def shell(*command: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command in the checkout as a user does; a tool in Python is forked."""
+def shell(*command: object, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command as a user does, in the checkout; Python is forked, see :func:`python`."""
     words = [str(part) for part in command]
-    if words[0] == sys.executable and words[1].startswith('tools/') and not environment:
-        with tempfile.TemporaryDirectory() as folder:
-            return forked(Path(folder), words[1:])[0]
+    if words[0] == sys.executable:
+        words[0] = str(python())
+    elif words[0].endswith('.py'):
+        words.insert(0, str(python()))
+    env = user_environment(**environment)
+    env['PATH'] = f'{python().parent}{os.pathsep}{env["PATH"]}'
     return subprocess.run(
-        words,
-        cwd=REPO,
-        env=user_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
+        words, cwd=cwd, env=env, capture_output=True, text=True, timeout=1200, check=False
     )

@@ -226,9 +226,9 @@ def test_mim_trains_our_package_by_the_name_of_a_config(video_folder, tmp_path):
     folder = video_folder.rename(tmp_path / 'My Videos, 2')
     options = [text for text in tiny_options(folder) if 'num_workers' not in text]
     run = shell(
-        *('env', '-C', tmp_path, sys.executable, '-m', 'mim', 'train', 'vito_mm'),
-        *('pretrain_r50.py', '--work-dir', 'run'),
+        *(sys.executable, '-m', 'mim', 'train', 'vito_mm', 'pretrain_r50.py', '--work-dir', 'run'),
         *(*options, 'train_dataloader.num_workers=0', 'train_dataloader.prefetch_factor=1'),
+        cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / 'run' / 'iter_2.pth').exists()

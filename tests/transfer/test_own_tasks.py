@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 import vito_mm  # noqa: F401  registers the data set
 from tests.helpers.own_tasks import DETECTOR, PURE, SEGMENTER, write
-from tests.helpers.processes import status_of_tool
+from tests.helpers.processes import python, status_of_tool
 from tests.transfer.conftest import problems
 from vito_mm.checkpoint.config_parts import strictly
 from vito_mm.datasets import subset_indices
@@ -341,7 +342,9 @@ def test_a_suite_remembers_tasks_of_users_and_variants(tmp_path):
 def transfer(own, tmp_path, *words: object) -> int:
     tasks = (f'{name}={file}' for name, file in own.items())
     fixed = ('--work-dir', tmp_path / 'suite', '--seeds', 1, '--no-estimate')
-    return status_of_tool('transfer.py', *fixed, '--tasks', *tasks, *words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'executable', str(python()))
+        return status_of_tool('transfer.py', *fixed, '--tasks', *tasks, *words)
 
 
 def test_a_config_of_a_user_is_trained_on_a_part_of_the_labels(own, checkpoint, tmp_path):

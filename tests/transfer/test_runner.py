@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import REPO, signal_while_forking
 from tests.helpers.fake_suite import make_plan, run_suite
-from tests.helpers.processes import Forked, start_forked, status_of_tool
+from tests.helpers.processes import Forked, python, start_forked, status_of_tool
 from vito_mm.transfer import jobs
 from vito_mm.transfer import runner as suite
 from vito_mm.transfer.options import SuiteOptions
@@ -316,6 +316,7 @@ def test_commands_are_those_of_the_tools(tmp_path):
 @pytest.fixture
 def real(miniscenes, tmp_path, monkeypatch):
     """Returns the command on the tiny MiniScenes, a few steps per run."""
+    monkeypatch.setattr(sys, 'executable', str(python()))
 
     def call(tasks: str, *more: object) -> int:
         short = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')

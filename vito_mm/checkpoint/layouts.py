@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -47,11 +48,16 @@ def resnet_keys(depth: int) -> list[str]:
 
 def depth_of(keys: Iterable[str]) -> int | None:
     """Depth of the ResNet whose convolutions are among some of torchvision's names, if any."""
-    found = {key for key in keys if _CONVOLUTION.fullmatch(key)}
-    for depth in RESNET_BLOCKS:
-        if found == {key for key in resnet_keys(depth) if _CONVOLUTION.fullmatch(key)}:
-            return depth
-    return None
+    return _depths().get(_convolutions(keys))
+
+
+@cache
+def _depths() -> dict[frozenset[str], int]:
+    return {_convolutions(resnet_keys(depth)): depth for depth in RESNET_BLOCKS}
+
+
+def _convolutions(keys: Iterable[str]) -> frozenset[str]:
+    return frozenset(key for key in keys if _CONVOLUTION.fullmatch(key))
 
 
 def has_plain_width(weights: Mapping[str, Tensor]) -> bool:

@@ -166,17 +166,34 @@ def find_backbone(
     """
     if which not in NETWORKS:
         raise ValueError(f'which must be one of {NETWORKS}, got {which!r}')
-    if expected is None:
-        matches = [
-            find_backbone(state_dict, dict.fromkeys(resnet_keys(depth)), which)
-            for depth in RESNET_BLOCKS
-        ]
-        return min(matches, key=lambda match: len(match.missing) + len(match.unexpected))
+    renamed: dict[str, Mapping[str, Tensor]] = {}  # by naming, for all depths alike
+    if expected is not None:
+        return _best_naming(state_dict, expected, which, fit, renamed)
+    best, fewest = None, 0
+    for depth in RESNET_BLOCKS:
+        keys = dict.fromkeys(resnet_keys(depth))
+        match = _best_naming(state_dict, keys, which, fit, renamed)
+        differing = len(match.missing) + len(match.unexpected)
+        if best is None or differing < fewest:
+            best, fewest = match, differing
+        if not fewest:
+            break
+    return best
 
+
+def _best_naming(
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor | None],
+    which: str,
+    fit: Fit | None,
+    renamed: dict[str, Mapping[str, Tensor]],
+) -> BackboneMatch:
     best, error = None, None
     for naming, rename in namings_of(expected).items():
+        if naming not in renamed:
+            renamed[naming] = rename(state_dict)
         try:
-            match = _best_prefix(rename(state_dict), expected, which, naming, fit)
+            match = _best_prefix(renamed[naming], expected, which, naming, fit)
         except CheckpointError as reason:
             error = error or reason
             continue
@@ -203,9 +220,8 @@ def match_prefix(
     """
     match = BackboneMatch(prefix, which)
     here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-    is_resnet = any(map(is_plain, expected))
-    known = None if is_resnet else family_of(expected)
-    match.family = 'ResNet' if is_resnet else known[0].name if known else ''
+    known = None if any(map(is_plain, expected)) else family_of(expected)
+    match.family = _family_name(expected)
     match.naming = naming or next(iter(namings_of(expected)))
     is_new = _additions(here, expected, match.family)
     for key, target in expected.items():
@@ -242,7 +258,7 @@ def match_prefix(
             continue
         if known and _OUTPUT_NORM.match(key):
             unused.append(key)
-        elif _is_own(key, parts, prefix) or (is_resnet and is_part_of_resnet(key)):
+        elif _is_own(key, parts, prefix) or (match.family == 'ResNet' and is_part_of_resnet(key)):
             (match.skipped if stage_of(key) > stages > 0 else match.unexpected).append(key)
     if unused:
         match.notes.append(
@@ -252,6 +268,19 @@ def match_prefix(
 
 
 _OUTPUT_NORM = re.compile(r'(norm\d*|ln[12])\.')
+
+
+def _family_name(expected: Mapping[str, Any]) -> str:
+    if any(map(is_plain, expected)):
+        return 'ResNet'
+    known = family_of(expected)
+    return known[0].name if known else ''
+
+
+def _number_needed(expected: Mapping[str, Any]) -> int:
+    """Number of keys without which a match is not complete, whatever else is there."""
+    may_be_new = _additions([], expected, _family_name(expected))
+    return sum(not (key.endswith((_OPTIONAL, *_TABLES)) or may_be_new(key)) for key in expected)
 
 
 def _additions(here: list[str], expected: Mapping[str, Any], family: str) -> Callable[[str], bool]:
@@ -340,11 +369,18 @@ def _best_prefix(
         )
     ranked = sorted(wanted, key=lambda p: (-votes[p], p.count('.'), p))
     # A smaller ResNet's names are all among a bigger one's, so names alone do not decide.
-    matches = [
-        match_prefix(state_dict, expected, prefix, which, naming, fit) for prefix in ranked[:8]
-    ]
-    complete = [match for match in matches if match.complete]
+    needed = _number_needed(expected)
+    complete, best = [], None
+    for prefix in ranked[:8]:
+        # A prefix has a vote for each key below it that is expected.
+        if votes[prefix] < needed and (complete or (best and votes[prefix] <= len(best.weights))):
+            break
+        match = match_prefix(state_dict, expected, prefix, which, naming, fit)
+        if match.complete:
+            complete.append(match)
+        elif best is None or len(match.weights) > len(best.weights):
+            best = match
     if not complete:
-        return max(matches, key=lambda match: len(match.weights))
+        return best
     complete[0].alternative_prefixes = [match.prefix for match in complete[1:]]
     return complete[0]
