@@ -135,7 +135,7 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     shown = re.findall(r'<video [^>]*src="([^"]*)"', page)
     assert len(shown) == 4
     seen = set()
-    colours = np.uint8(255 * np.array(matplotlib.colormaps['tab20'].colors))
+    colours = np.uint8(255 * np.array(matplotlib.colormaps['tab10'].colors))
     for address in shown:
         folder, sequence = (tmp_path / 'out' / address).parent, Path(address).stem
         frames = decoded(folder / f'{sequence}.mp4')

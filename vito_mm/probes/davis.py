@@ -313,7 +313,7 @@ def write_report(
 
 
 _PICTURES, _COLUMNS = 6, 6
-_PALETTE = np.uint8(255 * colormaps['tab20'](np.arange(256) % 20)[:, :3])  # a colour per object
+_PALETTE = np.uint8(255 * colormaps['tab10'](np.arange(256) % 10)[:, :3])  # a colour per object
 
 
 def draw_masks(sequence: Sequence2017, masks: Mapping[str, Path]) -> bytes:
