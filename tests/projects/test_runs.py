@@ -3,12 +3,14 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.runs import Study, run_study, write_frames, write_random
+from projects.miniscenes_study.runs import Study, probe, run_study, write_frames, write_random
 from tests.conftest import REPO
 from vito_mm.videos import read_manifest
 
@@ -88,6 +90,30 @@ def test_random_weights_know_the_statistics_of_the_videos(tmp_path, data):
     raw = load_encoder(None, network=resnet(18, 32)).backbone(frames)[-1]
     assert 0.3 < calibrated.std() < 3
     assert raw.std() > 2 * calibrated.std() or raw.std() < calibrated.std() / 2
+
+
+@pytest.mark.slow
+def test_dense_tests_of_a_row_are_those_of_the_demo(tmp_path, data):
+    from projects.miniscenes_study.frozen import propagate_masks, segment_in_context
+    from vito_mm.miniscenes import make_miniscenes
+
+    make_miniscenes(data, 'tiny', progress=False)
+    study = Study(REPO, tmp_path, data, replace(PRESETS['tiny'], objects=True))
+    folder = study.folder('random', 0)
+    folder.mkdir(parents=True)
+    write_random(study, 0, folder / 'random.pth')
+    found = probe(study, 'random', 0)
+    assert set(found) == {'knn', 'linear', 'knn_object', 'davis', 'in_context'}
+
+    networks = {'x': folder / 'random.pth'}
+    masks = propagate_masks(data / 'davis', networks, tmp_path / 'a', 0)
+    assert found['davis'] == pytest.approx(masks.scores[0])
+    cfg = Config.fromfile(REPO / 'configs/miniscenes/seg_pascal.py')
+    cfg.val_dataloader.dataset.data_root = str(data / 'voc')
+    for part in cfg.train_dataloader.dataset.datasets:
+        part.data_root = str(data / 'voc')
+    context = segment_in_context(cfg, networks, tmp_path / 'b', 0)
+    assert found['in_context'] == pytest.approx(context.scores[0])
 
 
 def test_frames_lie_in_the_folder_of_their_class(tmp_path, data):
