@@ -15,7 +15,7 @@ from torchvision.models import resnet18, resnet50
 from tests.conftest import ONEDL, REPO, write_video
 from tests.helpers.bdd100k import write_bdd100k
 from tests.helpers.own_tasks import HALF_RESNET18, SEGMENTER, write
-from tests.helpers.processes import status_of_tool, user_environment
+from tests.helpers.processes import shell, status_of_tool, user_environment
 from tests.helpers.tiny_vito import save, tiny_vito
 from vito_mm.checkpoint import Checkpoint, check_config, export_backbone
 from vito_mm.miniscenes import make_miniscenes
@@ -159,7 +159,8 @@ def test_each_way_starts_from_the_whole_checkpoint(number, trained, tmp_path):
     if number < 2:
         exec(code, {})
     else:
-        subprocess.run([sys.executable, '-c', code], env=user_environment(), check=True)
+        result = shell(sys.executable, '-c', code, bare=True)
+        assert result.returncode == 0, result.stderr[-3000:]
 
 
 @runs('README.md', 'docs/transfer.md', matching=r'python tools/transfer\.py.* pascal', count=1)

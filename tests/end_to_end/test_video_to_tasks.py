@@ -1,7 +1,6 @@
 """From videos to a fine-tuned segmenter and detector, through stock mmseg and mmdet."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from tests.conftest import REPO, with_original_mim
-from tests.helpers.processes import shell, user_environment
+from tests.helpers.processes import shell
 from vito_mm.miniscenes import make_miniscenes
 
 
@@ -86,11 +85,10 @@ def fine_tune(task: str, data: dict, checkpoint, folder, *options: str, config: 
         options += [f'{part}_dataloader.dataset.data_root={root}/' for part in ('val', 'test')]
         options += [f'train_dataloader.{inner}.data_root={root}/']
         options += [f'{part}_evaluator.ann_file={truth}' for part in ('val', 'test')]
-    # Not forked: what a config forgets to import is not there.
-    words = [sys.executable, '-m', 'mim', 'train', package, REPO / 'configs' / config]
-    words += ['--work-dir', folder, '--cfg-options', *options]
-    return subprocess.run(
-        words, cwd=REPO, env=user_environment(), capture_output=True, text=True, check=False
+    return shell(
+        *(sys.executable, '-m', 'mim', 'train', package, REPO / 'configs' / config),
+        *('--work-dir', folder, '--cfg-options', *options),
+        bare=True,  # what a config forgets to import is not there
     )
 
 

@@ -1,11 +1,12 @@
-"""A process that has imported torch and OpenMMLab, and forks for each script that it shall run.
+"""Processes that have imported torch and OpenMMLab, and fork for each script that they shall run.
 
-``python -m tests.helpers.fork_server SOCKET EXECUTABLE`` prints a line when it listens, and ends
-with its standard input. A client sends one packet with the words after ``python``, environment and
-folder, and the three standard streams. It is sent the number of the process that runs them, and at
-its end the exit code. The process is killed when its client is gone.
+``python -m tests.helpers.fork_server FOLDER`` listens at ``FOLDER/full/server`` with vito_mm
+imported and at ``FOLDER/bare/server`` without, prints a line for each, and ends with its standard
+input. A client sends one packet with the words after ``python``, environment and folder, and the
+three standard streams. It is sent the number of the process that runs them, and at its end the exit
+code. The process is killed when its client is gone.
 
-``EXECUTABLE`` is what the scripts find as ``sys.executable``, so that those that they start are
+A script finds ``python`` of the same folder as ``sys.executable``, so that those that it starts are
 forked as well.
 """
 
@@ -96,19 +97,24 @@ def keep(listener: socket.socket, client: socket.socket) -> None:
     os._exit(0)
 
 
-def main(address: str, executable: str) -> None:
+def main(folder: str) -> None:
     """Serve until the standard input ends."""
     import mmengine.runner  # noqa: F401
     import mmpretrain.models  # noqa: F401
+    import mmseg.models  # noqa: F401
 
-    import vito_mm.models.selfsup.vito  # noqa: F401
     from tests.helpers.quick_mmengine import quicken
 
     quicken()
-    sys.executable = executable
+    kind = 'bare'
+    if os.fork() == 0:
+        import vito_mm.models.selfsup.vito  # noqa: F401
+
+        kind = 'full'
+    sys.executable = f'{folder}/{kind}/python'
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address)
+    listener.bind(f'{folder}/{kind}/server')
     listener.listen()
     print('listening', flush=True)
     while True:
@@ -122,4 +128,4 @@ def main(address: str, executable: str) -> None:
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -30,7 +30,7 @@ import json, os, signal, socket, sys
 if sys.argv[1].startswith('-') and sys.argv[1] not in ('-u', '-m', '-c'):
     os.execv({python!r}, sys.argv)
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-server.connect({address!r})
+server.connect(os.path.join(os.path.dirname(sys.argv[0]), 'server'))
 job = dict(command=sys.argv[1:], environment=dict(os.environ), cwd=os.getcwd())
 socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
 server.recv(99)  # the number of the process
@@ -57,27 +57,34 @@ def free_port() -> str:
 
 
 @cache
-def _server() -> tuple[str, subprocess.Popen]:
-    """Address and process of :mod:`.fork_server`."""
+def _servers() -> tuple[Path, subprocess.Popen]:
+    """Folder and process of :mod:`.fork_server`."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    address, stand_in = str(folder / 'server'), folder / 'python'
-    stand_in.write_text(STAND_IN.format(python=sys.executable, address=address))
-    stand_in.chmod(0o755)
+    for kind in ('full', 'bare'):
+        stand_in = folder / kind / 'python'
+        stand_in.parent.mkdir()
+        stand_in.write_text(STAND_IN.format(python=sys.executable))
+        stand_in.chmod(0o755)
     process = subprocess.Popen(
-        [sys.executable, '-m', 'tests.helpers.fork_server', address, stand_in],
+        [sys.executable, '-m', 'tests.helpers.fork_server', folder],
         cwd=REPO,
         env=user_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    process.stdout.readline()
-    return address, process
+    process.stdout.readline(), process.stdout.readline()
+    return folder, process
 
 
-def python() -> Path:
-    """An executable that does what this interpreter does, by a fork: it starts in no time."""
-    return Path(_server()[0]).with_name('python')
+def python(bare: bool = False) -> Path:
+    """An executable that does what this interpreter does, by a fork: it starts in no time.
+
+    Args:
+        bare: Fork from a process that knows OpenMMLab, and not vito_mm.
+    """
+    folder, _ = _servers()
+    return folder / ('bare' if bare else 'full') / 'python'
 
 
 @dataclass
@@ -111,7 +118,7 @@ def start_forked(
     out, err = (folder / f'{name}{number}' for name in ('out', 'err'))
     job = dict(command=words, environment=user_environment(**environment), cwd=str(REPO))
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    server.connect(_server()[0])
+    server.connect(str(python().with_name('server')))
     with open(os.devnull) as nothing, out.open('w') as output, err.open('w') as errors:
         streams = [stream.fileno() for stream in (nothing, output, errors)]
         socket.send_fds(server, [json.dumps(job).encode()], streams)
@@ -171,15 +178,17 @@ def run_ranks(code: str, folder: Path, ranks: int, *arguments: object) -> list[s
     return [one.stdout for one in done]
 
 
-def shell(*command: object, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess:
+def shell(
+    *command: object, cwd: Path = REPO, bare: bool = False, **environment: str
+) -> subprocess.CompletedProcess:
     """Run a command as a user does, in the checkout; Python is forked, see :func:`python`."""
     words = [str(part) for part in command]
     if words[0] == sys.executable:
-        words[0] = str(python())
+        words[0] = str(python(bare))
     elif words[0].endswith('.py'):
-        words.insert(0, str(python()))
+        words.insert(0, str(python(bare)))
     env = user_environment(**environment)
-    env['PATH'] = f'{python().parent}{os.pathsep}{env["PATH"]}'
+    env['PATH'] = f'{python(bare).parent}{os.pathsep}{env["PATH"]}'
     return subprocess.run(
         words, cwd=cwd, env=env, capture_output=True, text=True, timeout=1200, check=False
     )

@@ -229,6 +229,7 @@ def test_mim_trains_our_package_by_the_name_of_a_config(video_folder, tmp_path):
         *(sys.executable, '-m', 'mim', 'train', 'vito_mm', 'pretrain_r50.py', '--work-dir', 'run'),
         *(*options, 'train_dataloader.num_workers=0', 'train_dataloader.prefetch_factor=1'),
         cwd=tmp_path,
+        bare=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / 'run' / 'iter_2.pth').exists()
