@@ -115,5 +115,6 @@ def run_suite(plan: Plan, command: str = 'tools/transfer.py --same') -> int:
 
 
 if __name__ == '__main__':
+    sys.executable = os.environ['PYTHON']  # runs are children, which forked ones would not be
     told = dict(word.split('=') for word in sys.argv[2:])
     sys.exit(run_suite(make_plan(Path(sys.argv[1]), told, int(os.environ.get('PLACES', 1)))))

@@ -206,7 +206,8 @@ def test_every_place_has_its_own_gpus(tmp_path):
 def start(tmp_path: Path, **behaviours: str) -> Forked:
     """The suite as a process of its own."""
     words = [f'{label}={behaviour}' for label, behaviour in behaviours.items()]
-    return start_forked(tmp_path, ['tests/helpers/fake_suite.py', tmp_path, *words], {})
+    command = ['tests/helpers/fake_suite.py', tmp_path, *words]
+    return start_forked(tmp_path, command, dict(PYTHON=sys.executable))
 
 
 def is_alive(pid: int) -> bool:
