@@ -36,8 +36,8 @@ _PROBES = dict(
     knn='kNN',
     linear='linear',
     knn_object='kNN over the object',
-    davis='DAVIS layout, J&F',
-    in_context='in context, mIoU',
+    davis='DAVIS layout J&F',
+    in_context='in-context mIoU',
 )
 _ATTENTION = 'attention of '
 _SURE = 2.0
