@@ -179,6 +179,8 @@ def test_no_server_and_no_such_storage(server):
         start('http://127.0.0.1:9/0.mp4')
     with pytest.raises(VideoReadError, match=r"'ftp', known are .*https://"):
         start('ftp://127.0.0.1/0.mp4')
+    with pytest.raises(VideoReadError, match='UnicodeEncodeError'):
+        start(f'{server.address}/whole/ä.mp4')
     with pytest.raises(ImportError, match='petrel'):
         start('s3://bucket/0.mp4')
     with pytest.raises(VideoReadError, match='mount the tar'):

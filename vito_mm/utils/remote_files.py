@@ -5,7 +5,6 @@ MMEngine is imported when one is read: preparing videos on disks does without it
 
 import re
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from typing import Any, BinaryIO
 from urllib.request import urlopen
 
@@ -49,8 +48,8 @@ def fetch(
         check_deadline (Callable): Called between blocks that are read, and at the end.
 
     Raises:
-        OSError: If it cannot be read; the message says why. Nothing is tried again.
         ImportError: If the client of a storage is not installed.
+        Exception: If it cannot be read, of any kind that a client raises. Nothing is tried again.
     """
     from mmengine.fileio import HTTPBackend, backends, get_file_backend
 
@@ -64,12 +63,7 @@ def fetch(
     if type(backend) is HTTPBackend:  # its own ``get`` waits for ever
         _download(path, file, check_deadline)
     else:
-        try:
-            data = backend.get(path)
-        except OSError:
-            raise
-        except Exception as error:  # clients of storages raise anything
-            raise OSError(f'{type(error).__name__}: {error}') from None
+        data = backend.get(path)
         if data is None:  # LMDB's and others' answer
             raise FileNotFoundError('there is nothing under this name')
         file.write(data)
@@ -77,13 +71,10 @@ def fetch(
 
 
 def _download(url: str, file: BinaryIO, check_deadline: Callable[[], None]) -> None:
-    try:
-        with urlopen(url, timeout=SILENCE) as response:
-            length = response.length
-            while block := response.read1(BLOCK):
-                file.write(block)
-                check_deadline()
-    except HTTPException as error:
-        raise OSError(str(error)) from None
+    with urlopen(url, timeout=SILENCE) as response:
+        length = response.length
+        while block := response.read1(BLOCK):
+            file.write(block)
+            check_deadline()
     if length is not None and file.tell() != length:
         raise OSError(f'cut off after {file.tell()} of {length} bytes')

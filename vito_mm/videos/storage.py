@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any, BinaryIO
 
 from vito_mm.utils.remote_files import BLOCK, fetch, is_address
@@ -45,7 +46,9 @@ def local_name(
         with _memory() as file:
             try:
                 fetch(path, backend_args, file, check_deadline)
-            except OSError as error:
+            except (VideoReadError, ImportError):  # the time limit, a client that is missing
+                raise
+            except Exception as error:  # clients of storages raise anything
                 raise VideoReadError(path, _reason(path, error)) from None
             yield _name(file)
     elif (found := split_member(path)) is not None:
@@ -68,9 +71,10 @@ def _name(file: BinaryIO) -> str:
     return f'/proc/self/fd/{file.fileno()}'
 
 
-def _reason(path: str, error: OSError) -> str:
+def _reason(path: str, error: Exception) -> str:
     """Reason in one line."""
     remedy = ''
     if SEPARATOR in path:
         remedy = ' (members are read from tars on disks only: copy or mount the tar)'
-    return ' '.join(f'{CANNOT_READ}: {error}{remedy}'.split())
+    name = '' if isinstance(error, OSError | HTTPException) else f'{type(error).__name__}: '
+    return ' '.join(f'{CANNOT_READ}: {name}{error}{remedy}'.split())
