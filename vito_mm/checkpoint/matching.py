@@ -220,8 +220,8 @@ def match_prefix(
     """
     match = BackboneMatch(prefix, which)
     here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-    known = None if any(map(is_plain, expected)) else family_of(expected)
     match.family = _family_name(expected)
+    known = None if match.family == 'ResNet' else family_of(expected)
     match.naming = naming or next(iter(namings_of(expected)))
     is_new = _additions(here, expected, match.family)
     for key, target in expected.items():
