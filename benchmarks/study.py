@@ -45,6 +45,7 @@ def main() -> int:
     add('--seeds', type=int, help="number of seeds of each row (default: the preset's)")
     add('--first-seed', type=int, default=0, help='the first of them (default: 0)')
     add('--others', nargs='*', type=Path, default=[], metavar='CSV', help=OTHERS)
+    add('--amp', action='store_true', help='pre-train in bfloat16 on a CPU too, for those with AMX')
     add('--jobs', type=int, help='parallel runs (default: one per GPU, or per core without any)')
     add('--report-only', action='store_true', help='write the report of what is there')
     args = parser.parse_args()
@@ -61,6 +62,7 @@ def main() -> int:
         seeds=args.seeds or preset.seeds,
         jobs=args.jobs or jobs_of_machine(),
         first_seed=args.first_seed,
+        amp=args.amp,
     )
     try:
         if not args.report_only:

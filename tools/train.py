@@ -23,7 +23,10 @@ def parse_args() -> argparse.Namespace:
         help='go on from this file; without a name from the latest in the work dir',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='mixed precision, where the config has none'
+        '--amp',
+        action='store_true',
+        help="mixed precision where the config has none; on a CPU the config's bfloat16, for "
+        'those with AMX',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -48,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
     set_resume(cfg, args.resume or ('auto' if cfg.get('resume') and not cfg.load_from else None))
-    build_runner(cfg).train()
+    build_runner(cfg, args.amp).train()
 
 
 if __name__ == '__main__':

@@ -192,17 +192,21 @@ def _video_sets(node: Any) -> Iterator[dict]:
             yield from _video_sets(inner)
 
 
-def fit_to_machine(cfg: Config) -> None:
+def fit_to_machine(cfg: Config, amp: bool = False) -> None:
     """Let a config written for GPUs run on a machine without one, and say what changes.
 
     NCCL and MMEngine's ``AmpOptimWrapper`` refuse a CPU, MMEngine's launcher selects a CUDA device,
-    and whether bfloat16 pays depends on the CPU. With a GPU nothing is changed.
+    and bfloat16 pays only on CPUs that multiply it (AMX). With a GPU nothing is changed.
+
+    Args:
+        cfg (Config): Config, changed in place.
+        amp (bool): Keep the config's bfloat16 on a CPU. Defaults to False.
     """
     if torch.cuda.is_available():
         return
     optim_wrapper = cfg.get('optim_wrapper') or {}
     wrapper = optim_wrapper.get('type', '')
-    if wrapper == 'AmpOptimWrapper' or optim_wrapper.get('dtype'):
+    if wrapper == 'AmpOptimWrapper' or (optim_wrapper.get('dtype') and not amp):
         _tell('no GPU: training in float32 instead of mixed precision')
         if wrapper == 'AmpOptimWrapper':
             optim_wrapper.type = 'OptimWrapper'
@@ -273,10 +277,15 @@ def without_workers(dataloader: Any) -> Any:
     return dataloader
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's runner for this machine; the config has ``work_dir`` and ``launcher``."""
+def build_runner(cfg: Config, amp: bool = False) -> Runner:
+    """Build MMEngine's runner for this machine; the config has ``work_dir`` and ``launcher``.
+
+    Args:
+        cfg (Config): Config, changed in place.
+        amp (bool): As of :func:`fit_to_machine`. Defaults to False.
+    """
     check_arguments(cfg)
-    fit_to_machine(cfg)
+    fit_to_machine(cfg, amp)
     list_stages(cfg)
     for part in ('train', 'val', 'test'):
         without_workers(cfg.get(f'{part}_dataloader'))

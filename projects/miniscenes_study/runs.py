@@ -62,6 +62,7 @@ class Study:
         tasks (Sequence[str]): Tasks of the transfer.
         seeds (int): Number of seeds of each row, of pre-training and of transfer alike.
         first_seed (int): The first of them.
+        amp (bool): Pre-train in bfloat16 on a CPU too.
         jobs (int): Number of parallel runs.
     """
 
@@ -75,6 +76,7 @@ class Study:
     seeds: int = 3
     jobs: int = 1
     first_seed: int = 0
+    amp: bool = False
 
     @property
     def seed_numbers(self) -> range:
@@ -244,7 +246,7 @@ def _pretrain_rows(study: Study, seed: int, rows: Sequence[str]) -> None:
             write_random(study, seed, folder / 'random.pth')
             continue
         command = [sys.executable, str(study.repo / 'tools' / 'train.py'), str(study.config(row))]
-        command += ['--work-dir', str(folder), '--resume']
+        command += ['--work-dir', str(folder), '--resume', *(['--amp'] if study.amp else [])]
         command += ['--cfg-options', f'randomness.seed={seed}']
         if start := ROWS[row].start:
             command.append(f'load_from={study.checkpoint(start, seed)}')

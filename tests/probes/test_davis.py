@@ -148,10 +148,11 @@ def test_scores_are_those_of_the_masks_that_it_writes(
             expected = np.where(objects == 0, frame[..., ::-1], mixed)
             assert found.shape == expected.shape
             assert np.abs(found - expected).mean() < 8
-            # The colours of objects, away from their edges, which are blurred.
+            # The colours of objects, away from their edges, which are blurred. Where features of a
+            # processor leave a few pixels of an object, the codec mixes them with what is around.
             for value in (1, 2):
                 inside = cv2.erode(np.uint8(objects == value), np.ones((7, 7), np.uint8)) > 0
-                if inside.any():
+                if inside.sum() >= 16:
                     seen.add((address, value))
                     means = found[inside].mean(axis=0), expected[inside].mean(axis=0)
                     np.testing.assert_allclose(*means, atol=12)

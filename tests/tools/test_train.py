@@ -51,12 +51,13 @@ def test_paper_recipe_runs_on_one_cpu_and_resumes(video_folder, tmp_path):
     weights = torch.load(tmp_path / 'run' / 'iter_2.pth')['state_dict']
     assert 'backbone.conv1.weight' in weights
 
-    # The old spelling of the local rank, and the latest checkpoint by itself.
+    # The old spelling of the local rank, and the latest checkpoint by itself; bfloat16 if asked.
     run = shell(
         *(sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'run'),
-        *('--resume', '--local_rank=0', *tiny_options(video_folder, max_iters=4)),
+        *('--resume', '--amp', '--local_rank=0', *tiny_options(video_folder, max_iters=4)),
     )
     assert run.returncode == 0, run.stderr[-3000:]
+    assert 'in float32' not in run.stderr + run.stdout
     assert 'Iter(train) [3/4]' in run.stdout + run.stderr
     assert 'Iter(train) [1/4]' not in run.stdout + run.stderr
     assert (tmp_path / 'run' / 'iter_4.pth').exists()
