@@ -59,7 +59,7 @@ BUDGETS = {
     'study_small': Budget(videos=800, frames=8, steps=300),
     'study': Budget(videos=800, frames=12, steps=600),
     'attention': Budget(
-        videos=600, frames=12, steps=600, side=96, network='miniscenes/pretrain_r18_stride16.py'
+        videos=400, frames=12, steps=600, side=96, network='miniscenes/pretrain_r18_stride16.py'
     ),
 }
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

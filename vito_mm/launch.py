@@ -207,8 +207,10 @@ def fit_to_machine(cfg: Config, amp: bool = False) -> None:
     optim_wrapper = cfg.get('optim_wrapper') or {}
     wrapper = optim_wrapper.get('type', '')
     if wrapper == 'AmpOptimWrapper' or (optim_wrapper.get('dtype') and not amp):
-        _tell('no GPU: training in float32 instead of mixed precision')
-        if wrapper == 'AmpOptimWrapper':
+        kept = wrapper != 'AmpOptimWrapper'
+        remedy = ' (--amp keeps it, for CPUs with AMX)' if kept else ''
+        _tell(f'no GPU: training in float32 instead of mixed precision{remedy}')
+        if not kept:
             optim_wrapper.type = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(key, None)

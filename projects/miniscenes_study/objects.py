@@ -51,10 +51,22 @@ class ProbeObjects:
 
         It is what pooling could reach that knew where the object is.
         """
+        return self._knn(encoder, self.masks)
+
+    def knn_attended(self, encoder: Encoder) -> float:
+        """Accuracy of nearest neighbours of features that are pooled by the encoder's attention.
+
+        In percent, of the last stage: how pre-training saw them.
+        """
+        stage = [*encoder.scales()][-1]
+        masks = (torch.from_numpy(encoder.masks(part)[stage])[:, None] for part in self.images)
+        return self._knn(encoder, tuple(masks))
+
+    def _knn(self, encoder: Encoder, masks: tuple[Tensor, Tensor]) -> float:
         pooled = []
-        for images, masks in zip(self.images, self.masks, strict=True):
+        for images, part in zip(self.images, masks, strict=True):
             maps = encoder(images, 'last')
-            share = interpolate(masks.to(maps.device), maps.shape[2:], mode='area')
+            share = interpolate(part.to(maps.device), maps.shape[2:], mode='area')
             pooled.append((share * maps).sum(dim=(2, 3)) / share.sum(dim=(2, 3)))
         train_labels, val_labels = (part.to(pooled[0].device) for part in self.labels)
         return knn_top1(pooled[0], train_labels, pooled[1], val_labels)

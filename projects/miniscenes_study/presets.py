@@ -104,7 +104,7 @@ PRESETS = {
         supervised='miniscenes/supervised_r18_stride16.py',
         image_size=96,
         views=2,
-        settings={'train_cfg.max_iters': 600, 'train_dataloader.num_workers': 1},
+        settings={'train_cfg.max_iters': 1200, 'train_dataloader.num_workers': 1},
         transfer=(
             *('model.backbone.stem_channels=16', 'model.backbone.base_channels=16'),
             'pascal:model.decode_head.in_channels=128',

@@ -35,6 +35,7 @@ Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
 _PROBES = dict(
     knn='kNN',
     linear='linear',
+    knn_own="kNN by the row's pooling",
     knn_object='kNN over the object',
     davis='DAVIS layout J&F',
     in_context='in-context mIoU',

@@ -316,9 +316,9 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         seed (int): Seed.
 
     Returns:
-        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_object``,
-        ``davis`` (J&F), ``in_context`` (mIoU) and the share of the attention on the object, such as
-        ``'attention of stage 5, step 100'``.
+        dict[str, float]: ``knn`` and ``linear``; with the preset's ``objects`` also ``knn_own``
+        (features pooled as in pre-training), ``knn_object``, ``davis`` (J&F), ``in_context`` (mIoU)
+        and the share of the attention on the object, such as ``'attention of stage 5, step 100'``.
     """
     from vito_mm.probes.features import labelled_features
     from vito_mm.probes.knn import knn_top1
@@ -335,15 +335,17 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
     scores = dict(knn=knn_top1(*found), linear=linear_accuracy(*found).top1)
     if study.preset.objects:
         objects = ProbeObjects.read(study.data / 'probe', study.preset)
-        scores['knn_object'] = objects.knn(encoder)
-        scores |= _dense(study, row, seed, network)
-        if row_config(study, row).model.get('neck', {}).get('pooling') == 'attention':
+        attends = row_config(study, row).model.get('neck', {}).get('pooling') == 'attention'
+        scores['knn_own'] = scores['knn']
+        if attends and row != RANDOM:
+            scores['knn_own'] = objects.knn_attended(load_encoder(checkpoint, needs_attention=True))
             for file in sorted(checkpoint.parent.glob('iter_*.pth')):
                 step = int(file.stem.removeprefix('iter_'))
-                for stage, share in objects.attention(
-                    load_encoder(file, needs_attention=True)
-                ).items():
+                attention = load_encoder(file, needs_attention=True)
+                for stage, share in objects.attention(attention).items():
                     scores[f'{stage}, step {step}'] = share
+        scores['knn_object'] = objects.knn(encoder)
+        scores |= _dense(study, row, seed, network)
     return scores
 
 

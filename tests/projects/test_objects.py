@@ -50,6 +50,16 @@ def test_masks_are_those_of_the_images(objects):
         assert np.abs(image.numpy().astype(int) - still).mean() < 6  # JPEG
 
 
+def voted(objects, known, found):
+    """Accuracy by the definition of the vote of 20 neighbours."""
+    known, found = (nn.functional.normalize(part.double(), dim=1) for part in (known, found))
+    votes = torch.zeros(len(found), 8, dtype=torch.double)
+    for query, cosines in enumerate(found @ known.T):
+        for weight, index in zip(*cosines.topk(min(20, len(known))), strict=True):
+            votes[query, objects.labels[0][index]] += (weight / 0.07).exp()
+    return 100 * (votes.argmax(1) == objects.labels[1]).double().mean().item()
+
+
 def test_features_over_the_object_are_sums_over_its_pixels(objects):
     encoder = Encoder(Colours(), lambda images: images.double())
 
@@ -57,13 +67,24 @@ def test_features_over_the_object_are_sums_over_its_pixels(objects):
         images, masks = objects.images[part].double(), objects.masks[part][:, 0].bool()
         return torch.stack([image[mask].mean(0) for image, mask in zip(images, masks, strict=True)])
 
-    known, found = (nn.functional.normalize(mean_colours(part), dim=1) for part in (0, 1))
-    votes = torch.zeros(len(found), 8, dtype=torch.double)
-    for query, cosines in enumerate(found @ known.T):
-        for weight, index in zip(*cosines.topk(min(20, len(known))), strict=True):
-            votes[query, objects.labels[0][index]] += (weight / 0.07).exp()
-    accuracy = 100 * (votes.argmax(1) == objects.labels[1]).double().mean().item()
+    accuracy = voted(objects, mean_colours(0), mean_colours(1))
     assert objects.knn(encoder) == pytest.approx(accuracy)
+
+
+def test_attended_features_are_sums_weighted_by_attention(objects):
+    torch.manual_seed(0)
+    neck = MultiScaleAttentionPooling((3, 3))
+    with torch.no_grad():
+        neck.scales[1].logits[-1].weight *= 0.1  # else a single pixel has it all
+    encoder = Encoder(Colours(), lambda images: images.float(), neck=neck)
+    pooled = []
+    for part in objects.images:
+        logits = neck.scales[1].logits(part.permute(0, 3, 1, 2).float()).flatten(1).double()
+        weights = logits.softmax(1)[:, :, None]
+        pooled.append((weights * part.flatten(1, 2).double()).sum(1).detach())
+    accuracy = voted(objects, *pooled)
+    assert objects.knn_attended(encoder) == pytest.approx(accuracy)
+    assert accuracy != voted(objects, *(part.double().mean((1, 2)) for part in objects.images))
 
 
 def test_even_attention_has_the_share_of_the_object(objects):

@@ -103,7 +103,7 @@ def test_dense_tests_of_a_row_are_those_of_the_demo(tmp_path, data):
     folder.mkdir(parents=True)
     write_random(study, 0, folder / 'random.pth')
     found = probe(study, 'random', 0)
-    assert set(found) == {'knn', 'linear', 'knn_object', 'davis', 'in_context'}
+    assert set(found) == {'knn', 'linear', 'knn_own', 'knn_object', 'davis', 'in_context'}
 
     networks = {'x': folder / 'random.pth'}
     masks = propagate_masks(data / 'davis', networks, tmp_path / 'a', 0)
