@@ -16,6 +16,9 @@ from vito_mm.probes.labelled_images import labelled_frames
 
 from .presets import StudyPreset
 
+ATTENTION = 'attention of '
+"""What the names of shares of attention begin with."""
+
 
 @dataclass(frozen=True)
 class ProbeObjects:
@@ -72,10 +75,10 @@ class ProbeObjects:
         return knn_top1(pooled[0], train_labels, pooled[1], val_labels)
 
     def attention(self, encoder: Encoder) -> dict[str, float]:
-        """Share of the attention that lies on the object, in percent, by stage."""
+        """Share of the attention on the object, in percent, by ``'attention of stage 5'`` etc."""
         masks = self.masks[1]
         shares = {}
         for stage, attention in encoder.masks(self.images[1]).items():
             share = interpolate(masks, attention.shape[1:], mode='area')[:, 0].numpy()
-            shares[stage] = 100 * float((share * attention).sum(axis=(1, 2)).mean())
+            shares[ATTENTION + stage] = 100 * float((share * attention).sum(axis=(1, 2)).mean())
         return shares

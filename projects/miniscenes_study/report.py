@@ -26,6 +26,7 @@ from vito_mm.utils.report import (
 from vito_mm.utils.text import mean_text
 from vito_mm.visualization.curves import RANDOM_COLOUR, RUN_COLOURS, to_png
 
+from .objects import ATTENTION
 from .rows import ORDERINGS, ROWS, Ordering
 from .runs import FROZEN_RANDOM, MODES, Study, StudyError, probes_of, record_of, transfers_of
 
@@ -40,7 +41,6 @@ _PROBES = dict(
     davis='DAVIS layout J&F',
     in_context='in-context mIoU',
 )
-_ATTENTION = 'attention of '
 _SURE = 2.0
 """Number of standard errors from which a difference counts."""
 
@@ -211,8 +211,8 @@ def _transferred(scores: Scores) -> list[str]:
 def _attention(scores: Scores) -> list[Block]:
     """Share of the attention on the object, by row, stage and step, if it was measured."""
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for name in (name for name in scores if name.startswith(_ATTENTION)):
-        stage, _, step = name.removeprefix(_ATTENTION).partition(', step ')
+    for name in (name for name in scores if name.startswith(ATTENTION)):
+        stage, _, step = name.removeprefix(ATTENTION).partition(', step ')
         for row, shares in scores[name].items():
             found.setdefault((row, stage), {})[int(step)] = [*shares.values()]
     if not found:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.miniscenes_study.objects import ProbeObjects
+from projects.miniscenes_study.objects import ATTENTION, ProbeObjects
 from projects.miniscenes_study.presets import PRESETS
 from vito_mm.miniscenes import get_preset, make_miniscenes
 from vito_mm.miniscenes.stills import render_probe_still
@@ -93,5 +93,6 @@ def test_even_attention_has_the_share_of_the_object(objects):
         nn.init.zeros_(parameter)
     shares = objects.attention(Encoder(Colours(), lambda images: images.float(), neck=neck))
     assert len(shares) == 2
+    assert all(name.startswith(ATTENTION) for name in shares)
     wanted = 100 * objects.masks[1].mean().item()
     assert shares == pytest.approx(dict.fromkeys(shares, wanted))

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from projects.miniscenes_study.objects import ATTENTION
 from projects.miniscenes_study.presets import PRESETS
 from projects.miniscenes_study.report import difference, verdict, write_report
 from projects.miniscenes_study.runs import Study, StudyError
@@ -60,7 +61,7 @@ def test_tables_tell_mean_deviation_and_what_shows(tmp_path):
 
 
 def test_seeds_of_another_machine_count_too(tmp_path):
-    attention = 'attention of stage 5, step 100'
+    attention = f'{ATTENTION}stage 5, step 100'
     for name, first, knn in (('a', 0, 50.0), ('b', 2, 53.0)):
         (tmp_path / name).mkdir()
         make_study(tmp_path / name, {})
