@@ -34,6 +34,10 @@ def tiny_options(folder: Path, max_iters: int = 2) -> list[str]:
         'model.neck.in_channels=(64,128)',
         'model.projector.in_channels=192',
         'model.projector.hid_channels=16',
+        *(
+            f'train_dataloader.dataset.pipeline.augment.pipelines.{view}.crop.scale=64'
+            for view in ('A1', 'A2')
+        ),
         f'train_cfg.max_iters={max_iters}',
         'default_hooks.logger.interval=1',
         'default_hooks.checkpoint.interval=2',
