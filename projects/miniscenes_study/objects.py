@@ -75,10 +75,16 @@ class ProbeObjects:
         return knn_top1(pooled[0], train_labels, pooled[1], val_labels)
 
     def attention(self, encoder: Encoder) -> dict[str, float]:
-        """Share of the attention on the object, in percent, by ``'attention of stage 5'`` etc."""
+        """Share of the attention on the object, in percent, by ``'attention of stage 5'`` etc.
+
+        ``'attention of stage 5, mean mask'`` is the share of the mean over all images: what a mask
+        would have that looks at the same place of every image.
+        """
         masks = self.masks[1]
         shares = {}
         for stage, attention in encoder.masks(self.images[1]).items():
             share = interpolate(masks, attention.shape[1:], mode='area')[:, 0].numpy()
-            shares[ATTENTION + stage] = 100 * float((share * attention).sum(axis=(1, 2)).mean())
+            name = ATTENTION + stage
+            for key, each in ((name, attention), (f'{name}, mean mask', attention.mean(axis=0))):
+                shares[key] = 100 * float((share * each).sum(axis=(1, 2)).mean())
         return shares

@@ -1,6 +1,7 @@
 """Features and attention on the objects of the probe images, against sums over their pixels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,7 +93,20 @@ def test_even_attention_has_the_share_of_the_object(objects):
     for parameter in neck.parameters():
         nn.init.zeros_(parameter)
     shares = objects.attention(Encoder(Colours(), lambda images: images.float(), neck=neck))
-    assert len(shares) == 2
+    assert len(shares) == 4
     assert all(name.startswith(ATTENTION) for name in shares)
     wanted = 100 * objects.masks[1].mean().item()
     assert shares == pytest.approx(dict.fromkeys(shares, wanted))
+
+
+def test_attention_that_follows_the_object_is_more_than_its_mean(objects):
+    masks = objects.masks[1][:, 0].double()
+    shares = masks.mean(dim=(1, 2))
+    followed = masks / masks.sum(dim=(1, 2), keepdim=True)
+    found = objects.attention(SimpleNamespace(masks=lambda _: {'stage 5': followed.numpy()}))
+    assert found[f'{ATTENTION}stage 5'] == pytest.approx(
+        100 * ((masks**2).mean(dim=(1, 2)) / shares).mean().item()
+    )
+    expected = 100 * (masks * followed.mean(0)).sum(dim=(1, 2)).mean().item()
+    assert found[f'{ATTENTION}stage 5, mean mask'] == pytest.approx(expected)
+    assert found[f'{ATTENTION}stage 5'] > found[f'{ATTENTION}stage 5, mean mask']
