@@ -224,7 +224,10 @@ def _attention(scores: Scores) -> list[Block]:
     ]
     return [
         Heading('Attention on the object'),
-        Paragraph('Percent of the attention of the probe images, by step of pre-training.'),
+        Paragraph(
+            'Percent of the attention on the object, over the probe images, by step of '
+            'pre-training; mean mask: of the mean over the images, as if all had the same.'
+        ),
         Table(['row', 'scale', *(f'step {step}' for step in steps)], lines, text=(0, 1)),
     ]
 
