@@ -95,6 +95,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         help='a VITO checkpoint, timm:NAME, torchvision:NAME or a config of mmpretrain, FILE.py',
     )
     add_shared(group, '--which')
+    add_shared(group, '--size', help='side of the squares that the backbone sees')
     add('--keep', type=positive, metavar='N', help='number of videos to keep')
     add(
         '--fraction',

@@ -216,7 +216,7 @@ def make_stages(args: Namespace) -> dict[str, Stage]:
             raise ValueError('--per-class needs labels, and with --by-embedding there are none')
         if args.backbone is None:
             raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
-        embed = Embed(args.backbone, which=args.which, **common)
+        embed = Embed(args.backbone, which=args.which, size=args.size, **common)
         nearest = SelectByEmbedding(
             args.by_embedding, args.keep, args.clusters, args.seed, embed, args.fraction
         )
