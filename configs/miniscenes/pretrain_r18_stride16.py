@@ -16,7 +16,7 @@ model = dict(
 )
 
 # At the base's rate of 0.1 the masks of 36 positions stay all but even to the end; at the full rate
-# they settle on the middle before there are features to choose by.
+# they narrow before there are features to choose by.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=dict(lr_mult=0.3))))
 
 crop = dict(scale=96)

@@ -220,7 +220,7 @@ def _attention(scores: Scores) -> list[Block]:
     steps = sorted({step for shares in found.values() for step in shares})
     lines = [
         [ROWS[row].title, stage, *(_mean_cell(shares[step]) for step in steps)]
-        for (row, stage), shares in found.items()
+        for (row, stage), shares in sorted(found.items(), key=lambda one: _place(*one[0]))
     ]
     return [
         Heading('Attention on the object'),
@@ -230,6 +230,10 @@ def _attention(scores: Scores) -> list[Block]:
         ),
         Table(['row', 'scale', *(f'step {step}' for step in steps)], lines, text=(0, 1)),
     ]
+
+
+def _place(row: str, stage: str) -> tuple[int, str]:
+    return [*ROWS].index(row), stage
 
 
 def _table(rows: Sequence[str], columns: Sequence[str], scores: Scores) -> Table:
