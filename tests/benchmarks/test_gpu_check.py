@@ -197,6 +197,6 @@ def test_every_part_runs_small(tmp_path):
     text = (tmp_path / 'gpu_check.md').read_text()
     assert done.returncode == 0, text
     assert done.stdout.endswith(f'{text}\n')
-    for row in ('VITO', 'steps 1 to 4', '2 clips by 1', 'vito_mm', 'on the device'):
+    for row in ('VITO', 'steps 1 to 4', '4 clips by 2', 'vito_mm', 'on the device'):
         assert re.search(rf'^\| (.* \| )?{row} \| ', text, re.MULTILINE), row
     assert len(re.findall(r'^\| [12] \|( [\d.]+ \|){3}$', text, re.MULTILINE)) == 2
