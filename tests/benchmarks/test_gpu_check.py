@@ -164,7 +164,7 @@ def test_a_batch_that_does_not_fit_is_a_row(gpu_check, monkeypatch, tmp_path):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     gpu_check.check_micro_batches(gpu_check.Place(tmp_path, True, 60.0, lines.append))
     _, _, whole, cut = (line.strip('| ').split(' | ') for line in lines)
-    assert whole[0] == '2 clips at once'
+    assert whole[0] == '4 clips at once'
     assert float(whole[2]) > 0
     assert cut[1] == 'out of memory'
 
