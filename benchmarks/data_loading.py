@@ -126,11 +126,11 @@ def quality_of(decoded: Iterable[np.ndarray], frames: list[np.ndarray]) -> float
 def write_layouts(frames: list[np.ndarray], folder: Path) -> dict[str, Layout]:
     """Write frames, BGR, in each layout of video and of images that can be written here."""
     layouts = write_videos(frames, folder)
-    last = [*layouts.values()][-1]
+    name, last = [*layouts.items()][-1]
     with tarfile.open(folder / 'shard.tar', 'w') as archive:
         for other in range(20):
             archive.add(last.path, f'{other}.mp4')
-    name, member = [*layouts][-1], f'{folder / "shard.tar"}::10.mp4'
+    member = f'{folder / "shard.tar"}::10.mp4'
     layouts[f'{name}, in a tar'] = Layout(member, last.num_bytes, last.quality)
     return layouts | write_images(frames, folder, last.num_bytes)
 

@@ -206,11 +206,11 @@ def fit_to_machine(cfg: Config, amp: bool = False) -> None:
         return
     optim_wrapper = cfg.get('optim_wrapper') or {}
     wrapper = optim_wrapper.get('type', '')
-    if wrapper == 'AmpOptimWrapper' or (optim_wrapper.get('dtype') and not amp):
-        kept = wrapper != 'AmpOptimWrapper'
-        remedy = ' (--amp keeps it, for CPUs with AMX)' if kept else ''
+    is_refused = wrapper == 'AmpOptimWrapper'
+    if is_refused or (optim_wrapper.get('dtype') and not amp):
+        remedy = '' if is_refused else ' (--amp keeps it, for CPUs with AMX)'
         _tell(f'no GPU: training in float32 instead of mixed precision{remedy}')
-        if not kept:
+        if is_refused:
             optim_wrapper.type = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(key, None)

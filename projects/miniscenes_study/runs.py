@@ -338,10 +338,11 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
         attends = row_config(study, row).model.get('neck', {}).get('pooling') == 'attention'
         scores['knn_own'] = scores['knn']
         if attends and row != RANDOM:
-            scores['knn_own'] = objects.knn_attended(load_encoder(checkpoint, needs_attention=True))
             for file in sorted(checkpoint.parent.glob('iter_*.pth')):
                 step = int(file.stem.removeprefix('iter_'))
                 attention = load_encoder(file, needs_attention=True)
+                if file.name == checkpoint.name:
+                    scores['knn_own'] = objects.knn_attended(attention)
                 for stage, share in objects.attention(attention).items():
                     scores[f'{stage}, step {step}'] = share
         scores['knn_object'] = objects.knn(encoder)
