@@ -7,7 +7,7 @@ import pytest
 
 from projects.miniscenes_study.objects import ATTENTION
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.report import difference, verdict, write_report
+from projects.miniscenes_study.report import Difference, difference, write_report
 from projects.miniscenes_study.runs import Study, StudyError
 from tests.conftest import REPO
 
@@ -25,15 +25,20 @@ def make_study(folder, probes: dict) -> Study:
 
 def test_differences_are_of_the_same_seeds():
     better, worse = {0: 60.0, 1: 63.0, 2: 66.0, 3: 99.0}, {0: 50.0, 1: 52.0, 2: 57.0, 7: 0.0}
-    mean, error = difference(better, worse)
-    assert mean == pytest.approx((10 + 11 + 9) / 3)
-    assert error == pytest.approx(1 / math.sqrt(3))  # deviation 1 over three seeds
-    assert verdict(mean, error) == 'yes'
-    assert verdict(-mean, error) == 'reversed'
-    assert verdict(1.1, error) == 'open'
-    assert difference({0: 5.0, 1: 6.0}, {0: 1.0, 1: 2.0}) == (4.0, None)
-    assert verdict(4.0, None) == 'open'
+    found = difference(better, worse)
+    assert found.mean == pytest.approx((10 + 11 + 9) / 3)
+    assert found.error == pytest.approx(1 / math.sqrt(3))  # deviation 1 over three seeds
+    assert found.seeds == 3
+    assert difference({0: 5.0, 1: 6.0}, {0: 1.0, 1: 2.0}) == (4.0, None, 2)
     assert difference({0: 1.0}, {1: 1.0}) is None
+
+
+@pytest.mark.parametrize(('seeds', 'critical'), [(3, 4.303), (4, 3.182), (5, 2.776), (10, 2.262)])
+def test_verdicts_keep_to_the_tables_of_students_t(seeds, critical):
+    for sign, word in ((1, 'yes'), (-1, 'reversed')):
+        assert Difference(sign * (critical + 0.001), 1.0, seeds).verdict == word
+        assert Difference(sign * (critical - 0.001), 1.0, seeds).verdict == 'open'
+    assert Difference(4.0, None, 2).verdict == 'open'
 
 
 def test_tables_tell_mean_deviation_and_what_shows(tmp_path):
