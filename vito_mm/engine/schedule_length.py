@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_COUNTS = ('step_size', 'milestones', 'periods', 'total_steps')
-"""Arguments of MMEngine's schedulers that count steps, besides begin, end and T_max."""
+BOUNDS = ('begin', 'end', 'T_max')
+COUNTS = ('step_size', 'milestones', 'periods', 'total_steps')
+"""Together the arguments of MMEngine's schedulers that are numbers of steps."""
 
 
 def schedule_length(schedulers: Sequence[Mapping[str, Any]], iters_per_epoch: float) -> float:
@@ -52,7 +53,7 @@ def in_iterations(
             # Exactly the span where it was that, in spite of the rounding.
             is_span = each['T_max'] == each.get('end', math.inf) - each.get('begin', 0)
             new['T_max'] = new['end'] - new['begin'] if is_span else each['T_max'] * scale
-        for key in _COUNTS:
+        for key in COUNTS:
             if each.get(key) is not None:
                 several = isinstance(each[key], (list, tuple))
                 counts = [

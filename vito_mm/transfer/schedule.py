@@ -5,9 +5,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vito_mm.checkpoint.config_parts import parts_of, type_name
-
-_SPANS = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')
-"""Arguments of MMEngine's schedulers that are numbers of iterations."""
+from vito_mm.engine.schedule_length import BOUNDS, COUNTS
 
 
 def stretched_schedule(cfg: Config) -> dict[str, str]:
@@ -22,7 +20,7 @@ def stretched_schedule(cfg: Config) -> dict[str, str]:
     for place, part in parts_of(cfg.get('param_scheduler'), 'param_scheduler'):
         if count == 1 or part.get('by_epoch', True):
             continue
-        for name in _SPANS:
+        for name in (*BOUNDS, *COUNTS):
             if value := part.get(name):
                 is_list = isinstance(value, (list, tuple))
                 new = [each * count for each in value] if is_list else value * count
