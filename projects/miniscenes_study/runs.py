@@ -239,6 +239,8 @@ def _pretrain(study: Study, seed: int) -> None:
 def _pretrain_rows(study: Study, seed: int, rows: Sequence[str]) -> None:
     """Pre-train rows whose starts are there."""
     jobs = []
+    # On a GPU it would put rows without mixed precision into float16.
+    amp = ['--amp'] if study.amp and not torch.cuda.is_available() else []
     for row in rows:
         folder = study.folder(row, seed)
         if row == RANDOM:
@@ -246,7 +248,7 @@ def _pretrain_rows(study: Study, seed: int, rows: Sequence[str]) -> None:
             write_random(study, seed, folder / 'random.pth')
             continue
         command = [sys.executable, str(study.repo / 'tools' / 'train.py'), str(study.config(row))]
-        command += ['--work-dir', str(folder), '--resume', *(['--amp'] if study.amp else [])]
+        command += ['--work-dir', str(folder), '--resume', *amp]
         command += ['--cfg-options', f'randomness.seed={seed}']
         if start := ROWS[row].start:
             command.append(f'load_from={study.checkpoint(start, seed)}')

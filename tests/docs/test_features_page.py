@@ -18,7 +18,7 @@ PAGE = 'docs/features_in_python.md'
 def folder(tmp_path, monkeypatch):
     """A folder with all that the page names."""
     make_miniscenes(
-        tmp_path / 'data/miniscenes', 'tiny', workers=0, tasks=('videos', 'probe'), progress=False
+        tmp_path / 'data/tiny', 'tiny', workers=0, tasks=('videos', 'probe'), progress=False
     )
     (tmp_path / 'work_dirs/first').mkdir(parents=True)
     half = dict(R18, stem_channels=32, base_channels=32)

@@ -138,9 +138,12 @@ def make_miniscenes(
         parameters = dict(version=VERSION, preset=described, seed=seed, counts=splits)
         # What JSON reads back has lists for tuples.
         parameters = json.loads(json.dumps(parameters))
-        if _read_record(folder) == {'complete': True, 'parameters': parameters}:
+        there = _read_record(folder)
+        if there == {'complete': True, 'parameters': parameters}:
             say(f'MiniScenes {task}: already there')
             continue
+        if there and there.get('parameters') != parameters:
+            say(f'MiniScenes {task}: made anew, as it was made with other arguments')
         _start_part(folder, parameters)
         start = time.perf_counter()
         jobs = [

@@ -36,7 +36,7 @@ class TimeRetrievalHook(EncoderProbeHook):
     labels, no augmentation. The result does not depend on the number of ranks, which share videos.
 
     Frames are read once, before the first step, and stay in memory: N x (number of delays) x 3 x
-    ``image_size ** 2`` bytes over all ranks, 270 MB with the defaults. Videos that are shorter than
+    ``image_size ** 2`` bytes over all ranks, 231 MB with the defaults. Videos that are shorter than
     the longest delay or cannot be read are skipped and counted.
 
     Logs ``retrieval_800ms`` etc. in percent, and draws the curve as the picture ``time_retrieval``
