@@ -11,10 +11,11 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from PIL import Image
 
 from tests.conftest import REPO, frame_index
 from vito_mm.datasets import AugmentViews, DecodeFrames, Draw, SampleFrames, VideoDataset
-from vito_mm.videos import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, write_manifest
+from vito_mm.videos import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, decode_frames, write_manifest
 
 DECODE = [dict(type='SampleFrames'), dict(type='DecodeFrames')]
 
@@ -150,6 +151,56 @@ def test_bad_settings_are_named(kwargs, error, message):
         VideoDataset(**kwargs)
     with pytest.raises(ValueError, match='num_views must be at least 2'):
         SampleFrames(num_views=1)
+    with pytest.raises(ValueError, match='pipelines'):  # as of mmpretrain's MultiView
+        AugmentViews([dict(type='BYOLAugmentation')])
+
+
+@pytest.mark.parametrize(
+    'given', [dict(data_prefix=dict(video='train')), dict(filter_cfg={}), dict(serialize_data=True)]
+)
+def test_what_means_nothing_here_is_refused(video_folder, given):
+    with pytest.raises(TypeError, match=next(iter(given))):
+        VideoDataset(data_root=str(video_folder), **given)
+
+
+@pytest.mark.parametrize('extensions', ['.JPG', ('.jpg',), ['.Jpg']])
+def test_endings_are_one_or_several_in_any_case(tmp_path, extensions):
+    for name in ('a.jpg', 'b.JPG', 'mask.png', 'notes.zip', 'x.mpg'):
+        (tmp_path / name).touch()
+    dataset = VideoDataset(data_root=str(tmp_path), extensions=extensions)
+    names = [os.path.basename(dataset.get_data_info(i)['video_path']) for i in range(len(dataset))]
+    assert names == ['a.jpg', 'b.JPG']
+
+
+def test_an_address_as_root_is_not_replaced_by_files_near_the_manifest(tmp_path):
+    (tmp_path / 'a.mp4').touch()
+    write_manifest(tmp_path / 'm.jsonl', [dict(path='a.mp4')])
+    dataset = VideoDataset(data_root='s3://bucket/videos', ann_file=str(tmp_path / 'm.jsonl'))
+    assert dataset.get_data_info(0)['video_path'] == 's3://bucket/videos/a.mp4'
+
+
+def test_a_subset_is_described_as_itself(video_folder):
+    rows = [dict(path=f'{i}.mp4', start=part) for i in range(3) for part in (0.0, 1.0)]
+    write_manifest(video_folder / 'm.jsonl', rows)
+    root = dict(data_root=str(video_folder), ann_file='m.jsonl')
+    whole = VideoDataset(**root)
+    subsets = [VideoDataset(**root, indices=chosen) for chosen in (2, -2, [0, 1, 4])]
+    subsets.append(whole.get_subset([0, 2, 4]))
+    assert [len(subset) for subset in subsets] == [2, 2, 3, 3]
+    assert [subset.count_files() for subset in (whole, *subsets)] == [3, 1, 1, 2, 3]
+    assert [s.get_data_info(-1)['video_path'][-5:] for s in subsets] == [
+        *('0.mp4', '2.mp4', '2.mp4', '2.mp4'),
+    ]
+    assert len({subset.fingerprint() for subset in (whole, *subsets)}) == 5
+    assert VideoDataset(**root, indices=2).fingerprint() == subsets[0].fingerprint()
+
+
+def test_a_folder_has_one_fingerprint_however_it_is_written(video_folder, monkeypatch):
+    found = {VideoDataset(data_root=str(video_folder) + end).fingerprint() for end in ('', '/')}
+    monkeypatch.chdir(video_folder)
+    found |= {VideoDataset(data_root=root).fingerprint() for root in ('.', './')}
+    assert len(found) == 1
+    assert VideoDataset(data_root=str(video_folder), indices=2).fingerprint() not in found
 
 
 def test_workers_open_their_own_readers_and_draw_different_clips(video_folder, pipeline):
@@ -193,6 +244,21 @@ def test_an_image_is_a_video_of_one_frame(tmp_path, make_video):
     write_manifest(tmp_path / 'list.jsonl', [dict(path='c/clip.mp4'), dict(path='a/one.JPG')])
     listed = VideoDataset(data_root=str(tmp_path), ann_file='list.jsonl', pipeline=DECODE)
     assert listed[1]['imgs'][0].shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize('name', ['x.bmp', 'x.tiff'])
+def test_a_still_may_hold_the_marks_of_jpeg(tmp_path, name):
+    """A pixel of BMP, the strips of TIFF: two JPEG files in a row would be a video."""
+    pixels = np.random.default_rng(0).integers(0, 255, (192, 256, 3), np.uint8)
+    pixels[0, :2] = (0xFF, 0xD9, 0xFF), (0, 0, 0xD8)  # FF D9 FF D8 in BMP's order
+    Image.fromarray(pixels).save(
+        tmp_path / name, **dict(compression='jpeg') if name[2:] == 'tiff' else {}
+    )
+    assert b'\xff\xd9\xff\xd8' in (tmp_path / name).read_bytes()
+    with Image.open(tmp_path / name) as image:
+        expected = np.array(image)
+    frames, _ = decode_frames(tmp_path / name, lambda duration: np.zeros(1))
+    np.testing.assert_array_equal(frames[0], expected)
 
 
 @pytest.mark.parametrize('method', ['single', 'delta', 'marginal'])

@@ -5,6 +5,8 @@ import errno
 import io
 import os
 import tarfile
+import tempfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from tests.conftest import frame_index, write_video
 from tests.helpers import faulty_videos as faulty
 from tests.helpers.readers import READERS, VIEW
-from vito_mm.videos import VideoReadError, decode_frames
+from vito_mm.videos import VideoReadError, decode_frames, find_videos
 from vito_mm.videos.frames import first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 
@@ -55,22 +57,58 @@ def test_an_unreadable_file_is_named_with_a_reason_in_one_line(tmp_path, name, r
     assert '\n' not in str(error.value)
 
 
-def test_no_permission(tmp_path):
-    path = write_video(tmp_path / 'x.mp4', num_frames=5)
-    decode_frames(path, at(0.0))
-    path.chmod(0)
+def exit_status_as_nobody(action) -> int:
+    """Exit status of a child that does something as a user who may not read everything."""
     child = os.fork()
-    if child == 0:  # root may read everything, nobody may not
+    if child == 0:
         status = 1
         try:
             if os.geteuid() == 0:
                 os.setuid(65534)
-            decode_frames(path, at(0.0))
-        except VideoReadError as error:
-            status = 0 if 'ermission' in error.reason else 2
+            status = action()
         finally:
             os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that any user may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_no_permission(public_folder):
+    path = write_video(public_folder / 'x.mp4', num_frames=5)
+
+    def read() -> int:
+        try:
+            decode_frames(path, at(0.0))
+        except VideoReadError as error:
+            return 3 if error.reason == 'no permission to read it' else 2
+        return 0
+
+    path.chmod(0o644)
+    assert exit_status_as_nobody(read) == 0
+    path.chmod(0)
+    assert exit_status_as_nobody(read) == 3
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(public_folder):
+    for name in ('cat', 'dog'):
+        (public_folder / name).mkdir(mode=0o755)
+        write_video(public_folder / name / 'x.mp4', num_frames=5)
+
+    def search() -> int:
+        try:
+            return len(find_videos(public_folder))
+        except PermissionError as error:
+            return 7 if 'dog' in str(error) else 8
+
+    assert exit_status_as_nobody(search) == 2
+    (public_folder / 'dog').chmod(0)
+    assert exit_status_as_nobody(search) == 7
 
 
 def test_a_file_that_is_cut_off_gives_its_first_frames(tmp_path):

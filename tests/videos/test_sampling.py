@@ -32,6 +32,13 @@ def test_delta_keeps_the_delay_and_fills_the_segment():
     assert times[:, 0].max() == pytest.approx(T - 1.2, abs=0.01)
 
 
+def test_delta_may_fill_the_segment_to_the_last_digit():
+    assert 3 * 0.1 > 0.3  # in floats
+    np.testing.assert_allclose(
+        sample_offsets(4, 0.3, 'delta', delta=0.1), [0, 0.1, 0.2, 0.3], atol=1e-9
+    )
+
+
 def test_uniform_has_one_view_in_each_chunk():
     times = draws('uniform', 4, n=5000)
     assert (np.floor(times / (T / 4)) == np.arange(4)).all()
@@ -52,7 +59,8 @@ def test_single_takes_all_views_at_one_time():
         (dict(num_views=2, segment=T, method='random'), 'marginal'),
         (dict(num_views=2, segment=T, method='delta'), 'delta'),
         (dict(num_views=2, segment=T, delta=1.0), 'delta'),
-        (dict(num_views=3, segment=T, method='delta', delta=1.3), '2.6'),
+        (dict(num_views=3, segment=T, method='delta', delta=1.3), '2.56'),
+        (dict(num_views=3, segment=T, method='delta', delta=-0.1), 'delta=-0.1'),
     ],
 )
 def test_bad_settings_are_named(kwargs, name):

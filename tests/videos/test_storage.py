@@ -28,6 +28,7 @@ from vito_mm.videos.frames import first, spread
 from vito_mm.videos.prepare.integrity import inspect_video
 from vito_mm.videos.prepare.preparation import prepare_videos
 from vito_mm.videos.prepare.reencoding import Encoding
+from vito_mm.videos.storage import local_name
 from vito_mm.visualization.clips import rows_of
 
 SOME_KINDS = (
@@ -393,3 +394,13 @@ def test_preparation_fetches_addresses_once_and_copies_both(world, server, tmp_p
     assert list(listed(tmp_path / 'b.jsonl')) == paths
     assert [start(tmp_path / path) for path in paths] == [10, 10]
     assert server.asked == {'/whole/1.mp4': 2}
+
+
+def test_the_list_of_a_large_tar_does_not_count_against_one_video(world, tmp_path):
+    """A tar that takes longer to list than a video may take would never be read."""
+    many = tmp_path / 'many.tar'
+    pack(many, *(tarfile.TarInfo(f'in/{i}.txt') for i in range(300)), world / '0.mp4')
+    calls = []
+    with local_name(f'{many}::in/0.mp4', check_deadline=lambda: calls.append(None)) as name:
+        assert start(name) == 10
+    assert 0 < len(calls) < 10

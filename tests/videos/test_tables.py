@@ -65,12 +65,18 @@ def test_numbers_are_numbers_whatever_they_are_written_as(tmp_path, ending, kind
     assert next(read_table(file)) == first, 'curation reads something else'
 
 
+def test_blanks_after_the_commas_of_a_csv_file_change_nothing(tmp_path):
+    file = tmp_path / 'm.csv'
+    file.write_text('path, start, end, label\na.mp4, 1.0, 2.0, 3\n')
+    assert outcomes(file) == [dict(path='a.mp4', start=1.0, end=2.0, label=3)]
+
+
 @pytest.mark.parametrize('ending', ENDINGS)
 def test_labels_that_are_no_integers_are_kept(tmp_path, ending):
-    labels = ['goldfish', '1.5', '12', '1.0', '', '1e30']
+    labels = ['goldfish', '1.5', '12', '1.0', '', '1e30', '1_2']
     rows = [dict(path=f'{i}.mp4', label=label) for i, label in enumerate(labels)]
     found = [row.get('label') for row in outcomes(write(tmp_path / f'm.{ending}', rows))]
-    assert found == ['goldfish', '1.5', 12, 1, None, '1e30']
+    assert found == ['goldfish', '1.5', 12, 1, None, '1e30', '1_2']
 
 
 @pytest.mark.parametrize('ending', ENDINGS)

@@ -21,6 +21,7 @@ from vito_mm.videos import (
     part_name,
     read_manifest,
 )
+from vito_mm.videos.names import endings_of
 from vito_mm.videos.tars import split_member
 
 _MADE_HERE = ('gt_label', 'gt_score', 'mask', 'augmentations', 'video_id')
@@ -50,12 +51,13 @@ class VideoDataset(BaseDataset):
             of named stages in order. MMEngine's configs merge dicts but replace lists, so a config
             that inherits a dict states only what it changes; a stage set to None is skipped. The
             first transform gets what :meth:`get_data_info` returns. Defaults to ().
-        extensions (Sequence[str]): File name endings that are taken from a folder. With
+        extensions (str | Sequence[str]): File name endings that are taken from a folder. With
             ``IMAGE_EXTENSIONS`` it is a data set of images, each a video of one frame; ``'.tar'``
             are archives of frames. Defaults to ``VIDEO_EXTENSIONS``.
         max_attempts (int): How many videos are tried for one sample before the data set is declared
             unreadable. Defaults to 16.
-        **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`.
+        **kwargs: Other keywords of :class:`mmengine.dataset.BaseDataset`, but ``data_prefix``,
+            ``filter_cfg`` and ``serialize_data``, which mean nothing here.
 
     Raises:
         FileNotFoundError: If the folder or the manifest does not exist or has no video.
@@ -68,7 +70,7 @@ class VideoDataset(BaseDataset):
         data_root: str = '',
         ann_file: str = '',
         pipeline: Sequence[dict | Callable] | dict[str, dict | None] = (),
-        extensions: Sequence[str] = VIDEO_EXTENSIONS,
+        extensions: str | Sequence[str] = VIDEO_EXTENSIONS,
         max_attempts: int = 16,
         **kwargs: Any,
     ) -> None:
@@ -78,15 +80,20 @@ class VideoDataset(BaseDataset):
         if max_attempts < 1:
             raise ValueError(f'max_attempts must be at least 1, got {max_attempts}')
         self.max_attempts = max_attempts
-        self.extensions = tuple(extensions)
+        self.extensions = endings_of(extensions)
         self.in_flight = InFlightFiles()
         self.blocklist: set[str] = set()
         """Files that are not read any more, because they ended the workers that read them."""
-        kwargs.setdefault('data_prefix', {})
-        # MMEngine serializes rows to share them between workers; a manifest is shared as it is.
-        kwargs.setdefault('serialize_data', False)
-        stages = named_stages(pipeline)
-        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=stages, **kwargs)
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            data_prefix={},
+            filter_cfg=None,
+            # MMEngine serializes rows to share them between workers; a manifest is shared as it is.
+            serialize_data=False,
+            pipeline=named_stages(pipeline),
+            **kwargs,
+        )
 
     def _join_prefix(self) -> None:
         """Keep ``ann_file`` as the user gave it if that exists: it need not lie in the root."""
@@ -96,14 +103,20 @@ class VideoDataset(BaseDataset):
     def load_data_list(self) -> Manifest:
         """Read the manifest or search the folder: one row per video."""
         if self.ann_file:
-            self._table = read_manifest(self.ann_file, self.data_root or None)
-            if self.data_root and not _first_exists(self._table):
-                nearby = self._table.with_root(os.path.dirname(self.ann_file))
-                self._table = nearby if _first_exists(nearby) else self._table
-        else:
-            rows = find_videos(self.data_root, self.extensions)
-            self._table = Manifest.from_rows(rows, source=self.data_root)
-        return self._table
+            table = read_manifest(self.ann_file, self.data_root or None)
+            is_folder = self.data_root and not is_address(self.data_root)
+            if is_folder and not _first_exists(table):
+                nearby = table.with_root(os.path.dirname(self.ann_file))
+                table = nearby if _first_exists(nearby) else table
+            return table
+        rows = find_videos(self.data_root, self.extensions)
+        return Manifest.from_rows(rows, source=self.data_root)
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Manifest:
+        """The first (or, of a negative number, the last) rows, or those of a list of indices."""
+        if isinstance(indices, int):
+            indices = slice(indices) if indices >= 0 else slice(indices, None)
+        return self.data_list[indices]
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -129,14 +142,16 @@ class VideoDataset(BaseDataset):
     @force_full_init
     def count_files(self) -> int:
         """Count the different paths of the rows; fewer than rows if some are of the same file."""
-        return self._table.count_files()
+        return self.data_list.count_files()
 
     @force_full_init
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal digits, of the manifest file, or of the paths in a folder."""
         if self.ann_file:
-            return self._table.fingerprint()
-        inside = '\n'.join(row['path'][len(self.data_root) :] for row in self._table)
+            return self.data_list.fingerprint()
+        inside = '\n'.join(
+            f'/{os.path.relpath(row["path"], self.data_root)}' for row in self.data_list
+        )
         return hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
 
     @force_full_init

@@ -56,8 +56,7 @@ class ClassFolderVideos(VideoDataset):
     def load_data_list(self) -> Manifest:
         """Read the list."""
         rows = read_list(self.ann_file, self.data_root)
-        self._table = Manifest.from_rows(rows, source=self.ann_file)
-        return self._table
+        return Manifest.from_rows(rows, source=self.ann_file)
 
 
 def read_list(listed: str | os.PathLike, root: str | os.PathLike) -> list[dict[str, Any]]:

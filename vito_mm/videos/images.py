@@ -42,6 +42,8 @@ def is_still(data: bytes) -> bool:
     """False for animated PNG and raw MJPEG, which look like images and which FFmpeg reads."""
     if data.startswith(b'\x89PNG'):
         return not 0 < data.find(b'acTL') < data.find(b'IDAT')
+    if not data.startswith(b'\xff\xd8'):  # TIFF and BMP may hold JPEG's marks
+        return True
     # Previews follow the image in MPO, which says so ahead of it.
     second = data.find(b'\xff\xd9\xff\xd8')
     return second < 0 or b'MPF\0' in data[:second]

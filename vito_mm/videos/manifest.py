@@ -24,7 +24,7 @@ from vito_mm.utils.atomic import written_aside
 from vito_mm.utils.remote_files import is_address
 
 from .errors import VideoReadError
-from .names import files_below
+from .names import endings_of, files_below
 from .shared_bytes import SharedBytes
 from .tables import RowError, ending_of, mark_length, parse_line, place_in, plain, read_rows, typed
 
@@ -54,7 +54,7 @@ def find_videos(
         raise FileNotFoundError(f'there is no folder {folder!r} to take videos from{remedy}')
     paths = sorted(files_below(folder, extensions))
     if not paths:
-        endings = ', '.join(extensions)
+        endings = ', '.join(endings_of(extensions))
         raise FileNotFoundError(f'no video in {folder!r} or below it (files ending in {endings})')
     return [{'path': path} for path in paths]
 
@@ -121,18 +121,22 @@ class Manifest(Sequence):
         keep = _worth_keeping(lines.buffer, spans, None if keep_bad else _BAD)
         numbers = np.arange(1, len(spans) + 1) if numbers is None else np.array(numbers, int)
         self._spans, self._numbers = spans[keep], numbers[keep[: len(numbers)]].astype(np.int32)
+        self._is_part = False
 
     def __len__(self) -> int:
         return len(self._spans)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Any:
         """One row as a dict, its ``path`` joined with the root; or a part of the table.
 
         Raises:
             VideoReadError: If the row cannot be used; names its line and column.
         """
-        if isinstance(index, slice):
-            return self._changed(_spans=self._spans[index], _numbers=self._numbers[index])
+        if isinstance(index, slice | Sequence):
+            index = index if isinstance(index, slice) else np.array(index, int)
+            return self._changed(
+                _spans=self._spans[index], _numbers=self._numbers[index], _is_part=True
+            )
         start, end = self._spans[index]
         try:
             line = self.lines.buffer[start:end]
@@ -174,8 +178,11 @@ class Manifest(Sequence):
         return len(hashes)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the table in hexadecimal digits."""
-        return hashlib.sha256(self.lines.buffer).hexdigest()
+        """SHA-256 of the table in hexadecimal digits; of a part also of which rows it has."""
+        digest = hashlib.sha256(self.lines.buffer)
+        if self._is_part:
+            digest.update(self._spans.tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def of_lines(cls, file: Path, root: str = '', keep_bad: bool = False) -> 'Manifest':

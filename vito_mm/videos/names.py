@@ -32,16 +32,33 @@ def natural_order(name: str) -> tuple:
     return *parts, name
 
 
-def files_below(folder: str | os.PathLike, endings: Sequence[str]) -> Iterator[str]:
+def endings_of(endings: str | Sequence[str]) -> tuple[str, ...]:
+    """Endings of file names in lower case, of one or several."""
+    return tuple(map(str.lower, [endings] if isinstance(endings, str) else endings))
+
+
+def has_ending(name: str, endings: str | Sequence[str]) -> bool:
+    """True if a name ends in one of ``endings``, in upper or lower case."""
+    return name.lower().endswith(endings_of(endings))
+
+
+def files_below(folder: str | os.PathLike, endings: str | Sequence[str]) -> Iterator[str]:
     """Search a folder with its sub-folders, links to folders included, each folder once.
 
     Hidden files and folders are skipped.
 
     Yields:
-        str: Paths of files with such endings (in lower case), in no particular order.
+        str: Paths of files with one of the endings, in upper or lower case, in no particular order.
+
+    Raises:
+        OSError: If a folder cannot be listed.
     """
+
+    def fail(error: OSError) -> None:  # else it would be left out
+        raise error
+
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -49,5 +66,5 @@ def files_below(folder: str | os.PathLike, endings: Sequence[str]) -> Iterator[s
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in names:
-            if name.lower().endswith(tuple(endings)) and not is_hidden(name):
+            if has_ending(name, endings) and not is_hidden(name):
                 yield os.path.join(parent, name)

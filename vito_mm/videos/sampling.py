@@ -63,11 +63,12 @@ def sample_offsets(
     if method == 'uniform':
         return (np.arange(num_views) + uniform(0, 1, num_views)) * (segment / num_views)
     span = delta * (num_views - 1)
-    if not 0 <= span <= segment:
+    room = max(0.0, segment - span)
+    if delta < 0 or span - segment > 1e-9 * segment:  # three times 0.1 is more than 0.3
         raise ValueError(
-            f'{num_views} views {delta} s apart span {span} s, more than the segment of {segment} s'
+            f'{num_views} views delta={delta} s apart must lie within the segment of {segment} s'
         )
-    return uniform(0, segment - span) + delta * np.arange(num_views)
+    return uniform(0, room) + delta * np.arange(num_views)
 
 
 def place_segment(offsets: np.ndarray, segment: float, start: float, duration: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
 from typing import Any, BinaryIO
@@ -34,15 +34,15 @@ class SharedBytes:
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         if get_spawning_popen() is None:  # for a file, or for another machine
-            return _of_parts, ([bytes(self.buffer)],)
+            return _of_bytes, (bytes(self.buffer),)
         return _of_descriptor, (DupFd(self.descriptor),)
 
     def __deepcopy__(self, memo: dict) -> 'SharedBytes':
         return self
 
 
-def _of_parts(parts: Iterable[bytes]) -> SharedBytes:
-    return SharedBytes(lambda file: file.writelines(parts))
+def _of_bytes(data: bytes) -> SharedBytes:
+    return SharedBytes(lambda file: file.write(data))
 
 
 def _of_descriptor(duplicate: Any) -> SharedBytes:

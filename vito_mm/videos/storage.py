@@ -5,7 +5,6 @@ decoders and readers take them as they take files.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -53,8 +52,10 @@ def local_name(
             yield _name(file)
     elif (found := split_member(path)) is not None:
         with _memory() as file:
-            with opened_member(*found, check_deadline) as member:
-                shutil.copyfileobj(member, file, BLOCK)
+            with opened_member(*found) as member:
+                while block := member.read(BLOCK):
+                    file.write(block)
+                    check_deadline()
             yield _name(file)
     elif SEPARATOR in path and not os.path.lexists(path):
         raise VideoReadError(path, f'no such file, and no tar {path.split(SEPARATOR)[0]!r}')

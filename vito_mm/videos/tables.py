@@ -153,6 +153,8 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, str):
         if not value.strip():
             return None
+        if '_' in value:  # which Python takes within numbers
+            raise ValueError
         try:
             value = int(value)
         except ValueError:
@@ -234,7 +236,7 @@ def _read_csv(file: Path, needs: Iterable[str]) -> Iterator[tuple[int, Row | Row
 
         table = csv.reader(lines())
         try:
-            header = next(table, [])
+            header = [name.strip() for name in next(table, [])]
             _check_columns(file, header, needs)
             begin = table.line_num + 1
             for cells in table:

@@ -12,7 +12,7 @@ import numpy as np
 from vito_mm.utils.hashing import hash64
 
 from .errors import VideoReadError
-from .names import is_visible
+from .names import has_ending, is_visible
 
 SEPARATOR = '::'
 """Stands between a tar and a member of it in a path: ``shard.tar::cats/1.mp4``."""
@@ -58,9 +58,7 @@ def followed(path: str, members: dict[str, tarfile.TarInfo], name: str) -> tarfi
 
 
 @contextmanager
-def opened_member(
-    tar: str, name: str, check_deadline: Callable[[], None] = lambda: None
-) -> Iterator[BinaryIO]:
+def opened_member(tar: str, name: str) -> Iterator[BinaryIO]:
     """Open a member of a tar to read it; the headers of a tar are read once in a process.
 
     Raises:
@@ -68,7 +66,7 @@ def opened_member(
         OSError: If the tar cannot be read.
     """
     try:
-        place = _index_of(tar, check_deadline).place(name)
+        place = _index_of(tar).place(name)
         with tarfile.open(tar, 'r:') as archive:
             archive.fileobj.seek(place)
             member = tarfile.TarInfo.fromtarfile(archive)
@@ -81,8 +79,8 @@ def opened_member(
         raise VideoReadError(tar, f'{reason} ({error})') from None
 
 
-def find_members(tar: str, endings: Sequence[str]) -> list[str]:
-    """List the members of a tar with such endings (in lower case) by their paths, sorted.
+def find_members(tar: str, endings: str | Sequence[str]) -> list[str]:
+    """List the members of a tar with one of the endings by their paths, sorted.
 
     Hidden ones are skipped. What is no tar, or cannot be read, has none; of one that is cut off,
     those before count.
@@ -93,18 +91,16 @@ def find_members(tar: str, endings: Sequence[str]) -> list[str]:
         members, _ = _read_readable(tar)
     except (tarfile.TarError, OSError):
         return []
-    found = (name for name in members if name.lower().endswith(tuple(endings)) and is_visible(name))
+    found = (name for name in members if has_ending(name, endings) and is_visible(name))
     return sorted(f'{tar}{SEPARATOR}{name}' for name in found)
 
 
-def _read_readable(
-    tar: str, check_deadline: Callable[[], None] = lambda: None
-) -> tuple[dict[str, tarfile.TarInfo], bool]:
+def _read_readable(tar: str) -> tuple[dict[str, tarfile.TarInfo], bool]:
     """Members before the end or a damage, and whether it is the end."""
     members: dict[str, tarfile.TarInfo] = {}
     with tarfile.open(tar, 'r:') as archive:
         try:
-            members.update(read_members(archive, check_deadline))
+            members.update(read_members(archive))
         except tarfile.ReadError:
             return members, False
         archive.fileobj.seek(archive.offset)
@@ -114,8 +110,10 @@ def _read_readable(
 class _Index:
     """Where the headers of a tar's files begin: 16 bytes per file."""
 
-    def __init__(self, tar: str, check_deadline: Callable[[], None]) -> None:
-        members, self.is_complete = _read_readable(tar, check_deadline)
+    def __init__(self, tar: str) -> None:
+        # Once for all its videos, so the time limit of one does not count: a large tar would never
+        # be read to its end.
+        members, self.is_complete = _read_readable(tar)
         places = sorted((hash64(name), self._place(tar, members, name)) for name in members)
         self.hashes, self.places = np.array(places, np.uint64).reshape(-1, 2).T
 
@@ -139,10 +137,10 @@ class _Index:
 _indices: dict[str, tuple[tuple[int, ...], _Index]] = {}
 
 
-def _index_of(tar: str, check_deadline: Callable[[], None]) -> _Index:
+def _index_of(tar: str) -> _Index:
     status = os.stat(tar)
     version = status.st_ino, status.st_size, status.st_mtime_ns
     known = _indices.get(tar)
     if known is None or known[0] != version:
-        known = _indices[tar] = version, _Index(tar, check_deadline)
+        known = _indices[tar] = version, _Index(tar)
     return known[1]

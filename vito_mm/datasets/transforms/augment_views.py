@@ -46,16 +46,23 @@ class AugmentViews(Transform):
             'augmentations' among its ``meta_keys``. Defaults to False.
 
     Raises:
-        ValueError: If there is no pipeline, or one that the device cannot finish.
+        ValueError: If there is no pipeline, one is a single transform, or one is such that the
+            device cannot finish it.
     """
 
     def __init__(
         self, pipelines: Sequence[Stages] | dict[str, Stages | None], on_device: bool = False
     ) -> None:
-        self.pipelines = [Compose(named_stages(pipeline)) for pipeline in named_stages(pipelines)]
-        self.on_device = on_device
-        if not self.pipelines:
+        found = named_stages(pipelines)
+        if not found:
             raise ValueError('AugmentViews needs at least one pipeline in `pipelines`')
+        if any(isinstance(pipeline, Mapping) and 'type' in pipeline for pipeline in found):
+            raise ValueError(
+                'AugmentViews needs a list of transforms for each view in `pipelines`, got a '
+                'single transform: write pipelines=[[dict(type=...), ...]]'
+            )
+        self.pipelines = [Compose(named_stages(pipeline)) for pipeline in found]
+        self.on_device = on_device
         for number, pipeline in enumerate(self.pipelines, start=1):
             steps = list(pipeline.transforms)
             if on_device and not (steps and isinstance(steps[-1], BYOLAugmentation)):
