@@ -42,7 +42,8 @@ def main(args: argparse.Namespace) -> None:
     from vito_mm.launch import build_runner, load_config, set_resume
 
     cfg = load_config(args)
-    has_amp = cfg.optim_wrapper.type == 'AmpOptimWrapper' or cfg.optim_wrapper.get('dtype')
+    wrapper = cfg.get('optim_wrapper') or {}
+    has_amp = wrapper.get('type') == 'AmpOptimWrapper' or wrapper.get('dtype')
     if args.amp and not has_amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -50,7 +51,8 @@ def main(args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(f'{args.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
-    set_resume(cfg, args.resume or ('auto' if cfg.get('resume') and not cfg.load_from else None))
+    goes_on = cfg.get('resume') and not cfg.get('load_from')
+    set_resume(cfg, args.resume or ('auto' if goes_on else None))
     build_runner(cfg, args.amp).train()
 
 

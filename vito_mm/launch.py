@@ -28,8 +28,9 @@ from vito_mm.videos.tables import ENDINGS
 LAUNCHED_AT = 'VITO_MM_LAUNCHED_AT'
 """Environment variable in which ``_torchrun.sh`` says when it was started (seconds since 1970)."""
 
-_PLACE = re.compile(r'(.*[._])?(root|file|dir|path|folder|checkpoint|from|data)')
-"""Keys of a config whose values are files or folders."""
+_PLACE = re.compile(r'(.*[._])?(root|file|dir|(?<!drop_)path|folder|checkpoint|from|data)')
+"""Keys of a config whose values are files or folders, but those that say how to see to them."""
+_NO_PLACES = ('None', 'True', 'False')
 
 
 def parse_options(words: Sequence[str]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
 
     MMEngine removes blanks, takes a comma for a list and digits for a number. Where a key names a
     place (``data_root``, ``ann_file``, ``checkpoint``, ``load_from``, ...) the value is text, with
-    ``~`` for the home folder; lists in brackets and None are taken as elsewhere.
+    ``~`` for the home folder; lists in brackets, None, True and False are taken as elsewhere.
 
     Raises:
         ValueError: If a word is no ``key=value``, or its brackets do not match.
@@ -47,7 +48,8 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
         key, sign, value = text.partition('=')
         if not (key and sign):
             raise ValueError(f'{text!r} is no KEY=VALUE')
-        if _PLACE.fullmatch(key) and value != 'None' and not value.startswith(('[', '(')):
+        is_place = _PLACE.fullmatch(key) and value not in _NO_PLACES
+        if is_place and not value.startswith(('[', '(')):
             options[key] = os.path.expanduser(value.strip('\'"'))
         else:
             try:
@@ -231,6 +233,16 @@ class _Runner(Runner):
             self._has_loaded = True
         super().load_or_resume()
 
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load as MMEngine does; to resume, only from a file that a run can go on from."""
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if self._resume and 'optimizer' not in checkpoint:
+            raise ValueError(
+                f'{filename} has no state of the optimizer, as files of best weights and exported '
+                'ones: resume from another one, or start a new run from its weights (load_from)'
+            )
+        return checkpoint
+
 
 class _CPURunner(_Runner):
     """MMEngine's runner where there is no GPU: it names CUDA devices and keeps SyncBN."""
@@ -325,13 +337,15 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     """Find the latest complete checkpoint of a run, None if there is none.
 
     It is the one that ``last_checkpoint`` names or, if that is missing or cut off, the newest
-    ``.pth`` file that is not.
+    ``.pth`` file that is not. ``best_*.pth`` do not count: they lack the state of the optimizer.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
     named = [pointer.read_text().strip()] if pointer.is_file() else []
-    newest_first = sorted(work_dir.glob('*.pth'), key=lambda file: -file.stat().st_mtime)
-    for file in (*named, *map(str, newest_first)):
+    named += [str(work_dir / Path(file).name) for file in named]  # the folder may have moved
+    saved = [file for file in work_dir.glob('*.pth') if not file.name.startswith('best_')]
+    newest_first = sorted(saved, key=lambda file: -file.stat().st_mtime)
+    for file in dict.fromkeys((*named, *map(str, newest_first))):
         # torch.save writes an archive whose directory comes last, so a cut file has none.
         if Path(file).is_file() and zipfile.is_zipfile(file):
             return file

@@ -150,6 +150,30 @@ def test_a_cut_checkpoint_is_passed_over(textured_folder, tmp_path):
     assert f'resuming from {work_dir}/iter_2.pth' in output
 
 
+def test_a_moved_folder_goes_on_from_what_its_run_saved_last(tmp_path):
+    """Not from the best weights, which are newer and have no state of the optimizer."""
+    for name in ('iter_2.pth', 'iter_4.pth', 'best_knn_top1_iter_3.pth'):
+        torch.save({}, tmp_path / name)
+        os.utime(tmp_path / name, (1, 5 - int(name[-5])))  # newer ones come first here
+    assert latest_checkpoint(tmp_path) == str(tmp_path / 'iter_2.pth')
+    (tmp_path / 'last_checkpoint').write_text('/old/place/iter_4.pth')
+    assert latest_checkpoint(tmp_path) == str(tmp_path / 'iter_4.pth')
+
+
+def test_a_file_without_the_optimizer_is_not_resumed(textured_folder, tmp_path):
+    first = shell(*train(textured_folder, tmp_path / 'run', max_iters=2))
+    assert first.returncode == 0, first.stderr[-3000:]
+    checkpoint = torch.load(tmp_path / 'run/iter_2.pth', weights_only=False)
+    del checkpoint['optimizer']
+    torch.save(checkpoint, tmp_path / 'best.pth')
+    command = train(
+        textured_folder, tmp_path / 'b', '--resume', str(tmp_path / 'best.pth'), max_iters=3
+    )
+    again = shell(*command)
+    assert again.returncode != 0
+    assert 'optimizer' in again.stderr.strip().splitlines()[-1]
+
+
 def test_resuming_nothing_starts_at_the_beginning(textured_folder, tmp_path):
     run = shell(*train(textured_folder, tmp_path / 'run', '--resume', max_iters=2))
     assert run.returncode == 0, run.stderr[-3000:]

@@ -87,6 +87,33 @@ def test_more_steps_than_the_epochs_have_stretch_the_schedule(video_folder, tmp_
         assert rate == pytest.approx(byol(step, 20, 600, 1e-3), abs=1e-12), step
 
 
+def test_fewer_epochs_have_the_whole_schedule(video_folder, tmp_path):
+    """Epochs of no whole number of steps; all of them have the schedule as it is stated."""
+    for epochs, steps in ((100, 167), (300, 500)):
+        cfg = tiny_config(
+            video_folder, tmp_path / f'run{epochs}', **{'train_dataloader.batch_size': 6}
+        )
+        cfg.param_scheduler = RECIPE.param_scheduler
+        cfg.train_cfg = dict(RECIPE.train_cfg, clips_per_epoch=10, max_epochs=epochs)
+        runner = started(cfg)
+        assert runner.max_iters == steps
+        found = rates(runner)
+        assert found[0] == 0
+        assert max(found) == pytest.approx(1e-3, rel=1e-2)
+        assert found[-1] < 1e-6
+        (log,) = (tmp_path / f'run{epochs}').glob('*/*.log')
+        assert ('ends after 500 iterations' in log.read_text()) == (epochs == 100)
+
+
+def test_more_epochs_than_the_schedule_has_are_told(video_folder, tmp_path):
+    cfg = tiny_config(video_folder, tmp_path / 'run')
+    cfg.param_scheduler = RECIPE.param_scheduler
+    cfg.train_cfg = dict(RECIPE.train_cfg, clips_per_epoch=4, max_epochs=600)
+    assert rates(started(cfg))[300:] == pytest.approx([0] * 300, abs=1e-6)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'ends after 300 iterations, this run has 600' in log.read_text()
+
+
 def test_a_linear_warm_up_of_mmengine_is_shortened_too(video_folder, tmp_path):
     """0.1 to 1 in 20 of 1000 steps: 2 of 100, and none of 40, where it would end at 0.1."""
     for steps, expected in ((100, [1e-4, 1e-3, 1e-3]), (40, [1e-3])):

@@ -171,11 +171,15 @@ def test_folders_and_files_are_taken_as_they_are_typed(name, tmp_path, monkeypat
     add_common_arguments(parser)
     options = [f'train_dataloader.dataset.data_root={name}', 'model.neck.in_channels=64,128']
     options += ['load_from=None', 'train_dataloader.dataset.ann_file=', 'custom_hooks.0.data=5']
+    options += ['model.head.mask_same_file=False', 'model.backbone.drop_path=0.1']
     args = parser.parse_args([str(CONFIG), '--cfg-options', *options])
     values = parse_options(args.cfg_options)
     assert values['model.neck.in_channels'] == [64, 128]
     assert values['custom_hooks.0.data'] == '5'
-    args.cfg_options.remove('custom_hooks.0.data=5')
+    assert values['model.head.mask_same_file'] is False
+    assert values['model.backbone.drop_path'] == 0.1
+    for key in ('custom_hooks.0.data=5', 'model.backbone.drop_path=0.1'):
+        args.cfg_options.remove(key)
     cfg = load_config(args)
     assert cfg.load_from is None
     dataset = cfg.train_dataloader.dataset
@@ -348,3 +352,10 @@ def test_no_videos_is_one_clear_error(tmp_path, monkeypatch):
     words = [CONFIG, '--work-dir', tmp_path / 'run', *tiny_options(tmp_path / 'nowhere')]
     with pytest.raises(Exception, match=f"there is no folder '{tmp_path}/nowhere' to take videos"):
         run_tool(monkeypatch, 'train.py', *words)
+
+
+def test_a_config_may_leave_out_the_kind_of_its_optimizer_wrapper(monkeypatch, tmp_path):
+    """As most of mmpretrain's: the tool comes to what is wrong with this one."""
+    words = [REPO / 'configs/protocols/ucf101_r50.py', '--work-dir', tmp_path, '--cfg-options']
+    with pytest.raises(SystemExit, match='RepeatDataset'):
+        run_tool(monkeypatch, 'train.py', *words, 'train_dataloader.dataset.data_root=x')

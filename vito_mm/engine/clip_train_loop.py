@@ -1,6 +1,7 @@
 """Training counted in clips, with a data stream that goes on where it stopped."""
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class ClipTrainLoop(IterBasedTrainLoop):
     rank. Needs the sampler ``ClipSampler``. Data workers that are killed are started again, see
     :class:`vito_mm.engine.worker_restart.WorkerRestart`.
 
-    A run that ``max_iters`` makes shorter than its schedule does the whole schedule in fewer
-    iterations, warm-up and decay by the same factor, and says so in the log.
+    A run that ``max_iters`` or ``max_epochs`` makes shorter than its schedule does the whole
+    schedule in fewer iterations, warm-up and decay by the same factor, and says so in the log.
 
     Args:
         runner (Runner): The runner.
@@ -51,7 +52,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         val_begin (int): First iteration after which there may be a validation. Defaults to 1.
         val_interval (int): Iterations between validations, if there is a ``val_cfg``. Defaults to
             1000.
-        fit_schedule (bool): False leaves the schedule as it is stated whatever ``max_iters`` is,
+        fit_schedule (bool): False leaves the schedule as it is stated however long the run is,
             and warns. Defaults to True.
 
     Raises:
@@ -82,9 +83,10 @@ class ClipTrainLoop(IterBasedTrainLoop):
         )
         self.clips_per_iter = self.dataloader.batch_size * get_world_size()
         self._check_batch()
-        shortened = max_iters is not None
-        if max_iters is None:
-            max_iters = round(max_epochs * clips_per_epoch / self.clips_per_iter)
+        iters_per_epoch = clips_per_epoch / self.clips_per_iter
+        of_epochs = None if max_epochs is None else max_epochs * iters_per_epoch
+        length = of_epochs if max_iters is None else max_iters
+        max_iters = round(length)
         if max_iters < 1:
             raise ValueError(
                 f'train_cfg: max_epochs={max_epochs} of clips_per_epoch={clips_per_epoch} are less '
@@ -97,9 +99,7 @@ class ClipTrainLoop(IterBasedTrainLoop):
         self.val_begin, self.val_interval = val_begin, val_interval
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval)
         runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        iters_per_epoch = clips_per_epoch / self.clips_per_iter
-        if shortened:
-            self._fit_schedule(iters_per_epoch, max_epochs, fit_schedule)
+        self._fit_schedule(iters_per_epoch, length, of_epochs, fit_schedule)
         self._count_epochs_in_clips(iters_per_epoch)
         self._scale_lr_to_clips()
 
@@ -134,15 +134,24 @@ class ClipTrainLoop(IterBasedTrainLoop):
             if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based'):
                 scheduler.setdefault('epoch_length', iters_per_epoch)
 
-    def _fit_schedule(self, iters_per_epoch: float, max_epochs: float | None, fit: bool) -> None:
-        """Do in ``max_iters`` what the schedulers do in their own length."""
+    def _fit_schedule(
+        self, iters_per_epoch: float, run: float, of_epochs: float | None, fit: bool
+    ) -> None:
+        """Do in the iterations of the run what the schedulers do in their own length."""
         schedulers = self.runner.param_schedulers
         schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
         if not all(isinstance(scheduler, dict) and 'type' in scheduler for scheduler in schedulers):
             return
         length = schedule_length(schedulers, iters_per_epoch)
-        of_run = max_epochs is not None and length == max_epochs * iters_per_epoch
-        if not (length > self._max_iters or (of_run and length < self._max_iters)):
+        if length == run:
+            return
+        if length < run and length != of_epochs:
+            if any(_is_decay(each) and each.get('end') for each in schedulers):
+                self.runner.logger.warning(
+                    f'param_scheduler ends after {length:g} iterations, this run has '
+                    f'{self._max_iters}: the rest is trained at the learning rate of its end. Set '
+                    'the ends of param_scheduler for this length'
+                )
             return
         lengths = f'{length:g} iterations, this run has {self._max_iters}'
         if not fit:
@@ -241,3 +250,8 @@ class ClipTrainLoop(IterBasedTrainLoop):
         random.seed(python)
         np.random.seed(numpy)
         torch.manual_seed(pytorch)
+
+
+def _is_decay(scheduler: Mapping[str, Any]) -> bool:
+    """True unless it is a scheduler as warm-ups have it, after which the rate stays."""
+    return not str(scheduler['type']).rpartition('.')[2].startswith(('Linear', 'Constant'))
