@@ -8,6 +8,8 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 endif
 
+NEED_PY := command -v $(PY) >/dev/null || { echo "there is no $(PY) yet; run: make env"; exit 1; }
+
 .DEFAULT_GOAL := help
 .PHONY: help env check demo test test-slow gpu-check docs lint clean
 
@@ -23,7 +25,7 @@ else
 endif
 
 check:  ## print the versions in the environment and what is wrong with them
-	@command -v $(PY) >/dev/null || { echo "there is no $(PY) yet; run: make env"; exit 1; }
+	@$(NEED_PY)
 	@$(PY) tools/environment.py check
 
 demo: env  ## pre-train on videos, fine-tune a segmenter and a detector, show the result
@@ -36,6 +38,7 @@ test-slow: env  ## run the slow tests
 	@$(PY) -m pytest -m slow tests
 
 gpu-check:  ## measure on a GPU, 12 minutes; no network: PYTHON=python3 WHEELS=FOLDER, see its --help
+	@$(NEED_PY)
 	@$(PY) benchmarks/gpu_check.py $(if $(WHEELS),--wheels $(WHEELS))
 
 docs: env  ## build the documentation in docs/_build/html

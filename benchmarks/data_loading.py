@@ -30,7 +30,6 @@ import os
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -40,7 +39,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -63,6 +61,7 @@ from vito_mm.datasets import (
 )
 from vito_mm.datasets.transforms import SampleFrames
 from vito_mm.models.preprocessors.batch_augmentation import augment_batch
+from vito_mm.utils.provenance import cpu_name, fact_text, git_revision, installed_versions
 from vito_mm.videos import decode_frames, place_segment, write_manifest
 from vito_mm.videos.backends import BACKENDS, load_backend
 
@@ -537,7 +536,7 @@ def device_milliseconds(
         if device.type == 'cuda':
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    name = torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {_cpu_name()}'
+    name = torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {cpu_name()}'
     return name, statistics.median(times[1:]) / size * 1000
 
 
@@ -558,13 +557,6 @@ def _kornia_view(blur_prob: float = 1.0, solarize_prob: float = 0.0) -> Callable
         return transforms(images.float() / 255)
 
     return view
-
-
-def _cpu_name() -> str:
-    for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            return line.split(':')[1].strip()
-    return platform.processor()
 
 
 def usable_backends() -> Iterator[str]:
@@ -595,8 +587,9 @@ def main() -> None:
     packages += ('lmdb', 'pylance')
     print(f'$ {shlex.join([Path(sys.executable).name, *sys.argv])}')
     print(
-        f'{_cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python '
-        f'{platform.python_version()}, {_versions(packages)}, git {_revision()}'
+        f'{cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python '
+        f'{platform.python_version()}, {fact_text(installed_versions(packages))}, git '
+        f'{git_revision(REPO / "vito_mm")}'
     )
     backends = list(usable_backends())
     with tempfile.TemporaryDirectory() as folder:
@@ -656,23 +649,6 @@ def print_clips(
                 f'| {name} | {parts[0]:.2f} | {parts[1]:.2f} | {parts[2]:.2f} '
                 f'| {1000 / whole:.1f} | {faster:.1f} | {(parts[0] + parts[1]) / whole:.2f} |'
             )
-
-
-def _versions(packages: tuple[str, ...]) -> str:
-    found = []
-    for package in packages:
-        try:
-            found.append(f'{package} {version(package)}')
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ', '.join(found)
-
-
-def _revision() -> str:
-    result = subprocess.run(
-        ['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, cwd=REPO
-    )
-    return result.stdout.strip() or 'unknown'
 
 
 if __name__ == '__main__':

@@ -38,7 +38,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +111,11 @@ def make_world(place: Place, *tasks: str) -> Path:
 
 def data_workers(batch_size: int) -> int:
     """Data workers that the cores allow, and the shared memory, which holds what they have made."""
+    from vito_mm.utils.cores import count_cores
+
     made = 3 * 3 * 224**2 * batch_size * 3  # bytes of batches: two ahead and one in work
     fit = shutil.disk_usage('/dev/shm').free // made
-    return int(max(1, min(14, len(os.sched_getaffinity(0)) - 2, fit)))
-
-
-def read_scalars(work_dir: Path) -> list[dict[str, float]]:
-    """Read what a run logged: of each interval of training a row."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for line in files[-1].read_text().splitlines()] if files else []
+    return int(max(1, min(14, count_cores() - 2, fit)))
 
 
 def train(
@@ -149,6 +144,8 @@ def train(
         SystemExit: If a process fails.
     """
     import torch
+
+    from vito_mm.transfer.run_folder import scalars
 
     manifest = make_world(place, 'videos') / 'videos/manifest.jsonl'
     folder = place.work_dir / name
@@ -205,7 +202,7 @@ def train(
     if any(process.returncode for process in processes):
         codes = ', '.join(str(process.returncode) for process in processes)
         raise SystemExit(f'tools/train.py: exit status {codes}')
-    return read_scalars(folder)
+    return scalars(folder)
 
 
 def median_of(rows: Sequence[dict[str, float]], key: str) -> float:
@@ -330,8 +327,13 @@ def check_formats(place: Place) -> None:
     step_rows(
         place,
         ('128 clips, bfloat16, contiguous', 128, ('--no-channels-last', *few)),
-        ('128 clips, float32, channels last', 128, ('--dtype', 'float32', *few)),
-        ('128 clips, float32, contiguous', 128, ('--dtype', 'float32', '--no-channels-last', *few)),
+        *(
+            (f'128 clips, float32 (TF32 convolutions), {label}', 128, ('--dtype', 'float32', *each))
+            for label, each in (
+                ('channels last', few),
+                ('contiguous', (*few, '--no-channels-last')),
+            )
+        ),
     )
 
 
@@ -389,27 +391,35 @@ def check_pretraining(place: Place) -> None:
 
 
 def check_processes(place: Place) -> None:
-    """Train by one and by two processes, whose losses are to agree."""
+    """Compare the gradient of one process with that of two, which have the same clips."""
     import torch
 
-    steps, batch_size = (2, 4) if place.tiny else (10, 64)
+    batch_size = 4 if place.tiny else 64
     several = torch.cuda.device_count() > 1
     backend = 'nccl' if several else 'gloo'
     why = 'a GPU each' if several else 'on one device, which NCCL does not take'
-    norm = 'SyncBN makes the losses agree' if torch.cuda.is_available() else 'CPUs have no SyncBN'
+    options = ['train_cfg.max_iters=1', 'default_hooks.checkpoint.interval=1']
+    options += ['optim_wrapper.dtype=None']
+    os.environ['NVIDIA_TF32_OVERRIDE'] = '0'  # its rounding differs between batches
+    if not torch.cuda.is_available():  # where SyncBN is not to be had
+        for norm in ('model.backbone.norm_cfg', 'model.projector.norm_cfg'):
+            options += [f'{norm}.type=GN', f'{norm}.num_groups=2']
     place.say(
-        f'`{PRETRAIN}`, {batch_size} clips in all, the same ones: one process, then two by '
-        f'{backend}, {why}. {norm}.\n'
+        f'`{PRETRAIN}` in float32, {batch_size} clips in all, the same ones: one process, then two '
+        f"by {backend}, {why}. Compared is what LARS makes of the first step's gradient.\n"
     )
-    place.table('processes', 'seconds a step', 'loss at the start', 'loss at the end')
+    momenta = []
     for ranks in (0, 2):
-        options = [f'train_cfg.max_iters={steps}']
-        options += [f'env_cfg.dist_cfg.backend={backend}'] if ranks else []
+        backends = [f'env_cfg.dist_cfg.backend={backend}'] if ranks else []
         share, words = batch_size // max(1, ranks), ('--auto-scale-lr',)
         name = f'processes_{ranks or 1}'
-        rows = train(place, name, steps, share, *options, ranks=ranks, words=words)
-        losses = [f'{rows[number]["loss"]:.4f}' for number in (0, -1)]
-        place.row(ranks or 1, f'{median_of(rows, "time"):.3f}', *losses)
+        train(place, name, 1, share, *options, *backends, ranks=ranks, words=words)
+        file = place.work_dir / name / 'iter_1.pth'
+        state = torch.load(file, 'cpu', weights_only=False)['optimizer']['state']
+        momenta.append(torch.cat([state[n]['momentum_buffer'].flatten() for n in sorted(state)]))
+    one, two = (each.double() for each in momenta)
+    place.table('gradients of one process and of two', 'difference')
+    place.row('relative, in the Euclidean norm', f'{(one - two).norm() / one.norm():.1e}')
 
 
 def check_adaptation(place: Place) -> None:
@@ -417,11 +427,13 @@ def check_adaptation(place: Place) -> None:
     import torch
     import torchvision
 
+    from vito_mm.transfer.run_folder import scalars
+
     start = place.work_dir / 'start.pth'
     torch.manual_seed(0)
     network = torchvision.models.resnet18 if place.tiny else torchvision.models.resnet50
     torch.save(network().state_dict(), start)
-    known = [row for row in read_scalars(place.work_dir / 'pretrain') if 'time' in row]
+    known = [row for row in scalars(place.work_dir / 'pretrain') if 'time' in row]
     seconds = median_of(known, 'time') if known else 0.3
     batch_size = 4 if place.tiny else 128
     # Starting takes a while, and so do probes and the last checkpoint.
@@ -511,9 +523,11 @@ def check_probes(place: Place) -> None:
     place.say('Random weights, so that the seconds count and not the scores.\n')
     place.table('probe', 'seconds a frame')
     side = 64 if place.tiny else 480
-    place.row(
+    (record,) = (place.work_dir / 'davis').rglob('random.json')
+    sequences = [each['seconds'] for each in json.loads(record.read_text())['parts'].values()]
+    place.row(  # the first sequence pays for the start of CUDA
         f'DAVIS by `tools/probe.py davis`, {side} px, J&F {found["J&F"]:.1f}',
-        f'{found["s per frame"]:.3f}',
+        f'{min(sequences):.3f}',
     )
 
     depth, channels = (18, 16) if place.tiny else (50, 64)
@@ -660,6 +674,7 @@ def run_parts(
     deadline: float,
     command_of: Callable[[str, float], Sequence[str]],
     origin: dict[str, Any],
+    write: Callable[[dict[str, str]], Any] = lambda left_out: None,
 ) -> dict[str, str]:
     """Run the parts that are missing, then those that did not come to their end.
 
@@ -669,6 +684,7 @@ def run_parts(
         deadline: When to end, by ``time.monotonic``.
         command_of: Makes the command of a part of its name and the seconds that it has.
         origin: Kept with the results: ``revision`` of the checkout and ``facts`` of the machine.
+        write: Writes the section, after each part. Defaults to nothing.
 
     Returns:
         dict[str, str]: Why a part was left out, by name.
@@ -687,7 +703,10 @@ def run_parts(
         seconds = min(part.most, left)
         print(f'{name}: {seconds:.0f} s at most', flush=True)
         result = run_part(command_of(name, seconds), seconds, record.file.parent)
-        record.put(name, result | origin)
+        before = record.parts.get(name, {}).get('text', '')
+        if result['status'] == 'done' or len(result['text']) >= len(before):
+            record.put(name, result | origin)
+            write(left_out)
         print(f'{name}: {result["status"]} after {result["seconds"]:.0f} s', flush=True)
     return left_out
 
@@ -708,7 +727,9 @@ def section(parts: dict[str, Part], record: Any, left_out: dict[str, str], comma
     lines += ['| part | | seconds | revision |', '|---|---|---:|---|']
     for name, part in parts.items():
         if each := found.get(name):
-            cells = each['status'], f'{each["seconds"]:.0f}', str(each['revision'])[:10]
+            digits, _, changes = str(each['revision']).partition(' ')
+            revision = ' '.join([digits[:10], changes]).strip()
+            cells = each['status'], f'{each["seconds"]:.0f}', revision
         else:
             cells = f'not run: {left_out.get(name, "not asked for")}', '', ''
         lines.append(f'| {part.title} | {" | ".join(cells)} |')
@@ -773,7 +794,7 @@ def check_machine() -> str:
         raise SystemExit(f'{error}\n{remedy}') from None
     import torch
 
-    from vito_mm.utils.provenance import conditions, fact_text
+    from vito_mm.utils.provenance import conditions, fact_text, installed_versions
 
     facts = conditions()
     shared = shutil.disk_usage('/dev/shm').free / 2**30
@@ -786,11 +807,8 @@ def check_machine() -> str:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             driver = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20)
             described.append(f'driver {driver.stdout.split()[0]}')
-    versions = dict(facts['versions'])
-    for name in ('mmcv-lite', 'triton', 'lightly', 'kornia'):
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return '; '.join([*described, fact_text(versions)]) + '.'
+    peers = installed_versions(('mmcv-lite', 'triton', 'lightly', 'kornia'))
+    return '; '.join([*described, fact_text(facts['versions'] | peers)]) + '.'
 
 
 def parse_args() -> argparse.Namespace:
@@ -804,6 +822,7 @@ def parse_args() -> argparse.Namespace:
     add('--wheels', type=Path, help='folder of wheels to unpack for this run')
     add('--parts', nargs='+', choices=PARTS, metavar='PART', help=f'of {", ".join(PARTS)}')
     add('--work-dir', type=Path, default=Path('work_dirs/gpu_check'))
+    add('--revision', help='of a copy of the checkout without its .git')
     add('--tiny', action='store_true', help='a few steps of small networks; runs on a CPU, too')
     add('--part', choices=PARTS, help=argparse.SUPPRESS)
     add('--seconds', type=float, default=0.0, help=argparse.SUPPRESS)
@@ -859,12 +878,17 @@ def main() -> int:
         for name, part in PARTS.items()
         if name in (args.parts or PARTS)
     }
-    origin = dict(facts=facts, revision=git_revision(REPO / 'vito_mm') or 'unknown')
-    left_out = run_parts(chosen, record, deadline, command_of, origin)
+    revision = args.revision or git_revision(REPO / 'vito_mm') or 'unknown'
     command = shown(['python', 'benchmarks/gpu_check.py', *sys.argv[1:]])
-    text = section(PARTS, record, left_out, command)
-    with written_aside(args.work_dir / 'gpu_check.md') as unfinished:
-        unfinished.write_text(text)
+
+    def write(left_out: dict[str, str]) -> str:
+        text = section(PARTS, record, left_out, command)
+        with written_aside(args.work_dir / 'gpu_check.md') as unfinished:
+            unfinished.write_text(text)
+        return text
+
+    origin = dict(facts=facts, revision=revision)
+    text = write(run_parts(chosen, record, deadline, command_of, origin, write))
     print(f'\n{text}')
     done = [record.parts.get(name, {}).get('status') == 'done' for name in chosen]
     return 0 if all(done) else 1

@@ -20,7 +20,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from projects.miniscenes_study.presets import PRESETS  # noqa: E402
-from projects.miniscenes_study.report import write_report  # noqa: E402
+from projects.miniscenes_study.report import read_scores, write_report  # noqa: E402
 from projects.miniscenes_study.rows import ROWS  # noqa: E402
 from projects.miniscenes_study.runs import Study, StudyError, jobs_of_machine, run_study  # noqa: E402
 from vito_mm.transfer.jobs import JobError  # noqa: E402
@@ -65,9 +65,10 @@ def main() -> int:
         amp=args.amp,
     )
     try:
+        others = read_scores(args.others)
         if not args.report_only:
             run_study(study, shlex.join(['benchmarks/study.py', *sys.argv[1:]]))
-        print(f'Report: {write_report(study, args.others)}')
+        print(f'Report: {write_report(study, others)}')
     except (StudyError, JobError, PlanError, SuiteError) as error:
         print(f'benchmarks/study.py: {error}', file=sys.stderr)
         return 1

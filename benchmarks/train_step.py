@@ -30,7 +30,6 @@ import copy
 import gc
 import importlib.util
 import multiprocessing
-import platform
 import shlex
 import statistics
 import sys
@@ -41,7 +40,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +56,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vito_mm.models.preprocessors.deferred import DeferredPreprocessor
 from vito_mm.registry import MODELS
+from vito_mm.utils.provenance import cpu_name, fact_text, installed_versions
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -604,10 +603,7 @@ def device_name(args: argparse.Namespace) -> str:
     """What computes, in words."""
     if args.device == 'cuda':
         return torch.cuda.get_device_name()
-    cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
-    return f'{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads'
+    return f'{cpu_name()}, {torch.get_num_threads()} threads'
 
 
 def print_header(names: list[str], args: argparse.Namespace) -> None:
@@ -618,7 +614,7 @@ def print_header(names: list[str], args: argparse.Namespace) -> None:
     command = shlex.join(['python', 'benchmarks/train_step.py', *sys.argv[1:]])
     print(f'command   {command}')
     print(f'device    {device_name(args)}')
-    print(f'versions  {", ".join(f"{package} {version(package)}" for package in packages)}')
+    print(f'versions  {fact_text(installed_versions(packages))}')
     print(
         f'setting   ResNet-{args.depth}, {args.batch_size} clips x {args.views} views of '
         f'{args.size} px, {args.dtype}, {"channels last" if args.channels_last else "contiguous"}, '

@@ -52,12 +52,32 @@ _CAPTIONS = {
 }
 
 
-def scores_of(study: Study, others: Sequence[Path] = ()) -> dict[str, dict[str, dict[int, float]]]:
+def read_scores(files: Sequence[Path]) -> list[tuple[str, str, int, float]]:
+    """Read ``report.csv`` files: column, row, seed and percent of each score.
+
+    Raises:
+        StudyError: If a file is missing, or is no such table.
+    """
+    found = []
+    for file in files:
+        try:
+            for line in csv.DictReader(file.read_text().splitlines()):
+                score = int(line['seed']), float(line['percent'])
+                found.append((line['column'], line['row'], *score))
+        except (OSError, KeyError, ValueError) as error:
+            raise StudyError(f'{file} is no report.csv of a study ({error})') from None
+    return found
+
+
+def scores_of(
+    study: Study, others: Sequence[tuple[str, str, int, float]] = ()
+) -> dict[str, dict[str, dict[int, float]]]:
     """Collect all scores by column of the table, row and seed, in percent.
 
     Args:
         study (Study): The study.
-        others (Sequence[Path]): ``report.csv`` of the same study with other seeds.
+        others (Sequence[tuple]): Scores of the same study with other seeds, see
+            :func:`read_scores`.
 
     Returns:
         dict: Columns are ``'kNN'``, ``'linear'``, and for each task and treatment of the backbone
@@ -82,12 +102,10 @@ def scores_of(study: Study, others: Sequence[Path] = ()) -> dict[str, dict[str, 
                 if run.task.name == task.name and is_scored(outcome):
                     row = RANDOM if run.label == FROZEN_RANDOM else run.label
                     add(f'{task.title}, {mode}', row, run.seed, outcome.score)
-    for file in others:
-        for each in csv.DictReader(file.read_text().splitlines()):
-            column, row, seed = each['column'], each['row'], int(each['seed'])
-            if seed in found.get(column, {}).get(row, {}):
-                raise StudyError(f'{file} has seed {seed} of {row} again: choose other seeds')
-            add(column, row, seed, float(each['percent']))
+    for column, row, seed, percent in others:
+        if seed in found.get(column, {}).get(row, {}):
+            raise StudyError(f'--others has seed {seed} of {row} again: choose other seeds')
+        add(column, row, seed, percent)
     return found
 
 
@@ -136,12 +154,12 @@ def difference(better: Mapping[int, float], worse: Mapping[int, float]) -> Diffe
     return Difference(float(np.mean(gains)), error, len(gains))
 
 
-def write_report(study: Study, others: Sequence[Path] = ()) -> Path:
+def write_report(study: Study, others: Sequence[tuple[str, str, int, float]] = ()) -> Path:
     """Write ``report.html``, ``report.md``, ``report.csv`` and the plots of what is there.
 
     Args:
         study (Study): The study.
-        others (Sequence[Path]): ``report.csv`` of the same study with other seeds, which count too.
+        others (Sequence[tuple]): Scores of the same study with other seeds, which count too.
 
     Returns:
         Path: The page.

@@ -7,7 +7,7 @@ import pytest
 
 from projects.miniscenes_study.objects import ATTENTION
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.report import Difference, difference, write_report
+from projects.miniscenes_study.report import Difference, difference, read_scores, write_report
 from projects.miniscenes_study.runs import Study, StudyError
 from tests.conftest import REPO
 
@@ -81,14 +81,21 @@ def test_seeds_of_another_machine_count_too(tmp_path):
         for name, first in (('a', 0), ('b', 2))
     )
     write_report(one)
-    write_report(two, [tmp_path / 'a' / 'report.csv'])
+    write_report(two, read_scores([tmp_path / 'a' / 'report.csv']))
     text = (tmp_path / 'b' / 'report.md').read_text()
     # Gains 6, 8, 6, 8: a deviation of 1.155, so 0.58 over four seeds.
     (line,) = [line for line in text.splitlines() if line.startswith('| vito over average2')]
     assert line.endswith('| +7.0 ± 0.6 (yes) |')
     assert '71.5 ± 1.7 (n = 4)' in text  # the attention
     with pytest.raises(StudyError, match='seed 0 of average2 again'):
-        write_report(one, [tmp_path / 'a' / 'report.csv'])
+        write_report(one, read_scores([tmp_path / 'a' / 'report.csv']))
+
+
+def test_scores_of_others_are_read_or_refused_by_name(tmp_path):
+    (tmp_path / 'other.csv').write_text('path,label\na.mp4,1\n')
+    for name in ('other.csv', 'nowhere.csv'):
+        with pytest.raises(StudyError, match=name):
+            read_scores([tmp_path / name])
 
 
 def test_an_empty_folder_has_no_report(tmp_path):

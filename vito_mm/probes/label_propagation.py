@@ -165,7 +165,7 @@ def propagate(
             slice(max(0, start - reach), min(side, end + reach))
             for (start, end), side in zip(spans, grid, strict=True)
         )
-        far = _is_far(here, near, settings).to(queries.device)
+        far = _is_far(here, near, settings, queries.device)
         query = query_map[here].flatten(0, 1)
         similar = [query @ key.T for key in keys[:free]]
         similar += [
@@ -180,10 +180,13 @@ def propagate(
     return out.flatten(0, 1)
 
 
-def _is_far(here: tuple[slice, ...], near: tuple[slice, ...], settings: Propagation) -> Tensor:
+def _is_far(
+    here: tuple[slice, ...], near: tuple[slice, ...], settings: Propagation, device: torch.device
+) -> Tensor:
     """Tell which cells of a part of a grid are out of reach of those of another, bool (M, N)."""
     down, across = (
-        torch.arange(a.start, a.stop)[:, None] - torch.arange(b.start, b.stop)
+        torch.arange(a.start, a.stop, device=device)[:, None]
+        - torch.arange(b.start, b.stop, device=device)
         for a, b in zip(here, near, strict=True)
     )
     down, across = down[:, None, :, None], across[None, :, None, :]

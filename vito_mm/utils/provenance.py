@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,6 +46,15 @@ def fact_text(value: str | Mapping[str, str] | None) -> str:
     return value or ''
 
 
+def cpu_name() -> str:
+    """Name the processor, as Linux or else Python knows it."""
+    with suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor()
+
+
 def _this_machine() -> str:
     """Describe this machine, such as ``'Linux x86_64, 16 logical cores, no GPU'``."""
     import torch
@@ -56,10 +65,10 @@ def _this_machine() -> str:
     return f'{system}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
 
 
-def installed_versions() -> dict[str, str]:
-    """Look up the versions of those of :data:`PACKAGES` that are installed, or of OneDL's."""
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Look up the versions of those of some distributions that are installed, or of OneDL's."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         for distribution in (f'onedl-{FORKED.get(name, name)}', name):
             with suppress(PackageNotFoundError):
                 found[name] = version(distribution)
