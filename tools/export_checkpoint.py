@@ -33,7 +33,8 @@ def main() -> None:
         default=(),
         metavar='FIELD=VALUE',
         help='what the network of the file computes, where the file does not tell: padding=same, '
-        'stride_in=1x1, eps=1e-6, mean=0,0,0, std=1,1,1, channel_order=bgr',
+        'stride_in=1x1, eps=1e-6, channel_order=bgr, and mean=0,0,0, std=1,1,1 in this order, of '
+        'pixels in [0, 255]',
     )
     parser.add_argument(
         '--config',
@@ -48,6 +49,8 @@ def main() -> None:
     which, layout = args.which, args.layout
     if args.model and (which, layout) != ('online', 'openmmlab'):
         parser.error('--model keeps all networks, under their names: no --layout, no --which')
+    if args.model and (args.declare or args.config):
+        parser.error('--model keeps what the file tells of itself: no --declare, no --config')
 
     from vito_mm.checkpoint import CheckpointError, export_backbone
     from vito_mm.checkpoint.publishing import export_to_hub, publish_model
@@ -62,7 +65,7 @@ def main() -> None:
             exported = export_to_hub(args.checkpoint, args.out, which, *settings)
         else:
             exported = export_backbone(args.checkpoint, args.out, which, layout, *settings)
-    except (CheckpointError, ImportError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.out}: {len(exported["state_dict"])} tensors in the {layout} layout')
     print(json.dumps(exported['meta'], indent=2))

@@ -368,9 +368,15 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert 'WARNING' not in out
     with pytest.raises(SystemExit, match=r'NOT complete\. There is no checkpoint'):
         run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, tmp_path / 'gone.pth')
+    with pytest.raises(SystemExit, match=r'NOT complete\. open-mmlab://resnet50_v1c is an address'):
+        run_tool(monkeypatch, 'check_checkpoint.py', MMSEG)
     frozen = ('--cfg-options', 'model.backbone.frozen_stages=1')
     run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint, *frozen)
     assert 'WARNING: the config keeps frozen_stages=1' in capsys.readouterr().out
     with pytest.raises(SystemExit) as error:
         run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint, '--strict', *frozen)
     assert error.value.code == 1
+    capsys.readouterr()
+    wholly = (*frozen, 'model.backbone.norm_eval=True', 'model.backbone.frozen=True')
+    run_tool(monkeypatch, 'check_checkpoint.py', PASCAL, checkpoint, '--strict', *wholly)
+    assert 'WARNING' not in capsys.readouterr().out

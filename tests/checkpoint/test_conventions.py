@@ -219,6 +219,51 @@ def test_of_unknown_files_it_is_assumed_and_only_warned_of(tmp_path, monkeypatch
     assert 'standardise' in lines[3]
 
 
+def test_what_is_assumed_of_resnets_is_not_of_other_architectures(tmp_path, monkeypatch):
+    """EfficientNet has SAME padding without a declaration; what is declared holds for it, too."""
+    source = MODELS.build(dict(type='mmpretrain.EfficientNet', arch='b0'))
+    torch.save(source.state_dict(), tmp_path / 'own.pth')
+    lines = []
+    monkeypatch.setattr('vito_mm.checkpoint.loading.print_log', lambda line, *_: lines.append(line))
+    load_backbone(source, tmp_path / 'own.pth')
+    (line,) = lines
+    assert 'RGB' in line
+    assert 'padding' not in line
+    file = Checkpoint.read(tmp_path / 'own.pth')
+    known = dict(state_dict=file.state_dict)
+    for padding, fails in (('same', False), ('symmetric', True)):
+        known['meta'] = dict(conventions=file.conventions.declare([f'padding={padding}']).to_meta())
+        torch.save(known, tmp_path / f'{padding}.pth')
+        if fails:
+            with pytest.raises(CheckpointError, match='same padding on all sides'):
+                load_backbone(source, tmp_path / f'{padding}.pth')
+        else:
+            load_backbone(source, tmp_path / f'{padding}.pth')
+
+
+def test_a_declared_order_is_that_of_mean_and_std(tmp_path):
+    """Alone it turns the usual ones; those that are given are in it already."""
+    file = write_file(tmp_path)
+    declare = Checkpoint.read(file).conventions.declare
+    mean, std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
+    found = declare(['channel_order=bgr'])
+    assert found.preprocessing == dict(mean=mean, std=std, channel_order='bgr')
+    for order in (('channel_order=bgr', 'mean=1,2,3'), ('mean=1,2,3', 'channel_order=bgr')):
+        found = declare(order).preprocessing
+        assert found == dict(mean=[1.0, 2.0, 3.0], std=std, channel_order='bgr')
+    assert declare(['channel_order=rgb']).preprocessing['mean'] == mean[::-1]
+
+    export_backbone(file, tmp_path / 'bgr.pth', declare=['channel_order=bgr'])
+    for values, fails in ((mean, False), (mean[::-1], True)):
+        settings = dict(type='mmdet.DetDataPreprocessor', mean=values, std=std, bgr_to_rgb=False)
+        preprocessor = MODELS.build(settings)
+        if fails:
+            with pytest.raises(CheckpointError, match='data preprocessor'):
+                load_backbone(build('mmdet'), tmp_path / 'bgr.pth', preprocessor=preprocessor)
+        else:
+            load_backbone(build('mmdet'), tmp_path / 'bgr.pth', preprocessor=preprocessor)
+
+
 def test_what_a_user_declares_is_known(tmp_path, port):
     model = write_port(tmp_path / 'unknown.pth', attention=False)
     exported = export_backbone(
@@ -243,6 +288,12 @@ def test_what_a_user_declares_is_known(tmp_path, port):
         ('unknown.pth', 'eps=7', 'small number'),
         ('unknown.pth', 'channel_order=gbr', "'rgb' or 'bgr'"),
         ('unknown.pth', 'colour=red', 'declares nothing'),
+        ('unknown.pth', 'mean=0.485,0.456,0.406', r'\[0, 255\]'),
+        ('unknown.pth', 'std=0.229,0.224,0.225', r'\[0, 255\]'),
+        ('unknown.pth', 'std=0,0,0', r'\[0, 255\]'),
+        ('unknown.pth', 'mean=124,116', 'one finite number or three'),
+        ('unknown.pth', 'mean=', 'one finite number or three'),
+        ('unknown.pth', 'std=nan,57,57', 'one finite number or three'),
         (port[1], 'padding=symmetric', 'known'),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -398,3 +449,16 @@ def test_a_complete_model_of_other_conventions_is_refused(tmp_path):
     load_pretraining(model, file)
     with pytest.raises(CheckpointError, match='Conv2dAdaptivePadding'):
         load_pretraining(tiny_vito(TINY, (64, 128))[0], file)
+
+
+def test_a_complete_model_in_integers_is_refused(tmp_path):
+    model, text = tiny_vito(TINY, (64, 128))
+    content = torch.load(save(tmp_path / 'iter_7.pth', model, text), weights_only=False)
+    weights = content['state_dict']
+    content['state_dict'] = {
+        key: (value * 100).to(torch.int8) if key.startswith('projector.') else value
+        for key, value in weights.items()
+    }
+    torch.save(content, tmp_path / 'integers.pth')
+    with pytest.raises(CheckpointError, match=r'no floating-point weights.*projector'):
+        load_pretraining(model, tmp_path / 'integers.pth')

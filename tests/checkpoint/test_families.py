@@ -265,6 +265,43 @@ def test_a_part_that_the_model_lacks_is_refused(tmp_path):
         load_backbone(backbones.openmmlab_vit('mmpretrain'), tmp_path / 'deit.pth')
 
 
+def test_registers_and_an_early_norm_of_a_vit_are_no_head(tmp_path):
+    """Of bare files, as DINOv2, DINOv3 and CLIP have them."""
+    weights = backbones.timm_vit().state_dict()
+    for key, shape in {
+        'reg_token': (1, 4, 16),
+        'register_tokens': (1, 4, 16),
+        'storage_tokens': (1, 4, 16),
+        'norm_pre.weight': (16,),
+    }.items():
+        torch.save(weights | {key: torch.ones(shape)}, tmp_path / 'vit.pth')
+        for library in ('mmpretrain', 'mmseg'):
+            with pytest.raises(CheckpointError, match=f'1 unexpected: {key}'):
+                load_backbone(backbones.openmmlab_vit(library), tmp_path / 'vit.pth')
+    source = backbones.openmmlab_vit('mmpretrain', pre_norm=True)
+    file = _save(source, tmp_path / 'clip.pth', prefix='')
+    with pytest.raises(CheckpointError, match=r'unexpected: pre_norm[\s\S]*set pre_norm=True'):
+        load_backbone(backbones.openmmlab_vit('mmpretrain', patch_cfg=dict(bias=False)), file)
+    assert load_backbone(backbones.openmmlab_vit('mmpretrain', pre_norm=True), file).complete
+
+
+def test_tables_of_integers_are_no_weights(tmp_path):
+    source = randomised(mmpretrain.models.LeViT('128s', img_size=64))
+    integers = {k: v for k, v in source.state_dict().items() if v.dtype == torch.int64}
+    table = next(key for key in integers if key.endswith('attention_bias_idxs'))
+    model = mmpretrain.models.LeViT('128s', img_size=64)
+    assert load_backbone(model, _save(source, tmp_path / 'own.pth')).complete
+    assert torch.equal(model.state_dict()[table], integers[table])
+    images = torch.rand(1, 3, 64, 64)
+    model.eval()
+    assert torch.equal(model(images)[-1], source(images)[-1])
+    key = next(name for name, _ in source.named_parameters())
+    rounded = source.state_dict()[key].to(torch.int8)
+    file = _save(source, tmp_path / 'rounded.pth', **{f'backbone.{key}': rounded})
+    with pytest.raises(CheckpointError, match=re.escape(f'1 such: {key} (torch.int8)')):
+        load_backbone(model, file)
+
+
 def test_the_second_swin_is_no_first_one(tmp_path):
     """It has the norm of a merging behind it, so that the tables' permutations are not its own."""
     swin = timm.models.swin_transformer_v2.SwinTransformerV2

@@ -155,8 +155,9 @@ def test_folder_and_address_and_misspelt_name(checkpoints, tmp_path):
         load_backbone(MMDetResNet(18), tmp_path)
     with pytest.raises(CheckpointError, match=r'iter_100\.pth'):
         load_backbone(MMDetResNet(18), tmp_path / 'iter_1000.pth')
-    with pytest.raises(CheckpointError, match='Download'):
-        load_backbone(MMDetResNet(18), 'https://example.org/vito.pth')
+    for address in ('https://example.org/vito.pth', 'open-mmlab://resnet50_v1c'):
+        with pytest.raises(CheckpointError, match=f'{address} is an address.*Download'):
+            load_backbone(MMDetResNet(18), address)
 
 
 class _Config:

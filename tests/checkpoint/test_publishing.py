@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from PIL import Image
 from safetensors import safe_open
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
 from tests.helpers.processes import run_tool
 from tests.helpers.tiny_vito import save, tiny_vito
@@ -163,6 +163,40 @@ def test_what_timm_cannot_be_is_refused(tmp_path, checkpoints, monkeypatch):
         export_to_hub(checkpoints['training'], tmp_path / 'out')
 
 
+def test_what_is_declared_is_published(checkpoints, tmp_path):
+    declare = ['mean=127.5,127.5,0', 'std=255,255,51', 'channel_order=rgb']
+    exported = export_to_hub(checkpoints['torchvision'], tmp_path / 'out', declare=declare)
+    pixels = json.loads((tmp_path / 'out/config.json').read_text())['pretrained_cfg']
+    assert (pixels['mean'], pixels['std']) == ([0.5, 0.5, 0.0], [1.0, 1.0, 0.2])
+    assert exported['meta']['preprocessing']['mean'] == [127.5, 127.5, 0.0]
+    card = (tmp_path / 'out/README.md').read_text()
+    assert 'mean [0.5, 0.5, 0.0]' in card
+    with pytest.raises(CheckpointError, match='BGR'):
+        export_to_hub(checkpoints['torchvision'], tmp_path / 'bgr', declare=['channel_order=bgr'])
+    assert not (tmp_path / 'bgr').exists()
+
+
+def test_a_resnet50_of_torchvision_in_another_folder(tmp_path, monkeypatch):
+    """Whether it is the public MoCLR is told by the digest of the file."""
+    source = resnet50()
+    torch.save(source.state_dict(), tmp_path / 'resnet50.pth')
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    exported = export_to_hub(tmp_path / 'resnet50.pth', tmp_path / 'out')
+    assert (exported['config']['architecture'], exported['meta']['source']) == (
+        'resnet50',
+        'resnet50.pth',
+    )
+    assert torch.equal(exported['state_dict']['conv1.weight'], source.conv1.weight)
+
+
+def test_no_folder_of_the_machine_of_an_earlier_export_is_published(trained, tmp_path):
+    export_backbone(trained, tmp_path / 'exported.pth')
+    export_to_hub(tmp_path / 'exported.pth', tmp_path / 'out')
+    published = Checkpoint.read(tmp_path / 'out/model.safetensors').meta
+    assert published['source'] == 'iter_30.pth'
+
+
 def test_a_folder_is_complete_or_not_there(checkpoints, tmp_path, monkeypatch):
     from vito_mm.checkpoint import publishing
 
@@ -198,6 +232,32 @@ def test_commands(trained, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run_tool(monkeypatch, 'export_checkpoint.py', *words)
     assert '--model keeps' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words', [('--declare', 'padding=same'), ('--config', 'config.py')])
+def test_what_a_complete_model_does_not_use_is_an_error(
+    words, trained, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / 'x.pth'
+    with pytest.raises(SystemExit):
+        run_tool(monkeypatch, 'export_checkpoint.py', trained, out, '--model', *words)
+    assert '--model keeps' in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_where_nothing_can_be_written_one_line_says_so(trained, tmp_path, monkeypatch):
+    def run(*words):
+        with pytest.raises(SystemExit) as error:
+            run_tool(monkeypatch, 'export_checkpoint.py', trained, *words)
+        return str(error.value)
+
+    assert 'safetensors' in run(tmp_path / 'out.safetensors', '--model')
+    (tmp_path / 'folder').mkdir()
+    for words in ((), ('--model',)):
+        line = run(tmp_path / 'folder', *words)
+        assert 'directory' in line
+        assert str(tmp_path / 'folder') in line
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['folder', 'run']
 
 
 # Fine-tuned models

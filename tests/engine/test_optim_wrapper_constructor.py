@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.models.backbones import HRNet
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.backbones import ResNet
@@ -76,6 +77,24 @@ def test_a_backbone_whose_layers_nobody_counts_is_named():
     model = nn.ModuleDict(dict(backbone=nn.Sequential(nn.Linear(2, 2))))
     with pytest.raises(ValueError, match=r'layer_decay_rate.*Sequential'):
         rates_of(model, 0.5)
+
+
+def test_parts_between_the_layers_are_no_head():
+    """HRNet's transitions, and the stages that follow them, have no names of blocks."""
+    branches = {
+        f'stage{stage}': dict(
+            num_modules=1,
+            num_branches=stage,
+            block='BOTTLENECK' if stage == 1 else 'BASIC',
+            num_blocks=(1,) * stage,
+            num_channels=(16, 16, 32, 64)[:stage],
+        )
+        for stage in range(1, 5)
+    }
+    model = nn.ModuleDict(dict(backbone=HRNet(branches), head=nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match=r'layer_decay_rate.*HRNet.*transition1'):
+        rates_of(model, 0.5)
+    assert set(rates_of(model, 1.0).values()) == {1.0, 10.0}
 
 
 SWIN = dict(embed_dims=16, depths=(2, 2, 3, 2), num_heads=(1, 1, 1, 1), out_indices=(3,))

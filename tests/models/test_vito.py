@@ -258,6 +258,48 @@ def test_bad_settings_are_named(changes, name):
         MODELS.build(config(**changes))
 
 
+TINY_CONVNEXT = dict(
+    type='ConvNeXt', arch=dict(depths=[1] * 4, channels=[8, 16, 32, 64]), out_indices=(2, 3)
+)
+TINY_VIT = dict(
+    type='VisionTransformer',
+    arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64),
+)
+
+
+def with_backbone(backbone: dict, *channels: int) -> dict:
+    """Settings for a backbone of feature maps of these channels."""
+    return dict(
+        backbone=backbone,
+        neck=dict(type='MultiScaleAttentionPooling', in_channels=channels),
+        projector=dict(config()['projector'], in_channels=sum(channels)),
+    )
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'channels', 'setting'),
+    [
+        (TINY_CONVNEXT, (32, 64), dict(gap_before_final_norm=False)),
+        (TINY_VIT, (32,), dict(out_type='featmap')),
+    ],
+    ids=['ConvNeXt', 'ViT'],
+)
+def test_a_backbone_without_feature_maps_is_told_what_to_set(backbone, channels, setting):
+    init_default_scope('mmpretrain')
+    ((name, value),) = setting.items()
+    with pytest.raises(ValueError, match=f'{name}={value!r}'):
+        MODELS.build(config(**with_backbone(backbone, *channels)))
+    MODELS.build(config(**with_backbone(backbone | setting, *channels)))
+
+
+def test_feature_maps_are_counted_where_a_backbone_has_no_out_indices():
+    init_default_scope('mmpretrain')
+    backbone = dict(type='TIMMBackbone', model_name='resnet18')
+    MODELS.build(config(**with_backbone(backbone, 512)))
+    with pytest.raises(ValueError, match='gives 1 feature maps'):
+        MODELS.build(config(**with_backbone(backbone, 256, 512)))
+
+
 def test_paper_recipe_excludes_norms_and_biases_and_trains_no_target():
     """Section 5 of the specification, on the parameters of the shipped config."""
     cfg = Config.fromfile(REPO / 'configs/vito/pretrain_r50.py')

@@ -159,7 +159,7 @@ class Checkpoint:
             CheckpointError: If the file holds nothing of this network.
         """
         if expected is None and which in self._plain_matches:
-            return self._described(copy(self._plain_matches[which]))
+            return self._described(copy(self._plain_matches[which]), expected)
         exported = self.meta.get('which')
         try:
             if exported is not None and which == 'target' and exported != 'target':
@@ -173,7 +173,7 @@ class Checkpoint:
         match.which = exported or match.which
         if expected is None:
             self._plain_matches[which] = copy(match)
-        return self._described(match)
+        return self._described(match, expected)
 
     @cached_property
     def _plain_matches(self) -> dict[str, BackboneMatch]:
@@ -186,11 +186,13 @@ class Checkpoint:
         """Compare what has a prefix, with its dot or empty, in the file with a state dict."""
         which = 'target' if is_target(prefix) else 'online'
         match = match_prefix(self.model_state_dict, expected, prefix, which, fit=fit)
-        return self._described(match)
+        return self._described(match, expected)
 
-    def _described(self, match: BackboneMatch) -> BackboneMatch:
+    def _described(
+        self, match: BackboneMatch, expected: Mapping[str, Tensor] | None
+    ) -> BackboneMatch:
         match.file, match.meta = self.path, self.meta
-        require_weights(match.weights, self.path)
+        require_weights(match.weights, self.path, expected)
         return match
 
     def __str__(self) -> str:

@@ -85,27 +85,32 @@ class Conventions:
 
         Args:
             text (Sequence[str]): ``FIELD=VALUE`` of padding, stride_in, eps, convolution, mean, std
-                (numbers with commas between them) or channel_order.
+                (one number or three with commas between them, of pixels in [0, 255]) or
+                channel_order, in which the mean and std are.
 
         Raises:
             ValueError: If there is no such field or value, or the file is known to differ.
         """
         inputs = ('mean', 'std', 'channel_order')
         changes: dict[str, Any] = {}
-        preprocessing = dict(self.preprocessing or PREPROCESSING)
+        before = dict(self.preprocessing or PREPROCESSING)
+        preprocessing: dict[str, Any] = {}
         for each in text:
             name, _, value = each.partition('=')
             if name not in (*COMPUTED, *inputs):
                 fields = ', '.join((*COMPUTED, *inputs))
                 raise ValueError(f'{each!r} declares nothing: give FIELD=VALUE of {fields}')
             if name in ('mean', 'std'):
-                preprocessing[name] = [float(number) for number in value.split(',')]
+                preprocessing[name] = _of_pixels(name, value)
             elif name == 'channel_order':
                 preprocessing[name] = value
             else:
                 changes[name] = float(value) if name == 'eps' else value
-        if any(each.partition('=')[0] in inputs for each in text):
-            changes['preprocessing'] = preprocessing
+        if preprocessing:
+            order = before['channel_order']
+            if preprocessing.get('channel_order', order) != order:
+                before |= {name: before[name][::-1] for name in ('mean', 'std')}
+            changes['preprocessing'] = before | preprocessing
         declared = replace(
             self, **changes, assumed=tuple(name for name in self.assumed if name not in changes)
         )
@@ -136,14 +141,17 @@ class Conventions:
 
     def assumption(self, backbone: nn.Module, weights: Collection[str]) -> str:
         """Name what is assumed of a file and matters for a backbone; '' for nothing."""
-        found = conventions_of(backbone, weights)
-        eps = _expected_eps(self, backbone, weights)
+        found, wanted = conventions_of(backbone, weights), _wanted_of(self, backbone, weights)
         fields = {
-            'padding': (found.padding, f'{self.padding} padding'),
-            'stride_in': (found.stride_in, f'stride in the {self.stride_in} convolution'),
-            'eps': (found.eps and eps, f'norm eps {eps}'),
+            'padding': f'{wanted.padding} padding',
+            'stride_in': f'stride in the {wanted.stride_in} convolution',
+            'eps': f'norm eps {wanted.eps}',
         }
-        texts = [text for name, (has, text) in fields.items() if has and name in self.assumed]
+        texts = [
+            text
+            for name, text in fields.items()
+            if name in self.assumed and getattr(found, name) and getattr(wanted, name)
+        ]
         if 'preprocessing' in self.assumed:
             texts.append("ImageNet's mean and std in RGB")
         return ', '.join(texts)
@@ -189,6 +197,23 @@ def conventions_of(
         convolution=min(kinds, default='Conv2d'),
         preprocessing=None if preprocessor is None else preprocessing_of(preprocessor),
     )
+
+
+def _of_pixels(name: str, text: str) -> list[float]:
+    """Read a mean or std that a user declares."""
+    try:
+        numbers = [float(number) for number in text.split(',')]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f'{name}={text}: give one finite number or three with commas between them')
+    # torchvision's and timm's; 0 is the mean of an input that is only scaled.
+    if max(numbers) < 1 and (name == 'std' or max(numbers) > 0):
+        raise ValueError(
+            f'{name}={text} looks like one of pixels in [0, 1]: give mean and std of pixels in '
+            '[0, 255], 255 times as large'
+        )
+    return numbers
 
 
 def is_deformable(module: nn.Module) -> bool:
@@ -293,6 +318,7 @@ def _differences(
 ) -> Iterator[tuple[str, str]]:
     """Field and text of each convention in which a backbone differs from a file."""
     found = conventions_of(backbone, weights, preprocessor)
+    wanted = _wanted_of(wanted, backbone, weights)
     if _differ(found.padding, wanted.padding):
         yield 'padding', _other_padding(wanted, backbone)
     if _differ(found.convolution, wanted.convolution):
@@ -311,8 +337,7 @@ def _differences(
             f'{found.stride_in} convolution, which sees other positions than the trained ones. Set '
             f'backbone=dict(style={right!r})',
         )
-    eps = _expected_eps(wanted, backbone, weights)
-    if found.eps is not None and eps is not None and not _is_near(found.eps, eps):
+    if found.eps is not None and (eps := wanted.eps) is not None and not _is_near(found.eps, eps):
         norm_cfg = dict(type='LN' if family_of(weights) else 'BN')
         norm_cfg |= dict(getattr(backbone, 'norm_cfg', None) or {}, eps=eps)
         said = ', '.join(f'{key}={value!r}' for key, value in norm_cfg.items())
@@ -331,14 +356,18 @@ def _differ(found: str | None, wanted: str | None) -> bool:
     return None not in (found, wanted) and found != wanted
 
 
-def _expected_eps(wanted: Conventions, backbone: nn.Module, weights: Iterable[str]) -> float | None:
-    """Epsilon that a file's norm layers have, by default that of the architecture's authors."""
-    if 'eps' not in wanted.assumed:
-        return wanted.eps
-    if (known := family_of(weights)) is not None:
-        return known[0].eps
-    is_resnet = any(RESNETS.search(base.__name__) for base in type(backbone).__mro__)
-    return wanted.eps if is_resnet else None
+def _wanted_of(wanted: Conventions, backbone: nn.Module, weights: Iterable[str]) -> Conventions:
+    """A file's conventions without assumptions about ResNets where the backbone is none.
+
+    EfficientNet, say, has SAME padding by its architecture. The epsilon of a family is that of its
+    authors.
+    """
+    if any(RESNETS.search(base.__name__) for base in type(backbone).__mro__):
+        return wanted
+    unknown = dict.fromkeys(name for name in COMPUTED if name in wanted.assumed)
+    if 'eps' in unknown and (known := family_of(weights)) is not None:
+        unknown['eps'] = known[0].eps
+    return replace(wanted, **unknown)
 
 
 def _is_near(found: float, wanted: float) -> bool:

@@ -40,6 +40,7 @@ def export_backbone(
     layout: str = 'openmmlab',
     network: str | Mapping[str, Any] | None = None,
     declare: Sequence[str] = (),
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Write the backbone of a checkpoint for a program, with its origin, atomically.
 
@@ -68,6 +69,8 @@ def export_backbone(
             weights, others by the config that MMEngine stores in the checkpoint.
         declare (Sequence[str]): What the file computes and does not tell, such as
             ``'padding=same'``, see :meth:`.Conventions.declare`. Defaults to nothing.
+        source (str, optional): Name of the source in the metadata. Defaults to None: what the file
+            tells, else its path.
 
     Returns:
         dict: ``state_dict`` (under the layout's names) and ``meta``: architecture, source, which,
@@ -87,7 +90,7 @@ def export_backbone(
     conventions = checkpoint.conventions.declare(declare)
     meta = dict(
         architecture=architecture,
-        source=match.meta.get('source', str(checkpoint)),
+        source=source or match.meta.get('source', str(checkpoint)),
         which=match.which,
         preprocessing=conventions.said_preprocessing(),
         conventions=conventions.to_meta(),

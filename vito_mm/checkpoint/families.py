@@ -166,6 +166,18 @@ VIT = (
 )
 """Names of https://arxiv.org/abs/2010.11929 elsewhere; DeiT's, DINO's and MAE's are timm's."""
 
+_FURTHER_PARTS_OF_VIT = frozenset(
+    (
+        'dist_token',
+        'reg_token',  # registers in timm's DINOv2
+        'register_tokens',  # in the original
+        'storage_tokens',  # in DINOv3
+        'norm_pre',  # the norm before the blocks of CLIP, in timm
+        'pre_norm',  # in mmpretrain
+    )
+)
+"""Parts without which some ViTs compute something else, although there is no rule for them."""
+
 REGNET = (
     _naming(
         'timm',
@@ -225,8 +237,8 @@ class Family:
     @cached_property
     def parts(self) -> frozenset[str]:
         """First parts of the names in any of the places."""
-        tokens = {'dist_token', 'reg_token'} if self.name == 'ViT' else set()
-        return frozenset(tokens.union(*(naming.parts for naming in self.namings)))
+        further = _FURTHER_PARTS_OF_VIT if self.name == 'ViT' else frozenset()
+        return further.union(*(naming.parts for naming in self.namings))
 
 
 def _family(name: str, namings: tuple[Naming, ...], eps: float) -> Family:

@@ -162,7 +162,7 @@ def load_pretraining(model: nn.Module, checkpoint: str | os.PathLike | Checkpoin
             f'{match.total} keys fit.\n{match.describe()}\nNothing was loaded. To start from its '
             f'backbone alone: --cfg-options load_from=None {" ".join(options)}'
         )
-    require_weights({k: v for k, v in match.weights.items() if v.is_floating_point()}, checkpoint)
+    require_weights(match.weights, checkpoint, expected)
     backbone = {key.removeprefix('backbone.'): value for key, value in match.weights.items()}
     preprocessor = preprocessor_around(model.backbone, model)
     require_same_features(checkpoint, model.backbone, backbone, preprocessor)

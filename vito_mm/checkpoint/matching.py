@@ -317,9 +317,21 @@ def _is_own(key: str, parts: set[str], prefix: str) -> bool:
     return part in parts or (prefix.endswith('backbone.') and part not in HEADS)
 
 
-def require_weights(weights: Mapping[str, Tensor], file: str | os.PathLike) -> None:
-    """Refuse, by a CheckpointError, what is no floating-point number or not finite."""
-    parameters = {k: v for k, v in weights.items() if not k.endswith(_OPTIONAL)}
+def require_weights(
+    weights: Mapping[str, Tensor],
+    file: str | os.PathLike,
+    expected: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Refuse, by a CheckpointError, what is no floating-point number or not finite.
+
+    Tensors that are no floating-point numbers in the model (``expected``) either, such as tables of
+    positions and counters, are not judged.
+    """
+    parameters = {
+        k: v
+        for k, v in weights.items()
+        if (not k.endswith(_OPTIONAL) if expected is None else expected[k].is_floating_point())
+    }
     if kinds := [f'{k} ({v.dtype})' for k, v in parameters.items() if not v.is_floating_point()]:
         raise CheckpointError(
             f'{file} holds no floating-point weights: {listing("such", kinds, shown=3)}'

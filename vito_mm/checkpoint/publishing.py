@@ -58,20 +58,23 @@ def export_to_hub(
     checkpoint, out = Checkpoint.read(checkpoint), Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise CheckpointError(f'{out} exists. Name a new folder')
-    order = checkpoint.preprocessing['channel_order']
-    if order != 'rgb':
+    declared = checkpoint.conventions.declare(declare)
+    preprocessing = declared.said_preprocessing()
+    if (order := preprocessing['channel_order']) != 'rgb':
         raise CheckpointError(f'{checkpoint} takes images in {order.upper()}, and timm gives RGB')
-    if settings := checkpoint.conventions.declare(declare).settings():
+    if settings := declared.settings():
         said = ', '.join(f'{key}={value!r}' for key, value in settings.items())
         raise CheckpointError(
             f"{checkpoint} computes its features with {said}, and timm's networks have no such "
             'setting: another program would get other features. Use the layout openmmlab'
         )
     with folder_written_aside(out) as folder:
-        # Without the folders of this machine, which would be the source in its metadata.
-        named = Checkpoint(Path(checkpoint.path).name, checkpoint.content)
-        settings = which, 'timm', network, declare
-        exported = export_backbone(named, folder / 'model.safetensors', *settings)
+        weights_file = folder / 'model.safetensors'
+        # Without the folders of this machine.
+        source = Path(checkpoint.meta.get('source', checkpoint.path)).name
+        exported = export_backbone(
+            checkpoint, weights_file, which, 'timm', network, declare, source=source
+        )
         name, weights = exported['meta']['architecture'], exported['state_dict']
         model = timm.create_model(name, pretrained=False, num_classes=0)
         try:
@@ -84,7 +87,7 @@ def export_to_hub(
             interpolation='bicubic',
             crop_pct=0.875,
             crop_mode='center',
-            **timm_pixels(checkpoint.preprocessing),
+            **timm_pixels(preprocessing),
             num_classes=0,
             **{key: usual[key] for key in _OF_ARCHITECTURE if key in usual},
         )
@@ -117,9 +120,15 @@ def publish_model(
         dict: ``state_dict`` and ``meta``.
 
     Raises:
-        CheckpointError: If the file cannot be read, or MMEngine did not write it.
+        CheckpointError: If the file cannot be read, MMEngine did not write it, or ``out`` names a
+            format that those tools do not read.
     """
     checkpoint, out = Checkpoint.read(checkpoint), Path(out)
+    if out.suffix == '.safetensors':
+        raise CheckpointError(
+            f'{out}: the tools of mmseg, mmdet and mmpretrain do not read safetensors. Name a file '
+            'that ends in .pth'
+        )
     weights = checkpoint.content.get('state_dict')
     if not isinstance(weights, Mapping) or not isinstance(checkpoint.content.get('meta'), Mapping):
         raise CheckpointError(

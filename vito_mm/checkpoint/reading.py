@@ -234,8 +234,10 @@ def _folder(path: Path) -> str:
 
 
 def _missing_file(path: Path) -> str:
-    if '://' in str(path) or re.match(r'\w+:/\w', str(path)):
-        return f'{path} is an address. Download the file and name the local copy.'
+    if address := re.match(r'([\w-]+:)/(\w.*)', str(path)):  # of two slashes Path keeps one
+        return (
+            f'{address[1]}//{address[2]} is an address. Download the file and name the local copy.'
+        )
     folder = path.absolute().parent
     there = folder.iterdir() if folder.is_dir() else ()
     near = near_text(path.name, (p.name for p in there if p.name.endswith(ENDINGS)))

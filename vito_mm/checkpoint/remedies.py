@@ -40,11 +40,8 @@ def remedy_of(match: 'BackboneMatch') -> str:
             f'depth={found} and the in_channels that go with it, or take the checkpoint of a '
             f'ResNet-{wanted}.'
         )
-    if len(match.weights) < 0.1 * match.total:
-        return (
-            f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
-            'backbone. Is it the checkpoint of another architecture?'
-        )
+    if text := _remedy_of_hardly_anything(match):
+        return text
     if any(key.startswith('conv1.weight') for key in match.shape_mismatch):
         return (
             "The model's stem has another width than the checkpoint's: leave stem_channels and "
@@ -57,11 +54,8 @@ def remedy_of(match: 'BackboneMatch') -> str:
 
 
 def _remedy_of_other(match: 'BackboneMatch') -> str:
-    if len(match.weights) < 0.1 * match.total:
-        return (
-            f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
-            'backbone. Is it the checkpoint of another architecture?'
-        )
+    if text := _remedy_of_hardly_anything(match):
+        return text
     for text in match.shape_mismatch:
         found = re.search(r'relative_position_bias_table \((\d+), (\d+)\) -> \((\d+), \2\)', text)
         if found:
@@ -74,6 +68,7 @@ def _remedy_of_other(match: 'BackboneMatch') -> str:
         'absolute_pos_embed': 'use_abs_pos_embed=True',
         'cls_token': 'with_cls_token=True',
         'dist_token': 'type="DistilledVisionTransformer"',
+        'pre_norm.weight': 'pre_norm=True',
     }
     wanted = [setting for key, setting in settings.items() if key in match.unexpected]
     if wanted:
@@ -86,4 +81,13 @@ def _remedy_of_other(match: 'BackboneMatch') -> str:
     return (
         f'The checkpoint is of another {match.family or "backbone"} than the model: compare '
         'widths, numbers of blocks and options with those of the pre-training.'
+    )
+
+
+def _remedy_of_hardly_anything(match: 'BackboneMatch') -> str:
+    if len(match.weights) >= 0.1 * match.total:
+        return ''
+    return (
+        f'The nearest prefix in the file, {match.prefix!r}, holds next to nothing of the '
+        'backbone. Is it the checkpoint of another architecture?'
     )

@@ -1,7 +1,5 @@
 """Settings with which a completely loaded checkpoint is wasted."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
 
@@ -12,15 +10,12 @@ def settings_warnings(backbone: nn.Module) -> list[str]:
         backbone (nn.Module): A ResNet of mmdet, mmseg or mmpretrain.
 
     Returns:
-        list[str]: One text per setting: its name, its cost, and what to write instead.
+        list[str]: A text that names the settings, their cost, and what to write instead; empty for
+        a backbone that is frozen as a whole, as is meant.
     """
-    return list(_frozen(backbone))
-
-
-def _frozen(backbone: nn.Module) -> Iterator[str]:
     stages = getattr(backbone, 'frozen_stages', -1)
-    if stages >= getattr(backbone, 'num_stages', 4):
-        return  # all of it: a probe of frozen features, as is meant
+    if getattr(backbone, 'frozen', False) or stages >= getattr(backbone, 'num_stages', 4):
+        return []
     norm_cfg = getattr(backbone, 'norm_cfg', None) or {}
     settings = {
         f'frozen_stages={stages}': stages >= 0 and 'frozen_stages=-1',
@@ -29,9 +24,10 @@ def _frozen(backbone: nn.Module) -> Iterator[str]:
         and "norm_cfg=dict(type='SyncBN', requires_grad=True)",
     }
     found = {setting: remedy for setting, remedy in settings.items() if remedy}
-    if found:
-        yield (
-            f'the config keeps {", ".join(found)}, which suits supervised weights and costs '
-            'self-supervised ones about 2 AP on COCO (DenseCL #7: 35.5 instead of 37.5). Set '
-            f'backbone=dict({", ".join(found.values())})'
-        )
+    if not found:
+        return []
+    return [
+        f'the config keeps {", ".join(found)}, which suits supervised weights and costs '
+        'self-supervised ones about 2 AP on COCO (DenseCL #7: 35.5 instead of 37.5). Set '
+        f'backbone=dict({", ".join(found.values())})'
+    ]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_gather, is_main_process
 from torch import Tensor, nn
 
+from vito_mm.models.heads.infonce_head import unit_vectors
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.representation import (
     alignment,
@@ -160,5 +160,4 @@ def _views(
 
 def _of_all_ranks(views: Sequence[Tensor]) -> Tensor:
     """Projections of the global batch, shape (V, N, D), of norm 1."""
-    unit = F.normalize(torch.stack(list(views)).float(), dim=-1)
-    return torch.cat(all_gather(unit), dim=1)
+    return torch.cat(all_gather(unit_vectors(views)), dim=1)

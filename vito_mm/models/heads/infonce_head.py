@@ -102,7 +102,7 @@ class InfoNCEHead(BaseModule):
             )
         # float32 (float64 in tests) in any autocast: the loss is cheap and sums exponentials.
         with torch.autocast(online[0].device.type, enabled=False):
-            return self._loss(*(_unit_vectors(views) for views in (online, target)), file_ids)
+            return self._loss(*(unit_vectors(views) for views in (online, target)), file_ids)
 
     def _loss(self, online: Tensor, target: Tensor, file_ids: Tensor | None) -> dict[str, Tensor]:
         num_local = online.size(1)
@@ -195,7 +195,7 @@ def _share_of_nearest(similarities: Tensor, positive: Tensor) -> Tensor:
     return (is_nearest / equals).mean()
 
 
-def _unit_vectors(views: Sequence[Tensor]) -> Tensor:
+def unit_vectors(views: Sequence[Tensor]) -> Tensor:
     """Stack views to (V, N, D) and normalise, in float32 at least."""
     stacked = torch.stack(list(views))
     dtype = torch.promote_types(stacked.dtype, torch.float32)

@@ -103,16 +103,24 @@ class VITO(BaseSelfSupervisor):
 
     @torch.no_grad()
     def _check_that_parts_fit(self) -> None:
-        """Compare out_indices and channels of backbone, neck and projector on one image."""
-        scales, stages = len(self.neck.in_channels), self.backbone.out_indices
-        if scales != len(stages):
-            raise ValueError(
-                f'backbone.out_indices={tuple(stages)} gives {len(stages)} feature maps, but '
-                f'neck.in_channels={self.neck.in_channels} expects {scales}'
-            )
+        """Compare outputs and channels of backbone, neck and projector on one image."""
         training = self.training
         self.eval()  # batch norm keeps its running statistics
-        pooled = self.neck(self.backbone(torch.zeros(1, 3, 224, 224)))
+        maps, scales = self.backbone(torch.zeros(1, 3, 224, 224)), len(self.neck.in_channels)
+        if any(not isinstance(output, Tensor) or output.ndim != 4 for output in maps):
+            raise ValueError(
+                f'the backbone {type(self.backbone).__name__} gives vectors or tokens where the '
+                'neck pools feature maps (N, C, H, W). Set gap_before_final_norm=False (ConvNeXt) '
+                "or out_type='featmap' (vision transformers) in model.backbone"
+            )
+        if scales != len(maps):
+            stages = getattr(self.backbone, 'out_indices', None)
+            named = 'the backbone' if stages is None else f'backbone.out_indices={tuple(stages)}'
+            raise ValueError(
+                f'{named} gives {len(maps)} feature maps, but '
+                f'neck.in_channels={self.neck.in_channels} expects {scales}'
+            )
+        pooled = self.neck(maps)
         try:
             self.projector(pooled)
         except RuntimeError as error:
