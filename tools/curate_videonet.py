@@ -139,7 +139,18 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     add_shared(group, '--device')
     add_shared(group, '--batch-size', default=100)
     add('--rows-per-shard', type=positive, default=500, metavar='N', help='videos of a shard')
-    add('--redo', action='store_true', help='make again what was made with other settings')
+    add(
+        '--time-limit',
+        type=float,
+        default=600,
+        metavar='SECONDS',
+        help='time that a stage may take to read a video, 0 for any',
+    )
+    add(
+        '--redo',
+        action='store_true',
+        help='make again what was made with other settings, and the stages of --stages',
+    )
     return parser.parse_args(words)
 
 

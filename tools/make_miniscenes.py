@@ -1,6 +1,9 @@
 """Make the embedded data: videos, and the same world as ADE20K, VOC, COCO, LVIS and a probe."""
 
 import argparse
+import sys
+from pathlib import Path
+from typing import Any
 
 from _arguments import Parser, add_shared, picture, positive
 
@@ -33,23 +36,39 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Make the data, and show what was asked for."""
+def main() -> int:
+    """Make the data, and show what was asked for.
+
+    Returns:
+        int: 0; 1 if an item could not be made; 2 if an argument is wrong or a folder cannot be
+        written.
+    """
     args = vars(parse_args())
 
+    from vito_mm.utils.worker_pool import WorkerLost, WorkError
+
+    try:
+        make(**args)
+    except (WorkError, WorkerLost, ValueError, OSError, ImportError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1 if isinstance(error, (WorkError, WorkerLost)) else 2
+    return 0
+
+
+def make(report: bool, contact_sheet: Path | None, **args: Any) -> None:
+    """Make the data, and the report and the picture."""
     from vito_mm.miniscenes import make_miniscenes
 
-    report, sheet = args.pop('report'), args.pop('contact_sheet')
     make_miniscenes(**args)
     if report:
         from vito_mm.miniscenes.statistics import report_shortcuts
 
         print(report_shortcuts(args['preset'], args['seed']))
-    if sheet:
+    if contact_sheet:
         from vito_mm.miniscenes.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(sheet, args['preset'], args['seed'])
+        write_contact_sheet(contact_sheet, args['preset'], args['seed'])
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

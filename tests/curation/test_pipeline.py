@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections import Counter
 from contextlib import redirect_stdout
 
@@ -17,11 +18,13 @@ import pytest
 from tests.conftest import write_video
 from tests.helpers.colours import read_frames
 from tests.helpers.curation_world import SIDE, World, call_tool, tables_of
+from tests.helpers.scenes import write_scene
 from vito_mm.curation import pipeline, thumbnails
 from vito_mm.curation.classifier import Classify
 from vito_mm.curation.pipeline import BY_EMBEDDING, BY_TITLE
 from vito_mm.curation.probing import Probe
 from vito_mm.curation.retrieval import Retrieve
+from vito_mm.curation.selection import Select
 from vito_mm.curation.stage_folder import only_job, read_record, write_record
 from vito_mm.curation.tables import read_table
 from vito_mm.miniscenes.classes import CLASSES
@@ -196,7 +199,14 @@ def test_videos_near_reference_images_are_kept_without_labels(world, tmp_path):
     [
         (['--stages', 'embed'], 2, "stage 'embed' needs another order: see --by-embedding"),
         (['--by-embedding', 'x'], 2, '--by-embedding needs --backbone'),
-        (['--by-embedding', 'x', '--per-class', '3'], 2, '--per-class needs labels'),
+        (['--by-embedding', 'x', '--per-class', '3'], 2, '--per-class can only be used without'),
+        (['--by-embedding', 'x', '--classes', 'moon'], 2, '--classes can only be used without'),
+        (['--by-embedding', 'x', '--classifier', 'y'], 2, '--classifier can only be used without'),
+        (['--fraction', '0.5'], 2, '--fraction can only be used with --by-embedding'),
+        (['--clusters', '5'], 2, '--clusters can only be used with --by-embedding'),
+        (['--gpus', '1'], 2, '--gpus can only be used with --engine ray'),
+        (['--ray-address', 'auto'], 2, '--ray-address can only be used with --engine ray'),
+        (['--time-limit', '-1'], 2, '--time-limit -1: give 0'),
         (['--classes', 'striped disk'], 2, "no class 'striped disk'.*'striped disc'"),
         (['--classes', '@names.txt'], 2, "has no class 'no such'"),
         (['--taxonomy', 'imagenet'], 1, '8.*1000|1000.*8'),
@@ -217,7 +227,7 @@ def test_errors_are_one_line(world, tmp_path, monkeypatch, capsys, words, status
     (tmp_path / 'work/select').mkdir(parents=True)
     (tmp_path / 'names.txt').write_text('\nmoon disc\n\nno such\n')
     places, options = (words[:2], words[2:]) if words[0][0] != '-' else ([world.table, 'w'], words)
-    assert call_tool([*map(str, places), *world.words(tmp_path)[2:], *options]) == status
+    assert call_tool([*map(str, places), *world.words(tmp_path, *options)[2:]]) == status
     assert re.search(message, error_of(capsys))
     assert list((tmp_path / 'videos').iterdir()) == [tmp_path / 'videos/a.jsonl']
 
@@ -256,6 +266,67 @@ def test_what_changed_settings_concern_is_made_again_and_nothing_else(
     rows = list(read_table(copied / 'select'))
     assert all('label' in row and 'dropped' not in row for row in rows)
     assert len(rows) == len(list(read_table(curated[0] / 'select')))
+
+
+def test_a_stage_that_is_named_is_made_again_and_what_follows_from_another_result(
+    tmp_path, monkeypatch, capsys
+):
+    """A file that could not be read for once, as when a disk is away."""
+    table, work_dir = tmp_path / 'in.jsonl', tmp_path / 'work'
+    for seed in range(2):
+        write_scene(tmp_path / f'{seed}.mp4', seed)
+    mine = dict(title='a tabby', labels=['mine'])  # no classes, in the report neither
+    write_manifest(table, [dict(path=f'{i}.mp4', **mine) for i in range(2)])
+    words = [str(table), str(work_dir), '--min-seconds', '1', '--workers', '1', '--stages']
+    (tmp_path / '1.mp4').rename(tmp_path / 'away')
+
+    def curate(*more: str) -> int:
+        return call_tool([*words, *more])
+
+    assert curate('probe', 'select') == 0
+    (tmp_path / 'away').rename(tmp_path / '1.mp4')
+    assert curate('probe', '--redo') == 0
+    assert [row.get('dropped') for row in read_table(work_dir / 'probe')] == [None, None]
+    capsys.readouterr()
+    assert curate('select') == 1
+    assert 'select was made differently: from another table' in error_of(capsys)
+    # Stopped in the second stage, the same command does not make the first one again.
+    with monkeypatch.context() as patch:
+        patch.setattr(Select, 'survey', lambda *_: signal.raise_signal(signal.SIGINT))
+        assert curate('probe', 'select', '--redo') == 130
+    before = (work_dir / 'probe/part-000000.parquet').stat().st_mtime_ns
+    assert curate('probe', 'select', '--redo') == 0
+    assert (work_dir / 'probe/part-000000.parquet').stat().st_mtime_ns == before
+    assert [row.get('dropped') for row in read_table(work_dir / 'select')] == [None, None]
+    # The same result again: what follows from it stays.
+    assert curate('probe', '--redo') == 0
+    assert (work_dir / 'probe/part-000000.parquet').stat().st_mtime_ns > before
+    assert curate('select') == 0
+    shutil.rmtree(work_dir / 'probe')
+    (tmp_path / '0.mp4').unlink()
+    assert curate('probe') == 0
+    assert curate('select') == 1
+
+
+def test_the_time_limit_of_a_video_is_no_part_of_the_settings(tmp_path, monkeypatch):
+    write_manifest(tmp_path / 'in.jsonl', [dict(path='a.mp4', title='a tabby')])
+    write_scene(tmp_path / 'a.mp4', 0)
+    words = [str(tmp_path / 'in.jsonl'), str(tmp_path / 'work'), '--stages', 'probe']
+    words += ['--min-seconds', '1', '--workers', '1']
+    prepare = Probe.prepare
+
+    def slow(self, row):
+        time.sleep(1)
+        return prepare(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Probe, 'prepare', slow)
+        assert call_tool([*words, '--time-limit', '0.3']) == 1
+        (row,) = read_table(tmp_path / 'work/probe')
+        assert row['dropped'].startswith('over the time limit: ')
+        assert call_tool([*words, '--time-limit', '0', '--redo']) == 0
+    identity = read_record(tmp_path / 'work/probe')['identity']
+    assert identity == json.loads(json.dumps(Probe(1.0).identity()))
 
 
 def test_tables_of_what_has_changed_since_are_not_read(world, copied, capsys):

@@ -56,6 +56,14 @@ def test_a_row_gets_what_the_inspection_finds_and_keeps_columns_of_the_user(tmp_
     assert [len(text) for text in hashes] == [16] * 3
 
 
+def test_the_hash_of_a_table_binds_unless_the_file_was_bad(tmp_path):
+    path = write_scene(tmp_path / 'a.mp4', seed=1)
+    known = dict(path=str(path), sha256='ab' * 32)
+    rows = [known | dict(verdict=verdict) for verdict in ('ok', 'bad')]
+    found = run_on(Probe(min_seconds=1), rows, tmp_path / 'w')
+    assert ['dropped' in row for row in found] == [True, False]
+
+
 @pytest.mark.parametrize(
     ('name', 'num_frames', 'fps', 'is_kept'),
     [

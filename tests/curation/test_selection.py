@@ -209,9 +209,16 @@ NEAR = ['0' * 16, f'{0xF:016x}', f'{0xFF:016x}', f'{0xFFF:016x}']
         (dict(a=dict(hashes=[], sha256='a1'), b=dict(hashes=[], sha256='a1')), dict(b='a')),
         # A duplicate of another class is one.
         (dict(a=dict(labels=[3]), b=dict(labels=[5])), dict(b='a')),
+        # A part is as long as it is, whatever the length of its file.
+        (
+            dict(a=dict(seconds=900.0, start=100.0, end=104.0), b=dict(seconds=5.0)),
+            dict(a='b'),
+        ),
     ],
 )
 def test_of_duplicates_one_is_kept(tmp_path, rows, kept):
+    for row in rows.values():
+        row |= dict(label_frames=[1], label_scores=[0.5]) if 'labels' in row else {}
     found = run_on(Select(), [table_row(name, **row) for name, row in rows.items()], tmp_path)
     assert reasons(found) == {n: COPY.format(kept[n]) if n in kept else None for n in rows}
     assert [row.get('labels') for row in found] == [row.get('labels') for row in rows.values()]
@@ -246,6 +253,23 @@ def test_filters_compare_columns_with_numbers(text, reason):
     assert Filter.parse(text).apply(row).get('dropped') == reason
     upright = row | dict(width=240, height=320)  # no matter for the aspect
     assert text[0] == 'w' or Filter.parse(text).apply(upright).get('dropped') == reason
+
+
+@pytest.mark.parametrize(
+    ('part', 'reason'),
+    [
+        ({}, None),
+        (dict(start=2.0), 'filter seconds: 10'),
+        (dict(end=11.5), 'filter seconds: 11.5'),
+        (dict(start=1.0, end=900.0), 'filter seconds: 11'),
+        (dict(end=900.0), None),
+    ],
+)
+def test_the_length_of_a_part_is_filtered(part, reason):
+    row = table_row('a', **part)
+    assert Filter.parse('seconds>=12').apply(row).get('dropped') == reason
+    del row['seconds']
+    assert Filter.parse('seconds>=12').apply(row)['dropped'] == 'filter seconds: none'
 
 
 def test_filters_of_labels_take_labels_away(tmp_path):
@@ -292,13 +316,23 @@ def test_the_label_is_the_one_on_most_frames_with_the_name_of_its_class(tmp_path
         assert label_of({name: values[::-1] for name, values in row.items()}) == label
     (tmp_path / 'two.txt').write_text('tea, chai\ncoffee\n')
     stage = Select(taxonomy=str(tmp_path / 'two.txt'))
-    rows = [table_row('a', ['1' * 16], labels=[1]), table_row('b', ['8' * 16, '1' * 16])]
+    one = dict(labels=[1], label_frames=[5], label_scores=[0.5])
+    rows = [table_row('a', ['1' * 16], **one), table_row('b', ['8' * 16, '1' * 16])]
     found = run_on(stage, rows, tmp_path / '1')
     assert (found[0]['label'], found[0]['class_name']) == (1, 'coffee')
     assert not {'label', 'class_name'} & set(found[1])
     rows[0]['labels'] = [2]
     with pytest.raises(TableError, match=r'has the label 2, but the taxonomy .* only 2 classes'):
         run_on(stage, rows, tmp_path / '2')
+
+
+@pytest.mark.parametrize('labels', [['cat', 'dog'], [999], [3, 1], 'cat', 7])
+def test_labels_of_the_user_are_no_classes(tmp_path, labels):
+    rows = [table_row('a', ['1' * 16], labels=labels, label='mine', class_name='My cat')]
+    (found,) = run_on(Select(('seconds>=1',)), rows, tmp_path / '1')
+    assert found == rows[0]
+    with pytest.raises(TableError, match='--per-class needs labels'):
+        run_on(Select(per_class=3), rows, tmp_path / '2')
 
 
 def labelled(count: int) -> list[dict]:
@@ -360,15 +394,18 @@ def test_columns_that_are_missing_or_odd_are_named(tmp_path):
     assert kept_names(run_on(Select(max_distance=-1), rows, tmp_path / '3')) == {'a'}
     with pytest.raises(ValueError, match='--max-distance 13: give'):
         Select(max_distance=13)
-    for column, value, message in (
+    odd = (
         ('hashes', ['xyz'], '/videos/a.mp4: the column .hashes. has'),
         ('sha256', 'no', '/videos/a.mp4: the column .sha256. has'),
         ('seconds', 'long', "rows.jsonl, line 1: seconds is 'long'"),
         ('labels', [1, 2], 'differ in length'),
-    ):
-        row = table_row('a', label_frames=[3]) | {column: value}
+        ('labels', ['cat'], "the column .labels. has .'cat'.; a list of indices"),
+        ('labels', [-1], 'the column .labels. has .-1.; a list of indices'),
+    )
+    for number, (column, value, message) in enumerate(odd):
+        row = table_row('a', label_frames=[3], label_scores=[0.5]) | {column: value}
         with pytest.raises(TableError, match=message):
-            run_on(Select(), [row], tmp_path / column)
+            run_on(Select(), [row], tmp_path / f'odd-{number}')
 
 
 def test_parts_of_one_file_are_no_duplicates_of_each_other(tmp_path):

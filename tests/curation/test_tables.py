@@ -181,6 +181,53 @@ def test_a_folder_of_videos_that_has_changed_is_another_table(tmp_path):
     assert len({*found, content_of(tmp_path)}) == 3
 
 
+@pytest.mark.parametrize(
+    'values',
+    [
+        [dict(a=1), dict(b='x')],
+        [[dict(a=1)], [dict(b=None), {}]],
+        [dict(a=None), dict(a=None)],
+        [dict(a=dict(x=1)), dict(a=dict(y=2.5))],
+        [dict(a=1), dict(a='one')],
+    ],
+)
+def test_objects_of_the_user_get_no_keys_of_other_rows(tmp_path, values):
+    rows = [dict(path=f'/{i}.mp4', meta=value) for i, value in enumerate(values)]
+    write_file(tmp_path / 'a.parquet', rows)
+    found = list(read_file(tmp_path / 'a.parquet'))
+    assert json.dumps(found) == json.dumps(rows)
+
+
+def test_addresses_stay_as_they_are(tmp_path):
+    paths = ['s3://bucket/a/1.mp4', 'https://host//b.mp4', 'sub/../c.mp4', 'shard.tar::d.mp4']
+    write_manifest(tmp_path / 'in.jsonl', [dict(path=path) for path in paths])
+    found = [row['path'] for row in rows_of(tmp_path / 'in.jsonl')]
+    assert found == [*paths[:2], str(tmp_path / 'c.mp4'), str(tmp_path / 'shard.tar::d.mp4')]
+
+
+@pytest.mark.parametrize('name', ['in.jsonl', 'in.csv'])
+def test_a_table_of_relative_paths_that_was_moved_is_another_table(tmp_path, name):
+    folders = [tmp_path / 'a', tmp_path / 'b']
+    contents = {
+        'in.jsonl': ('{"path": "/x.mp4"}\n{"path": null}\n', '{"path": "x.mp4"}\n'),
+        'in.csv': ('path\ns3://b/x.mp4\n', 'path\n5\n'),
+    }[name]
+    for content, is_moved in zip(contents, (False, True), strict=True):
+        out = tmp_path / f'out-{is_moved}'
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(content)
+        for _ in range(2):
+            import_table(folders[0] / name, out, Running(), 10)
+        if is_moved:
+            with pytest.raises(StageError, match=r'folder was .*a., is .*b'):
+                import_table(folders[1] / name, out, Running(), 10)
+        before = [row.get('path') for row in read_table(out)]
+        import_table(folders[1] / name, out, REDO, 10)
+        after = [row.get('path') for row in read_table(out)]
+        assert after == [path.replace('/a/', '/b/') if is_moved else path for path in before]
+
+
 def test_a_table_is_cut_into_shards_once(tmp_path):
     write_manifest(tmp_path / 'in.jsonl', [dict(path=f'{i}.mp4') for i in range(25)])
     times = []

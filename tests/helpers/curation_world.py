@@ -129,7 +129,8 @@ class World:
         """The command line that a user types after the tool, with small shards."""
         words = [
             *(table or self.table, work_dir, '--taxonomy', self.root / 'classes.json'),
-            *('--min-seconds', 3, '--classifier', self.config, '--checkpoint', self.checkpoint),
+            *('--min-seconds', 3, '--checkpoint', self.checkpoint),
+            *(() if '--by-embedding' in more else ('--classifier', self.config)),
             *('--rows-per-shard', 8, '--workers', 2, *more),
         ]
         return [str(word) for word in words]

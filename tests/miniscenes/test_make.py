@@ -2,7 +2,7 @@
 
 import json
 import os
-import runpy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPO
+from tests.helpers.processes import status_of_tool
 from vito_mm.miniscenes import CLASSES, LABEL_MAPS, make, make_miniscenes
 from vito_mm.videos.manifest import read_manifest
 
@@ -227,12 +228,26 @@ def test_importing_leaves_the_task_libraries_alone():
     assert done.stdout.strip() == '[]'
 
 
-def test_tool_makes_reports_and_draws(tmp_path, monkeypatch, capsys):
+def test_tool_makes_reports_and_draws(tmp_path, capsys):
     sheet = tmp_path / 'sheet.png'
     words = [str(tmp_path / 'a'), '--preset', 'tiny', '--tasks', 'probe', '--num-probe-images', '8']
     words += ['--report', '--contact-sheet', str(sheet)]
-    monkeypatch.setattr(sys, 'argv', ['make_miniscenes.py', *words])
-    runpy.run_path(str(REPO / 'tools' / 'make_miniscenes.py'), run_name='__main__')
+    assert status_of_tool('make_miniscenes.py', *words) == 0
     assert 'mean colour' in capsys.readouterr().out
     assert sheet.stat().st_size > 10_000
     assert len(list((tmp_path / 'a/probe/train').iterdir())) == 8
+
+
+def test_tool_ends_with_one_line_where_it_cannot_go_on(tmp_path, capsys):
+    (tmp_path / 'probe').mkdir()
+    (tmp_path / 'probe/mine.txt').write_text('mine')
+    (tmp_path / 'file').touch()
+    few = ['--preset', 'tiny', '--tasks', 'probe', '--num-probe-images', 1, '--workers', 0]
+    for words, message in (
+        ([tmp_path, *few], 'mine.txt|holds files that MiniScenes did not make'),
+        ([tmp_path / 'file', *few], 'is a file; choose another root'),
+        ([tmp_path / 'a', *few, '--contact-sheet', tmp_path / 'none/a.png'], 'cannot write'),
+    ):
+        assert status_of_tool('make_miniscenes.py', *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert re.match(f'error: .*({message})', line)

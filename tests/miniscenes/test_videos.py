@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vito_mm.miniscenes import CLASSES, PRESETS, Difficulty, get_preset
+from vito_mm.miniscenes import CLASSES, PRESETS, Difficulty, get_preset, sequences
 from vito_mm.miniscenes.contact_sheet import write_contact_sheet
 from vito_mm.miniscenes.objects import NO_CLASS
 from vito_mm.miniscenes.render import coverage, visible_masks
@@ -197,6 +197,30 @@ def test_contact_sheet_shows_the_cut_and_the_held_out_image(tmp_path):
     np.testing.assert_array_equal(sheet[:side, 7 * (side + gap) :][:, :side], after)
     held_out = render_probe_image(HARD, 0, 'held_out', 16)
     np.testing.assert_array_equal(sheet[:side, 10 * (side + gap) :][:, :side], held_out)
+
+
+def test_contact_sheet_has_a_row_for_each_class_that_there_is(tmp_path):
+    file, preset = tmp_path / 'sheet.png', dataclasses.replace(TINY, classes=(2, 5))
+    write_contact_sheet(file, preset)
+    sheet = cv2.imread(str(file))[..., ::-1]
+    side, across, down = (TINY.video_side + more for more in (0, 4, 8))
+    assert sheet.shape[0] == 2 * down + 3 * (TINY.still_size[1] + 8)
+    second = sheet[down : down + side]
+    for column, index in ((6, 1), (7, 3)):  # after six frames of the video
+        shown = second[:, column * across : column * across + side]
+        np.testing.assert_array_equal(shown, render_probe_image(preset, 0, 'val', index))
+
+
+@pytest.mark.parametrize('classes', [(0, 1), (3,), (7, 2, 4)])
+def test_sequences_have_the_classes_that_there_are(monkeypatch, classes):
+    drawn, draw = set(), sequences.draw_object
+    monkeypatch.setattr(
+        sequences, 'draw_object', lambda rng, label, r: drawn.add(label) or draw(rng, label, r)
+    )
+    preset = dataclasses.replace(TINY, classes=classes)
+    for index in range(6):
+        next(sequences.render_sequence(preset, 0, index))
+    assert drawn == set(classes)
 
 
 def test_every_preset_is_documented():

@@ -196,6 +196,63 @@ def test_damage_since_the_last_time_is_found(tmp_path: Path):
     assert by_path(tmp_path / 'other.jsonl')['tree/b.mp4']['reason'] == reason
 
 
+def test_a_file_that_was_replaced_is_not_held_to_the_hash_of_the_old_one(tmp_path: Path):
+    """One that was cut off and fetched again, in any order of check and force; another video."""
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    video = write_moving(tree / 'a.mp4', num_frames=50)
+    complete = video.read_bytes()
+    video.write_bytes(complete[: len(complete) // 2])
+    call = partial(prepare_videos, workers=1, check=True)
+    assert call(tree, out).num_bad == 1
+    video.write_bytes(complete)
+    assert call(tree, out).num_bad == 0
+    assert by_path(out)['tree/a.mp4']['num_frames'] == 50
+    write_moving(video, num_frames=20)
+    assert call(tree, out).num_bad == 0
+    # Of a manifest that is read, the hash of a bad row does not bind either.
+    video.write_bytes(complete[: len(complete) // 2])
+    assert call(tree, out).num_bad == 1
+    video.write_bytes(complete)
+    assert call(out, tmp_path / 'other.jsonl').num_bad == 0
+    # Repaired in place, without a trace in size and time.
+    overwrite(video, seed=1).replace(video)
+    status = video.stat()
+    assert call(tree, out).num_bad == 1
+    video.write_bytes(complete)
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert call(tree, out, force=True).num_bad == 0
+
+
+def test_the_copy_of_a_source_that_was_replaced_is_made_again(tmp_path: Path):
+    tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
+    call = partial(prepare_videos, tree, out, workers=1, check=True, encoding=FAST)
+    for num_frames in (30, 20):
+        write_video(tree / 'a.mp4', num_frames=num_frames)
+        assert call(copies=tmp_path / 'small').num_bad == 0
+        assert by_path(out)['small/a.mp4']['num_frames'] == num_frames
+        assert (tmp_path / 'small' / 'a.mp4').exists()
+
+
+@pytest.mark.parametrize('column', ['notes', 'reason'])
+def test_columns_of_the_user_that_would_be_replaced_are_refused(tmp_path: Path, column: str):
+    write_video(tmp_path / 'tree' / 'a.mp4', num_frames=10)
+    table, out = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+    table.write_text(json.dumps({'path': 'tree/a.mp4', column: 'mine'}) + '\n')
+    before = table.read_bytes()
+    for source, target in ((table, out), (table, table), (tmp_path / 'tree', table)):
+        with pytest.raises(ValueError, match=f"'{column}' of your own.*rename it"):
+            prepare_videos(source, target, workers=1)
+    assert table.read_bytes() == before
+    assert not out.exists()
+    table.write_text(json.dumps({'path': 'tree/a.mp4', f'my_{column}': 'mine'}) + '\n')
+    for source in (table, out):  # those of a preparation are
+        prepare_videos(source, out, workers=1, force=True)
+        assert by_path(out)['tree/a.mp4'][f'my_{column}'] == 'mine'
+    write_moving(tmp_path / 'tree' / 'a.mp4', num_frames=1)  # which is noted
+    prepare_videos(table, out, workers=1)
+    assert prepare_videos(out, out, workers=1).num_noted == 1
+
+
 def test_check_reads_what_was_only_probed(tmp_path: Path):
     tree, out = tmp_path / 'tree', tmp_path / 'manifest.jsonl'
     overwrite(write_moving(tree / 'a.avi', 'mpeg4', b='800000'), seed=0)

@@ -60,6 +60,14 @@ def test_right_ones_are_counted_where_the_class_is_known():
     assert score(random_frames(['e'], [None], 0), GALLERY, found[2:]) is None
 
 
+def test_a_query_without_any_other_video_is_not_scored():
+    gallery, queries = random_frames(['a'], ['x'], 0), random_frames([*'ab'], ['x', 'x'], 1)
+    found = nearest(queries, gallery, 3)
+    assert [len(neighbours) for neighbours in found] == [0, 1]
+    assert score(queries, gallery, found) == (1, 1, 1)
+    assert score(queries, gallery, nearest(queries, gallery, 3, True), True) == (1, 1, 2)
+
+
 def test_classes_are_columns_or_sub_folders():
     rows = [
         dict(path='/data/cat/a.mp4'),

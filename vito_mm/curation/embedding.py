@@ -112,7 +112,8 @@ class Embed(Stage):
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """List the images of a folder and its sub-folders, sorted; StageError if there is none."""
-    files = sorted(map(Path, files_below(folder, IMAGE_EXTENSIONS)))
+    found = files_below(folder, IMAGE_EXTENSIONS) if os.path.isdir(folder) else ()
+    files = sorted(map(Path, found))
     if not files:
         raise StageError(f'there is no image ({", ".join(IMAGE_EXTENSIONS)}) in {folder}')
     return files

@@ -2,9 +2,10 @@
 
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from vito_mm.utils.text import near_text
 from vito_mm.videos.tables import shortened
@@ -19,6 +20,9 @@ _OPERATORS = {
     '<': operator.lt,
     '>': operator.gt,
 }
+_OF_LABELS = ('labels', 'label_frames', 'label_scores')
+"""Columns that the stage "classify" writes, all or none."""
+
 _SYNTAX = re.compile(r'\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*([-+.\d][-+.\deE]*)\s*')
 
 
@@ -26,7 +30,8 @@ _SYNTAX = re.compile(r'\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*([-+.\d][-+.\deE]*)\
 class Filter:
     """A condition such as ``seconds<=600``, ``text`` as it was given.
 
-    ``name`` is a column, or ``aspect``: the longer side of the picture by the shorter.
+    ``name`` is a column, or ``aspect``: the longer side of the picture by the shorter. ``seconds``
+    of a row that names a part of a video are those of the part.
     """
 
     text: str
@@ -66,7 +71,7 @@ class Filter:
 
     def values_of(self, row: Row) -> list[float]:
         """List the values that a row has for the condition; a TableError if one is no number."""
-        value = row.get(self.name)
+        value = length_of(row) if self.name == 'seconds' else row.get(self.name)
         if value is None and self.name == 'aspect' and row.get('width') and row.get('height'):
             sides = row['width'], row['height']
             value = max(sides) / min(sides)
@@ -90,12 +95,21 @@ class Filter:
         )
 
 
+def length_of(row: Mapping[str, Any]) -> float | None:
+    """Seconds of a video, or of the part of it that a row names; None if they are not known."""
+    seconds = row.get('seconds')
+    if seconds is None:
+        return None
+    return max(0.0, min(seconds, row.get('end', seconds)) - row.get('start', 0.0))
+
+
+def is_classified(row: Mapping[str, Any]) -> bool:
+    """True if ``labels`` are those of the stage "classify", and no column of the user."""
+    return all(isinstance(row.get(name), list) for name in _OF_LABELS)
+
+
 def _is_of_labels(name: str, row: Row) -> bool:
-    return (
-        name.startswith('label_')
-        and isinstance(row.get('labels'), list)
-        and isinstance(row.get(name), list)
-    )
+    return name.startswith('label_') and isinstance(row.get(name), list) and is_classified(row)
 
 
 def _with_labels(row: Row, kept: list[bool]) -> Row:

@@ -21,7 +21,7 @@ from .retrieval import Retrieve
 from .running import Running, import_table, run_stage
 from .selection import Select
 from .stage import Stage, StageError
-from .stage_folder import fingerprint_of, finished_record, only_job, read_record
+from .stage_folder import begin_again, fingerprint_of, finished_record, only_job, read_record
 from .tables import TableError
 from .taxonomy import load_taxonomy
 
@@ -51,6 +51,7 @@ class Curation:
         by_embedding = args.by_embedding is not None
         self.order = BY_EMBEDDING if by_embedding else BY_TITLE
         self.stages = make_stages(args)  # by name, without the manifest
+        self.named = args.stages  # by the user
         self.wanted = args.stages or self.order
         self.target = None if by_embedding else args.limit
 
@@ -68,6 +69,8 @@ class Curation:
         wanted = self._checked()
         with only_job(self.work_dir):
             try:
+                if self.running.redo and self.named and wanted:
+                    self._begin_again(wanted)
                 for name in wanted:
                     self._run_stage(name)
             except Exception:
@@ -75,6 +78,11 @@ class Curation:
                     self.report(command)
                 raise
             print(f'report: {self.report(command)}')
+
+    def _begin_again(self, names: Sequence[str]) -> None:
+        """Have stages made again, as what they read may give another result than it did."""
+        self._table_for(names[0])  # raises where the first of them could not be made
+        begin_again([self.work_dir / name for name in names])
 
     def _run_stage(self, name: str) -> None:
         table = self._table_for(name)
@@ -199,6 +207,9 @@ class Curation:
 
 def make_stages(args: Namespace) -> dict[str, Stage]:
     """Build the stages of a curation by name, in order, see :class:`Curation`."""
+    _check_options(args)
+    if not args.time_limit >= 0:
+        raise ValueError(f'--time-limit {args.time_limit:g}: give 0 (none) or more seconds')
     select = Select(
         tuple(args.filters), args.max_distance, args.per_class, args.seed, args.taxonomy
     )
@@ -212,8 +223,6 @@ def make_stages(args: Namespace) -> dict[str, Stage]:
             stages.append(Classify(args.classifier, taxonomy=args.taxonomy, **counted, **common))
         stages.append(select)
     else:
-        if args.per_class is not None:
-            raise ValueError('--per-class needs labels, and with --by-embedding there are none')
         if args.backbone is None:
             raise ValueError('--by-embedding needs --backbone, such as a VITO checkpoint')
         embed = Embed(args.backbone, which=args.which, size=args.size, **common)
@@ -221,7 +230,26 @@ def make_stages(args: Namespace) -> dict[str, Stage]:
             args.by_embedding, args.keep, args.clusters, args.seed, embed, args.fraction
         )
         stages = [probe, embed, select, nearest]
+    for stage in stages:
+        stage.time_limit = args.time_limit or None
     return {stage.name: stage for stage in stages}
+
+
+def _check_options(args: Namespace) -> None:
+    """Raise a ValueError that names an option of the other procedure or engine."""
+    by_embedding = args.by_embedding is not None
+    of_embedding = dict(backbone=None, which=Embed.which, size=Embed.size, keep=None, fraction=None)
+    of_embedding |= dict(clusters=SelectByEmbedding.clusters)
+    of_labels = dict(classifier=None, frames=Classify.frames, min_frames=Classify.min_frames)
+    of_labels |= dict(classes=[], limit=Retrieve.limit, per_class=None)
+    for options, is_used, where in (
+        (of_embedding, by_embedding, 'with --by-embedding'),
+        (of_labels, not by_embedding, 'without --by-embedding'),
+        (dict(ray_address=None, gpus=0), args.engine == 'ray', 'with --engine ray'),
+    ):
+        for name, default in options.items():
+            if not is_used and getattr(args, name) != default:
+                raise ValueError(f'--{name.replace("_", "-")} can only be used {where}')
 
 
 def run(args: Namespace, command: str) -> int:

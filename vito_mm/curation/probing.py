@@ -5,19 +5,18 @@ from typing import Any, ClassVar
 
 from vito_mm.videos import VideoReadError, decode_frames, part_within
 from vito_mm.videos.frames import evenly
-from vito_mm.videos.prepare.integrity import BAD, import_av, inspect_video
+from vito_mm.videos.prepare.integrity import (
+    BAD,
+    JUDGEMENT,
+    MEASURED,
+    hash_to_expect,
+    import_av,
+    inspect_video,
+)
 
 from .perceptual_hash import perceptual_hash
 from .stage import Stage, undecodable
 from .tables import DROPPED, Row
-
-_VERDICT = ('verdict', 'reason', 'expected_sha256')
-"""What an inspection says beside facts; the column ``dropped`` says it here."""
-
-_FACTS = (
-    *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
-    *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'checked', 'notes'),
-)
 
 _ROUNDING = 0.002
 """Seconds that a length may lack: Matroska and FLV round the times of frames to milliseconds."""
@@ -35,7 +34,8 @@ class Probe(Stage):
     Columns are those of :func:`~vito_mm.videos.prepare.integrity.inspect_video`, less its path and
     verdict, and ``hashes`` (list[str]): of frames at the middles of equal parts of the video, see
     :func:`.perceptual_hash.perceptual_hash`. A video whose ``sha256`` the table has already is
-    dropped if its bytes are others. ``fps`` of the table holds for folders and tars of images.
+    dropped if its bytes are others, unless the table calls it bad. ``fps`` of the table holds for
+    folders and tars of images.
 
     Attributes:
         min_seconds (float): Length of the shortest video. Defaults to 10, as in the paper.
@@ -49,7 +49,7 @@ class Probe(Stage):
     hashes: int = 3
     name: ClassVar[str] = 'probe'
     # An earlier inspection, of prepare_videos, is no longer what holds.
-    makes: ClassVar[tuple[str, ...]] = (*_FACTS, *_VERDICT, 'hashes')
+    makes: ClassVar[tuple[str, ...]] = (*MEASURED, 'hashes')
 
     def __post_init__(self) -> None:
         if not self.min_seconds >= 0:
@@ -61,9 +61,10 @@ class Probe(Stage):
 
     def prepare(self, row: Row) -> dict[str, Any]:
         """Inspect a video and hash some frames; what it is dropped for is among the columns."""
-        facts = inspect_video(row['path'], self.check, row.get('sha256'), fps=row.get('fps'))
+        facts = inspect_video(row['path'], self.check, hash_to_expect(row), fps=row.get('fps'))
         verdict, reason = facts['verdict'], facts.get('reason')
-        facts = {name: facts[name] for name in facts if name not in ('path', *_VERDICT)}
+        # The column ``dropped`` says the verdict here.
+        facts = {name: facts[name] for name in facts if name not in ('path', *JUDGEMENT)}
         if verdict == BAD:
             return {**facts, DROPPED: reason}
         try:

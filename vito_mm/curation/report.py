@@ -22,6 +22,7 @@ from vito_mm.utils.report import (
 from vito_mm.utils.text import first_few
 from vito_mm.videos.manifest import PART, part_name
 
+from .filters import is_classified
 from .stage import Counts
 from .stage_folder import read_record
 from .tables import DROPPED, Row, read_table
@@ -135,7 +136,8 @@ def _reasons(counts: dict[str, Counts]) -> list[Block]:
 def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
     """Counts and samples by class, or by cluster of the reference."""
     groups: dict[int, _Group] = defaultdict(_Group)
-    columns = ['path', *PART, 'title', 'classes', 'labels', 'label', 'top1', 'cluster']
+    columns = ['path', *PART, 'title', 'classes', 'label', 'top1', 'cluster']
+    columns += ['labels', 'label_frames', 'label_scores']
     by_class = 'embed' not in stages
     for stage in stages:
         if stage in ('probe', 'embed') or (stage == 'select' and not by_class):
@@ -153,7 +155,7 @@ def _groups(work_dir: Path, stages: Sequence[str]) -> dict[int, _Group]:
                 for index in row['classes']:
                     why = row[DROPPED].partition(': ')
                     groups[index].sample(row, f'{title} ({why[2] or why[0]})')
-            elif stage == 'select' and is_kept and 'labels' in row:  # the label is ours
+            elif stage == 'select' and is_kept and is_classified(row):  # the label is ours
                 groups[row['label']].counts['in the end'] += 1
                 groups[row['label']].sample(row, title)
             elif stage == 'select_by_embedding' and 'cluster' in row:

@@ -8,7 +8,7 @@ from vito_mm.utils.cores import count_cores
 from vito_mm.utils.progress import Progress
 
 from .engines import local, ray_data
-from .sources import content_of, rows_of
+from .sources import content_of, folder_of, has_relative_paths, rows_of
 from .stage import Counts, Shard, Stage, StageError
 from .stage_folder import (
     check_columns,
@@ -19,6 +19,7 @@ from .stage_folder import (
     open_stage,
     read_record,
     shard_name,
+    write_record,
 )
 from .tables import DROPPED, TableError, read_file, split, write_file
 
@@ -34,7 +35,8 @@ class Running:
         engine (str): ``'local'`` or ``'ray'``. Defaults to 'local'.
         workers (int, optional): Processes; with Ray those of each actor. Defaults to None, which
             means the number of cores, and 1 with Ray.
-        redo (bool): Make again what was made with other settings. Defaults to False.
+        redo (bool): Make again what was made with other settings or from another table. Defaults to
+            False.
         ray_address (str, optional): See :func:`.engines.ray_data.run_shards`, as for ``gpus``.
         gpus (float): Defaults to 0.
     """
@@ -81,7 +83,8 @@ def run_stage(stage: Stage, table: Path, folder: Path, running: Running) -> Coun
                 for part in running.work(stage, todo):
                     counts += part
                     progress.advance(part.total, bad=part.dropped.total())
-        close_stage(folder, counts)
+        if todo or not read_record(folder)['finished']:
+            close_stage(folder, counts)
     if not counts.kept:
         reasons = ', '.join(f'{n} {reason}' for reason, n in counts.dropped.most_common(5))
         raise StageError(
@@ -111,14 +114,18 @@ def import_table(
 
     Raises:
         TableError: If the table cannot be read, is empty or lacks a column.
-        StageError: If the folder was made from another table and ``redo`` is not set.
+        StageError: If the folder was made from another table, or one with relative paths in another
+            folder, and ``redo`` is not set.
     """
     if folder.resolve() in (source.resolve(), *source.resolve().parents):
         raise TableError(f'{source} lies where its shards are to be written: take another work dir')
     identity = dict(rows_per_shard=rows_per_shard, columns=dict(columns or {}))
     with only_job(folder):
-        if not (read_record(folder) or {}).get('finished'):  # a part of a table is of no use
+        found = read_record(folder) or {}
+        if not found.get('finished'):  # a part of a table is of no use
             clear(folder)
+        if 'folder' in found.get('identity', {}):  # only tables with relative paths have it
+            identity['folder'] = folder_of(source)
         record = claim(folder, 'table', identity, content_of(source), running.redo)
         if record['finished']:
             return record['kept']
@@ -137,5 +144,8 @@ def import_table(
                 f'{", ".join(map(repr, names))}. Columns of other names: '
                 '--title-column, --path-column'
             )
+        if has_relative_paths(source, columns or {}):
+            identity['folder'] = folder_of(source)
+            write_record(folder, record | dict(identity=identity))
         close_stage(folder, Counts(count))
     return count

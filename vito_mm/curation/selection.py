@@ -9,9 +9,10 @@ import numpy as np
 
 from vito_mm.utils.hashing import hash64, priority_of
 from vito_mm.videos.manifest import PART, part_name
+from vito_mm.videos.tables import shortened
 
 from .duplicates import find_originals, first_equal
-from .filters import Filter
+from .filters import Filter, is_classified, length_of
 from .stage import Shard, Stage
 from .tables import DROPPED, Row, TableError, read_kept
 from .taxonomy import load_taxonomy
@@ -36,15 +37,17 @@ class Select(Stage):
     bits on average over the frames that have a hash in both. Copies that were scaled or
     compressed again are found; not those that were cut, cropped, mirrored or framed. Of
     duplicates the longest video is kept, to a tenth of a second, of equally long ones that with
-    most pixels, else the first by path. Only what is near the one that is kept is dropped for
-    it: see :func:`.duplicates.find_originals`. It keeps its own labels, whatever those of its
-    duplicates are. Videos without any hash are compared by ``sha256`` alone. A path that is
-    listed again, with the same start and end, is a duplicate of itself; parts of one file are
-    never duplicates of each other.
+    most pixels, else the first by path; a part of a video is as long as the part. Only what is near
+    the one that is kept is dropped for it: see :func:`.duplicates.find_originals`. It keeps its own
+    labels, whatever those of its duplicates are. Videos without any hash are compared by ``sha256``
+    alone. A path that is listed again, with the same start and end, is a duplicate of itself; parts
+    of one file are never duplicates of each other.
 
-    **Classes.** A row with ``labels`` gets one of them as ``label``, with its ``class_name``: that
-    on most frames (``label_frames``), of several that of the highest score (``label_scores``), of
-    several the first. Which videos of a class are kept follows from the seed and the file's name.
+    **Classes.** A row with ``labels`` of the stage "classify", which have ``label_frames`` and
+    ``label_scores`` next to them, gets one of them as ``label``, with its ``class_name``: that on
+    most frames, of several that of the highest score, of several the first. Which videos of a class
+    are kept follows from the seed and the file's name. A column ``labels`` without the other two is
+    the user's, and says nothing here.
 
     The survey takes some 500 bytes per row. What it decides takes 4 bytes per row, and the paths of
     videos that have duplicates.
@@ -113,7 +116,7 @@ class Select(Stage):
 
     def finish(self, row: Row, prepared: tuple[int, int]) -> Row:
         """Add the label, or drop the row."""
-        if row.get('labels') is not None:  # a label of the user has had its say before
+        if is_classified(row):  # a label of the user has had its say before
             row = {name: row[name] for name in row if name not in ('label', 'class_name')}
         row = self._filtered(row)
         if DROPPED in row:
@@ -144,12 +147,18 @@ def label_of(row: Row) -> int | None:
     """Choose among the ``labels`` of a row that on most ``label_frames``; None without any.
 
     Of several it is that with the highest of ``label_scores``, of several the first class.
+
+    Raises:
+        TableError: If they are not what the stage "classify" writes.
     """
-    labels = row.get('labels')
-    if not labels:
+    if not is_classified(row) or not row['labels']:
         return None
-    nothing = [0] * len(labels)
-    frames, scores = row.get('label_frames', nothing), row.get('label_scores', nothing)
+    labels, frames, scores = row['labels'], row['label_frames'], row['label_scores']
+    if not all(type(label) is int and label >= 0 for label in labels):
+        raise TableError(
+            f'{row.get("path")}: the column "labels" has {shortened(labels)}; a list of indices is '
+            'wanted, as the stage "classify" writes it: run that, or rename the column'
+        )
     if not len(labels) == len(frames) == len(scores):
         raise TableError(
             f'{row.get("path")}: "labels", "label_frames" and "label_scores" differ in length'
@@ -190,7 +199,7 @@ class _Survey:
                 label=-1 if label is None else label,
                 frames=len(hashes),
                 # Containers round lengths: that should not decide between copies.
-                seconds=round(row.get('seconds', 0.0), 1),
+                seconds=round(length_of(row) or 0.0, 1),
                 pixels=row.get('width', 0) * row.get('height', 0),
                 sha256=_sha256_of(row) if self.compare else 0,
             )

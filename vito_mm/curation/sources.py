@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vito_mm.utils.hashing import hash64
+from vito_mm.utils.remote_files import is_address
 from vito_mm.videos.manifest import find_videos
 from vito_mm.videos.tables import RowError, plain, shortened
 
@@ -16,6 +17,8 @@ from .tables import DROPPED, Row, TableError, find_files, read_table
 
 def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
     """Read the rows of a table or folder, with an absolute ``path``, and a ``title`` if any.
+
+    Addresses (``s3://bucket/1.mp4``) stay as they are.
 
     Values are what JSON knows: dates, decimals and the like become text, and None is omitted.
 
@@ -38,7 +41,7 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
             yield dict(path=os.path.abspath(video), title=_title_of(Path(video)))
         return
     record = finished_record(source)
-    folder = source if source.is_dir() else source.parent
+    folder = folder_of(source)
     for number, row in enumerate(read_table(source), start=1):
         if row.get(DROPPED) is not None:
             if record is not None:
@@ -48,6 +51,21 @@ def rows_of(source: Path, columns: Mapping[str, str] | None = None) -> Iterator[
                 'rename it. Of a stage give the complete folder'
             )
         yield _renamed(row, folder, columns or {}, f'{source}, row {number}')
+
+
+def folder_of(source: Path) -> str:
+    """Absolute folder that relative paths of a table start from."""
+    return os.path.abspath(source if source.is_dir() else source.parent)
+
+
+def has_relative_paths(source: Path, columns: Mapping[str, str]) -> bool:
+    """True if the paths of a table's rows change when it is moved, see :func:`rows_of`."""
+    if _videos_of(source) is not None:
+        return False  # by their absolute paths, which are part of the content
+    column = columns.get('path', 'path')
+    values = (row.get(column) for row in read_table(source, [column]))
+    paths = (str(value) for value in values if value is not None)
+    return any(not (is_address(path) or os.path.isabs(path)) for path in paths)
 
 
 def content_of(source: Path) -> str:
@@ -66,15 +84,15 @@ def content_of(source: Path) -> str:
     return f'{hash64(*facts):016x}'
 
 
-def _renamed(row: Row, folder: Path, columns: Mapping[str, str], where: str) -> Row:
+def _renamed(row: Row, folder: str, columns: Mapping[str, str], where: str) -> Row:
     names = {name: columns.get(name, name) for name in ('path', 'title')}
     named = {
         name: _text(row[column], f'{where}: the column {column!r}')
         for name, column in names.items()
         if row.get(column) is not None
     }
-    if 'path' in named:
-        named['path'] = os.path.normpath(os.path.join(folder.absolute(), named['path']))
+    if 'path' in named and not is_address(named['path']):
+        named['path'] = os.path.normpath(os.path.join(folder, named['path']))
     try:
         return named | {
             name: plain(value, name)

@@ -46,14 +46,15 @@ class Stage:
             user or of an earlier procedure, are taken from all rows, so that no shard has both.
         by_shard (bool): True if a complete shard is one task, since a row costs next to nothing.
             Otherwise each row is, in a process that it may break.
-        time_limit (float, optional): Seconds that :meth:`prepare` may take.
+        time_limit (float, optional): Seconds that :meth:`prepare` may take; not part of the
+            identity. Defaults to 600.
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ('path',)
     makes: ClassVar[tuple[str, ...]] = ()
     by_shard: ClassVar[bool] = False
-    time_limit: ClassVar[float | None] = 600.0
+    time_limit: float | None = 600.0  # no field, as this class is no dataclass
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, as JSON, with hashes in the place of files.

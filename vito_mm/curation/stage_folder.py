@@ -49,11 +49,20 @@ def finished_record(table: Path) -> dict[str, Any] | None:
 
 
 def fingerprint_of(table: Path) -> str:
-    """Hash what made a stage's table, or the content of another: changes when the table does."""
+    """Hash what made a stage's table, and its content: changes when the table does."""
     if (record := read_record(table)) is not None:
-        facts: Any = [record['stage'], record['identity'], record['input']]
+        facts = [record['stage'], record['identity'], record['input']]
+        facts += [record['content']] if 'content' in record else []  # not in those of 0.1.0
     else:
-        facts = [sha256_of_file(file) for file in find_files(table)]
+        facts = _hashes_of(table)
+    return _digest(facts)
+
+
+def _hashes_of(table: Path) -> list[str]:
+    return [sha256_of_file(file) for file in find_files(table)]
+
+
+def _digest(facts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -108,9 +117,25 @@ def open_stage(stage: Stage, table: Path, folder: Path, redo: bool) -> list[Shar
 
 
 def close_stage(folder: Path, counts: Counts) -> None:
-    """Record that a stage is finished."""
+    """Record that a stage is finished, with a hash of its shards.
+
+    What a stage finds may differ though its settings do not, e.g. when a disk was away.
+    """
     done = dict(finished=True, kept=counts.kept, dropped=dict(counts.dropped.most_common()))
-    write_record(folder, read_record(folder) | done)
+    write_record(folder, read_record(folder) | done | dict(content=_digest(_hashes_of(folder))))
+
+
+def begin_again(folders: Sequence[Path]) -> None:
+    """Remove the shards of finished stages, so that they are made again with the same settings.
+
+    Where one of the stages was begun and is not finished, which is what a command that did this
+    leaves when it is stopped, nothing is removed: the same command goes on.
+    """
+    records = {folder: read_record(folder) for folder in folders}
+    there = {folder: record for folder, record in records.items() if record is not None}
+    if all(record['finished'] for record in there.values()):
+        for folder in there:
+            _empty(folder)
 
 
 def check_columns(stage: Stage, shards: Sequence[Shard]) -> None:
@@ -153,12 +178,17 @@ def clear(folder: Path) -> None:
                 'another work dir, or move them away'
             )
         return
+    _empty(folder)
+    (folder / RECORD).unlink()
+
+
+def _empty(folder: Path) -> None:
+    """Remove the shards of a stage, and leave a record that says so."""
     # First, so that a kill leaves no record that what is left is complete.
     nothing = dict(stage=None, input=None, format=None, identity={}, finished=False)
     write_record(folder, nothing)
-    for file in shards:
+    for file in folder.glob('part-*'):
         file.unlink()
-    (folder / RECORD).unlink()
 
 
 def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -78,8 +78,9 @@ def read_kept(file: Path, columns: Sequence[str] | None = None) -> list[Row]:
 def write_file(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows to a Parquet file; the OSError where that fails names it.
 
-    A column that Parquet cannot hold (values of several types, text that is not Unicode) is written
-    as JSON, which ``AS_JSON`` in the metadata of its field says and reading undoes.
+    A column that Parquet cannot hold (values of several types, objects with different keys, text
+    that is not Unicode) is written as JSON, which ``AS_JSON`` in the metadata of its field says and
+    reading undoes.
     """
     parquet = import_parquet()
     import pyarrow
@@ -103,7 +104,10 @@ def _column(name: str, values: list[Any]) -> tuple[Any, Any]:
 
     try:
         array = pyarrow.array(values)
-        if 'struct<>' not in str(array.type):  # Parquet has none without fields
+        kind = str(array.type)
+        # Objects get the keys of all others there; Parquet has none without keys.
+        is_same = 'struct<' not in kind or array.to_pylist() == values
+        if is_same and 'struct<>' not in kind:
             return pyarrow.field(name, array.type), array
     except (pyarrow.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
         pass

@@ -5,11 +5,10 @@ import os
 import cv2
 import numpy as np
 
-from .classes import CLASSES
 from .layouts import voc_palette
 from .presets import Preset, get_preset
 from .stills import render_probe_image, render_still
-from .videos import draw_script, render_video
+from .videos import around_first_cut, render_video
 
 _FRAMES = 6
 _GAP = 4
@@ -39,7 +38,7 @@ def write_contact_sheet(
             *_around_first_cut(preset, seed, index),
             *_probe_images(preset, seed, index),
         ]
-        for index in range(len(CLASSES))
+        for index in range(len(preset.classes))
     ]
     stills = [_annotated_still(preset, seed, index) for index in range(12)]
     rows += [stills[start : start + 4] for start in range(0, len(stills), 4)]
@@ -53,16 +52,16 @@ def write_contact_sheet(
 def _around_first_cut(preset: Preset, seed: int, index: int) -> list[np.ndarray]:
     if preset.difficulty is None:
         return []
-    cuts = draw_script(preset, seed, index).starts[1:]
-    if not len(cuts):
+    times = around_first_cut(preset, seed, index)
+    if times is None:
         return [np.zeros((preset.video_side, preset.video_side, 3), np.uint8)] * 2
-    return list(render_video(preset, seed, index, np.array([cuts[0] - 1, cuts[0]]) / preset.fps))
+    return list(render_video(preset, seed, index, times))
 
 
-def _probe_images(preset: Preset, seed: int, label: int) -> list[np.ndarray]:
+def _probe_images(preset: Preset, seed: int, index: int) -> list[np.ndarray]:
     splits = ('val', 'val', 'val' if preset.difficulty is None else 'held_out')
     return [
-        render_probe_image(preset, seed, split, label + turn * len(CLASSES))
+        render_probe_image(preset, seed, split, index + turn * len(preset.classes))
         for turn, split in enumerate(splits)
     ]
 

@@ -313,13 +313,11 @@ def _shade(light: Light, size: tuple[int, int]) -> np.ndarray:
     return gains * (1 - np.float32(light.shadow) * inside)[..., None]
 
 
-def visible_masks(
-    layers: Sequence[Layer], size: tuple[int, int], supersampling: int = 4
-) -> np.ndarray:
+def visible_masks(layers: Sequence[Layer], size: tuple[int, int]) -> np.ndarray:
     """Compute the visible part of every layer, given from back to front.
 
-    A pixel belongs to the frontmost layer that covers more than half of it. For ``size`` and
-    ``supersampling`` see :func:`coverage`.
+    A pixel belongs to the frontmost layer that covers more than half of it. For ``size`` see
+    :func:`coverage`.
 
     Returns:
         numpy.ndarray: (N, height, width) bool without overlap.
@@ -328,7 +326,7 @@ def visible_masks(
     masks = np.zeros((len(layers), height, width), bool)
     free = np.ones((height, width), bool)
     for number in reversed(range(len(layers))):
-        masks[number] = (coverage(*layers[number], size, supersampling) > 0.5) & free
+        masks[number] = (coverage(*layers[number], size) > 0.5) & free
         free &= ~masks[number]
     return masks
 

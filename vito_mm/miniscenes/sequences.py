@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from .backgrounds import MARGIN, background_pool
-from .classes import CLASSES
 from .layouts import voc_palette, write_jpeg, write_labels
 from .objects import SceneObject, draw_object, thing_pool
 from .presets import Preset
 from .render import Camera, Light, Pose, Scene, render_scene, visible_masks
 from .seeding import item_rng
-from .videos import draw_poses, wave
+from .videos import draw_poses, two_waves
 
 NUM_FRAMES = 30
 FPS = 12
@@ -48,8 +47,8 @@ def render_sequence(
     kinds = difficulty.other_backgrounds if difficulty else ()
     pool = background_pool(seed, 'still_backgrounds', preset.still_backgrounds, size, kinds, 'val')
     background = pool[rng.integers(len(pool))]
-    pan = 0.5 * (MARGIN - 1) * np.array(size) * _two_waves(rng, times)
-    labels = rng.permutation(len(CLASSES))[: rng.integers(2, 4)]
+    pan = 0.5 * (MARGIN - 1) * np.array(size) * two_waves(rng, times, (2.0, 4.0))
+    labels = rng.permutation(preset.classes)[: rng.integers(2, 4)]
     radius = preset.still_radius[1] * min(size)
     objects = [draw_object(rng, int(label), radius) for label in labels]
     things = thing_pool(seed, 'still_things', 'val', _THINGS)
@@ -88,10 +87,6 @@ def write_davis_list(folder: Path, names: list[str]) -> None:
     lists = folder / 'ImageSets' / '2017'
     lists.mkdir(parents=True, exist_ok=True)
     (lists / 'val.txt').write_text(''.join(f'{name}\n' for name in names))
-
-
-def _two_waves(rng: Rng, times: np.ndarray) -> np.ndarray:
-    return np.stack([wave(rng, times, (2.0, 4.0)) for _ in range(2)], axis=1)
 
 
 def _wander(rng: Rng, preset: Preset, times: np.ndarray, phase: float) -> list[Pose]:

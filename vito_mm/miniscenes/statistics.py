@@ -8,24 +8,25 @@ import numpy as np
 
 from .presets import Preset, get_preset
 from .stills import render_probe_image
-from .videos import draw_script, render_video
+from .videos import around_first_cut, render_video
+
+_DELAY = 0.75
+"""Seconds between the two frames of a video: the median delay of two views in marginal sampling of
+2.56 s."""
 
 
 def ridge_accuracy(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    penalty: float = 1.0,
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
 ) -> float:
     """Test a linear classifier, fitted by ridge regression on one-hot labels.
+
+    The weight of the squared norm is 1, for features of unit variance.
 
     Args:
         train: (N, C) features.
         train_labels: (N,) int labels.
         test: (M, C) features.
         test_labels: (M,) int labels.
-        penalty: Weight of the squared norm, for features of unit variance. Defaults to 1.
 
     Returns:
         float: Accuracy in [0, 1].
@@ -33,7 +34,7 @@ def ridge_accuracy(
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
     train, test = (np.c_[(part - mean) / deviation, np.ones(len(part))] for part in (train, test))
     targets = np.eye(int(train_labels.max()) + 1)[train_labels]
-    gram = train.T @ train + penalty * len(train) * np.eye(train.shape[1])
+    gram = train.T @ train + len(train) * np.eye(train.shape[1])
     weights = np.linalg.solve(gram, train.T @ targets)
     return float(((test @ weights).argmax(axis=1) == test_labels).mean())
 
@@ -58,7 +59,7 @@ def corners(pictures: np.ndarray) -> np.ndarray:
 
 
 def measure_shortcuts(
-    preset: str | Preset = 'demo', seed: int = 0, num_videos: int = 64, delay: float = 0.75
+    preset: str | Preset = 'demo', seed: int = 0, num_videos: int = 64
 ) -> dict[str, float]:
     """Measure the shortcuts by mean colour and by background.
 
@@ -66,24 +67,24 @@ def measure_shortcuts(
         preset: Key of ``PRESETS``, or a preset. Defaults to ``'demo'``.
         seed: Seed of the world. Defaults to 0.
         num_videos: Number of videos to tell apart, 8 or more. Defaults to 64.
-        delay: Time between the two frames of a video, in seconds. Defaults to 0.75, the median
-            delay of two views in marginal sampling of 2.56 s.
 
     Returns:
         dict[str, float]: Accuracies. ``video_by_*``: retrieval of the other frame of the own video
-        among ``num_videos``, ``delay`` apart; ``video_by_*_at_once``: of neighbouring frames, the
+        among ``num_videos``, 0.75 s apart; ``video_by_*_at_once``: of neighbouring frames, the
         ceiling of these features; ``video_by_*_across_cut``, if there are cuts: of the frames
         before and after the first cut; ``class_by_*``: a linear classifier of the classes,
         trained on frames of the videos and tested on probe images.
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
-    times = 0.5 + np.array([0.0, 1.0 / preset.fps, delay])
+    times = 0.5 + np.array([0.0, 1.0 / preset.fps, _DELAY])
     frames = _frames_of_all(preset, seed, [times] * num_videos)
     labels = np.array([preset.label_of(index) for index in range(num_videos)])
     count = 25 * len(preset.classes)
     probe = np.stack([render_probe_image(preset, seed, 'val', index) for index in range(count)])
     probe_labels = np.array([preset.label_of(index) for index in range(count)])
-    cuts = _around_first_cuts(preset, seed, num_videos)
+    cut_times = [around_first_cut(preset, seed, index) for index in range(num_videos)]
+    has_cuts = all(each is not None for each in cut_times)
+    cuts = _frames_of_all(preset, seed, cut_times) if has_cuts else None
     result = {'chance_video': 1 / num_videos, 'chance_class': 1 / len(preset.classes)}
     for name, feature in (('mean_colour', mean_colour), ('corners', corners)):
         first, neighbour, later = (feature(frames[:, time]) for time in range(3))
@@ -102,17 +103,6 @@ def _frames_of_all(preset: Preset, seed: int, times: list[np.ndarray]) -> np.nda
     return np.stack(
         [list(render_video(preset, seed, index, each)) for index, each in enumerate(times)]
     )
-
-
-def _around_first_cuts(preset: Preset, seed: int, num_videos: int) -> np.ndarray | None:
-    """Render the frames before and after the first cut of each video, if each has one."""
-    if preset.difficulty is None:
-        return None
-    starts = [draw_script(preset, seed, index).starts for index in range(num_videos)]
-    if any(len(each) < 2 for each in starts):
-        return None
-    times = [np.array([each[1] - 1, each[1]]) / preset.fps for each in starts]
-    return _frames_of_all(preset, seed, times)
 
 
 def report_shortcuts(preset: str | Preset = 'demo', seed: int = 0) -> str:

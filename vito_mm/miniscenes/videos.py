@@ -144,6 +144,15 @@ def draw_script(preset: Preset, seed: int, index: int) -> Script:
     return Script(tuple(objects), starts, rng.integers(2**63, size=len(starts)))
 
 
+def around_first_cut(preset: Preset, seed: int, index: int) -> np.ndarray | None:
+    """Compute the times, in seconds, of the frames before and after the first cut of a video.
+
+    None where a video, or a preset, has no cuts.
+    """
+    starts = () if preset.difficulty is None else draw_script(preset, seed, index).starts
+    return np.array([starts[1] - 1, starts[1]]) / preset.fps if len(starts) > 1 else None
+
+
 def draw_starts(rng: Rng, preset: Preset) -> np.ndarray:
     """Draw the first frame of each shot: (S,) int64.
 
@@ -195,8 +204,8 @@ def _draw_shot(
         seed, 'video_backgrounds', preset.backgrounds, size, difficulty.backgrounds
     )
     background = pool[rng.integers(len(pool))]
-    shake = side * difficulty.shake * _two_waves(rng, times, (0.2, 0.6))
-    pan = side * (MARGIN - 1) * preset.pan * _two_waves(rng, times, (2.0, 4.0))
+    shake = side * difficulty.shake * two_waves(rng, times, (0.2, 0.6))
+    pan = side * (MARGIN - 1) * preset.pan * two_waves(rng, times, (2.0, 4.0))
     zooms = difficulty.camera_zoom ** wave(rng, times, (2.0, 5.0))
     rolls = difficulty.camera_roll * wave(rng, times, (2.0, 5.0))
     cameras = [Camera(*parts) for parts in zip(pan + shake, zooms, rolls, strict=True)]
@@ -223,10 +232,6 @@ def _draw_shot(
         ]
         before = [(thing, course[frame]) for thing, course in occluders]
         yield Scene(background, camera, (*behind, *shown, *before), lights[frame])
-
-
-def _two_waves(rng: Rng, times: np.ndarray, periods: tuple[float, float]) -> np.ndarray:
-    return np.stack([wave(rng, times, periods) for _ in range(2)], axis=1)
 
 
 def _draw_lights(rng: Rng, preset: Preset, times: np.ndarray) -> list[Light]:
@@ -315,6 +320,11 @@ def _through(pose: Pose, camera: Camera, shake: np.ndarray, preset: Preset, is_f
 def wave(rng: Rng, times: np.ndarray, periods: tuple[float, float]) -> np.ndarray:
     """Draw a sine over times, with a period from a range, all in seconds; within [-1, 1]."""
     return np.sin(2 * np.pi * (times / rng.uniform(*periods) + rng.random()))
+
+
+def two_waves(rng: Rng, times: np.ndarray, periods: tuple[float, float]) -> np.ndarray:
+    """Draw a sine for each of two axes, see :func:`wave`: (times, 2)."""
+    return np.stack([wave(rng, times, periods) for _ in range(2)], axis=1)
 
 
 def draw_poses(rng: Rng, preset: Preset, times: np.ndarray, side: int) -> list[Pose]:

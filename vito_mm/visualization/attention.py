@@ -24,16 +24,16 @@ _HEAT = matplotlib.colormaps['inferno'](np.linspace(0.6, 1.0, 256))[:, :3].astyp
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def top_share(mask: np.ndarray, area: float = TOP_AREA) -> float:
-    """Share of the attention, within [area, 1], on the most attended part of the area.
+def top_share(mask: np.ndarray) -> float:
+    """Share of the attention, within [``TOP_AREA``, 1], on the most attended part of the area.
+
+    Positions count in fractions, so that the share of a uniform mask is ``TOP_AREA`` at any size.
 
     Args:
         mask (np.ndarray): Weights that sum to 1, any shape.
-        area (float): The part, within (0, 1]. Defaults to 0.1. Positions count in fractions, so
-            that the share of a uniform mask is ``area`` at any size.
     """
     weights = np.sort(np.asarray(mask, np.float64).ravel())[::-1]
-    positions = area * weights.size
+    positions = TOP_AREA * weights.size
     whole = int(positions)
     rest = (positions - whole) * weights[whole] if whole < weights.size else 0.0
     return float(weights[:whole].sum() + rest)

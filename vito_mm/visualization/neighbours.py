@@ -173,6 +173,8 @@ def score(
     right, chances = [], []
     for video, label, neighbours in zip(queries.videos(), queries.labels, found, strict=True):
         judged = [neighbour.is_right for neighbour in neighbours if neighbour.is_right is not None]
+        if not judged:  # then there may be no other video
+            continue
         others = [name for other, name in classes.items() if same_video or other != video]
         right += judged
         chances += [others.count(label) / len(others)] * len(judged)

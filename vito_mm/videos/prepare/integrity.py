@@ -1,7 +1,7 @@
 """Inspection of a video file: its facts, and whether all of it can be read. Needs PyAV."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,15 @@ from vito_mm.videos.storage import local_name
 
 OK, BAD = 'ok', 'bad'
 """The two verdicts."""
+
+JUDGEMENT = ('verdict', 'reason', 'expected_sha256')
+"""Columns of :func:`inspect_video` that say whether a file can be read."""
+
+MEASURED = (
+    *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
+    *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'checked', 'notes', *JUDGEMENT),
+)
+"""Columns of :func:`inspect_video` but the path."""
 
 
 def inspect_video(
@@ -132,6 +141,14 @@ def _has_changed(row: dict[str, Any]) -> bool:
         return 'mtime_ns' in row and (row['bytes'], row['mtime_ns']) != size_and_time(row['path'])
     except OSError:
         return True
+
+
+def hash_to_expect(row: Mapping[str, Any]) -> str | None:
+    """Hash that a file should have by an earlier row of it; None if any will do.
+
+    That of a file which was found bad does not bind: it may have been repaired since.
+    """
+    return None if row.get('verdict') == BAD else row.get('sha256')
 
 
 def import_av() -> ModuleType:

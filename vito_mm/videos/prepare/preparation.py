@@ -20,18 +20,12 @@ from vito_mm.videos.file_checks import MAX_PIXELS
 from vito_mm.videos.frame_archives import size_and_time
 from vito_mm.videos.manifest import VIDEO_EXTENSIONS, part_name, to_line
 
-from .integrity import BAD, import_av, inspect_video
+from .integrity import BAD, MEASURED, hash_to_expect, import_av, inspect_video
 from .reencoding import Copier, Encoding, ReencodingError, reencode_video, unfinished_copy
 from .report import Summary
 from .row_index import RowIndex
 from .source import read_rows, search
 
-# Columns that are measured. Others belong to the user and are kept.
-_MEASURED = {
-    *('seconds', 'fps', 'num_frames', 'width', 'height', 'codec', 'pix_fmt', 'rotation'),
-    *('keyframe_interval', 'bytes', 'mtime_ns', 'sha256', 'expected_sha256', 'checked'),
-    *('verdict', 'reason', 'notes'),
-}
 _COPY_COLUMNS = {'source', 'source_sha256', 'source_bytes', 'source_mtime_ns', 'encoding'}
 
 
@@ -63,20 +57,21 @@ def prepare_videos(
     Args:
         source: Folder, searched with its sub-folders, tar of videos, or manifest. A file is read
             once, whatever the number of rows with parts of it. Other columns of the manifest are
-            kept, and of ``out``; so is ``fps`` of folders and tars of images, which goes by it. In
-            the place of a tar that holds videos there are rows of these.
+            kept, and of ``out``; so is ``fps`` of folders and tars of images, which goes by it.
+            ``notes`` and ``reason`` of rows without a ``verdict`` are refused, as they would be
+            replaced. In the place of a tar that holds videos there are rows of these.
         out: Manifest to write, ending in ``.jsonl``. May be ``source``.
         workers: Number of processes. Defaults to the number of cores.
-        check: Decode all frames to find damage; hashes that ``out`` has of the files are compared
-            as well. Defaults to False. Hashes in a manifest ``source`` are always.
+        check: Decode all frames to find damage; hashes that ``out`` has of files with the same size
+            and time of change are compared as well. Defaults to False. Hashes in a manifest
+            ``source`` are always, but those of bad rows.
         force: Read all videos again. Defaults to False.
         time_limit: Seconds a video may take, None or 0 for any. Defaults to 3600.
         max_pixels: Largest believable number of pixels in a frame. Defaults to MAX_PIXELS.
         copies: Folder for re-encoded copies, under the same relative paths; the manifest lists
             these. Implies ``check``. Defaults to None: nothing is re-encoded.
         encoding: How to encode them. Defaults to ``Encoding()``.
-        extensions: Endings of the files that are taken from a folder, in lower case. Defaults to
-            VIDEO_EXTENSIONS.
+        extensions: Endings of the files that are taken from a folder. Defaults to VIDEO_EXTENSIONS.
 
     Returns:
         Summary: Counts over the rows of the manifest.
@@ -250,22 +245,23 @@ class _Job:
             seen.add(path)
             key = self._listed(path)
             fps = row.get('fps') if _goes_by_fps(path) else None
-            if self._is_done(key, path, fps):
+            now = _size_and_time(path)
+            if self._is_done(key, now, fps):
                 progress.advance(skipped=True)
                 continue
-            expected = row.get('sha256') if self.hashes else None
-            if expected is None and self.check and (known := self.known.get(key)):
-                expected = known.get('expected_sha256') or self._source_facts(known)['sha256']
+            expected = hash_to_expect(row) if self.hashes else None
+            known = self.known.get(key) if expected is None and self.check else None
+            if known and self._is_as_listed(known, now):  # a file that was replaced has another
+                known = {**known, **self._source_facts(known)}
+                expected = known.get('expected_sha256') or hash_to_expect(known)
             target = self.copier and self.copier.target(path)
             task = _Task(path, expected, target, row.get('fps'))
             self.in_flight.add(task)
             yield task
 
-    def _is_done(self, key: str, path: str, fps: float | None) -> bool:
-        try:
-            now = None if is_address(path) else size_and_time(path)
-        except OSError:
-            now = None, None
+    def _is_done(
+        self, key: str, now: tuple[int | None, int | None] | None, fps: float | None
+    ) -> bool:
         if (row := self.done.get(key)) and self._is_current(row, now, fps):
             return True
         self.done.drop(key)
@@ -281,15 +277,16 @@ class _Job:
         prefix = 'source_' if self.copier is not None and 'source_bytes' in row else ''
         return {name: row.get(prefix + name) for name in ('bytes', 'mtime_ns', 'sha256')}
 
+    def _is_as_listed(self, row: dict[str, Any], now: tuple[int | None, int | None] | None) -> bool:
+        """True if a file has the size and time of change of its row."""
+        facts = self._source_facts(row)
+        return now is None or (facts['bytes'], facts['mtime_ns']) == now
+
     def _is_current(
         self, row: dict[str, Any], now: tuple[int | None, int | None] | None, fps: float | None
     ) -> bool:
-        """True if a row is of the file as it is, and was made as this job would make it.
-
-        ``now`` is None for an address, whose video is taken to be as it was.
-        """
-        facts = self._source_facts(row)
-        if now is not None and (facts['bytes'], facts['mtime_ns']) != now:
+        """True if a row is of the file as it is, and was made as this job would make it."""
+        if not self._is_as_listed(row, now):
             return False
         # Of a copy the rate is measured, in thousandths.
         if fps is not None and not math.isclose(fps, row.get('fps', 0), abs_tol=2e-3):
@@ -357,7 +354,7 @@ class _Job:
                 measured = self._measured(key)
                 kept = {**self.known.parts(key).get(part_name({**row, 'path': key}), {}), **row}
                 rate = kept.get('fps') if _goes_by_fps(row['path']) else None
-                kept = {name: value for name, value in kept.items() if name not in _MEASURED}
+                kept = {name: value for name, value in kept.items() if name not in MEASURED}
                 if rate is not None:  # of frames that cannot be read it is all that is known
                     measured.setdefault('fps', rate)
                 if self.copier is None and 'source' not in row:
@@ -369,8 +366,19 @@ class _Job:
 
     def _measured(self, key: str) -> dict[str, Any]:
         row = self.done.get(key) or self.known.get(key)
-        names = _MEASURED | {'path'} | (_COPY_COLUMNS if self.copier else set())
+        names = {'path', *MEASURED, *(_COPY_COLUMNS if self.copier else ())}
         return {name: value for name, value in row.items() if name in names}
+
+
+def _size_and_time(path: str) -> tuple[int | None, int | None] | None:
+    """Size and time of change of a file, Nones if it cannot be looked at.
+
+    None for an address, whose video is taken to be as it was.
+    """
+    try:
+        return None if is_address(path) else size_and_time(path)
+    except OSError:
+        return None, None
 
 
 def _goes_by_fps(path: str) -> bool:

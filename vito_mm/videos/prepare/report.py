@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .integrity import BAD
+from .reencoding import Encoding
 
 _EDGES = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between key frames
 
@@ -67,12 +68,13 @@ class Summary:
                 lines.append(f'  {name:<12} {count:>8}  {bar}'.rstrip())
         return '\n'.join(lines)
 
-    def hint(self, gop: int = 12) -> str | None:
-        """Advice to make copies of a group of pictures where key frames are rare, else None."""
+    def hint(self) -> str | None:
+        """Advice to make copies where key frames are rare, else None."""
         if not self.num_keyframes or self.seconds / self.num_keyframes <= 1:
             return None
         spacing = self.seconds / self.num_keyframes
         decoded = max(1.0, self.num_frames / self.num_keyframes / 2)
+        gop = Encoding.gop
         return (
             f'Key frames are {spacing:.1f} s apart on average: to show one frame, a reader decodes '
             f'about {decoded:.0f}. In copies with a key frame every {gop} frames it decodes about '

@@ -6,6 +6,8 @@ from typing import Any
 from vito_mm.videos.errors import VideoReadError
 from vito_mm.videos.manifest import Manifest, part_name
 
+from .source import check_columns
+
 
 class RowIndex:
     """Places of videos' rows in JSON-lines files, which are parsed when they are asked for.
@@ -27,7 +29,8 @@ class RowIndex:
             torn (bool): Skip lines that cannot be used: a kill may have cut them off.
 
         Raises:
-            ValueError: If a line cannot be used; names it.
+            ValueError: If a line cannot be used, or has columns of the user that would be
+                replaced; names it.
         """
         rows = Manifest.of_lines(file, keep_bad=True)
         for number in range(len(rows)):
@@ -37,6 +40,8 @@ class RowIndex:
                 if not torn:
                     raise ValueError(f'{error.path}: {error.reason}') from None
                 continue
+            if not torn:
+                check_columns(row, file)
             key = row.get(self._key)
             key = key if isinstance(key, str) else row['path']
             self._places.setdefault(key, []).append((rows, number))

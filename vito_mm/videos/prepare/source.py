@@ -1,7 +1,7 @@
 """Videos that are prepared: those of a folder, a tar or a manifest."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is none.
+        ValueError: If it is none, or has columns of the user that would be replaced.
     """
     if not file.exists():
         raise FileNotFoundError(f'there is no folder or manifest {str(file)!r}')
@@ -48,6 +48,17 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     except VideoReadError as error:
         raise ValueError(f'{error.path}: {error.reason}') from None
     for row in rows:
+        check_columns(row, file)
         if not is_address(row['path']):
             row['path'] = os.path.abspath(row['path'])
     return rows
+
+
+def check_columns(row: Mapping[str, Any], file: Path) -> None:
+    """Raise a ValueError for ``notes`` and ``reason`` that are the user's, not of a preparation."""
+    for name in ('notes', 'reason'):
+        if name in row and 'verdict' not in row:
+            raise ValueError(
+                f'{file}: the row of {row["path"]!r} has a column {name!r} of your own, in the '
+                'place of which a preparation writes its findings: rename it'
+            )
