@@ -8,8 +8,10 @@ Each combination of checkpoint, task, point of the sweep and seed is a run of to
 the same command again goes on where it ended; more checkpoints, tasks, values or seeds are added.
 """
 
+import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from _arguments import Parser, add_shared, natural
@@ -20,6 +22,20 @@ PROTOCOLS = ('paper', 'stock', 'miniscenes')
 TASKS = ('pascal', 'ade20k', 'coco', 'lvis')
 
 
+class Extend(argparse.Action):
+    """Adds up the values of an option that is given more than once, in the place of a default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
+
+
 def main() -> int:
     """Parse the command line and run the suite with the configs and tools next to this file."""
     parser = Parser(description=__doc__)
@@ -27,6 +43,7 @@ def main() -> int:
     add(
         *('--checkpoints', '-c'),
         nargs='+',
+        action='extend',
         default=[],
         metavar='CHECKPOINT',
         help="files to start from, 'label=file' to name them in tables, 'random' for none",
@@ -34,6 +51,7 @@ def main() -> int:
     add(
         '--tasks',
         nargs='+',
+        action=Extend,
         default=[*TASKS],
         metavar='TASK',
         help='of the paper; the name of a config of segmentation or detection in '
@@ -53,6 +71,7 @@ def main() -> int:
     add(
         '--labels',
         nargs='+',
+        action=Extend,
         default=['100%'],
         metavar='PERCENT',
         help='parts of the labelled training images, such as 1%% 10%% 100%%: drawn at random by '
@@ -67,6 +86,7 @@ def main() -> int:
     add(
         '--layer-decay',
         nargs='+',
+        action='extend',
         default=[],
         metavar='FACTOR',
         help='learning rate falls by this factor with each layer towards the stem, such as 0.8; '
@@ -90,7 +110,14 @@ def main() -> int:
         metavar='TASK=PLACE',
         help='folder of a data set that is not where the config says',
     )
-    add('--gpus', nargs='+', type=int, metavar='N', help='visible GPUs, from 0 (default: all)')
+    add(
+        '--gpus',
+        nargs='+',
+        action='extend',
+        type=int,
+        metavar='N',
+        help='visible GPUs, from 0 (default: all)',
+    )
     add(
         '--gpus-per-run',
         type=int,

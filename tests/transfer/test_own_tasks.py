@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,11 @@ from tests.transfer.conftest import problems
 from vito_mm.checkpoint.config_parts import strictly
 from vito_mm.datasets import subset_indices
 from vito_mm.launch import parse_options
+from vito_mm.transfer.checks import class_problems
 from vito_mm.transfer.options import parse_labels, setting_words, split_tasks
 from vito_mm.transfer.own_task import fit_settings, own_task
 from vito_mm.transfer.plan import make_plan
-from vito_mm.transfer.run import Run, runs_in
+from vito_mm.transfer.run import Outcome, Run, runs_in
 from vito_mm.transfer.tasks import TASKS, Task
 from vito_mm.transfer.variants import build_without_storage
 from vito_mm.utils.atomic import write_json
@@ -124,6 +126,36 @@ def test_parts_of_the_labels_leave_the_number_of_steps(own_options):
             assert len(chosen) == len(complete) == total
             assert len(set(chosen)) == number
             assert set(chosen) <= set(complete)
+
+
+def test_epochs_of_other_lengths_are_noted(own_options, own, tmp_path):
+    """ClassBalancedDataset counts the classes of the part that it is given."""
+    text = (
+        'inner = {{_base_.train_dataloader.dataset.dataset}}\n'
+        'train_dataloader = dict(dataset=dict(_delete_=True, dataset=inner, '
+        "type='ClassBalancedDataset', oversample_thr=1e-3))"
+    )
+    task = other(own['cells'], tmp_path, text)
+    for tasks, labels, expected in (
+        ([task], ['90%'], 1),
+        ([task], ['100%'], 0),
+        ([f'cells={own["cells"]}'], ['90%'], 0),
+    ):
+        warnings = make_plan(own_options(tasks=tasks, labels=labels)).warnings
+        assert sum('ClassBalancedDataset' in text for text in warnings) == expected
+
+
+def test_heads_that_are_over_other_classes_are_left_alone(own):
+    """HTC segments COCO-stuff besides, and STDC's second head finds edges."""
+    cfg = Config(base_of(str(own['cells'])).to_dict())
+    cfg.model.roi_head = dict(semantic_head=dict(type='FusedSemanticHead', num_classes=183))
+    cfg.model.auxiliary_head = [dict(type='STDCHead', num_classes=2)]
+    task = Task('x', 'x', 'mmdet', 'coco/bbox_mAP', 'box mAP', 100.0)
+    assert list(class_problems(cfg, task)) == []
+    cfg.model.auxiliary_head.append(dict(type='FCNHead', num_classes=2))
+    found = list(class_problems(cfg, task))
+    assert all('model.auxiliary_head.1.num_classes is 2' in text for text in found)
+    assert len(found) == 2  # training and validation
 
 
 def test_a_pure_python_config_is_a_task(options, checkpoint, miniscenes, tmp_path):
@@ -259,6 +291,29 @@ def test_another_metric_is_that_of_save_best(scope, best, scale):
     assert (task.metric, task.scale) == (best, scale)
 
 
+@pytest.mark.parametrize(('best', 'rule'), [('rmse', 'less'), (['rmse'], ['less']), ('loss', None)])
+def test_a_metric_of_which_less_is_better_is_no_score(best, rule):
+    cfg = evaluated(type='Other')
+    cfg.default_hooks = dict(checkpoint=dict(save_best=best, rule=rule))
+    with pytest.raises(ValueError, match=r'--tasks x=x.py: .*less is better'):
+        own_task('x', 'x.py', cfg)
+    cfg.val_evaluator = dict(type='IoUMetric')  # which says what the score is
+    assert own_task('x', 'x.py', cfg).metric == 'mIoU'
+
+
+def test_the_score_of_a_finished_run_is_that_of_the_task_as_it_is_now(tmp_path):
+    """The metric that `save_best` names is no part of a run: another one needs no new runs."""
+    tasks = [
+        Task('x', 'x', 'mmdet', f'voc/{name}', name, 100.0) for name in ('mAP', 'AP50', 'AP75')
+    ]
+    runs = [Run(task, 'vito', None, (), 0, tmp_path) for task in tasks]
+    runs[0].note_end(Outcome(runs[0], 'finished', 40.0, {'voc/mAP': 0.4, 'voc/AP50': 0.7}), ['x'])
+    outcomes = [run.status() for run in runs]
+    assert [outcome.score for outcome in outcomes] == [40.0, 70.0, None]
+    assert [outcome.state for outcome in outcomes] == ['finished', 'finished', 'failed']
+    assert 'voc/AP75' in outcomes[2].message
+
+
 def test_the_strict_backbone_takes_the_place_of_any_other():
     assert strictly('VITOResNet') == {}
     assert strictly('VITOBackbone') == {}
@@ -347,18 +402,48 @@ def transfer(own, tmp_path, *words: object) -> int:
         return status_of_tool('transfer.py', *fixed, '--tasks', *tasks, *words)
 
 
-def test_a_config_of_a_user_is_trained_on_a_part_of_the_labels(own, checkpoint, tmp_path):
+@pytest.fixture(scope='module')
+def trained(own, checkpoint, tmp_path_factory) -> Path:
+    """Folder of a suite of the segmenter on a part of its labels; not to be changed."""
+    root = tmp_path_factory.mktemp('trained')
     one = dict(areas=own['areas'])
-    assert transfer(one, tmp_path, '--checkpoints', checkpoint, '--labels', '90%') == 0
-    folder = tmp_path / 'suite' / 'runs' / 'areas@90%' / 'vito' / 'default' / 'seed0'
+    assert transfer(one, root, '--checkpoints', checkpoint, '--labels', '90%') == 0
+    return root / 'suite'
+
+
+def test_a_config_of_a_user_is_trained_on_a_part_of_the_labels(trained, checkpoint, miniscenes):
+    folder = trained / 'runs' / 'areas@90%' / 'vito' / 'default' / 'seed0'
     result = json.loads((folder / 'result.json').read_text())
     assert result['state'] == 'finished'
     assert 0 <= result['score'] == result['metrics']['mIoU'] <= 100
     assert set(torch.load(result['checkpoint'])) == {'state_dict', 'meta'}
     assert f'loaded 120/120 backbone keys from {checkpoint}' in (folder / 'console.log').read_text()
-    markdown = (tmp_path / 'suite' / 'report.md').read_text()
+    listed = Path(miniscenes['pascal']) / 'ImageSets/Segmentation/val.txt'
+    assert result['data']['text'] == f'{len(listed.read_text().split())} images'
+    markdown = (trained / 'report.md').read_text()
     assert f'| vito | {result["score"]:.1f} (n = 1) |' in markdown
     assert f'| {result["metrics"]["mDice"]:.1f} |' in markdown
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'test_dataloader = test_evaluator = test_cfg = None',
+        "test_dataloader = dict(dataset=dict(ann_file='ImageSets/Segmentation/train.txt'))",
+    ],
+    ids=['no test set', 'another test set'],
+)
+def test_a_run_that_lacks_its_last_evaluation_is_measured_on_the_validation_set(
+    own_options, own, trained, tmp_path, text
+):
+    (run,) = make_plan(own_options(tasks=[other(own['areas'], tmp_path, text)])).runs
+    run.work_dir.mkdir(parents=True)
+    finished = json.loads(next(trained.glob('runs/*/*/*/*/result.json')).read_text())
+    _, *words = run.command(own_options(), evaluate=Path(finished['checkpoint']))
+    subprocess.run([python(), *words], check=True, capture_output=True)
+    metrics, note = run.scores('', tested=True)
+    assert metrics == pytest.approx(finished['metrics'])
+    assert not note
 
 
 @pytest.mark.slow

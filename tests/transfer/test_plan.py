@@ -13,7 +13,7 @@ from torchvision.models import resnet34
 from tests.conftest import REPO
 from tests.transfer.conftest import problems
 from vito_mm.launch import parse_options
-from vito_mm.transfer import checks, jobs
+from vito_mm.transfer import checks, jobs, runner
 from vito_mm.transfer.description import describe
 from vito_mm.transfer.identity import identity_of
 from vito_mm.transfer.options import (
@@ -164,6 +164,27 @@ def test_the_identity_of_a_run(options, checkpoint, miniscenes, tmp_path, monkey
     assert fingerprint(checkpoints=[f'x={copy}']) != one
 
 
+def test_a_point_keeps_its_folder_in_other_words(options):
+    changes = dict(tasks=['pascal'], seeds=2)
+    words = ['lr=0.01,0.02', 'wd=0.1']
+    first = make_plan(options(sweep=words, **changes))
+    first.options.work_dir.mkdir()
+    runner._note_plan(first, 'first')
+    lr, wd = 'optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.weight_decay'
+    for others in (words[::-1], [f'{lr}=1e-2,2e-2', 'wd=0.1'], [f'{wd}=0.1', 'lr=0.02,0.01']):
+        again = make_plan(options(sweep=others, first_seed=1, **changes)).runs
+        known = {run.fingerprint: run for run in first.runs if run.seed == 1}
+        kept = [run for run in again if run.seed == 1]
+        assert {run.fingerprint for run in kept} == {*known}
+        for run in kept:
+            assert run.work_dir == known[run.fingerprint].work_dir
+            assert run.settings == known[run.fingerprint].settings
+        more = {run.work_dir.parent for run in again if run.seed == 2}
+        assert more == {run.work_dir.parent for run in first.runs}
+    (other,) = make_plan(options(sweep=['wd=0.1', 'lr=0.03'], tasks=['pascal'])).runs
+    assert other.name == 'pascal/random/wd0.1_lr0.03/seed0'
+
+
 def test_all_problems_are_listed_at_once(options, checkpoint):
     twice = [str(checkpoint), str(checkpoint)]
     wrong = dict(checkpoints=twice, tasks=['pascl', 'coco'], seeds=0, sweep=['lr'], gpus=[7])
@@ -176,10 +197,18 @@ def test_all_problems_are_listed_at_once(options, checkpoint):
     ('changes', 'expected'),
     [
         (dict(checkpoints=[]), '--checkpoints: name at least one file'),
-        (dict(checkpoints=['gone.pth']), '--checkpoints gone: There is no checkpoint .*gone.pth'),
+        (dict(checkpoints=['gone.pth']), '--checkpoints gone: There is no checkpoint gone.pth$'),
+        (dict(checkpoints=['https://a/b.pth']), '--checkpoints b: https://a/b.pth is an address'),
+        (dict(sweep=['layer_decay=0.5,0.6'], layer_decay=['0.8']), 'layer_decay.* swept twice'),
+        (dict(sweep=['layer_decay=0.5'], frozen_backbone=True), 'means nothing with --frozen-'),
         (dict(protocol='papers'), 'choose among paper, stock, miniscenes'),
         (dict(first_seed=-1), '--first-seed -1: give 0 or more'),
         (dict(sweep=['optim_wrapper.optimizer.lrr=1']), r"no 'lrr' in optim_wrapper.*mean 'lr'\?"),
+        (
+            dict(sweep=['optimizer.lr=1,2']),
+            "no run reads 'optimizer' .did you mean 'optim_wrapper.optimizer.lr'",
+        ),
+        (dict(sweep=['test_cfg.type=A,B']), '--sweep test_cfg.type: the score is that of val_'),
         (dict(sweep=['lr=0.1,abc']), '--sweep lr=abc: a finite number is needed, 0 or more'),
         (dict(sweep=['wd=inf']), '--sweep wd=inf: a finite number'),
         (dict(sweep=['wd=-1']), '--sweep wd=-1: a finite number is needed, 0 or more'),
@@ -220,6 +249,22 @@ def test_all_problems_are_listed_at_once(options, checkpoint):
 def test_one_problem_each(options, changes, expected):
     found = problems(options(**({'tasks': ['pascal']} | changes)))
     assert any(re.search(expected, problem) for problem in found), found
+
+
+def test_settings_that_may_change_nothing_are_noted(options):
+    read = ('env_cfg.cudnn_benchmark=True', 'pascal:optim_wrapper.optimizer.lr=1')
+    unread = ('optimizer.lr=1', 'optim_wraper.optimizer.lr=1', 'pascal:train_cfg.max_iter=9')
+    assert make_plan(options(cfg_options=read)).warnings == []
+    plan = make_plan(options(cfg_options=[*read, *unread]))
+    assert [run.cfg_options['optimizer.lr'] for run in plan.runs] == ['1', '1']
+    of_coco = [text for text in plan.warnings if text.startswith('COCO: ')]
+    of_pascal = [text for text in plan.warnings if text.startswith('PASCAL VOC: ')]
+    assert len(of_coco) == 2
+    for notes in (of_coco, of_pascal):
+        assert "no run reads 'optimizer' (did you mean 'optim_wrapper.optimizer.lr'?)" in notes[0]
+        assert "no run reads 'optim_wraper' (did you mean 'optim_wrapper'?)" in notes[1]
+    (note,) = of_pascal[2:]
+    assert "'max_iter' is new to train_cfg (did you mean 'max_iters'" in note
 
 
 def test_a_checkpoint_of_another_network(options, tmp_path):
@@ -308,6 +353,7 @@ def test_labels():
         'random': None,
         'VITO': Path('b.pth'),
     }
+    assert label_checkpoints(['VITO=~/b.pth']) == {'VITO': Path.home() / 'b.pth'}
     with pytest.raises(ValueError, match='the label x comes twice'):
         label_checkpoints(['x=a.pth', 'x=b.pth'])
     with pytest.raises(ValueError, match='means random weights'):

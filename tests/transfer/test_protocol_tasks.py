@@ -60,7 +60,6 @@ def test_every_protocol_is_planned_by_its_name(options, layouts, names):
     assert [run.task.name for run in runs] == names
     for run in runs:
         task, is_detection = run.task, 'rcnn' in run.task.name
-        assert task.protocol_task == task.name
         assert task.title == PROTOCOL_TASKS[task.name]
         expected = ('mmdet', 'coco/bbox_mAP', 100) if is_detection else ('mmseg', 'mIoU', 1)
         assert (task.package, task.metric, task.scale) == expected
@@ -71,15 +70,6 @@ def test_every_protocol_is_planned_by_its_name(options, layouts, names):
         root = str(layouts[task.name.rpartition('_')[2]])
         assert cfg.train_dataloader.dataset.data_root.startswith(root)
         assert Task.from_record(task.record()) == task
-
-
-def test_a_protocol_by_its_file_is_that_protocol(options, layouts, tmp_path):
-    shipped = PROTOCOLS / 'upernet_ade20k.py'
-    words = dict(tasks=[f'upernet={shipped}'], data=[f'upernet={layouts["ade20k"]}'])
-    (run,) = make_plan(options(**words)).runs
-    assert (run.task.name, run.task.protocol_task) == ('upernet', 'upernet_ade20k')
-    for config in ('', f'{tmp_path}/upernet_ade20k.py', 'protocols/ucf101_r50.py'):
-        assert not Task('x', 'x', 'mmseg', 'mIoU', 'mIoU', 1.0, config).protocol_task
 
 
 def test_names_of_protocols():

@@ -65,8 +65,10 @@ def test_a_crash_is_resumed_once_and_nothing_finished_is_repeated(tmp_path, caps
     assert 'train.py' in found['command']
     assert '--resume' in (folder_of(tmp_path, 'a') / 'command.sh').read_text()
 
+    identity = json.loads((tmp_path / 'suite' / 'suite.json').read_text())['id']
     assert run(tmp_path, a='crash+ok', b='ok', c='ok') == 0
     assert tries(tmp_path, *'abc') == [2, 1, 1]
+    assert json.loads((tmp_path / 'suite' / 'suite.json').read_text())['id'] == identity
 
 
 def test_a_run_under_slurm_does_not_claim_to_be_of_this_machine(tmp_path):
@@ -298,6 +300,7 @@ def test_commands_are_those_of_the_tools(tmp_path):
     assert two.environment() == {'PYTHON': sys.executable}
     test = run.command(two, evaluate=Path('x.pth'))
     assert test[:5] == ['bash', str(tools / 'dist_test.sh'), 'config.py', 'x.pth', '2']
+    assert test[5:8] == ['--work-dir', folder, '--validation']
     slurm = SuiteOptions(
         *(REPO, ['random']),
         gpus_per_run=16,

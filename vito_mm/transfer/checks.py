@@ -1,6 +1,7 @@
 """Checks of a transfer suite before it starts: each returns the problems that it finds."""
 
 import importlib.util
+import inspect
 import math
 import os
 import shutil
@@ -11,10 +12,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from mmengine.runner import Runner
 
-from vito_mm.checkpoint.config_parts import parts_of
+from vito_mm.checkpoint.config_parts import parts_of, type_name
 from vito_mm.launch import parse_options
-from vito_mm.transfer.identity import LOADERS, data_root, difference, placed_datasets
+from vito_mm.transfer.identity import LOADERS, data_root, difference, leaves, placed_datasets
 from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
@@ -36,6 +38,16 @@ RESERVED = {
     'load_from': 'it would replace the weights of --checkpoints',
 }
 """Config keys that the suite sets, with the remedy."""
+
+_OTHER_HEADS = ('.rpn_head', '.semantic_head')
+
+_READ = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'sync_bn'),
+} - {'self', 'cfg'}
+"""Top-level keys of a config that a run reads: arguments of MMEngine's runner, and those that it
+and the reading of configs look up besides. Other keys are variables of the config file."""
 
 
 @contextmanager
@@ -61,8 +73,6 @@ def option_problems(options: SuiteOptions, tasks: Mapping[str, str]) -> Iterator
                 f'--tasks {name}: choose among {", ".join(known)}{near}, or write NAME=CONFIG for '
                 'a config of yours'
             )
-    if options.frozen_backbone and options.layer_decay:
-        yield '--layer-decay means nothing with --frozen-backbone'
     if not options.checkpoints:
         yield '--checkpoints: name at least one file, or random'
     for text in options.data:
@@ -105,48 +115,59 @@ def sweep_problems(
             yield f'--sweep {key}: {RESERVED[key]}'
         if key in (ACCUMULATED, TOTAL_BATCH):
             yield f'--sweep {key}: set one value by --cfg-options'
-        node, path = cfg, []
-        for part in key.split('.'):
-            is_list = isinstance(node, (list, tuple))
-            keys = range(len(node)) if is_list else getattr(node, 'keys', list)()
-            names = list(map(str, keys))
-            if part not in names:
-                place = '.'.join(path) or 'the config'
-                yield f'--sweep {key}: {where} has no {part!r} in {place}{near_text(part, names)}'
-                break
-            node = node[int(part)] if is_list else node[part]
-            path.append(part)
-        else:
-            is_rate = key in SHORT_KEYS.values()
-            for text in texts if _is_number(node) or is_rate else ():
-                value = parse_options([f'x={text}'])['x']
-                if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
-                    more = ', 0 or more' if is_rate else ''
-                    yield f'--sweep {name}={text}: a finite number is needed{more}'
+        node, unknown, place, near = _look_up(cfg, key)
+        if unknown:
+            yield f'--sweep {key}: {where} has no {unknown!r} in {place}{near}'
+            continue
+        if unread := _unread_text(cfg, key):
+            yield f'--sweep {key}: {unread}'
+        elif key.startswith('test_'):
+            yield f'--sweep {key}: the score is that of val_dataloader and val_evaluator'
+        is_rate = key in SHORT_KEYS.values()
+        for text in texts if _is_number(node) or is_rate else ():
+            value = parse_options([f'x={text}'])['x']
+            if not _is_number(value) or not math.isfinite(value) or (is_rate and value < 0):
+                more = ', 0 or more' if is_rate else ''
+                yield f'--sweep {name}={text}: a finite number is needed{more}'
+
+
+def option_notes(cfg: Config, settings: Mapping[str, str]) -> Iterator[str]:
+    """Settings that may change nothing: of keys that no run reads, or that the config has not."""
+    for key in settings:
+        _, unknown, place, near = _look_up(cfg, key)
+        if text := _unread_text(cfg, key):
+            yield f'--cfg-options {key}: {text}'
+        elif unknown and key not in (ACCUMULATED, TOTAL_BATCH):  # which the suite knows
+            yield f'--cfg-options {key}: {unknown!r} is new to {place}{near}'
 
 
 def data_problems(cfg: Config, task: Task) -> list[str]:
     """Folders and files that are missing; the last problem names the option for other folders."""
-    datasets = [
-        (loader.partition('_')[0], dataset)
-        for loader in LOADERS
-        for _, dataset in placed_datasets(cfg[loader].dataset, '')
-    ]
-    roots = sorted({dataset.get('data_root') or '' for _, dataset in datasets} - {''})
-    problems = [f'{task.title}: there is no data folder {r}' for r in roots if is_missing(r)]
-    if not problems:  # one line says it all
-        for part, dataset in datasets:
-            problems += (f'{task.title}, {part}: {text}' for text in _missing_of(dataset))
-        for evaluator in as_list(cfg.get('val_evaluator')):
-            if (file := evaluator.get('ann_file')) and is_missing(file):
-                problems.append(f'{task.title}, evaluation: there is no annotation file {file}')
-    problems = list(dict.fromkeys(problems))
+    problems = [f'{task.title}{text}' for text in missing_data(cfg)]
     if problems:
         problems[-1] += (
             f'. Data elsewhere: --data {task.name}=FOLDER in the place of {data_root(cfg)}, or key '
             f'by key --cfg-options {task.name}:KEY=VALUE'
         )
     return problems
+
+
+def missing_data(cfg: Config) -> list[str]:
+    """Folders and files of the data of a config that are missing."""
+    datasets = [
+        (loader.partition('_')[0], dataset)
+        for loader in LOADERS
+        for _, dataset in placed_datasets(cfg[loader].dataset, '')
+    ]
+    roots = sorted({dataset.get('data_root') or '' for _, dataset in datasets} - {''})
+    missing = [f': there is no data folder {root}' for root in roots if is_missing(root)]
+    if not missing:  # one line says it all
+        for part, dataset in datasets:
+            missing += (f', {part}: {text}' for text in _missing_of(dataset))
+        for evaluator in as_list(cfg.get('val_evaluator')):
+            if (file := evaluator.get('ann_file')) and is_missing(file):
+                missing.append(f', evaluation: there is no annotation file {file}')
+    return list(dict.fromkeys(missing))
 
 
 def class_problems(cfg: Config, task: Task) -> Iterator[str]:
@@ -263,9 +284,14 @@ def as_list(value: Any) -> list:
 
 
 def heads_of(cfg: Config) -> Iterator[tuple[str, int]]:
-    """Key and number of classes of each head. A region proposal network has none."""
+    """Key and number of classes of each head over the classes of the data set.
+
+    Others are region proposal networks, the branch of HTC and its like that segments other classes
+    (``semantic_head``), and STDC's head of edges.
+    """
     for place, part in parts_of(cfg.model, 'model'):
-        if isinstance(count := part.get('num_classes'), int) and not place.endswith('.rpn_head'):
+        is_other = place.endswith(_OTHER_HEADS) or type_name(part) == 'STDCHead'
+        if isinstance(count := part.get('num_classes'), int) and not is_other:
             yield place, count
 
 
@@ -304,6 +330,36 @@ def _difference(run: Run) -> str:
         return difference(run.config(), run.identity)
     except Exception:  # any config file of a broken run; it only explains a refusal
         return 'another config'
+
+
+def _look_up(cfg: Config, key: str) -> tuple[Any, str, str, str]:
+    """Follow a key with dots.
+
+    Returns:
+        tuple[Any, str, str, str]: The value, and '' thrice; or None, the first part that is not
+        there, the place that lacks it, and similar names.
+    """
+    node, path = cfg, []
+    for part in key.split('.'):
+        is_list = isinstance(node, (list, tuple))
+        keys = range(len(node)) if is_list else getattr(node, 'keys', list)()
+        names = list(map(str, keys))
+        if part not in names:
+            return None, part, '.'.join(path) or 'the config', near_text(part, names)
+        node = node[int(part)] if is_list else node[part]
+        path.append(part)
+    return node, '', '', ''
+
+
+def _unread_text(cfg: Config, key: str) -> str:
+    """Say that no run reads a key; empty where one does."""
+    name = key.partition('.')[0]
+    if name in _READ:
+        return ''
+    read = {part: cfg[part] for part in sorted(_READ) if part in cfg}
+    meant = [f'{each!r}' for each, _ in leaves(read) if each.endswith(f'.{key}')]
+    near = f' (did you mean {" or ".join(meant[:3])}?)' if meant else near_text(name, _READ)
+    return f'no run reads {name!r}{near}'
 
 
 def _is_number(value: Any) -> bool:

@@ -43,7 +43,7 @@ def describe(plan: Plan, estimates: Mapping[str, Mapping[str, float]]) -> Iterat
         f'{count_text(plan.threads, "thread")} each'
     )
     yield from (f'  {name}: {batch}' for name, batch in plan.batches.items())
-    if sweep := parse_sweep(options.sweep):
+    if sweep := parse_sweep(options.sweep_words):
         yield '  sweep: ' + '; '.join(f'{name} = {", ".join(v)}' for name, v in sweep.items())
     for name, found in estimates.items():
         yield (

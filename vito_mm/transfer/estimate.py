@@ -1,6 +1,7 @@
 """Duration of runs, estimated from a few real steps of each task."""
 
 import hashlib
+import math
 import sys
 import tempfile
 import time
@@ -40,19 +41,33 @@ class _Limit(Hook):
             raise _Enough
 
 
-def time_run(runner: Runner, started: float) -> dict[str, float]:
-    """Time some steps of a runner; ``started`` is when its process was, in seconds since 1970."""
+def time_run(runner: Runner, started: float, gpus: int = 1) -> dict[str, float]:
+    """Time some steps of a runner on one GPU.
+
+    Args:
+        runner (Runner): Runner with the batch of one GPU.
+        started (float): When its process was started, in seconds since 1970.
+        gpus (int): GPUs of a run, which share the images of an epoch and of an evaluation.
+            Defaults to 1.
+
+    Returns:
+        dict[str, float]: Steps of a run and of an evaluation, and seconds of each and of all.
+    """
     limit, loop, times = _Limit(), runner.train_loop, runner.message_hub
     runner.register_hook(limit, 'LOWEST')
     begin, loop.val_begin = loop.val_begin, sys.maxsize  # training alone, also where it is short
     for run in (runner.train, runner.val_loop.run):
         with suppress(_Enough):
             run()
-    found = dict(start=limit.began - started, steps=loop.max_iters)
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    steps = loop.max_iters
+    if by_epoch:
+        steps = loop.max_epochs * math.ceil(len(loop.dataloader) / gpus)
+    found = dict(start=limit.began - started, steps=steps)
     found['step'] = times.get_scalar('train/time').mean(_STEPS - 4)  # the first ones are slower
     found['evaluation_step'] = times.get_scalar('val/time').mean(_EVALUATED - 1)
-    found['evaluation_steps'] = len(runner.val_loop.dataloader)
-    total = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else loop.max_iters
+    found['evaluation_steps'] = math.ceil(len(runner.val_loop.dataloader) / gpus)
+    total = loop.max_epochs if by_epoch else loop.max_iters
     ends = range(max(begin, 1), total + 1)
     found['evaluations'] = sum(i % loop.val_interval == 0 or i == total for i in ends)
     evaluation = found['evaluation_steps'] * found['evaluation_step']
@@ -69,13 +84,14 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
     """
     file = plan.options.work_dir / 'estimates.json'
     known, found = read_json(file) or {}, {}
+    gpus = plan.options.gpus_per_run
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
     todo = {run.task.name: run for run in plan.runs if not run.is_finished}
     for name in (name for name in plan.configs if name in todo):
         cfg = Config(plan.configs[name].to_dict())
         cfg.model.backbone.checkpoint = None  # the weights do not change how long a step takes
         cfg.train_dataloader.batch_size = int(todo[name].cfg_options['train_dataloader.batch_size'])
-        facts = f'{cfg.to_dict()}\n{device}\n{plan.threads}'
+        facts = f'{cfg.to_dict()}\n{device}\n{plan.threads}\n{gpus}'
         base = name.partition('@')[0]  # parts of the labels take as long
         key = f'{base}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}'
         if key not in known:
@@ -83,7 +99,7 @@ def estimates(plan: Plan) -> dict[str, dict[str, float]]:
             folder = plan.options.work_dir.absolute() / 'estimates' / name
             folder.mkdir(parents=True, exist_ok=True)
             cfg.dump(folder / 'config.py')
-            words = ['-m', 'vito_mm.transfer.estimate', str(folder), str(time.time())]
+            words = ['-m', 'vito_mm.transfer.estimate', str(folder), str(time.time()), str(gpus)]
             job = Job(f'timing of {name}', [*plan.options.srun(), sys.executable, *words], folder)
             run_jobs([job], 1, plan.threads, plan.places[:1])
             known[key] = read_json(folder / 'result.json')
@@ -96,5 +112,5 @@ if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as _folder:
         _cfg = Config.fromfile(Path(sys.argv[1]) / 'config.py')
         _cfg.update(work_dir=_folder, launcher='none')
-        _result = time_run(build_runner(_cfg), float(sys.argv[2]))
+        _result = time_run(build_runner(_cfg), float(sys.argv[2]), int(sys.argv[3]))
     write_json(Path(sys.argv[1]) / 'result.json', _result)

@@ -30,6 +30,7 @@ from vito_mm.transfer.checks import (
     quiet,
 )
 from vito_mm.transfer.identity import LOADERS, placed_datasets
+from vito_mm.transfer.own_task import INSTANCES
 from vito_mm.transfer.tasks import Task
 from vito_mm.utils.text import first_few
 
@@ -38,9 +39,6 @@ _SAMPLE = 8
 
 _MORE = 100
 """Masks that are read where the first ones show no class but 0."""
-
-
-_METRICS = dict(CocoMetric='coco', FasterLVISMetric='lvis', LVISMetric='lvis')
 
 
 def label_problems(cfg: Config, task: Task) -> tuple[list[str], list[str]]:
@@ -128,7 +126,7 @@ def _listed(cfg: Config) -> Iterator[_Listed]:
                 file = each.get('ann_file') or ''
                 alone = 'val_evaluator', Uses(classes=uses.classes), None
                 place, known, read_by = files.get(file, alone)
-                metric = _METRICS.get(type_name(each), known.metric)
+                metric, *_ = INSTANCES.get(type_name(each), (known.metric,))
                 masks = known.masks or 'segm' in as_list(each.get('metric'))
                 files[file] = place, replace(known, metric=metric, masks=masks), read_by
             for file, (place, purpose, read_by) in files.items():

@@ -61,6 +61,12 @@ class SuiteOptions:
     frozen_backbone: bool = False
     layer_decay: Sequence[str] = ()
 
+    @property
+    def sweep_words(self) -> list[str]:
+        """Words of the sweep, with ``layer_decay`` of its own option."""
+        decay = [f'layer_decay={",".join(self.layer_decay)}'] if self.layer_decay else []
+        return [*self.sweep, *decay]
+
     def srun(self) -> list[str]:
         """Words before a command on one GPU under Slurm; none without Slurm."""
         if self.launcher != 'slurm':
@@ -197,7 +203,7 @@ def label_checkpoints(texts: Sequence[str]) -> dict[str, Path | None]:
         if text == RANDOM:
             label, file = RANDOM, None
         elif label:
-            file = Path(name)
+            file = Path(name).expanduser()
         else:
             file = Path(text)
             long = f'{file.absolute().parent.name}-{file.stem}'

@@ -18,7 +18,7 @@ _NEEDED = (
 
 _COCO = dict(bbox=('bbox_mAP', 'box mAP'), segm=('segm_mAP', 'mask mAP'))
 _LVIS = dict(bbox=('bbox_AP', 'box mAP'), segm=('segm_AP', 'mask mAP'))
-_INSTANCES = dict(
+INSTANCES = dict(
     CocoMetric=('coco', _COCO), FasterLVISMetric=('lvis', _LVIS), LVISMetric=('lvis', _LVIS)
 )
 """Prefix and metrics of mmdet's evaluators, by their type."""
@@ -52,7 +52,7 @@ def own_task(name: str, config: str, cfg: Config) -> Task:
         raise ValueError(
             f'{where}: it is a config of {package}, and tasks are of mmseg or mmdet (default_scope)'
         )
-    metrics = _metrics_of(cfg, package)
+    metrics = _metrics_of(cfg, package, where)
     if not metrics:
         kinds = ', '.join(map(type_name, as_list(cfg.val_evaluator)))
         raise ValueError(
@@ -129,15 +129,15 @@ def full_name(kind: Any) -> str:
     return kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__qualname__}'
 
 
-def _metrics_of(cfg: Config, package: str) -> list[tuple[str, str, float]]:
+def _metrics_of(cfg: Config, package: str, where: str) -> list[tuple[str, str, float]]:
     """Metrics that are logged, the score first: name, label, and scale to percent."""
     for evaluator in as_list(cfg.val_evaluator):
         kind = type_name(evaluator)
         if kind == 'IoUMetric':
             names = [(name, name) for name in as_list(evaluator.get('iou_metrics', 'mIoU'))]
             prefix, scale = evaluator.get('prefix'), 1.0
-        elif kind in _INSTANCES:
-            default, known = _INSTANCES[kind]
+        elif kind in INSTANCES:
+            default, known = INSTANCES[kind]
             asked = as_list(evaluator.get('metric', 'bbox'))
             names = [known[each] for each in known if each in asked]
             prefix, scale = evaluator.get('prefix') or default, 100.0
@@ -148,6 +148,12 @@ def _metrics_of(cfg: Config, package: str) -> list[tuple[str, str, float]]:
     best = as_list(_value(cfg, 'default_hooks.checkpoint.save_best'))
     if not best or best[0] == 'auto':
         return []
+    rules = as_list(_value(cfg, 'default_hooks.checkpoint.rule'))
+    if rules[:1] == ['less'] or (not rules and 'loss' in best[0].lower()):  # as MMEngine has it
+        raise ValueError(
+            f'{where}: of {best[0]}, which default_hooks.checkpoint.save_best names, less is '
+            "better (rule='less'), and the suite takes the highest score. Name another metric"
+        )
     # mmdet's metrics are fractions, but for panoptic quality; mmseg's are percentages.
     is_fraction = package == 'mmdet' and not best[0].endswith(('PQ', 'SQ', 'RQ'))
     return [(best[0], best[0], 100.0 if is_fraction else 1.0)]

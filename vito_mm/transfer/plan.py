@@ -1,5 +1,6 @@
 """The plan of a transfer suite: its runs as data, checked."""
 
+import copy
 import hashlib
 import itertools
 import json
@@ -23,6 +24,7 @@ from vito_mm.transfer.checks import (
     class_problems,
     data_problems,
     disk_problems,
+    option_notes,
     option_problems,
     packages_problems,
     quiet,
@@ -46,7 +48,7 @@ from vito_mm.transfer.options import (
     split_tasks,
 )
 from vito_mm.transfer.own_task import checkpoint_settings, fit_settings, own_task, read_own
-from vito_mm.transfer.run import Run
+from vito_mm.transfer.run import Run, runs_in
 from vito_mm.transfer.run_folder import read_json
 from vito_mm.transfer.schedule import stretched_schedule
 from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOLS, RANDOM, TASKS, Task
@@ -56,6 +58,7 @@ from vito_mm.transfer.variants import (
     checkpoint_bytes,
     decay_problems,
     label_settings,
+    part_notes,
     part_problems,
 )
 from vito_mm.utils.text import count_text, near_text
@@ -123,9 +126,10 @@ def make_plan(options: SuiteOptions) -> Plan:
     tasks = parsed(split_tasks, options.tasks) or {}
     problems += option_problems(options, tasks)
     labelled = parsed(label_checkpoints, options.checkpoints) or {}
-    sweep = parsed(parse_sweep, options.sweep) or {}
-    if options.layer_decay:
-        sweep |= parsed(parse_sweep, [f'layer_decay={",".join(options.layer_decay)}']) or {}
+    sweep = parsed(parse_sweep, options.sweep_words) or {}
+    swept = {SHORT_KEYS.get(name, name) for name in sweep}
+    if options.frozen_backbone and SHORT_KEYS['layer_decay'] in swept:
+        problems.append('layer_decay, or --layer-decay, means nothing with --frozen-backbone')
     labels = parsed(parse_labels, options.labels) or []
     plan.places, plan.threads = parsed(lay_out_places, options) or ([], 1)
     if options.protocol not in PROTOCOLS:
@@ -133,6 +137,10 @@ def make_plan(options: SuiteOptions) -> Plan:
     checkpoints: dict[str, Checkpoint | None] = {}
     for label, file in labelled.items():
         try:
+            if file and not (os.path.exists(file) or file.parts[0].endswith(':')):  # an address
+                near = near_text(file.name, [each.name for each in file.parent.glob('*')])
+                problems.append(f'--checkpoints {label}: There is no checkpoint {file}{near}')
+                continue
             if file:
                 problems += path_problems({CHECKPOINT_KEY: str(file.absolute())}, str(file))
             checkpoints[label] = Checkpoint.read(file) if file else None
@@ -153,6 +161,7 @@ def make_plan(options: SuiteOptions) -> Plan:
     # Seed by seed, so that a first comparison is there early.
     plan.runs.sort(key=lambda run: run.seed)
     if not problems:
+        _find_folders(plan)
         problems += disk_problems(options.work_dir, plan.runs, len(plan.places), plan.run_bytes)
         problems += suite_problems(options, plan.runs, plan.architecture)
     if problems:
@@ -160,14 +169,31 @@ def make_plan(options: SuiteOptions) -> Plan:
     return plan
 
 
+def _find_folders(plan: Plan) -> None:
+    """Keep the folders of points that an earlier call had in other words (``wd lr``, long keys)."""
+
+    def point(run: Run) -> tuple:
+        settings = {(SHORT_KEYS.get(name, name), repr(value)) for name, value in run.settings}
+        return run.task.name, run.label, frozenset(settings)
+
+    known: dict[tuple, Run] = {}
+    for run in runs_in(plan.options.work_dir):
+        known.setdefault(point(run), run)
+    for run in plan.runs:
+        if same := known.get(point(run)):
+            run.settings, run.work_dir = same.settings, same.work_dir.parent / run.work_dir.name
+
+
 def _own_task(options: SuiteOptions, name: str, config: str) -> tuple[Task, Config]:
-    """A task of the user, and its config with the settings that he has for it."""
+    """A task of the user, and its config."""
     cfg = read_own(name, config)
+    changed = copy.deepcopy(cfg)
+    settings = _moved_data(name, cfg, options) | _chosen(name, options)
     try:
-        cfg.merge_from_dict(parse_options(setting_words(_settings_of(name, cfg, options))))
+        changed.merge_from_dict(parse_options(setting_words(settings)))
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f'--cfg-options do not fit {config}: {error}') from None
-    return own_task(name, config, cfg), cfg
+    return own_task(name, config, changed), cfg
 
 
 def _architecture_of(options: SuiteOptions, checkpoints: Mapping[str, Checkpoint | None]) -> str:
@@ -228,17 +254,20 @@ def _runs_of(
         return []
     base = cfg or Config.fromfile(config_file)
     try:
-        chosen = _settings_of(task.name, base, options)
+        chosen = _chosen(task.name, options)
+        given = _moved_data(task.name, base, options) | chosen
+        warnings += (f'{task.title}: {text}' for text in option_notes(base, chosen))
+        base.merge_from_dict(parse_options(setting_words(given)))
         settings: dict[str, str] = {}
         if task.config:
             settings, remarks = fit_settings(base, task)
             warnings += (f'{task.title}: {text}' for text in remarks)
-        base.merge_from_dict(parse_options(setting_words(settings | chosen)))
+        base.merge_from_dict(parse_options(setting_words(settings | given)))
         if 'layer_decay' in sweep:
             problems += decay_problems(base, task, sweep['layer_decay'])
             base.merge_from_dict(parse_options(setting_words(LAYER_DECAY)))
             settings |= LAYER_DECAY
-        settings |= chosen
+        settings |= given
     except ValueError as error:
         problems.append(str(error))
         return []
@@ -246,7 +275,7 @@ def _runs_of(
         problems.append(f'--cfg-options do not fit {config_file}: {error}')
         return []
     found = [f'--cfg-options {key}: {RESERVED[key]}' for key in chosen if key in RESERVED]
-    found += sweep_problems(base, sweep, chosen, config_file.name)
+    found += sweep_problems(base, sweep, given, config_file.name)
     missing = data_problems(base, task)
     label_faults, remarks = ([], []) if missing else label_problems(base, task)
     warnings += remarks
@@ -258,6 +287,7 @@ def _runs_of(
             found += part_problems(task, images, labels, base.auto_scale_lr.base_batch_size)
         except ValueError as error:
             found.append(str(error))
+        warnings += part_notes(base, task)
     fits = True
     for label, checkpoint in checkpoints.items():
         try:
@@ -276,12 +306,17 @@ def _runs_of(
         base.merge_from_dict(parse_options(setting_words(FROZEN)))
     launch = _launch_settings(task, base, plan)
     plan.warnings += [text for text in warnings if text not in plan.warnings]
-    runs = []
+    size, runs = checkpoint_bytes(base), []
     for part in labels:
         of_part = label_settings(base, part)
+        cfg = Config(base.to_dict())
+        cfg.merge_from_dict(parse_options(setting_words(of_part)))
+        variant = task.variant(part, options.frozen_backbone)
+        plan.configs[variant.name] = base  # how long a step takes does not depend on the part
+        plan.run_bytes[variant.name] = size
         runs += _runs_of_variant(
-            task.variant(part, options.frozen_backbone),
-            *(base, plan, checkpoints, sweep, config_file, settings | of_part, launch),
+            *(variant, cfg, plan, checkpoints, sweep, config_file),
+            *(settings | of_part, launch, chosen),
         )
     return runs
 
@@ -295,19 +330,17 @@ def _runs_of_variant(
     config_file: Path,
     settings: dict[str, str],
     launch: dict[str, str],
+    own: dict[str, str],
 ) -> list[Run]:
     """The runs of a task with a part of its labels: each checkpoint, point of the sweep, seed."""
     options = plan.options
-    plan.configs[task.name] = base  # how long a step takes does not depend on the part
-    plan.run_bytes[task.name] = checkpoint_bytes(base)
-    of_part = label_settings(base, task.labels)
     runs = []
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for texts in itertools.product(*sweep.values()):
         chosen = {SHORT_KEYS.get(name, name): text for name, text in zip(sweep, texts, strict=True)}
         values = parse_options(setting_words(chosen))
         cfg = Config(base.to_dict())
-        cfg.merge_from_dict(parse_options(setting_words(of_part)) | values)
+        cfg.merge_from_dict(values)
         stretched = stretched_schedule(cfg)
         cfg.merge_from_dict(parse_options(setting_words(stretched)))
         pairs = tuple(
@@ -321,7 +354,7 @@ def _runs_of_variant(
             file = Path(checkpoint.path) if checkpoint else None
             digest = checkpoint.sha256 if checkpoint else RANDOM
             parts = ('runs', task.name, folder_name(label), settings_name(pairs), f'seed{seed}')
-            own = {
+            of_run = {
                 CHECKPOINT_KEY: str(file and file.absolute()),
                 'randomness.seed': str(seed),
                 **label_settings(base, task.labels, seed),
@@ -330,18 +363,19 @@ def _runs_of_variant(
                 Run(
                     *(task, label, file, pairs, seed, options.work_dir.joinpath(*parts)),
                     config_file=config_file,
-                    cfg_options=settings | chosen | stretched | own | launch,
+                    cfg_options=settings | chosen | stretched | of_run | launch,
                     fingerprint=hashlib.sha256(f'{text}\n{digest}\n{seed}'.encode()).hexdigest(),
                     checkpoint_sha256=digest,
                     identity=identity,
                     max_epochs=cfg.train_cfg.get('max_epochs', 1),
+                    chosen=own,
                 )
             )
     return runs
 
 
-def _settings_of(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str]:
-    """Settings that the user has for a task, as text by key."""
+def _moved_data(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str]:
+    """Settings of ``--data`` for a task, as text by key."""
     settings: dict[str, str] = {}
     for text in options.data:
         name, _, folder = text.partition('=')
@@ -354,6 +388,12 @@ def _settings_of(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str
             if problem := next(path_problems(moved, f'--data {text}'), None):
                 raise ValueError(problem)
             settings |= moved
+    return settings
+
+
+def _chosen(task: str, options: SuiteOptions) -> dict[str, str]:
+    """Settings of ``--cfg-options`` for a task, as text by key."""
+    settings: dict[str, str] = {}
     for text in options.cfg_options:
         key, sign, value = text.partition('=')
         name, colon, rest = key.partition(':')

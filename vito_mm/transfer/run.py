@@ -40,6 +40,7 @@ class Outcome:
         seconds (float): Duration of all starts.
         message (str): Reason of a failure, or a note on the score.
         conditions (dict): :func:`vito_mm.utils.provenance.conditions` of its end, where recorded.
+        data (dict, optional): Identity of its data at its end, where recorded.
     """
 
     run: 'Run'
@@ -49,6 +50,7 @@ class Outcome:
     seconds: float = 0.0
     message: str = ''
     conditions: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] | None = None
 
 
 @dataclass
@@ -69,6 +71,8 @@ class Run:
         checkpoint_sha256 (str): Hash of the checkpoint's content alone.
         identity (dict): Part of the resolved config that goes into the fingerprint.
         max_epochs (int): Epochs of an epoch-based config, else 1.
+        chosen (dict[str, str], optional): Settings of the user in ``--cfg-options``, as text by
+            key; None for a run of a version that did not record them.
     """
 
     task: Task
@@ -83,6 +87,7 @@ class Run:
     checkpoint_sha256: str = field(default=RANDOM, repr=False)
     identity: dict = field(default_factory=dict, repr=False)
     max_epochs: int = 1
+    chosen: dict[str, str] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -98,13 +103,12 @@ class Run:
         """Command that trains it, or evaluates a checkpoint of it, as a user would type it."""
         tools, gpus = options.repo / 'tools', options.gpus_per_run
         words = [str(self.config_file), *([str(evaluate)] if evaluate else [])]
-        rest = ['--cfg-options', *setting_words(self.cfg_options)]
-        if not evaluate:
-            rest.insert(0, '--resume')
-            if options.launcher == 'slurm':
-                script = str(tools / 'slurm_train.sh')
-                place = [options.partition, 'vito_transfer', *words, str(self.work_dir)]
-                return ['bash', script, *place, *rest]
+        rest = ['--validation' if evaluate else '--resume']
+        rest += ['--cfg-options', *setting_words(self.cfg_options)]
+        if options.launcher == 'slurm' and not evaluate:
+            script = str(tools / 'slurm_train.sh')
+            place = [options.partition, 'vito_transfer', *words, str(self.work_dir)]
+            return ['bash', script, *place, *rest]
         rest = ['--work-dir', str(self.work_dir), *rest]
         name = 'test' if evaluate else 'train'
         if options.launcher != 'slurm' and gpus > 1:
@@ -119,6 +123,7 @@ class Run:
             checkpoint=self.checkpoint and str(self.checkpoint.absolute()),
             settings=self.settings,
             seed=self.seed,
+            chosen=self.chosen,
         )
 
     @classmethod
@@ -128,16 +133,28 @@ class Run:
             return None
         checkpoint = record['checkpoint'] and Path(record['checkpoint'])
         settings = tuple((name, value) for name, value in record['settings'])
-        return cls(task, record['label'], checkpoint, settings, record['seed'], folder)
+        known = task, record['label'], checkpoint, settings, record['seed'], folder
+        return cls(*known, chosen=record.get('chosen'))
 
     def status(self) -> Outcome:
         """State of the run, read from its folder."""
         result = self._result()
         known = {
-            key: result[key] for key in ('score', 'metrics', 'seconds', 'message') if key in result
+            key: result[key]
+            for key in ('score', 'metrics', 'seconds', 'message', 'data')
+            if key in result
         }
         facts = {key: result[key] for key in ('machine', 'versions', 'git') if key in result}
-        return Outcome(self, result.get('state', 'waiting'), **known, conditions=facts)
+        outcome = Outcome(self, result.get('state', 'waiting'), **known, conditions=facts)
+        # The metric of a config of a user is that of `save_best`, which changes no run.
+        if outcome.state == 'finished' and outcome.metrics:
+            metric = self.task.metric
+            if metric in outcome.metrics:
+                outcome.score = outcome.metrics[metric] * self.task.scale
+            else:
+                outcome.state, outcome.score = 'failed', None
+                outcome.message = f'its evaluation logged no {metric}'
+        return outcome
 
     def config(self) -> 'Config':
         """The config with which it was started; see :func:`dumped_config`."""
@@ -228,6 +245,7 @@ class Run:
             metrics=outcome.metrics,
             seconds=round(outcome.seconds, 1),
             message=outcome.message,
+            data=outcome.data,
             fingerprint=self.fingerprint,
             command=shlex.join(command),
             folder=os.getcwd(),

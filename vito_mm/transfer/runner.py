@@ -3,21 +3,25 @@
 import re
 import shutil
 import signal
+import uuid
 from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vito_mm.transfer.checks import peak_bytes
 from vito_mm.transfer.description import describe
+from vito_mm.transfer.identity import LOADERS
 from vito_mm.transfer.jobs import Job, JobError, await_end, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.plan import Plan, PlanError, make_plan
+from vito_mm.transfer.report.data_identity import identify_data_sets
 from vito_mm.transfer.run import Outcome, Run, runs_in
 from vito_mm.transfer.run_folder import last_checkpoint, read_json
 from vito_mm.utils.atomic import write_json
 from vito_mm.utils.file_lock import file_lock
 from vito_mm.utils.provenance import conditions
-from vito_mm.utils.text import count_text, time_text
+from vito_mm.utils.text import count_text, reason_text, time_text
 from vito_mm.utils.worker_pool import stopped_by_signals
 
 _NO_SPACE = ('No space left on device', 'Errno 28', 'ENOSPC')
@@ -128,7 +132,7 @@ def _run(plan: Plan, found: dict[str, dict[str, float]], command: str) -> int:
 
 
 def _note_plan(plan: Plan, command: str) -> None:
-    """Add to ``suite.json`` protocol, command and runs."""
+    """Add to ``suite.json`` identity, protocol, command and runs."""
     work_dir = plan.options.work_dir
     record = read_json(work_dir / 'suite.json') or {}
     runs = {entry['folder']: entry for entry in record.get('runs', [])}
@@ -136,6 +140,7 @@ def _note_plan(plan: Plan, command: str) -> None:
         place = str(run.work_dir.relative_to(work_dir))
         runs[place] = dict(folder=place, **run.record())
     content = dict(
+        id=record.get('id') or uuid.uuid4().hex,  # stays where the folder moves
         protocol=plan.options.protocol,
         architecture=plan.architecture or record.get('architecture', ''),
         commands=list(dict.fromkeys([*record.get('commands', []), command])),
@@ -247,7 +252,8 @@ class _Suite:
         if step := run.diverged_at():
             note = f'{note}; ' * bool(note) + f'the loss was not finite from step {step} on'
         seconds = run.seconds()
-        outcome = Outcome(run, 'finished', score, metrics, seconds, note, self._conditions())
+        known = seconds, note, self._conditions(), self._data(run)
+        outcome = Outcome(run, 'finished', score, metrics, *known)
         try:
             run.write_without_optimizer()
         except (OSError, RuntimeError) as error:
@@ -257,6 +263,15 @@ class _Suite:
         remark = f' ({note})' if note else ''
         say(f'  {job.name}: {task.label} {score:.2f} after {time_text(seconds)}{remark}')
         return False
+
+    def _data(self, run: Run) -> dict[str, str] | None:
+        """Identity of the data of a run, which may be gone when a report asks for it."""
+        try:
+            cfg = run.config()
+            return asdict(identify_data_sets(*(cfg[loader].dataset for loader in LOADERS)))
+        except Exception as error:  # whatever a data set of the user may be; the report tries again
+            say(f'  {run.name}: the identity of its data is not recorded, {reason_text(error)}')
+            return None
 
     def _conditions(self) -> dict[str, Any]:
         if self.options.launcher != 'slurm':

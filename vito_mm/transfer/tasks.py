@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 RANDOM = 'random'
@@ -59,13 +58,6 @@ class Task:
             return self.configs[protocol]
         kind = self.package.removeprefix('mm')
         return f'{kind}/vito_{architecture}_{self.name}.py' if protocol == 'paper' else ''
-
-    @property
-    def protocol_task(self) -> str:
-        """The one of :data:`PROTOCOL_TASKS` whose config it has, whatever its name; or empty."""
-        file = Path(self.config)
-        is_shipped = file.suffix == '.py' and file.parent.name in ('', 'protocols')
-        return file.stem if is_shipped and file.stem in PROTOCOL_TASKS else ''
 
     @property
     def base(self) -> str:

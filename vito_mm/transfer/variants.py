@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.config_parts import parts_of, type_name
 from vito_mm.transfer.checks import quiet
 from vito_mm.transfer.identity import placed_datasets
 from vito_mm.transfer.labels import TrainingImages
@@ -58,6 +58,19 @@ def part_problems(
             yield f'{text}, and {images.classes} classes are to be learnt. Give --labels more'
         elif count < batch:
             yield f'{text}, less than a batch of {batch}. Give --labels more'
+
+
+def part_notes(cfg: Config, task: Task) -> Iterator[str]:
+    """Data sets that give parts of the labels epochs of other lengths."""
+    is_by_class = any(
+        type_name(part) == 'ClassBalancedDataset'
+        for _, part in parts_of(cfg.train_dataloader.dataset, '')
+    )
+    if is_by_class and 'max_epochs' in cfg.train_cfg:
+        yield (
+            f'{task.title}: ClassBalancedDataset repeats images by the frequency of their classes '
+            'in each part of the labels, so the number of steps differs between the parts'
+        )
 
 
 def decay_problems(cfg: Config, task: Task, rates: Sequence[str]) -> Iterator[str]:

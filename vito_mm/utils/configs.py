@@ -24,9 +24,12 @@ def read_config(name: str | os.PathLike) -> Config:
         try:
             found, _ = Config._get_cfg_path(file, '')
         except (AssertionError, ImportError, OSError, ValueError) as error:
-            near = _near_of_package(*file.split('::', 1))
-            reason = '' if near else f': {error}'
-            raise FileNotFoundError(f'there is no config {file!r}{near}{reason}') from None
+            package, name = file.split('::', 1)
+            folder = _folder_of(package)
+            if not (folder and (folder / name).is_file()):
+                near = _near_text(package, name, folder)
+                raise FileNotFoundError(f'there is no config {file!r}{near}: {error}') from None
+            found = folder / name  # MMEngine takes no `+` and no `.` in the names of folders
         return Config.fromfile(found)
     if not Path(file).is_file():
         ours = {path.name: path for path in _configs(Path(__file__).parents[1]).rglob('*.py')}
@@ -41,13 +44,14 @@ def _configs(package: Path) -> Path:
     return Path(os.path.realpath(package / '.mim' / 'configs'))
 
 
-def _near_of_package(package: str, file: str) -> str:
-    """Suggest configs of an installed package for a name that it does not have."""
+def _folder_of(package: str) -> Path | None:
+    """Folder with the configs of an installed package; None for one that is not installed."""
     spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or spec.origin is None:
-        return ''
-    folder = _configs(Path(spec.origin).parent)
-    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob('*.py')))
-    return near_text(
-        file, [f'{package}::{name}' for name in names], lambda name: name.split('::')[-1]
-    )
+    return _configs(Path(spec.origin).parent) if spec and spec.origin else None
+
+
+def _near_text(package: str, file: str, folder: Path | None) -> str:
+    """Suggest configs of a package for a name that it does not have."""
+    files = sorted(folder.rglob('*.py')) if folder else ()
+    names = [f'{package}::{path.relative_to(folder).as_posix()}' for path in files]
+    return near_text(file, names, lambda name: name.split('::')[-1])

@@ -257,6 +257,14 @@ def test_all_seeds_of_a_suite_take_the_place_of_earlier_ones(tmp_path):
     assert [(r.test, r.seed) for r in read_results(tmp_path)] == [('knn', 0), ('pascal', 7)]
 
 
+def test_seeds_of_another_suite_stay(tmp_path):
+    for suite, seeds in (('a', (0, 1, 2)), ('b', (3, 4)), ('a', (0, 5))):
+        results = [result(seed=seed, suite=suite) for seed in seeds]
+        put_results(tmp_path, results, all_seeds=True)
+    found = sorted((each.suite, each.seed) for each in read_results(tmp_path))
+    assert found == [('a', 0), ('a', 5), ('b', 3), ('b', 4)]
+
+
 def test_what_was_found_on_the_disk_keeps_the_seconds_that_it_took(tmp_path):
     put_results(tmp_path, [result(seconds=90.0)])
     put_results(tmp_path, [result(seconds=0.1)])

@@ -74,6 +74,6 @@ PROTOCOL_PUBLISHED = (
         *('ResNet-50', 'github.com/SysCV/bdd100k-models'),
     ),
 )
-"""Rows for :data:`.tasks.PROTOCOL_TASKS`. A score is for tasks whose
-:attr:`.tasks.Task.protocol_task` is its key and that are no variant. PooDLe's linear ones are read
-from the decoder that it is trained with, and not from the last stage of the backbone."""
+"""Rows for :data:`.tasks.PROTOCOL_TASKS`. A score is for the task of that name. PooDLe's linear
+ones are read from the decoder that it is trained with, and not from the last stage of the
+backbone."""

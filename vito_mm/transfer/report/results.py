@@ -66,6 +66,7 @@ class Result:
         conditions (Mapping): See :func:`vito_mm.utils.provenance.conditions`.
         remark (str): Shown with the figure, such as the best point of a sweep.
         time (float): Seconds since 1970 when it was there.
+        suite (str): Identity of the transfer suite that it is of; empty for probes.
     """
 
     tool: str
@@ -81,6 +82,7 @@ class Result:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ''
     time: float = field(default_factory=time.time)
+    suite: str = ''
 
     @property
     def row(self) -> str:
@@ -135,7 +137,8 @@ def _from_json(content: Any) -> Result:
     content['command'] = tuple(content['command'])
     result = Result(**content)
     named = (vars(each).values() for each in (result.network, result.data))
-    texts = [result.tool, result.test, result.title, result.remark, *result.command, *options]
+    texts = [result.tool, result.test, result.title, result.remark, result.suite]
+    texts += [*result.command, *options]
     texts += [value for values in named for value in values if value is not options]
     figures = [value for value in result.metrics.values() if value is not None]
     numbers = [result.seed, result.seconds, result.time, *figures]
@@ -151,8 +154,8 @@ def put_results(folder: Path, results: Iterable[Result], all_seeds: bool = False
     Args:
         folder (Path): Made if needed.
         results (Iterable[Result]): Results.
-        all_seeds (bool): They are all that there are of their tests and networks: other seeds go.
-            Defaults to False.
+        all_seeds (bool): They are all that their suite has of their tests and networks: its other
+            seeds go. Defaults to False.
     """
     place = _place(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -170,9 +173,10 @@ def put_results(folder: Path, results: Iterable[Result], all_seeds: bool = False
         write_json(place / result.file_name, content, allow_nan=False, default=os.fspath)
     if all_seeds:
         kept = {result.file_name for result in results}
-        owners = {(result.row, result.network.identity) for result in results}
+        owners = {(result.suite, result.row, result.network.identity) for result in results}
         for result in known.values():
-            if (result.row, result.network.identity) in owners and result.file_name not in kept:
+            owner = (result.suite, result.row, result.network.identity)
+            if owner in owners and result.file_name not in kept:
                 (place / result.file_name).unlink(missing_ok=True)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from vito_mm.transfer.run_folder import (
-    dumped_config,
     evaluation_curve,
     last_checkpoint,
     scalars,
@@ -94,7 +93,7 @@ def _predictions(
             missing.append(f'{name}: its folder holds no checkpoint (any more)')
             continue
         try:
-            cfg = dumped_config(run.work_dir)
+            cfg = run.config()
         except Exception as error:
             missing.append(f'{name}: {reason_text(error)}')
             continue
