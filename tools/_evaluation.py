@@ -187,11 +187,10 @@ class ProbeReport:
         return resnet(backbone.get('depth', 50), backbone.get('base_channels', 64))
 
     def _segmentation_config(self) -> Any:
-        from vito_mm.launch import parse_options
-        from vito_mm.probes.segmentation_config import read_segmentation_data
+        from vito_mm.probes.segmentation_config import read_segmentation_config
 
-        options = parse_options(self.given.get('cfg_options') or ())
-        return read_segmentation_data(self.given['config'], options)
+        options = self.given.get('cfg_options') or ()
+        return read_segmentation_config(self.given['config'], options)
 
 
 def suite_words(parser: Parser, args: argparse.Namespace) -> list[str]:

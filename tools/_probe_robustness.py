@@ -74,8 +74,10 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Test the head, or the own classifier, of each checkpoint."""
     from vito_mm.probes import robustness_suite
     from vito_mm.probes.record import Record
+    from vito_mm.transfer.report.data_identity import identify_place
 
     data, heads, fits = _data(args), {}, {}
+    digests = {test: identify_place(folder).digest for test, folder in data.items()}
     checked = set()
 
     def open_records(label: str, checkpoint: str, opened: tuple[Any, ...]) -> dict[str, Record]:
@@ -88,9 +90,9 @@ def probe_robustness(args: argparse.Namespace) -> list[dict[str, Any]]:
         return {
             test: Record(
                 args.work_dir / label / f'{test}.json',
-                said | dict(data=str(folder.resolve())) | noise.get(test, {}),
+                said | dict(data=digest) | noise.get(test, {}),
             )
-            for test, folder in data.items()
+            for test, digest in digests.items()
         }
 
     records, network = open_each(args, partial(_classifier, args), open_records)

@@ -44,8 +44,9 @@ def probe_ucf101(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.launch import parse_options
     from vito_mm.probes import action_recognition
 
-    args.cfg_options = parse_options(args.cfg_options or ())
-    base = action_recognition.read_protocol(args.config or CONFIG, args.cfg_options)
+    words = args.cfg_options or ()
+    base = action_recognition.read_protocol(args.config or CONFIG, words)
+    args.cfg_options = parse_options(words)
     videos = action_recognition.find_split(args.data, args.train_list, args.test_list)
     names = ('epochs', 'size', 'batch_size', 'workers', 'which', 'seed', 'backbone', 'depth')
     settings = {name: getattr(args, name) for name in (*names, 'base_channels')}

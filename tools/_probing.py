@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +98,21 @@ def add_recorded(parser: Parser, folder: str, layer: str) -> None:
 
 
 def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str, Any]) -> Any:
-    """Open the record of a checkpoint, by what decides its results."""
+    """Open the record of a checkpoint, by its network and what else decides its results."""
     from vito_mm.probes.record import Record
 
-    digest = [checkpoint == RANDOM, digest_of(args, checkpoint)]
-    names = ('which', 'backbone', 'depth', 'base_channels', 'seed')
-    network = {name: getattr(args, name) for name in names}
-    identity = dict(checkpoint=digest, network=network) | said
+    identity = network_of(args, checkpoint) | said
     return Record(args.work_dir / f'{label}.json', identity, args.name in MINUTES)
 
 
 def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
-    """What tells the network of a checkpoint, as plain values, for its classification head."""
+    """What tells the network of a checkpoint, as plain values."""
+    from vito_mm.probes.sources import find_source
+
     is_random = checkpoint == RANDOM
     names = ('depth', 'base_channels', 'seed') if is_random else ()
-    said = {name: getattr(args, name) for name in ('which', 'backbone', *names)}
+    said = {name: getattr(args, name) for name in ('which', *names)}
+    said['backbone'] = args.backbone and find_source(args.backbone).identity
     return dict(checkpoint=digest_of(args, checkpoint), random=is_random, **said)
 
 
@@ -263,7 +264,8 @@ def probe_trained(
 
     records = {}
     for (label, cfg), checkpoint in zip(runs.items(), args.checkpoints, strict=True):
-        records[label] = record(args, label, checkpoint, deciding_settings(cfg) | said)
+        decides = deciding_settings(cfg) | dict(seed=args.seed) | said
+        records[label] = record(args, label, checkpoint, decides)
 
     def probe(label: str, _: str) -> tuple[Any, dict[str, Any]]:
         found = scores(finish(runs[label], records[label]))
@@ -277,8 +279,8 @@ def folder_names(checkpoints: Sequence[str]) -> list[str]:
     names: list[str] = []
     for checkpoint in checkpoints:
         name = '_'.join(Path(checkpoint).with_suffix('').parts[-2:]).strip('/.')
-        same = sum(other == name or other.startswith(f'{name}-') for other in names)
-        names.append(f'{name}-{same + 1}' if same else name)
+        numbered = (f'{name}-{number}' for number in count(2))
+        names.append(next(each for each in chain([name], numbered) if each not in names))
     return names
 
 

@@ -104,19 +104,19 @@ def add_classify(probes: Any) -> None:
 def add_segment(probes: Any) -> None:
     """Add linear segmentation."""
     text = 'segment linearly, on the data of a config of mmseg'
-    add_segmentation(probes, 'segment', text, steps=2000, lr=1e-2, stages=[4], recipe='short')
+    add_segmentation(probes, 'segment', text, steps=2000, lr=1e-2, recipe='short')
 
 
 def add_linear_segmentation(probes: Any) -> None:
     """Add linear segmentation as DINOv3 has it."""
     text = "segment linearly by DINOv3's recipe, on the data of a config of mmseg"
-    settings = dict(steps=40_000, lr=1e-3, stages=None, recipe='dinov3')
+    settings = dict(steps=40_000, lr=1e-3, recipe='dinov3')
     parser = add_segmentation(probes, 'linear-segmentation', text, **settings)
     add_shared(parser, '--size', default=512, help='side of training crops and of test windows')
 
 
 def add_segmentation(
-    probes: Any, name: str, text: str, steps: int, lr: float, stages: list[int] | None, recipe: str
+    probes: Any, name: str, text: str, steps: int, lr: float, recipe: str
 ) -> Parser:
     """Add a probe that trains a linear head on feature maps, by a recipe and its defaults."""
     parser = add_probe(probes, name, probe_segment, text, *["the config's"] * 2)
@@ -126,10 +126,9 @@ def add_segmentation(
         '--stages',
         type=int,
         nargs='+',
-        default=stages,
         metavar='N',
         help='1 to 4 for layer1 to layer4, or blocks of a transformer, from 1; several are '
-        f'concatenated{"" if stages else " (default: the last feature map)"}',
+        'concatenated (default: the last feature map)',
     )
     add('--steps', type=positive, default=steps, metavar='N', help='training steps')
     add('--lr', type=float, default=lr, metavar='RATE', help='highest learning rate')
@@ -178,7 +177,9 @@ def add_incontext(probes: Any) -> None:
     add('--memory', type=positive, default=10_240_000, metavar='N', help='training patches at most')
     add('--neighbours', type=positive, default=30, metavar='N', help='of each patch')
     add('--epochs', type=natural, default=1, metavar='N', help='augmented passes, 0: one without')
-    add('--seeds', type=positive, default=1, metavar='N', help='repetitions, with seeds 0, 1, ...')
+    add(
+        '--seeds', type=positive, default=1, metavar='N', help='repetitions, with seeds from --seed'
+    )
     add_shared(parser, '--size', default=512)
     add_shared(parser, '--batch-size', default=16)
     add_shared(parser, '--workers')
@@ -191,6 +192,7 @@ def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from vito_mm.probes import davis
     from vito_mm.probes.label_propagation import PROPAGATIONS as SETTINGS
+    from vito_mm.transfer.report.data_identity import identify_places
     from vito_mm.videos.prepare.integrity import import_av
 
     if args.write_videos:
@@ -199,13 +201,17 @@ def probe_davis(args: argparse.Namespace) -> list[dict[str, Any]]:
     changes = {name: value for name, value in chosen.items() if value is not None}
     settings = replace(SETTINGS[args.protocol], **changes)
     sequences = davis.find_sequences(args.data, args.split)
+    places = {
+        f'{sequence.name} {kind}': files[0].parent
+        for sequence in sequences
+        for kind, files in (('frames', sequence.frames), ('masks', sequence.masks))
+    }
+    data = identify_places(places).digest
 
     def open_record(label: str, checkpoint: str, network: Any) -> Any:
         layer = args.layer or default_layer(network, 'res4')
-        data = [sequence.name for sequence in sequences]
-        return record(
-            args, label, checkpoint, dict(settings=asdict(settings), layer=layer, data=data)
-        )
+        said = dict(settings=asdict(settings), layer=layer, data=data)
+        return record(args, label, checkpoint, said)
 
     opened = partial(encoder, args, output_stride=settings.output_stride)
     records, network = open_each(args, opened, open_record)
@@ -232,19 +238,20 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Segment by the nearest training patches of each checkpoint's features."""
     from dataclasses import asdict
 
-    from vito_mm.launch import parse_options
     from vito_mm.probes import incontext
     from vito_mm.probes.incontext_report import write_report
-    from vito_mm.probes.segmentation_config import read_segmentation_data
+    from vito_mm.probes.segmentation_config import read_segmentation_config
+    from vito_mm.transfer.report.data_identity import identify_data_sets
 
-    cfg = read_segmentation_data(args.config, parse_options(args.cfg_options or ()))
+    cfg = read_segmentation_config(args.config, args.cfg_options or ())
     parts = [cfg[f'{part}_dataloader'].dataset for part in ('train', 'val')]
-    sizes = dict(memory=args.memory, epochs=args.epochs)
+    sizes = dict(memory=args.memory, epochs=args.epochs, seed=args.seed)
     settings = incontext.InContext(args.size, args.neighbours, **sizes)
+    data = dict(datasets=[part.to_dict() for part in parts], data=identify_data_sets(*parts).digest)
 
     def open_record(label: str, checkpoint: str, network: Any) -> Any:
         layer = args.layer or default_layer(network, 'last')
-        said = dict(settings=asdict(settings), layer=layer, data=[part.to_dict() for part in parts])
+        said = dict(settings=asdict(settings), layer=layer, **data)
         return record(args, label, checkpoint, said)
 
     records, network = open_each(args, partial(encoder, args), open_record)
@@ -257,7 +264,7 @@ def probe_incontext(args: argparse.Namespace) -> list[dict[str, Any]]:
         found = incontext.evaluate(
             network(label, checkpoint), *parts, settings, args.seeds, known, *place
         )
-        by_seed = {seed: {'mIoU': each['mIoU']} for seed, each in enumerate(found)}
+        by_seed = {seed: {'mIoU': each['mIoU']} for seed, each in enumerate(found, args.seed)}
         return found, incontext.summary(found) | {FOR_REPORT: dict(seeds=by_seed)}
 
     def report(folder: Path, results: dict[str, Any]) -> Path:
@@ -281,6 +288,8 @@ def probe_images(args: argparse.Namespace) -> list[dict[str, Any]]:
     workers = cores() if args.workers is None else args.workers
     sizes = args.size, args.batch_size, workers
     said = dict(data=identify_place(args.data).digest, size=args.size, k=getattr(args, 'k', None))
+    if args.name == 'linear':
+        said['seed'] = args.seed
     records, network = open_each(
         args,
         partial(encoder, args, classifier=is_own),
@@ -370,8 +379,9 @@ def probe_segment(args: argparse.Namespace) -> list[dict[str, Any]]:
     from vito_mm.probes.segmentation_config import read_segmentation_config
     from vito_mm.transfer.report.data_identity import identify_data_sets
 
-    args.cfg_options = parse_options(args.cfg_options or ())
-    base = read_segmentation_config(args.config, args.cfg_options, args.backbone)
+    words = args.cfg_options or ()
+    base = read_segmentation_config(args.config, words, needs_resnet=args.backbone is None)
+    args.cfg_options = parse_options(words)
     is_short = args.recipe == 'short'
     folder = Path('work_dirs/probe') / ('' if is_short else args.name)
     args.work_dir = args.work_dir or folder / Path(args.config).stem

@@ -93,7 +93,7 @@ def test_the_command_goes_on_where_it_was_interrupted(command, weights, tmp_path
     assert state['backbone.conv1.weight'].shape == (16, 3, 7, 7)
     assert state['classifier.1.weight'].shape == (2, 128)
 
-    with pytest.raises(SystemExit, match=r'another network'):
+    with pytest.raises(SystemExit, match='another seed'):
         command(weights, '--seed', 1)
 
 
@@ -234,6 +234,29 @@ def test_all_that_is_missing_is_named_before_anything_runs(copied, command, tmp_
     with pytest.raises(SystemExit, match='names no video'):
         command('random', '--data', copied)
     assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize('form', ['./{}', '{root}/{}'])
+def test_a_list_may_name_videos_by_other_paths(copied, form):
+    lists, root = copied / 'ucfTrainTestlist', copied / 'UCF-101'
+    expected = read_list(lists / 'trainlist01.txt', root)
+    lines = (lists / 'trainlist01.txt').read_text().splitlines()
+    other = lists / 'other.txt'
+    other.write_text('\n'.join(form.format(line, root=root) for line in lines))
+    assert [row['label'] for row in read_list(other, root)] == [row['label'] for row in expected]
+    shutil.copy(root / CLASSES[0] / 'video 0.mp4', copied / 'stray.mp4')
+    other.write_text(form.format('../stray.mp4', root=root))
+    with pytest.raises(ValueError, match=r'stray\.mp4.* no class folder'):
+        read_list(other, root)
+
+
+def test_an_option_that_is_new_to_the_protocol_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr('vito_mm.launch.print_log', lambda text, **_: told.append(text))
+    words = ['train_cfg.max_epoch=3', 'train_cfg.max_epochs=2']
+    assert read_protocol('ucf101_r50.py', words).train_cfg.max_epochs == 2
+    (warning,) = told
+    assert 'max_epoch' in warning
 
 
 def test_other_configs_and_sizes_are_refused(world, tmp_path):

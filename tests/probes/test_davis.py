@@ -24,11 +24,13 @@ from vito_mm.probes.davis import (
     draw_frames,
     find_sequences,
     read_mask,
+    score_sequence,
     summary,
 )
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.loading import load_encoder, resnet
 from vito_mm.probes.video_object_metric import score_objects
+from vito_mm.transfer.report.results import read_results
 from vito_mm.videos.writing import write_video
 
 
@@ -109,7 +111,7 @@ def test_objects_hide_each_other_and_come_back():
 
 
 def test_scores_are_those_of_the_masks_that_it_writes(
-    davis, checkpoint, tmp_path, monkeypatch, capsys
+    davis, copied, checkpoint, tmp_path, monkeypatch, capsys
 ):
     words = ('davis', checkpoint, 'random', '--data', davis['davis'], '--size', 72)
     words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json', '--write-videos')
@@ -177,6 +179,12 @@ def test_scores_are_those_of_the_masks_that_it_writes(
     assert summary(again['parts']) == pytest.approx(summary(kept['parts']))
     with pytest.raises(SystemExit, match='settings'):
         run_tool(monkeypatch, 'probe.py', *words, '--radius', 3)
+    # Where the data lie does not matter, and what they are does.
+    run_tool(monkeypatch, 'probe.py', *words, '--data', copied)
+    assert json.loads(record.read_text()) == again
+    Image.new('RGB', (96, 72)).save(copied / 'JPEGImages/480p/scene-001/00002.jpg')
+    with pytest.raises(SystemExit, match='another data:'):
+        run_tool(monkeypatch, 'probe.py', *words, '--data', copied)
     # Random weights of another network are others.
     network = load_encoder(None, network=resnet(18, 8), seed=1).backbone
     torch.save({'state_dict': network.state_dict()}, tmp_path / 'narrow.pth')
@@ -185,12 +193,14 @@ def test_scores_are_those_of_the_masks_that_it_writes(
 
 
 def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, capsys):
+    voc = shutil.copytree(davis['voc'], tmp_path / 'voc')
     words = ('incontext', 'random', '--depth', 18, '--base-channels', 16, '--size', 64)
-    words += ('--config', REPO / 'configs/miniscenes/seg_pascal.py', '--seeds', 2)
+    words += ('--config', REPO / 'configs/miniscenes/seg_pascal.py', '--seed', 5, '--seeds', 2)
+    words += ('--evaluation', tmp_path / 'report')
     words += ('--memory', 40, '--neighbours', 3, '--layer', 'res3', '--workers', 0)
     words += ('--work-dir', tmp_path / 'out', '--out', tmp_path / 'found.json', '--cfg-options')
     words += tuple(
-        f'{part}.data_root={davis["voc"]}'
+        f'{part}.data_root={voc}'
         for part in (
             'train_dataloader.dataset.datasets.0',
             'train_dataloader.dataset.datasets.1',
@@ -202,17 +212,18 @@ def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, ca
     record = tmp_path / 'out' / 'random.json'
     kept = json.loads(record.read_text())
     parts = kept['parts']
-    scores = [parts[f'seed {seed}']['mIoU'] for seed in (0, 1)]
+    scores = [parts[f'seed {seed}']['mIoU'] for seed in (5, 6)]
+    assert {result.seed for result in read_results(tmp_path / 'report')} == {5, 6}
     assert row['mIoU'] == pytest.approx(np.mean(scores))
     assert row['deviation'] == pytest.approx(np.std(scores, ddof=1))
-    assert parts['seed 0']['patches'] == [36, 64]  # 12 images of 3 patches each
+    assert parts['seed 5']['patches'] == [36, 64]  # 12 images of 3 patches each
 
     # All four validation images are shown, so the score is that of the pictures.
     found, truth = [], []
-    names = (Path(davis['voc']) / 'ImageSets/Segmentation/val.txt').read_text().split()
+    names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()
     pictures = sorted((tmp_path / 'out/predictions/random').iterdir())
     for name, picture in zip(names, pictures, strict=True):
-        with Image.open(f'{davis["voc"]}/SegmentationClass/{name}.png') as image:
+        with Image.open(voc / f'SegmentationClass/{name}.png') as image:
             labels = np.array(image)
         truth.append(cv2.resize(labels, (64, 64), interpolation=cv2.INTER_NEAREST_EXACT))
         with Image.open(picture) as image:
@@ -225,9 +236,9 @@ def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, ca
     assert page.count('<img') == 1
     assert 'DINO ViT-S/16' in page
     lines = [line.split(',') for line in (tmp_path / 'out/incontext.csv').read_text().splitlines()]
-    assert [line[:2] for line in lines[1:]] == [['random', '0'], ['random', '1']]
+    assert [line[:2] for line in lines[1:]] == [['random', '5'], ['random', '6']]
     assert [float(line[2]) for line in lines[1:]] == pytest.approx(scores)
-    iou = parts['seed 1']['IoU']['background']
+    iou = parts['seed 6']['IoU']['background']
     assert float(lines[2][lines[0].index('background')]) == pytest.approx(iou)
 
     # What is kept is not computed again, unless a picture is lost.
@@ -242,6 +253,10 @@ def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, ca
     again = json.loads(record.read_text())['parts']
     assert [again[name]['mIoU'] for name in parts] == [pytest.approx(scores[0]), 12.5]
     assert pictures[1].is_file()
+    image = next((voc / 'JPEGImages').iterdir())
+    image.write_bytes(image.read_bytes() + bytes(9))
+    with pytest.raises(SystemExit, match='another data:'):
+        run_tool(monkeypatch, 'probe.py', *words)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +271,23 @@ def test_in_context_segmentation_by_the_command(davis, tmp_path, monkeypatch, ca
 def test_missing_data_are_named(copied, change, word):
     change(copied)
     with pytest.raises(ProbeError, match=word):
+        find_sequences(copied)
+
+
+@pytest.mark.parametrize('content', [b'', b'cut'])
+def test_images_that_cannot_be_read_are_named(copied, content):
+    first = find_sequences(copied)[0]
+    encoder = load_encoder(None, network=resnet(18, 16), device='cpu')
+    frame, mask = first.frames[1], first.masks[1]
+    frame.write_bytes(content)
+    for use in (
+        lambda: score_sequence(encoder, first),
+        lambda: list(draw_frames(first, mask.parent)),
+    ):
+        with pytest.raises(ProbeError, match=str(frame)):
+            use()
+    mask.write_bytes(content and mask.read_bytes()[:90])
+    with pytest.raises(ProbeError, match=str(mask)):
         find_sequences(copied)
 
 

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from tests.helpers.tiny_vito import R18, save, tiny_vito
 from vito_mm.checkpoint import CheckpointError, export_backbone
 from vito_mm.checkpoint.stored_config import StoredConfigError, stored_model
+from vito_mm.probes import loading
 from vito_mm.probes.encoder import Encoder
 from vito_mm.probes.loading import load_encoder, resnet
+from vito_mm.probes.sources import find_source
 from vito_mm.videos.frames import View
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
@@ -308,6 +311,103 @@ def test_transformers_of_timm_give_maps(tmp_path, name, size, layer):
     normed = encoder.backbone.forward_intermediates(images, 1, norm=True, intermediates_only=True)
     torch.testing.assert_close(encoder(frames, 'last'), normed[0], rtol=1e-4, atol=1e-4)
     assert encoder(frames).shape == (2, encoder.backbone.num_features)
+
+
+def tokens_of_vit(network, images):
+    tokens = network._process_input(images)
+    first = network.class_token.expand(len(tokens), -1, -1)
+    tokens = network.encoder(torch.cat([first, tokens], dim=1))[:, 1:]
+    return tokens.transpose(1, 2).unflatten(2, (7, 7))
+
+
+LAST = {
+    'resnet18': lambda m, x: nn.Sequential(*list(m.children())[:-2])(x),
+    'swin_t': lambda m, x: m.norm(m.features(x)).permute(0, 3, 1, 2),
+    'vit_b_32': tokens_of_vit,
+    'mobilenet_v2': lambda m, x: m.features(x),
+    'regnet_y_400mf': lambda m, x: m.trunk_output(m.stem(x)),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', LAST)
+def test_the_last_map_of_torchvisions_networks(name):
+    encoder = load_encoder(None, network=f'torchvision:{name}', device='cpu')
+    size = (224, 224) if name == 'vit_b_32' else (64, 96)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    images = encoder.preprocess(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    expected = LAST[name](encoder.backbone, images)
+    torch.testing.assert_close(encoder(frames, 'last'), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_maps_of_torchvisions_swin_have_their_channels_first():
+    encoder = load_encoder(None, network='torchvision:swin_t', device='cpu')
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    images = encoder.preprocess(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    network = encoder.backbone
+    stem = network.features[0][0](images)
+    first = network.features[:2](images).permute(0, 3, 1, 2)
+    last = network.features(images).permute(0, 3, 1, 2)
+    normed = network.norm(network.features(images)).permute(0, 3, 1, 2)
+    for layer, expected in (
+        ('features.0.0', stem),
+        ('features.1', first),
+        (1, first),
+        (-1, last),
+        ('norm', normed),
+        ('permute', normed),
+        ('avgpool', normed.mean(dim=(2, 3), keepdim=True)),
+    ):
+        found = encoder(frames, layer)
+        assert found.shape == expected.shape, layer
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['efficientnet_b0', 'regnet_y_400mf', 'swin_t'])
+def test_an_output_stride_that_cannot_be_set_is_told(name, monkeypatch):
+    told = []
+    monkeypatch.setattr(loading, 'print_log', lambda text, *_: told.append(text))
+    plain, asked = (
+        load_encoder(None, network=f'torchvision:{name}', device='cpu', output_stride=stride)
+        for stride in (None, 8)
+    )
+    (warning,) = told
+    assert 'output stride of 8' in warning
+    torch.testing.assert_close(asked(FRAMES[:1], 'last'), plain(FRAMES[:1], 'last'))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', ['googlenet', 'inception_v3'])
+def test_networks_of_torchvision_that_transform_their_input(name, tmp_path):
+    """As torchvision's builders make them for its weights."""
+    torch.manual_seed(0)
+    options = dict(weights=None, init_weights=False, transform_input=True)
+    network = torchvision.models.get_model(name, **options)
+    images = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)
+    images = torch.nn.functional.interpolate(images, size=128)
+    encoder = load_encoder(None, network=f'torchvision:{name}', device='cpu')
+    # Statistics of some images, so that features do not vanish.
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            module.train()
+    network(encoder.preprocess(images))
+    torch.save(network.eval().state_dict(), tmp_path / 'weights.pth')
+    encoder = load_encoder(tmp_path / 'weights.pth', network=f'torchvision:{name}', device='cpu')
+    network.fc = nn.Identity()
+    expected = network(encoder.preprocess(images))
+    torch.testing.assert_close(encoder(images), expected, rtol=1e-3, atol=1e-3)
+    network.transform_input = False
+    assert (network(encoder.preprocess(images)) - expected).norm() > 0.1 * expected.norm()
+
+
+@torch.no_grad()
+def test_a_transformer_of_torchvision_has_the_size_of_its_weights():
+    source = find_source('torchvision:vit_b_16.IMAGENET1K_SWAG_E2E_V1')
+    assert source.make(2).encoder.pos_embedding.shape == (1, 24**2 + 1, 768)
+    assert source.view().crop == 16 * 24
 
 
 def test_random_weights_follow_from_the_seed_alone(tmp_path):

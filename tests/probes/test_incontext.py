@@ -15,10 +15,12 @@ from vito_mm.probes.incontext import (
     Memory,
     build_memory,
     choose_patches,
+    evaluate,
     in_context_iou,
     patch_labels,
     segment,
 )
+from vito_mm.probes.record import Record
 from vito_mm.transfer.identity import moved_data
 
 
@@ -118,6 +120,20 @@ def test_its_own_training_images_are_segmented_well(config, encoder):
     other = in_context_iou(encoder, data, config.val_dataloader.dataset, settings, workers=0)
     assert other['mIoU'] < own['mIoU']
     assert set(own['IoU']) == set(squares.classes)
+
+
+def test_seeds_follow_the_first_one(config, encoder, tmp_path):
+    parts = [config[f'{part}_dataloader'].dataset for part in ('train', 'val')]
+    sizes = dict(size=64, memory=100, neighbours=3)
+    record = Record(tmp_path / 'a.json', {})
+    found = evaluate(encoder, *parts, InContext(**sizes, seed=3), 2, record, workers=0)
+    alone = [
+        in_context_iou(encoder, *parts, InContext(**sizes, seed=seed), workers=0) for seed in (3, 4)
+    ]
+    scores = [each['mIoU'] for each in alone]
+    assert [each['mIoU'] for each in found] == scores
+    assert scores[0] != scores[1]
+    assert list(record.parts) == ['seed 3', 'seed 4']
 
 
 def test_a_memory_that_does_not_fit_names_the_option(config, encoder, monkeypatch):

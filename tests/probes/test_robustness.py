@@ -82,6 +82,22 @@ def test_corruptions_by_folders(classifier, tmp_path):
         corruption_accuracies(classifier, tmp_path)
 
 
+def test_classes_may_be_numbers(tmp_path):
+    """Next to groups of corruptions or without them."""
+    classifier = Classifier(
+        lambda x: -torch.cdist(x.float().mean(dim=(1, 2)), COLOURS),
+        ('1', '2', '3', '4'),
+        View(40, 32),
+    )
+    for place in ('fog', 'weather/snow'):
+        for severity in range(1, 6):
+            for name, colour in (('1', (255, 0, 0)), ('2', (0, 0, 255))):
+                write(tmp_path / place / str(severity) / name / '0.png', colour)
+    check_data({'imagenet-c': tmp_path}, classifier.classes)
+    found = corruption_accuracies(classifier, tmp_path)
+    assert found == {f'{name}/{n}': 50 for name in ('fog', 'snow') for n in range(1, 6)}
+
+
 def test_mean_corruption_error_of_alexnet_is_100():
     accuracies = {
         f'{name}/{level}': 100 - 100 * error + 10 * (level - 3)

@@ -18,6 +18,7 @@ from tests.helpers.segmentation_world import write_world
 from vito_mm.checkpoint import CheckpointError
 from vito_mm.probes.image_folders import ProbeError
 from vito_mm.probes.linear_segmentation_head import LinearSegmentationHead
+from vito_mm.probes.loading import load_encoder
 from vito_mm.probes.segmentation import (
     RECIPES,
     check_probe,
@@ -141,6 +142,32 @@ def test_a_checkpoint_that_is_not_whole_is_told_before_the_run(world, checkpoint
         check_probe(probe_config(base, tmp_path / 'partial.pth', tmp_path))
 
 
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+def test_a_checkpoint_brings_its_input_and_its_conventions(world, checkpoint, tmp_path, order):
+    """Features in a run are those of the encoder of the file."""
+    content = torch.load(checkpoint)
+    pixels = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], channel_order=order)
+    content['meta'] |= dict(preprocessing=pixels, conventions=dict(padding='same', eps=1e-2))
+    torch.save(content, tmp_path / 'own.pth')
+    base = read_segmentation_config(world)
+    cfg = probe_config(base, tmp_path / 'own.pth', tmp_path / 'run', stages=(1,), steps=1)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    bgr = [torch.from_numpy(frame[..., ::-1].copy()).permute(2, 0, 1) for frame in frames]
+    with torch.no_grad():
+        inputs = model.data_preprocessor(dict(inputs=bgr))['inputs']
+        (found,) = model.eval().backbone(inputs)
+    expected = load_encoder(tmp_path / 'own.pth', device='cpu')(frames, 'res2')
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    plain = load_encoder(checkpoint, device='cpu')(frames, 'res2')
+    assert (plain - expected).abs().max() > 0.1
+    # The config that a file without a word on its input gets.
+    cfg = probe_config(base, checkpoint, tmp_path / 'run')
+    assert cfg.model.data_preprocessor == base.model.data_preprocessor
+
+
 def test_other_configs_are_refused(tmp_path):
     with pytest.raises(ProbeError, match='no config file'):
         read_segmentation_config(tmp_path / 'nowhere.py')
@@ -153,16 +180,25 @@ def test_other_configs_are_refused(tmp_path):
         "decode_head=dict(type='UPerHead', num_classes=2))"
     )
     with pytest.raises(ProbeError, match=r"'SwinTransformer' and not a ResNet: .*--backbone"):
-        read_segmentation_config(swin)
+        read_segmentation_config(swin, needs_resnet=True)
 
 
 def test_missing_data_are_named_with_the_option_that_helps(world, tmp_path):
     key = 'val_dataloader.dataset.data_root'
     with pytest.raises(ProbeError, match=rf'{tmp_path}/gone .*--cfg-options {key}=FOLDER'):
-        read_segmentation_config(world, {key: f'{tmp_path}/gone'})
+        read_segmentation_config(world, [f'{key}={tmp_path}/gone'])
     key = 'train_dataloader.dataset.dataset.data_prefix.seg_map_path'
     with pytest.raises(ProbeError, match=r'maps/nothing \(from train_dataloader\.dataset\.dataset'):
-        read_segmentation_config(world, {key: 'maps/nothing'})
+        read_segmentation_config(world, [f'{key}=maps/nothing'])
+
+
+def test_an_option_that_is_new_to_the_config_is_told(world, monkeypatch):
+    told = []
+    monkeypatch.setattr('vito_mm.launch.print_log', lambda text, **_: told.append(text))
+    words = ['val_dataloder.batch_size=3', 'val_dataloader.batch_size=2']
+    assert read_segmentation_config(world, words).val_dataloader.batch_size == 2
+    (warning,) = told
+    assert 'val_dataloder' in warning
 
 
 def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
@@ -176,7 +212,7 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
         f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
     )
     name = str(tmp_path / 'vit.py')
-    base = read_segmentation_config(world, backbone=name)
+    base = read_segmentation_config(world)
     cfg = probe_config(
         base, None, tmp_path / 'run', stages=(1, 3), steps=3, batch_size=4, backbone=name
     )
@@ -190,6 +226,27 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
     assert all(torch.equal(after[f'backbone.{key}'], value) for key, value in before.items())
     with pytest.raises(ProbeError, match=r'--stages: .* 3 stages'):
         probe_config(base, None, tmp_path / 'run', stages=(4,), backbone=name)
+
+
+def test_the_last_map_is_probed_by_default(world, tmp_path, monkeypatch, capsys):
+    """Of a transformer of two blocks as well, by the command."""
+    part = dict(
+        type='VisionTransformer',
+        arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+        img_size=64,
+    )
+    (tmp_path / 'vit.py').write_text(
+        f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
+    )
+    few = ('--steps', 1, '--batch-size', 2, '--workers', 0, '--work-dir', tmp_path / 'runs')
+    network = ('--backbone', tmp_path / 'vit.py', '--config', world)
+    run_tool(monkeypatch, 'probe.py', 'segment', 'random', *network, *few)
+    assert '| random' in capsys.readouterr().out
+    cfg = Config.fromfile(tmp_path / 'runs/random/psp.py')
+    images = torch.rand(1, 3, 64, 64)
+    (found,) = MODELS.build(cfg.model.backbone)(images)
+    encoder = load_encoder(None, network=str(tmp_path / 'vit.py'), device='cpu')
+    assert torch.equal(found, encoder.compute(images, 'ln1'))
 
 
 # DINOv3's recipe
@@ -306,7 +363,7 @@ def test_linear_segmentation_by_the_command(world, checkpoint, tmp_path, monkeyp
 def test_sizes_that_a_transformer_does_not_take_are_refused(world, tmp_path):
     pytest.importorskip('timm')
     name = 'timm:vit_tiny_patch16_224'
-    base = read_segmentation_config(world, backbone=name)
+    base = read_segmentation_config(world)
     settings = dict(stages=None, backbone=name, recipe='dinov3')
     with pytest.raises(ProbeError, match=r'--size.* 100 pixels'):
         probe_config(base, None, tmp_path, size=100, **settings)
@@ -324,3 +381,4 @@ def test_defaults_of_the_command_are_those_of_the_recipes(monkeypatch):
         args, _ = defaults(['random', '--config', 'x'])
         assert (args.recipe, args.steps) == (recipe, RECIPES[recipe].steps)
         assert args.lr == RECIPES[recipe].lr
+        assert args.stages is None

@@ -8,8 +8,10 @@ import shlex
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import REPO
 from tests.helpers.image_folders import write_classes
@@ -17,6 +19,7 @@ from tests.helpers.processes import run_tool, shell
 from tests.helpers.segmentation_world import write_world
 from vito_mm.probes import knn, loading
 from vito_mm.probes.loading import load_encoder, resnet
+from vito_mm.probes.sources import find_source
 from vito_mm.utils.file_lock import file_lock
 
 PAGES = ('README.md', 'docs/frozen_probes.md')
@@ -25,6 +28,14 @@ PAGES = ('README.md', 'docs/frozen_probes.md')
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp('images'), ['dark', 'grey', 'light'])
+
+
+def write_noise(folder, side, images):
+    """Images of noise, whose classes overlap: the score follows from all of the features."""
+    rng = np.random.default_rng(0)
+    for file in sorted(write_classes(folder, ['a', 'b', 'c'], images).rglob('*.png')):
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(file)
+    return folder
 
 
 @pytest.fixture
@@ -73,22 +84,40 @@ def test_one_table_and_one_file_for_several_checkpoints(folder, tmp_path):
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['found.json']
 
 
-def test_the_same_weights_give_the_same_row(folder, tmp_path, probe):
-    torch.save(weights(3), tmp_path / 'a.pth')
-    options = ('--data', folder, '--depth', 18, '--image-size', 32, '--seed', 3, '--workers', 0)
-    rows = rows_of(probe('knn', 'random', tmp_path / 'a.pth', *options, '--k', 3))
-    assert rows[0]['top-1'] == rows[1]['top-1']
+def test_the_same_weights_give_the_same_row(tmp_path, probe):
+    for seed in (3, 4):
+        torch.save(weights(seed), tmp_path / f'{seed}.pth')
+    data = write_noise(tmp_path / 'noise', 32, images=20)
+    options = ('--data', data, '--depth', 18, '--image-size', 32, '--seed', 3, '--workers', 0)
+    words = ('knn', 'random', tmp_path / '3.pth', tmp_path / '4.pth', *options, '--k', 3)
+    random, same, other = (row['top-1'] for row in rows_of(probe(*words)))
+    assert random == same != other
 
 
-def test_any_network_can_be_named(folder, tmp_path, probe):
+def test_any_network_can_be_named(tmp_path, probe):
     import timm
 
-    vit = timm.create_model('vit_tiny_patch16_224', num_classes=2)
+    torch.manual_seed(0)
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=2).eval()
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
-    options = ('--data', folder, '--image-size', 224, '--batch-size', 4, '--workers', 0)
+    data = write_noise(tmp_path / 'noise', 224, images=6)
+    options = ('--data', data, '--image-size', 224, '--batch-size', 4, '--workers', 0)
     name = ('--backbone', 'timm:vit_tiny_patch16_224')
-    rows = rows_of(probe('knn', 'random', tmp_path / 'vit.pth', *options, *name, '--k', 1))
-    assert all(0 <= float(row['top-1']) <= 100 for row in rows)
+    (row,) = rows_of(probe('knn', tmp_path / 'vit.pth', *options, *name, '--k', 1))
+
+    def features(part):
+        files = sorted((data / part).rglob('*.png'))
+        pixels = torch.from_numpy(np.stack([np.array(Image.open(file)) for file in files]))
+        with torch.no_grad():
+            maps = vit.forward_features(pixels.permute(0, 3, 1, 2) / 127.5 - 1)
+            found = vit.forward_head(maps, pre_logits=True)
+        return torch.nn.functional.normalize(found), [file.parent.name for file in files]
+
+    (train, names), (val, truth) = features('train'), features('val')
+    found = [names[nearest] for nearest in (val @ train.T).argmax(dim=1)]
+    right = 100 * np.mean([a == b for a, b in zip(found, truth, strict=True)])
+    assert 0 < right < 100
+    assert row['top-1'] == f'{right:.1f}'
 
 
 def test_random_weights_are_those_of_the_files_network(folder, tmp_path, probe):
@@ -218,6 +247,35 @@ def test_what_is_known_is_not_computed_again(folder, tmp_path, probe, monkeypatc
         assert len(votes) == 7
 
 
+def test_a_config_is_known_by_its_content(folder, tmp_path, probe):
+    backbone = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
+    text = f'model = dict(backbone={backbone})\n'
+    text += 'data_preprocessor = dict(mean=[1, 2, 3], std=[50, 50, 50], to_rgb=True)\n'
+    (tmp_path / 'run.py').write_text(text)
+    options = ('--data', folder, '--size', 32, '--workers', 0, '--k', 3)
+
+    def score(config):
+        (row,) = rows_of(probe('knn', 'random', '--backbone', config, *options))
+        return row['top-1']
+
+    score(tmp_path / 'run.py')
+    record = tmp_path / 'work/random.json'
+    record.write_text(record.read_text().replace(str(kept_score(record)), '12.5'))
+    (tmp_path / 'same.py').write_text(f'# moved\n{text}')
+    assert score(tmp_path / 'same.py') == '12.5'
+    (tmp_path / 'run.py').write_text(text.replace('50, 50, 50', '1, 1, 1'))
+    find_source.cache_clear()  # as another process
+    assert score(tmp_path / 'run.py') != '12.5'
+
+
+def test_folders_of_checkpoints_are_all_different(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPO / 'tools'))
+    from _probing import folder_names
+
+    assert folder_names(['r/m-2.pth', 'r/m.pth', 'x/r/m.pth']) == ['r_m-2', 'r_m', 'r_m-3']
+    assert folder_names(['random'] * 3) == ['random', 'random-2', 'random-3']
+
+
 def test_two_commands_at_once_do_not_share_a_checkpoint(folder, tmp_path, probe):
     (tmp_path / 'work').mkdir()
     words = ('--data', folder, '--depth', 18, '--size', 32, '--workers', 0)
@@ -276,7 +334,7 @@ NOT_THERE = {
 def test_documented_commands_run(page, folder, tmp_path, probe, monkeypatch):
     """Those of real data sets up to the data, which are not there."""
     monkeypatch.chdir(tmp_path)
-    found = [words for words in commands(page) if words[0] in ('knn', 'linear', 'segment')]
+    found = [words for words in commands(page) if words[0] in ('knn', 'linear', *NOT_THERE)]
     assert found
     for words in found:
         words = ['random' if 'CHECKPOINT' in w or w.endswith('.pth') else w for w in words]

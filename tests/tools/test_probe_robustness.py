@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -155,8 +156,13 @@ def test_a_kept_head_is_tested(world, head, probe, tmp_path):
     record.write_text(record.read_text().replace(str(found['top-1']), '12.5'))
     (again,) = probe('robustness', '--head', head.file, '--val', world.data['val'])
     assert again['top-1'] == 12.5
+    # Where they lie does not matter.
+    moved = shutil.copytree(world.data['val'], tmp_path / 'moved')
+    (again,) = probe('robustness', '--head', head.file, '--val', moved)
+    assert again['top-1'] == 12.5
+    Image.new('RGB', (50, 40)).save(moved / 'dark' / '0.png')
     with pytest.raises(SystemExit, match='another data'):
-        probe('robustness', '--head', head.file, '--val', world.images / 'train')
+        probe('robustness', '--head', head.file, '--val', moved)
 
 
 def test_a_known_head_is_fitted_again_where_its_file_is_not(world, probe, tmp_path):

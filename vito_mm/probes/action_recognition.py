@@ -1,7 +1,7 @@
 """Fine-tuning on videos in class folders by the protocol of configs/protocols/ucf101_r50.py."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from vito_mm.checkpoint import Checkpoint
 from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import strictly, type_name
+from vito_mm.launch import apply_options
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.hashing import sha256_of_file
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
-from .loading import resnet_of_file
+from .loading import resnet_settings
 from .training import write_scores
 from .video_classifier import PUBLISHED, class_names, read_list
 
@@ -94,21 +94,22 @@ def find_split(
     return VideoSplit(root, *lists, orders[0])
 
 
-def read_protocol(file: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+def read_protocol(file: str | os.PathLike, options: Sequence[str] = ()) -> Config:
     """Read a config of fine-tuning on videos.
 
     Args:
         file: Config such as ``ucf101_r50.py``.
-        options (Mapping, optional): Settings that override the config, by dotted key.
+        options (Sequence[str]): ``key=value`` words that override the config. Defaults to none.
 
     Raises:
         ProbeError: If there is no such file, or it is no such config.
+        ValueError: If an option is no ``key=value``.
     """
     try:
         cfg = read_config(file)
     except FileNotFoundError as error:
         raise ProbeError(str(error)) from None
-    cfg.merge_from_dict(dict(options or {}))
+    apply_options(cfg, options)
     kind = type_name(cfg.get('model'))
     loaders = [cfg.get(f'{part}_dataloader') or {} for part in ('train', 'val')]
     if kind != 'FrameAverageClassifier' or not all(
@@ -228,11 +229,10 @@ def _backbone(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The backbone's config with its weights, and what it changes in the model around it."""
     which, file = named['which'], checkpoint or like
-    found = resnet_of_file(file, which)
+    found, pixels = resnet_settings(file, which)
     is_resnet = type_name(own) in ('VITOResNet', *RESNETS)
-    held = None if file is None else Checkpoint.read(file)
-    is_rgb = held is None or held.preprocessing['channel_order'] == 'rgb'
-    if named['network'] is not None or not is_rgb or (is_resnet and file and found is None):
+    is_bgr = pixels.get('channel_order') == 'bgr'
+    if named['network'] is not None or is_bgr or (is_resnet and file and 'depth' not in found):
         is_like = named['network'] is None and checkpoint is None
         part = dict(named, type='vito_mm.TrainedEncoder', keep=not is_like)
         part['checkpoint'] = os.path.abspath(like) if is_like else checkpoint
@@ -240,11 +240,8 @@ def _backbone(
     part = {k: v for k, v in own.items() if k not in ('init_cfg', 'pretrained')}
     part |= strictly(part['type']) | dict(checkpoint=checkpoint, which=which)
     if is_resnet:
-        part |= {k: v for k, v in (found or {}).items() if k != 'type'} | size
-        part |= held.conventions.settings() if held else {}
-    if held is None:
-        return part, {}
-    return part, {name: tuple(held.preprocessing[name]) for name in ('mean', 'std')}
+        part |= found | size
+    return part, {name: tuple(pixels[name]) for name in ('mean', 'std') if pixels}
 
 
 def _channels(part: Mapping[str, Any], side: int, seed: int) -> int:

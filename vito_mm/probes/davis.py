@@ -130,17 +130,31 @@ def read_mask(file: Path) -> np.ndarray:
     """Read the objects of a mask, uint8, shape (H, W); 255, which is void, is background.
 
     Raises:
-        ProbeError: If it is no PNG of one channel.
+        ProbeError: If it is no PNG of one channel, or cannot be read.
     """
-    with Image.open(file) as image:
-        if image.mode not in ('P', 'L'):
-            raise ProbeError(
-                f'{file} is an image of mode {image.mode}: a mask has a palette, and its values '
-                'are objects'
-            )
-        objects = np.array(image)
+    try:
+        with Image.open(file) as image:
+            mode, objects = image.mode, np.array(image)
+    except Exception as error:  # Pillow raises anything on damaged files
+        raise ProbeError(f'{file} is not readable as an image: {error}') from None
+    if mode not in ('P', 'L'):
+        raise ProbeError(
+            f'{file} is an image of mode {mode}: a mask has a palette, and its values are objects'
+        )
     objects[objects == 255] = 0
     return objects
+
+
+def read_frame(file: Path) -> np.ndarray:
+    """Read a frame, RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ProbeError: If it cannot be read.
+    """
+    frame = cv2.imread(os.fspath(file))
+    if frame is None:
+        raise ProbeError(f'{file} is not readable as an image')
+    return frame[..., ::-1]
 
 
 def segment_sequence(
@@ -149,7 +163,7 @@ def segment_sequence(
     """Yield the objects of each frame, those of the first frame as they are given."""
     first = read_mask(sequence.masks[0])
     yield first
-    frames = (cv2.imread(os.fspath(file))[..., ::-1].copy() for file in sequence.frames)
+    frames = (read_frame(file).copy() for file in sequence.frames)
     yield from segment_frames(encoder, frames, first, layer, settings)
 
 
@@ -347,6 +361,6 @@ def draw_frames(sequence: Sequence2017, masks: Path) -> Iterator[np.ndarray]:
 
 
 def _drawn(sequence: Sequence2017, number: int, masks: Path) -> np.ndarray:
-    frame = cv2.imread(os.fspath(sequence.frames[number]))[..., ::-1]
+    frame = read_frame(sequence.frames[number])
     objects = read_mask(masks / sequence.masks[number].name)
     return draw_labels(frame, objects, _PALETTE, blank=0)

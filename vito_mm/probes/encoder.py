@@ -267,6 +267,8 @@ class Encoder:
     def _last(self, images: Tensor) -> Tensor:
         if hasattr(self.backbone, 'forward_features'):  # timm's
             return self._as_map(self.backbone.forward_features(images), images)
+        if type(self.backbone).__module__.startswith('torchvision.'):
+            return self._before_pooling(images)
         kind = getattr(self.backbone, 'out_type', None)  # mmpretrain's transformers
         try:
             if kind is not None:
@@ -276,15 +278,26 @@ class Encoder:
             if kind is not None:
                 self.backbone.out_type = kind
 
-    def _output_of(self, module: nn.Module, images: Tensor) -> Tensor:
-        def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            raise _Reached(output)
+    def _before_pooling(self, images: Tensor) -> Tensor:
+        """The last feature map of a classifier of torchvision, whose output is a vector."""
+        if hasattr(self.backbone, 'avgpool'):
+            return self._output_of(self.backbone.avgpool, images, of_input=True)
+        # Transformers have a norm behind their blocks; others pool by a function.
+        last = getattr(self.backbone, 'encoder', None) or stages_of(self.backbone)[-1]
+        return self._output_of(last, images)
 
-        handle = module.register_forward_hook(stop)
+    def _output_of(self, module: nn.Module, images: Tensor, of_input: bool = False) -> Tensor:
+        """The feature map that a module gives, or gets."""
+
+        def stop(module: nn.Module, inputs: tuple, output: Tensor | None = None) -> None:
+            raise _Reached(inputs[0] if of_input else output)
+
+        hooked = module.register_forward_pre_hook if of_input else module.register_forward_hook
+        handle = hooked(stop)
         try:
             self._forward(images)
         except _Reached as reached:
-            return self._as_map(reached.args[0], images)
+            return self._as_map(reached.args[0], images, of_input or _puts_channels_first(module))
         finally:
             handle.remove()
         raise ValueError('the network does not use this layer')
@@ -306,8 +319,13 @@ class Encoder:
             raise ValueError(f'there is no layer {layer!r}: the network has {len(stages)} stages')
         return stages[index]
 
-    def _as_map(self, output: Tensor | Sequence, images: Tensor) -> Tensor:
-        """Make a feature map (N, C, h, w) of a module's output, tokens too."""
+    def _as_map(
+        self, output: Tensor | Sequence, images: Tensor, channels_first: bool = False
+    ) -> Tensor:
+        """Make a feature map (N, C, h, w) of a module's output, tokens too.
+
+        Maps of a few transformers have their channels last, unless the module tells otherwise.
+        """
         grid = None
         if isinstance(output, (tuple, list)):
             if len(output) == 2 and not isinstance(output[1], Tensor):
@@ -315,8 +333,10 @@ class Encoder:
             else:
                 output = output[-1]
         if output.ndim == 4:
-            is_last = getattr(self.backbone, 'output_fmt', 'NCHW') == 'NHWC'
-            return output.permute(0, 3, 1, 2) if is_last else output
+            is_last = getattr(self.backbone, 'output_fmt', 'NCHW') == 'NHWC'  # timm's
+            # By name: importing torchvision takes time.
+            is_last |= type(self.backbone).__module__ == 'torchvision.models.swin_transformer'
+            return output.permute(0, 3, 1, 2) if is_last and not channels_first else output
         if output.ndim != 3:
             raise ValueError(f'the layer gives {tuple(output.shape[1:])} numbers and no map')
         for name in ('num_extra_tokens', 'num_prefix_tokens'):  # mmpretrain's and timm's
@@ -334,6 +354,12 @@ class Encoder:
 
 class _Reached(Exception):
     """The wanted layer has been computed."""
+
+
+def _puts_channels_first(module: nn.Module) -> bool:
+    """True for modules whose output has its channels first, in any network."""
+    is_turned = type(module).__name__ == 'Permute' and module.dims == [0, 3, 1, 2]  # torchvision's
+    return is_turned or isinstance(module, (nn.Conv2d, nn.AdaptiveAvgPool2d))
 
 
 def stages_of(backbone: nn.Module) -> list[nn.Module]:

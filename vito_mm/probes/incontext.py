@@ -349,20 +349,21 @@ def evaluate(
         encoder (Encoder): Network whose features are compared.
         train (Mapping): Training set of a config of mmseg.
         val (Mapping): Validation set.
-        settings (InContext): Their seed is replaced by 0, 1 and so on.
+        settings (InContext): Their seed is the first; further ones follow it by 1 each.
         seeds (int): Number of repetitions.
         record (Record): Gets the result of each seed.
         layer (str | int): Layer of the encoder. Defaults to 'last'.
         batch_size (int): Images at a time. Defaults to 16.
         workers (int): Processes that read. Defaults to 2.
-        predictions (Path, optional): See :func:`in_context_iou`; of seed 0. Defaults to None.
+        predictions (Path, optional): See :func:`in_context_iou`; of the first seed. Defaults to
+            None.
 
     Returns:
         list[dict]: See :func:`in_context_iou`, by seed.
     """
-    names = [f'seed {seed}' for seed in range(seeds)]
-    for seed, name in enumerate(names):
-        out = None if seed else predictions
+    names = {f'seed {seed}': seed for seed in range(settings.seed, settings.seed + seeds)}
+    for name, seed in names.items():
+        out = predictions if seed == settings.seed else None
         # Pictures that someone removed are made again.
         files = shown_files(out, len(LabelledSquares(val, settings))).values() if out else ()
         if name not in record.parts or not all(file.is_file() for file in files):

@@ -81,7 +81,7 @@ def write_report(
     blocks += [Heading('Predictions'), Picture(draw_predictions(dataset, predictions), caption)]
     table = [['network', 'seed', 'mIoU', *(f'{step} s' for step in steps), *dataset.classes]]
     for label, found in results.items():
-        for seed, one in enumerate(found):
+        for seed, one in enumerate(found, settings.seed):
             spent = [one['seconds'][step] for step in steps]
             table.append([label, seed, one['mIoU'], *spent, *one['IoU'].values()])
     others = {'incontext.csv': to_csv(table)}

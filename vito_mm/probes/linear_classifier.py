@@ -17,6 +17,7 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths of the L2 penalty that are tried, strong ones first."""
 
 _ROWS = 16384  # images whose features are on the device at a time
+_HELD_OUT = 0.2  # share of each class that L2 strengths are compared on
 _LARGE = 1e10  # features x classes beyond which half the digits must do
 
 
@@ -141,7 +142,6 @@ def linear_accuracy(
     test_features: Tensor,
     test_labels: Tensor,
     strengths: Sequence[float] = STRENGTHS,
-    held_out: float = 0.2,
     seed: int = 0,
     device: torch.device | None = None,
     folder: Path | None = None,
@@ -149,6 +149,7 @@ def linear_accuracy(
 ) -> LinearResult:
     """Accuracy of a linear classifier whose L2 strength is chosen on a part of the training images.
 
+    The part is a fifth of each class, at least one image, and at least one stays to learn from.
     Then it is fitted to all of them. Of two strengths with the same held-out accuracy, the one with
     the lower cross-entropy there is taken.
 
@@ -158,8 +159,6 @@ def linear_accuracy(
         test_features (Tensor): Shape (M, D), likewise.
         test_labels (Tensor): Class indices, shape (M, ).
         strengths (Sequence[float]): Strengths of the penalty. Defaults to :data:`STRENGTHS`.
-        held_out (float): Share of each class that is held out for the choice, at least one image,
-            and at least one stays to learn from. Defaults to 0.2.
         seed (int): Seed of the draw of the held-out images. Defaults to 0.
         device (torch.device, optional): Where to compute. Defaults to None, where the features are.
         folder (Path, optional): Folder for the weights of each strength: a later call with the same
@@ -170,7 +169,7 @@ def linear_accuracy(
     device = train_features.device if device is None else device
     train_features = _placed(train_features, device)
     num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
-    kept, out = _split(train_labels, held_out, seed)
+    kept, out = _split(train_labels, seed)
     strengths = sorted(strengths, reverse=True)
     accuracies: dict[float, float] = {}
     ranked, weights = [], None
@@ -252,14 +251,14 @@ def _logits(features: Tensor, weights: Tensor) -> Tensor:
     return F.linear(features, weights[:, :-1], weights[:, -1])
 
 
-def _split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def _split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices to learn from and to hold out, drawn class by class."""
     generator = torch.Generator().manual_seed(seed)
     kept, out = [], []
     for label in labels.cpu().unique():
         members = (labels.cpu() == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
-        count = min(max(1, round(share * len(members))), len(members) - 1)
+        count = min(max(1, round(_HELD_OUT * len(members))), len(members) - 1)
         out.append(members[:count])
         kept.append(members[count:])
     return torch.cat(kept).sort().values, torch.cat(out).sort().values

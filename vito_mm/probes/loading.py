@@ -1,13 +1,16 @@
 """Encoders of checkpoints, of mmpretrain's configs, and of torchvision's and timm's networks."""
 
 import copy
+import logging
 import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
@@ -71,7 +74,8 @@ def load_encoder(
         view (View, optional): Defaults to None, that of ``network`` or that the file is known by,
             or 224 of 256 pixels.
         output_stride (int, optional): Pixels per cell of a ResNet's last stages, 8 or 16: later
-            strides become 1, without dilation. Defaults to None, 32.
+            strides become 1, without dilation. A network without four stages of convolutions keeps
+            its strides, with a warning. Defaults to None, 32.
         device (str, optional): Defaults to None, a GPU where there is one.
         exact (bool): See :class:`.encoder.Encoder`. Defaults to False.
         seed (int): Of random weights; the global generator is left alone. Defaults to 0.
@@ -156,6 +160,24 @@ def resnet_of_file(
         return resnet_of(Checkpoint.read(checkpoint).match(which=which))
     except CheckpointError:
         return None
+
+
+def resnet_settings(
+    checkpoint: str | os.PathLike | Checkpoint | None, which: str = 'online'
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Tell how a config's ResNet and its data preprocessor compute what a file was trained for.
+
+    Returns:
+        tuple: Keywords of the ResNet: depth and width, if there is a plain ResNet in the file, and
+        what differs from OpenMMLab's defaults. Then ``mean``, ``std`` and ``channel_order`` of its
+        input. Both are empty without a file.
+    """
+    if checkpoint is None:
+        return {}, {}
+    checkpoint = Checkpoint.read(checkpoint)
+    shape = resnet_of_file(checkpoint, which) or {}
+    shape = {name: value for name, value in shape.items() if name != 'type'}
+    return shape | checkpoint.conventions.settings(), checkpoint.preprocessing
 
 
 def _of_file(checkpoint: Checkpoint, which: str) -> tuple[Source, Loaded]:
@@ -335,9 +357,23 @@ def _require_input(checkpoint: Checkpoint, found: Preprocessing) -> None:
 
 
 def _set_output_stride(backbone: nn.Module, stride: int) -> None:
-    """Let the stages of a ResNet beyond a stride keep their size."""
+    """Let the stages of a ResNet, or of its like, beyond a stride keep their size."""
     kept = int(math.log2(stride)) - 1  # stages up to it; the stem has a stride of 4
-    for stage in stages_of(backbone)[kept:]:
-        for module in stage.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
+    stages: list[nn.Module] = []
+    with suppress(ValueError):  # none are known
+        stages = stages_of(backbone)
+    convolutions = [
+        module
+        for stage in (stages[kept:] if len(stages) == 4 else ())
+        for module in stage.modules()
+        if isinstance(module, nn.Conv2d) and max(module.stride) > 1
+    ]
+    if not convolutions:
+        print_log(
+            f'{type(backbone).__name__}: an output stride of {stride} cannot be set, as it has no '
+            'four stages with strided convolutions: its feature maps keep their own strides',
+            'current',
+            logging.WARNING,
+        )
+    for module in convolutions:
+        module.stride = (1, 1)

@@ -22,6 +22,7 @@ from vito_mm.videos.frames import View
 
 from .frames import ImageFiles, collect
 from .image_folders import ProbeError, images_by_class
+from .linear_classifier import top_accuracy
 
 ALEXNET_ERRORS = {
     'gaussian_noise': 0.886428,
@@ -118,19 +119,13 @@ def labelled_files(folder: str | os.PathLike, classes: Sequence[str]) -> tuple[l
     return files, torch.tensor(labels)
 
 
-def top1(scores: Tensor, labels: Tensor, among: Tensor | None = None) -> float:
-    """Share of images, in percent, whose class has the best score of all, or among some classes."""
-    if among is not None:
-        kept = torch.full_like(scores, -torch.inf)
-        kept[:, among] = scores[:, among]
-        scores = kept
-    return 100 * (scores.argmax(dim=1) == labels).double().mean().item()
-
-
 def adversarial_accuracy(classifier: Classifier, folder: str | os.PathLike) -> float:
     """Top-1, in percent, among the classes that a data set has, as ImageNet-A's 200."""
     files, labels = labelled_files(folder, classifier.classes)
-    return top1(classifier.scores(files), labels, labels.unique())
+    scores, among = classifier.scores(files), labels.unique()
+    kept = torch.full_like(scores, -torch.inf)
+    kept[:, among] = scores[:, among]
+    return top_accuracy(kept, labels, 1)
 
 
 def corruption_accuracies(
@@ -159,7 +154,7 @@ def corruption_accuracies(
         found[name] = (done or {}).get(name)
         if found[name] is None:
             files, labels = labelled_files(part, classifier.classes)
-            found[name] = top1(classifier.scores(files), labels)
+            found[name] = top_accuracy(classifier.scores(files), labels, 1)
             save(name, found[name])
     return found
 
@@ -172,13 +167,14 @@ def corruption_folders(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise ProbeError(f'there is no folder {folder}')
-    groups = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     parts = {
         f'{corruption.name}/{severity}': corruption / str(severity)
-        for group in groups
-        for corruption in sorted(group.iterdir())
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+        # A group of corruptions, or one itself, whose classes may have numbers too.
+        for corruption in ([path] if _has_severities(path) else sorted(path.iterdir()))
+        if _has_severities(corruption)
         for severity in SEVERITIES
-        if any((corruption / str(number)).is_dir() for number in SEVERITIES)
     }
     if not parts:
         raise ProbeError(
@@ -187,6 +183,10 @@ def corruption_folders(folder: Path) -> dict[str, Path]:
     if missing := [str(part) for part in parts.values() if not part.is_dir()]:
         raise ProbeError(f'there is no {first_few(missing, 3)}: severities are 1 to 5')
     return parts
+
+
+def _has_severities(folder: Path) -> bool:
+    return any((folder / str(severity)).is_dir() for severity in SEVERITIES)
 
 
 def made_corruption_accuracies(
@@ -236,7 +236,7 @@ def made_corruption_accuracies(
 
             found[name] = (done or {}).get(name)
             if found[name] is None:
-                found[name] = top1(classifier.scores(files, change), labels)
+                found[name] = top_accuracy(classifier.scores(files, change), labels, 1)
                 save(name, found[name])
     return found
 

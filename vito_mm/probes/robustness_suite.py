@@ -12,6 +12,7 @@ from vito_mm.utils.report import Block, Heading, Paragraph, Table, to_csv, write
 from vito_mm.utils.text import first_few
 
 from .image_folders import ProbeError
+from .linear_classifier import top_accuracy
 from .record import Record
 from .robustness import (
     ALEXNET_ERRORS,
@@ -25,7 +26,6 @@ from .robustness import (
     load_corrupt,
     made_corruption_accuracies,
     read_anchors,
-    top1,
     video_robustness,
 )
 
@@ -133,7 +133,7 @@ def _scores(test: str, classifier: Classifier, folder: Path) -> dict[str, float]
     if test == 'imagenet-a':
         return {'top-1': adversarial_accuracy(classifier, folder)}
     files, labels = labelled_files(folder, classifier.classes)
-    return {'top-1': top1(classifier.scores(files), labels)}
+    return {'top-1': top_accuracy(classifier.scores(files), labels, 1)}
 
 
 def summary(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

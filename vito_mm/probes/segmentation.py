@@ -1,7 +1,7 @@
 """Linear segmentation on a frozen backbone, trained and evaluated by mmseg."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.config_parts import parts_of, type_name
 from vito_mm.utils.quiet import quiet_logger
 
 from .image_folders import ProbeError
-from .loading import resnet_of_file
+from .loading import resnet_settings
 from .training import write_scores
 
 PUBLISHED = {
@@ -62,7 +62,7 @@ def probe_config(
     cfg: Config,
     checkpoint: str | os.PathLike | None,
     work_dir: str | os.PathLike,
-    stages: Sequence[int] | None = (4,),
+    stages: Sequence[int] | None = None,
     steps: int | None = None,
     lr: float | None = None,
     batch_size: int = 16,
@@ -80,8 +80,10 @@ def probe_config(
 
     The backbone keeps the config's strides and dilations, is a VITOResNet filled from the
     checkpoint, and is frozen with its batch norm in evaluation mode; one that is named is a
-    :class:`.linear_segmentation_head.FrozenEncoder`, with the preprocessing of its weights. The
-    head is a :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck go.
+    :class:`.linear_segmentation_head.FrozenEncoder`. Either gets the preprocessing of its weights,
+    where that is known.
+    The head is a :class:`.linear_segmentation_head.LinearSegmentationHead`; auxiliary head and neck
+    go.
     AdamW with the schedule of the recipe replaces the config's, and one evaluation comes at the
     end. Data and metric stay, but for the crops and windows of a recipe that has its own. Hooks of
     the config go, and so does what would load other weights over the checkpoint's.
@@ -92,8 +94,7 @@ def probe_config(
         work_dir: Folder of the run.
         stages (Sequence[int], optional): Stages whose features are used, 1 to 4 for ``layer1`` to
             ``layer4``, or blocks of a transformer, from 1; several are resized to the first and
-            concatenated. None is the last feature map, after the network's final norm. Defaults to
-            (4, ).
+            concatenated. Defaults to None, the last feature map, after the network's final norm.
         steps (int, optional): Training steps. Defaults to the recipe's.
         lr (float, optional): Highest learning rate. Defaults to the recipe's.
         batch_size (int): Images per step. Defaults to 16.
@@ -119,18 +120,22 @@ def probe_config(
     checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if backbone is None:
-        shape = resnet_of_file(checkpoint or like, which) or {}
-        shape = {key: value for key, value in shape.items() if key != 'type'}
-        shape |= {} if depth is None else dict(depth=depth)
+        own, pixels = resnet_settings(checkpoint or like, which)
+        own |= {} if depth is None else dict(depth=depth)
         if base_channels is not None:
-            shape |= dict(stem_channels=base_channels, base_channels=base_channels)
-        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, shape, which)
+            own |= dict(stem_channels=base_channels, base_channels=base_channels)
+        part, channels = _frozen_resnet(cfg.model.backbone, checkpoint, stages, own, which)
+        # Of a file that does not tell, the config's input stands.
+        is_known = pixels and not pixels.get('assumed')
+        changes = _normalisation(**pixels) if is_known else {}
     else:
         part = dict(network=backbone, checkpoint=checkpoint, which=which, seed=seed)
         part['layers'] = [stage - 1 for stage in sorted(set(stages))] if stages else ['last']
         channels, changes = _frozen_encoder(part, size if plan.is_dinov3 else None)
-        preprocessor = {k: v for k, v in preprocessor.items() if k != 'rgb_to_bgr'} | changes
         part['type'] = 'vito_mm.FrozenEncoder'
+    if changes:
+        kept = {name: value for name, value in preprocessor.items() if name != 'rgb_to_bgr'}
+        preprocessor = dict(type='SegDataPreProcessor') | kept | changes
     cfg.model = dict(
         type='EncoderDecoder',
         data_preprocessor=preprocessor or None,
@@ -224,11 +229,11 @@ def _frozen_resnet(
     backbone: Mapping[str, Any],
     checkpoint: str | None,
     stages: Sequence[int] | None,
-    size: Mapping[str, int],
+    own: Mapping[str, Any],
     which: str,
 ) -> tuple[dict[str, Any], list[int]]:
     """The backbone's config with the checkpoint, frozen to the last stage, and its channels."""
-    kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')} | size
+    kept = {k: v for k, v in backbone.items() if k not in ('init_cfg', 'pretrained')} | own
     num_stages = backbone.get('num_stages', 4)
     stages = sorted(set(stages or [num_stages]))
     if not 1 <= stages[0] <= stages[-1] <= num_stages:
@@ -264,13 +269,19 @@ def _frozen_encoder(
             raise ProbeError(
                 f'--size: the network does not take images of {side} pixels: {error}'
             ) from None
-    return [features.shape[1] for features in maps], dict(
-        mean=list(preprocessing.mean),
-        std=list(preprocessing.std),
-        bgr_to_rgb=preprocessing.channel_order == 'rgb',
-        # Transformers take whole patches.
-        test_cfg=dict(size_divisor=max(side // features.shape[2] for features in maps)),
+    pixels = preprocessing.mean, preprocessing.std, preprocessing.channel_order
+    # Transformers take whole patches.
+    divisor = dict(size_divisor=max(side // features.shape[2] for features in maps))
+    return [features.shape[1] for features in maps], _normalisation(*pixels) | dict(
+        test_cfg=divisor
     )
+
+
+def _normalisation(
+    mean: Sequence[float], std: Sequence[float], channel_order: str
+) -> dict[str, Any]:
+    """The settings of mmseg's data preprocessor that normalise as weights were trained."""
+    return dict(mean=list(mean), std=list(std), bgr_to_rgb=channel_order == 'rgb')
 
 
 def _schedule(plan: Recipe, steps: int) -> list[dict[str, Any]]:
@@ -285,7 +296,9 @@ def _schedule(plan: Recipe, steps: int) -> list[dict[str, Any]]:
 def _cut_into_squares(cfg: Config, size: int) -> None:
     """Let training take random squares, and evaluation overlapping ones."""
     square = (size, size)
-    for pipeline in _pipelines(cfg.train_dataloader.dataset):
+    for _, part in parts_of(cfg.train_dataloader.dataset, ''):
+        if not (pipeline := part.get('pipeline')):
+            continue
         crops = [step for step in pipeline if type_name(step) == 'RandomCrop']
         for step in crops:
             step['crop_size'] = square
@@ -296,15 +309,6 @@ def _cut_into_squares(cfg: Config, size: int) -> None:
         cfg.model.data_preprocessor.size = square
     stride = 2 * size // 3
     cfg.model.test_cfg = dict(mode='slide', crop_size=square, stride=(stride, stride))
-
-
-def _pipelines(dataset: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """Pipelines of a data set and of those within it."""
-    for inner in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
-        if inner:
-            yield from _pipelines(inner)
-    if dataset.get('pipeline'):
-        yield dataset['pipeline']
 
 
 def _linear_head(head: Mapping[str, Any], channels: Sequence[int], plan: Recipe) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Configs of mmseg that probes take data sets and a backbone's place from."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
 
 from vito_mm.checkpoint.config_check import RESNETS
 from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.launch import apply_options
 from vito_mm.utils.configs import read_config
 
 from .image_folders import ProbeError
@@ -19,57 +20,38 @@ _EXAMPLE = 'configs/seg/vito_pascal_stock.py'
 
 
 def read_segmentation_config(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None, backbone: str | None = None
+    file: str | os.PathLike, options: Sequence[str] = (), needs_resnet: bool = False
 ) -> Config:
-    """Read a config that can be probed, and check that its data are there.
+    """Read a config of segmentation, and check that its data are there.
 
     Args:
         file: Config of mmseg.
-        options (Mapping, optional): Settings that override the config, by dotted key.
-        backbone (str, optional): See :func:`.segmentation.probe_config`. Defaults to that of the
-            config, a ResNet.
+        options (Sequence[str]): ``key=value`` words that override the config. Defaults to none.
+        needs_resnet (bool): Refuse a config with another backbone than a ResNet. Defaults to False.
 
     Raises:
-        ProbeError: If there is no such file, it is no config of mmseg's segmentation with such a
-            backbone, or a folder or list of its data sets is missing.
+        ProbeError: If there is no such file, it is no config of mmseg's segmentation, or none with
+            a ResNet where it is needed, or a folder or list of its data sets is missing.
+        ValueError: If an option is no ``key=value``.
     """
-    cfg = _read(file, options)
-    kind = type_name(cfg.model.backbone)
-    if backbone is None and kind not in ('VITOResNet', *RESNETS):
-        raise ProbeError(
-            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
-            f'by --backbone, or take a config such as {_EXAMPLE}'
-        )
-    _require_data(cfg, file)
-    return cfg
-
-
-def read_segmentation_data(
-    file: str | os.PathLike, options: Mapping[str, Any] | None = None
-) -> Config:
-    """Read a config of segmentation for its data sets alone, and check that they are there.
-
-    Raises:
-        ProbeError: As :func:`read_segmentation_config`, but for the backbone.
-    """
-    cfg = _read(file, options)
-    _require_data(cfg, file)
-    return cfg
-
-
-def _read(file: str | os.PathLike, options: Mapping[str, Any] | None) -> Config:
     try:
         cfg = read_config(file)
     except FileNotFoundError as error:
         raise ProbeError(str(error)) from None
-    if options:
-        cfg.merge_from_dict(dict(options))
+    apply_options(cfg, options)
     model = cfg.get('model') or {}
     if model.get('type') not in SEGMENTORS or not model.get('decode_head'):
         raise ProbeError(
             f'{file} is not a segmentation config: its model is {model.get("type")!r} and not one '
             f'of {", ".join(SEGMENTORS)} of mmseg. Take one such as {_EXAMPLE}'
         )
+    kind = type_name(model.get('backbone'))
+    if needs_resnet and kind not in ('VITOResNet', *RESNETS):
+        raise ProbeError(
+            f'the backbone of {file} is {kind!r} and not a ResNet: name the network of the weights '
+            f'by --backbone, or take a config such as {_EXAMPLE}'
+        )
+    _require_data(cfg, file)
     return cfg
 
 

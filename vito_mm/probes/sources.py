@@ -132,7 +132,15 @@ class TorchvisionSource(_Library):
     def make(self, classes: int) -> nn.Module:
         import torchvision
 
-        return torchvision.models.get_model(self.model, weights=None, num_classes=classes)
+        # What torchvision's builders set only where weights are given to them.
+        is_vit = self.model.startswith('vit_')
+        settings = dict(image_size=self.weights.meta['min_size'][0]) if is_vit else {}
+        module = torchvision.models.get_model(
+            self.model, weights=None, num_classes=classes, **settings
+        )
+        if hasattr(module, 'transform_input'):
+            module.transform_input = True
+        return module
 
     def headless(self) -> tuple[nn.Module, list[str]]:
         module = self.make(1000)

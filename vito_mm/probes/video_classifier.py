@@ -63,8 +63,8 @@ def read_list(listed: str | os.PathLike, root: str | os.PathLike) -> list[dict[s
     """Read the list of a part of a data set of videos.
 
     Args:
-        listed: One video a line, relative to ``root``; the number of its class, from 1 as UCF101
-            has it or from 0, may follow after a blank.
+        listed: One video a line, relative to ``root`` or by its full path below it; the number of
+            its class, from 1 as UCF101 has it or from 0, may follow after a blank.
         root: Folder with ``<class>/<video>``.
 
     Returns:
@@ -73,7 +73,8 @@ def read_list(listed: str | os.PathLike, root: str | os.PathLike) -> list[dict[s
 
     Raises:
         FileNotFoundError: If the list or a video is missing.
-        ValueError: If the list names no video, or classes disagree: see :func:`class_names`.
+        ValueError: If the list names no video or one outside the class folders, or classes
+            disagree: see :func:`class_names`.
     """
     listed, root = Path(listed), Path(root)
     if not listed.is_file():
@@ -94,9 +95,15 @@ def read_list(listed: str | os.PathLike, root: str | os.PathLike) -> list[dict[s
         )
     classes = class_names(root, listed)
     places = {name: place for place, name in enumerate(classes)}
-    rows = [
-        dict(path=os.fspath(root / name), label=places[name.partition('/')[0]]) for name, _ in pairs
-    ]
+    rows = []
+    for name, _ in pairs:
+        folder = os.path.relpath(root / name, root).partition(os.sep)[0]
+        if folder not in places:
+            raise ValueError(
+                f'{listed} names {name}, which is in no class folder of {root}: list videos as '
+                'CLASS/VIDEO'
+            )
+        rows.append(dict(path=os.fspath(root / name), label=places[folder]))
     told = [(row, int(number)) for row, (_, number) in zip(rows, pairs, strict=True) if number]
     first = 0 if any(number == 0 for _, number in told) else 1
     for row, number in told:

@@ -69,19 +69,17 @@ def region_similarity(truth: np.ndarray, found: np.ndarray) -> float:
     return np.count_nonzero(truth & found) / union if union else 1.0
 
 
-def contour_accuracy(
-    truth: np.ndarray, found: np.ndarray, tolerance: float = CONTOUR_TOLERANCE
-) -> float:
+def contour_accuracy(truth: np.ndarray, found: np.ndarray) -> float:
     """F-measure of the contours of two masks, bool, shape (H, W); 1 if both are empty.
 
-    A contour pixel matches if one of the other contour is within ``tolerance`` diagonals, rounded
-    up to pixels.
+    A contour pixel matches if one of the other contour is within
+    :data:`CONTOUR_TOLERANCE` diagonals, rounded up to pixels.
     """
     contours = [_contour(mask) for mask in (truth, found)]
     counts = [np.count_nonzero(contour) for contour in contours]
     if not all(counts):
         return float(not any(counts))
-    reach = int(np.ceil(tolerance * np.hypot(*truth.shape)))
+    reach = int(np.ceil(CONTOUR_TOLERANCE * np.hypot(*truth.shape)))
     distance = np.arange(-reach, reach + 1)
     disk = (distance[:, None] ** 2 + distance**2 <= reach**2).astype(np.uint8)
     wide = [cv2.dilate(contour.astype(np.uint8), disk) for contour in contours]
