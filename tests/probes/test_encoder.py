@@ -277,6 +277,11 @@ def test_a_transformer_of_a_config_gives_tokens_as_maps(tmp_path, out_type):
         load_encoder(tmp_path / 'vit.pth', network=deeper)
 
 
+def test_masks_of_a_backbone_that_does_not_tell_its_stages():
+    model, _ = tiny_vito(dict(type='TIMMBackbone', model_name='resnet18'), (512,))
+    check(Encoder.of_model(model), expected(model, FRAMES), ('map 1',))
+
+
 def test_a_masked_transformer_in_training_sees_all_patches():
     """MAE leaves out most of them unless it is told not to."""
     from mmpretrain.registry import MODELS

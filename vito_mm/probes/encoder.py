@@ -188,14 +188,15 @@ class Encoder:
         """Scales that are pooled by attention, if any: number of the feature map by its name.
 
         'stage 4' and 'stage 5' are the last two of a ResNet, as in the paper: the stem is stage 1.
+        Of a backbone that does not tell its stages they are 'map 1' and so on.
         """
         if not isinstance(self.neck, MultiScaleAttentionPooling):
             return {}
         first = 2 if hasattr(self.backbone, 'res_layers') else 1
-        scales = zip(self.backbone.out_indices, self.neck.scales, strict=False)
+        stages = getattr(self.backbone, 'out_indices', None)
         return {
-            f'stage {stage + first}': number
-            for number, (stage, pooling) in enumerate(scales)
+            f'map {number + 1}' if stages is None else f'stage {stages[number] + first}': number
+            for number, pooling in enumerate(self.neck.scales)
             if isinstance(pooling, AttentionPooling)
         }
 
