@@ -29,6 +29,7 @@ from vito_mm.miniscenes.statistics import report_shortcuts, ridge_accuracy
 from vito_mm.miniscenes.stills import Still, render_probe_still
 from vito_mm.miniscenes.videos import draw_scenes, render_video
 from vito_mm.probes.knn import knn_top1
+from vito_mm.utils.quiet import quiet_logger
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -95,7 +96,8 @@ class Network(nn.Module):
             part = dict(Config.fromfile(REPO / 'configs' / budget.network).model.backbone)
             part |= dict(type='ResNet', out_indices=(3,), norm_cfg=dict(type='BN'))
             self.backbone = MODELS.build(part)
-            self.backbone.init_weights()
+            with quiet_logger():
+                self.backbone.init_weights()
         else:
             self.backbone = nn.Sequential(*list(resnet18().children())[:-2])
         with torch.no_grad():
