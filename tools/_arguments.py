@@ -39,7 +39,21 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{'formatter_class': HelpFormatter, **kwargs})
 
 
-class KeyValues(argparse.Action):
+class Extend(argparse.Action):
+    """Adds up the values of an option that is given more than once, in the place of a default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
+
+
+class KeyValues(Extend):
     """Collects ``key=value`` words for ``vito_mm.launch.parse_options``."""
 
     def __call__(
@@ -57,7 +71,7 @@ class KeyValues(argparse.Action):
                     f'quotes: "{last} {text}"'
                 )
             last = text
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *values])
+        super().__call__(parser, namespace, values, option_string)
 
 
 def at_least(least: float, kind: type = int) -> Callable[[str], Any]:

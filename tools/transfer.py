@@ -8,32 +8,16 @@ Each combination of checkpoint, task, point of the sweep and seed is a run of to
 the same command again goes on where it ended; more checkpoints, tasks, values or seeds are added.
 """
 
-import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import Parser, add_shared, natural
+from _arguments import Extend, Parser, add_shared, natural
 from _evaluation import add_suite, suite_words
 
 # Those of vito_mm.transfer.tasks, which takes seconds to import.
 PROTOCOLS = ('paper', 'stock', 'miniscenes')
 TASKS = ('pascal', 'ade20k', 'coco', 'lvis')
-
-
-class Extend(argparse.Action):
-    """Adds up the values of an option that is given more than once, in the place of a default."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
 
 
 def main() -> int:

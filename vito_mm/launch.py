@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
-from vito_mm.utils.configs import read_config
+from vito_mm.utils.configs import follow, read_config
 from vito_mm.utils.text import near_text
 from vito_mm.utils.unwrap import unwrap
 from vito_mm.videos.tables import ENDINGS
@@ -70,17 +70,12 @@ def apply_options(cfg: Config, words: Sequence[str]) -> None:
     """
     options = parse_options(words)
     for key in options:
-        node, parts = cfg, key.split('.')
-        for depth, name in enumerate(parts):
-            if isinstance(node, (list, tuple)) and name.isdigit() and int(name) < len(node):
-                node = node[int(name)]
-            elif isinstance(node, (Config, dict)) and name in node:
-                node = node[name]
-            else:
-                place = f'{".".join(parts[:depth])} of the config' if depth else 'the config'
-                near = near_text(name, node if isinstance(node, (Config, dict)) else ())
-                _tell(f'--cfg-options {key}: {name!r} is new to {place}{near}')
-                break
+        node, unknown = follow(cfg, key)
+        if unknown:
+            parent = key.removesuffix('.'.join(unknown)).rstrip('.')
+            place = f'{parent} of the config' if parent else 'the config'
+            near = near_text(unknown[0], node if isinstance(node, (Config, dict)) else ())
+            _tell(f'--cfg-options {key}: {unknown[0]!r} is new to {place}{near}')
     cfg.merge_from_dict(options)
     loop = cfg.get('train_cfg') or {}
     if loop.get('type') == 'ClipTrainLoop' and any(

@@ -13,7 +13,13 @@ from mmengine.registry import DefaultScope
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from tests.helpers import backbones
-from tests.helpers.backbones import FAMILIES, openmmlab_features, padded, randomised
+from tests.helpers.backbones import (
+    FAMILIES,
+    NARROW_HRNET,
+    openmmlab_features,
+    padded,
+    randomised,
+)
 from tests.helpers.features import stages
 from vito_mm.checkpoint import CheckpointError, load_backbone
 
@@ -321,18 +327,7 @@ def test_the_second_swin_is_no_first_one(tmp_path):
 def test_any_backbone_takes_its_own_names_and_no_less(kind, tmp_path):
     settings = dict(
         PyramidVisionTransformer=dict(embed_dims=16, num_layers=[1, 1, 1, 1]),
-        HRNet=dict(
-            extra={
-                f'stage{stage}': dict(
-                    num_modules=1,
-                    num_branches=stage,
-                    block='BOTTLENECK' if stage == 1 else 'BASIC',
-                    num_blocks=(1,) * stage,
-                    num_channels=(16, 16, 32, 64)[:stage],
-                )
-                for stage in range(1, 5)
-            }
-        ),
+        HRNet=dict(extra=NARROW_HRNET),
         ResNeSt=dict(depth=50, base_channels=16, stem_channels=16),
     )[kind]
 

@@ -9,6 +9,7 @@ from mmpretrain.models.backbones import ResNet
 from torch import nn
 
 import vito_mm  # noqa: F401  registers the constructor
+from tests.helpers.backbones import NARROW_HRNET
 
 
 def test_trained_parameters_of_the_same_settings_share_a_group(caplog):
@@ -81,17 +82,7 @@ def test_a_backbone_whose_layers_nobody_counts_is_named():
 
 def test_parts_between_the_layers_are_no_head():
     """HRNet's transitions, and the stages that follow them, have no names of blocks."""
-    branches = {
-        f'stage{stage}': dict(
-            num_modules=1,
-            num_branches=stage,
-            block='BOTTLENECK' if stage == 1 else 'BASIC',
-            num_blocks=(1,) * stage,
-            num_channels=(16, 16, 32, 64)[:stage],
-        )
-        for stage in range(1, 5)
-    }
-    model = nn.ModuleDict(dict(backbone=HRNet(branches), head=nn.Linear(2, 2)))
+    model = nn.ModuleDict(dict(backbone=HRNet(NARROW_HRNET), head=nn.Linear(2, 2)))
     with pytest.raises(ValueError, match=r'layer_decay_rate.*HRNet.*transition1'):
         rates_of(model, 0.5)
     assert set(rates_of(model, 1.0).values()) == {1.0, 10.0}

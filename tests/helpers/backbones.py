@@ -17,6 +17,18 @@ HEADS = (1, 2, 2, 4)
 WIDTH = 16
 PATCH = 4
 
+NARROW_HRNET = {
+    f'stage{stage}': dict(
+        num_modules=1,
+        num_branches=stage,
+        block='BOTTLENECK' if stage == 1 else 'BASIC',
+        num_blocks=(1,) * stage,
+        num_channels=(16, 16, 32, 64)[:stage],
+    )
+    for stage in range(1, 5)
+}
+"""The argument ``extra`` of an HRNet, in any of the libraries."""
+
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """Replace all weights by such as no initialisation makes; in evaluation mode."""

@@ -201,16 +201,21 @@ def test_an_option_that_is_new_to_the_config_is_told(world, monkeypatch):
     assert 'val_dataloder' in warning
 
 
-def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
-    """With the normalisation of its weights, and frozen."""
+def write_transformer(file, num_layers):
+    """Write a config of mmpretrain with a transformer of some blocks."""
     part = dict(
         type='VisionTransformer',
-        arch=dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48),
+        arch=dict(embed_dims=24, num_layers=num_layers, num_heads=2, feedforward_channels=48),
         img_size=64,
     )
-    (tmp_path / 'vit.py').write_text(
+    file.write_text(
         f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
     )
+
+
+def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
+    """With the normalisation of its weights, and frozen."""
+    write_transformer(tmp_path / 'vit.py', num_layers=3)
     name = str(tmp_path / 'vit.py')
     base = read_segmentation_config(world)
     cfg = probe_config(
@@ -230,14 +235,7 @@ def test_a_transformer_is_probed_by_its_blocks(world, tmp_path):
 
 def test_the_last_map_is_probed_by_default(world, tmp_path, monkeypatch, capsys):
     """Of a transformer of two blocks as well, by the command."""
-    part = dict(
-        type='VisionTransformer',
-        arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
-        img_size=64,
-    )
-    (tmp_path / 'vit.py').write_text(
-        f'model = dict(backbone={part!r})\ndata_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6])'
-    )
+    write_transformer(tmp_path / 'vit.py', num_layers=2)
     few = ('--steps', 1, '--batch-size', 2, '--workers', 0, '--work-dir', tmp_path / 'runs')
     network = ('--backbone', tmp_path / 'vit.py', '--config', world)
     run_tool(monkeypatch, 'probe.py', 'segment', 'random', *network, *few)

@@ -149,9 +149,8 @@ class VideoDataset(BaseDataset):
         """SHA-256, in hexadecimal digits, of the manifest file, or of the paths in a folder."""
         if self.ann_file:
             return self.data_list.fingerprint()
-        inside = '\n'.join(
-            f'/{os.path.relpath(row["path"], self.data_root)}' for row in self.data_list
-        )
+        names = (row['path'].removeprefix(self.data_root) for row in self.data_list)
+        inside = '\n'.join(f'/{name.lstrip("/")}' for name in names)  # alike of 'D' and 'D/'
         return hashlib.sha256(inside.encode('utf-8', 'surrogateescape')).hexdigest()
 
     @force_full_init

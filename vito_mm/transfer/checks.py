@@ -21,6 +21,7 @@ from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json
 from vito_mm.transfer.tasks import ARCHITECTURES, PROTOCOL_TASKS, PROTOCOLS, TASKS, Task
+from vito_mm.utils.configs import follow
 from vito_mm.utils.quiet import ignored_warnings, quiet_logger
 from vito_mm.utils.text import first_few, near_text
 
@@ -339,16 +340,13 @@ def _look_up(cfg: Config, key: str) -> tuple[Any, str, str, str]:
         tuple[Any, str, str, str]: The value, and '' thrice; or None, the first part that is not
         there, the place that lacks it, and similar names.
     """
-    node, path = cfg, []
-    for part in key.split('.'):
-        is_list = isinstance(node, (list, tuple))
-        keys = range(len(node)) if is_list else getattr(node, 'keys', list)()
-        names = list(map(str, keys))
-        if part not in names:
-            return None, part, '.'.join(path) or 'the config', near_text(part, names)
-        node = node[int(part)] if is_list else node[part]
-        path.append(part)
-    return node, '', '', ''
+    node, unknown = follow(cfg, key)
+    if not unknown:
+        return node, '', '', ''
+    is_list = isinstance(node, (list, tuple))
+    keys = range(len(node)) if is_list else getattr(node, 'keys', list)()
+    place = key.removesuffix('.'.join(unknown)).rstrip('.') or 'the config'
+    return None, unknown[0], place, near_text(unknown[0], list(map(str, keys)))
 
 
 def _unread_text(cfg: Config, key: str) -> str:

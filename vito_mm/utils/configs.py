@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -38,6 +39,21 @@ def read_config(name: str | os.PathLike) -> Config:
             raise FileNotFoundError(f'there is no config file {file!r}{near}')
         file = ours[file]
     return Config.fromfile(file)
+
+
+def follow(cfg: Config, key: str) -> tuple[Any, list[str]]:
+    """Follow a key with dots: the last node that is there, and the names that lead no further."""
+    node, names = cfg, key.split('.')
+    while names:
+        name = names[0]
+        if isinstance(node, (list, tuple)) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, (Config, dict)) and name in node:
+            node = node[name]
+        else:
+            break
+        del names[0]
+    return node, names
 
 
 def _configs(package: Path) -> Path:

@@ -37,11 +37,6 @@ def endings_of(endings: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(map(str.lower, [endings] if isinstance(endings, str) else endings))
 
 
-def has_ending(name: str, endings: str | Sequence[str]) -> bool:
-    """True if a name ends in one of ``endings``, in upper or lower case."""
-    return name.lower().endswith(endings_of(endings))
-
-
 def files_below(folder: str | os.PathLike, endings: str | Sequence[str]) -> Iterator[str]:
     """Search a folder with its sub-folders, links to folders included, each folder once.
 
@@ -57,7 +52,7 @@ def files_below(folder: str | os.PathLike, endings: str | Sequence[str]) -> Iter
     def fail(error: OSError) -> None:  # else it would be left out
         raise error
 
-    seen = set()
+    endings, seen = endings_of(endings), set()
     for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:
@@ -66,5 +61,5 @@ def files_below(folder: str | os.PathLike, endings: str | Sequence[str]) -> Iter
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in names:
-            if has_ending(name, endings) and not is_hidden(name):
+            if name.lower().endswith(endings) and not is_hidden(name):
                 yield os.path.join(parent, name)

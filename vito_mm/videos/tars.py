@@ -12,7 +12,7 @@ import numpy as np
 from vito_mm.utils.hashing import hash64
 
 from .errors import VideoReadError
-from .names import has_ending, is_visible
+from .names import endings_of, is_visible
 
 SEPARATOR = '::'
 """Stands between a tar and a member of it in a path: ``shard.tar::cats/1.mp4``."""
@@ -91,7 +91,8 @@ def find_members(tar: str, endings: str | Sequence[str]) -> list[str]:
         members, _ = _read_readable(tar)
     except (tarfile.TarError, OSError):
         return []
-    found = (name for name in members if has_ending(name, endings) and is_visible(name))
+    endings = endings_of(endings)
+    found = (name for name in members if name.lower().endswith(endings) and is_visible(name))
     return sorted(f'{tar}{SEPARATOR}{name}' for name in found)
 
 
