@@ -126,7 +126,7 @@ def digest_of(args: argparse.Namespace, checkpoint: str) -> str | None:
 
 def default_layer(network: Any, of_stages: str) -> str | int:
     """The layer that is compared: a stage of a network with four, the last block of others."""
-    from vito_mm.probes.encoder import stages_of
+    from vito_mm.probes.layers import stages_of
 
     return of_stages if len(stages_of(network.backbone)) == 4 else -1
 

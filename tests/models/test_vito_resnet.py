@@ -431,3 +431,9 @@ def test_weights_are_loaded_once(checkpoint):
     backbone.conv1.weight.data.zero_()
     backbone.init_weights()  # MMEngine only warns of a second call
     assert not backbone.conv1.weight.any()
+
+
+def test_missing_file_of_a_config(tmp_path):
+    """A config names it, so the error says which key."""
+    with pytest.raises(CheckpointError, match=r'no checkpoint .*gone.pth.*--cfg-options model'):
+        VITOResNet(18, checkpoint=str(tmp_path / 'gone.pth')).init_weights()

@@ -8,7 +8,7 @@ from .export import export_backbone
 from .layouts import resnet_keys
 from .loading import load_backbone, load_pretraining
 from .matching import NETWORKS, BackboneMatch
-from .reading import PREPROCESSING
+from .preprocessing import PREPROCESSING
 
 __all__ = [
     'NETWORKS',

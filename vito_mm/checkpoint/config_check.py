@@ -31,10 +31,11 @@ from .config_parts import (
     strictly,
     type_name,
 )
-from .conventions import preprocessor_around, require_same_features
+from .conventions import require_same_features
 from .errors import CheckpointError
 from .loading import is_pretraining, load_pretraining, match_backbone
 from .matching import BackboneMatch
+from .preprocessing import preprocessor_around
 from .reading import foreign_classes
 from .settings import settings_warnings
 

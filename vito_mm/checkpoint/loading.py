@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .config_parts import strictly
-from .conventions import preprocessor_around, require_same_features
+from .conventions import require_same_features
 from .errors import CheckpointError
 from .matching import BackboneMatch, Fit, match_prefix, require_weights, reshaped
+from .preprocessing import preprocessor_around
 
 
 def load_backbone(

@@ -7,6 +7,7 @@ from .config_parts import parts_of, type_name
 from .conventions import FIELDS, RESNETS, SAME, Conventions
 from .errors import CheckpointError
 from .layouts import resnet_keys
+from .preprocessing import preprocessing_of_config
 from .stored_config import StoredConfigError, stored_model
 
 if TYPE_CHECKING:
@@ -110,19 +111,4 @@ def _of_backbone(part: Mapping[str, Any]) -> dict[str, Any]:
         stride_in='1x1' if part.get('style') == 'caffe' else '3x3',
         eps=1e-5 if eps is None else eps,
         convolution='Conv2d' if plain else kind,
-    )
-
-
-def preprocessing_of_config(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Read the normalisation off a config as :func:`.conventions.preprocessing_of` off a module."""
-    while isinstance(preprocessor, Mapping) and 'mean' not in preprocessor:
-        inner = (preprocessor.get(name) for name in ('data_preprocessor', 'preprocessor'))
-        preprocessor = next((each for each in inner if each), None)
-    if not preprocessor or preprocessor.get('mean') is None or preprocessor.get('std') is None:
-        return None
-    turned = any(preprocessor.get(key) for key in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
-    return dict(
-        mean=[float(value) for value in preprocessor['mean']],
-        std=[float(value) for value in preprocessor['std']],
-        channel_order='rgb' if turned else 'bgr',
     )

@@ -19,16 +19,11 @@ from vito_mm.compat import unfilled_array
 from vito_mm.utils.text import near_text
 
 from . import old_torch
-from .errors import CheckpointError
+from .errors import CheckpointError, MissingCheckpointError
 from .networks import flat_weights
 
 ENDINGS = ('.pth', '.pt', '.tar', '.bin', '.pkl', '.npz', '.safetensors', '.index.json')
 """Usual endings of checkpoint files."""
-
-PREPROCESSING = dict(
-    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], channel_order='rgb'
-)
-"""Normalisation of pixels in [0, 255] that nearly every ResNet, VITO's too, is trained with."""
 
 META = 'vito_mm'
 """Name of the metadata in files that have no entry for them: bare state dicts and safetensors."""
@@ -70,7 +65,7 @@ def _reader_of(path: Path) -> Callable[[Path], Any]:
     if path.is_dir():
         raise CheckpointError(_folder(path))
     if not path.is_file():
-        raise CheckpointError(_missing_file(path))
+        raise MissingCheckpointError(_missing_file(path))
     with path.open('rb') as file:
         head = file.read(64)
     # Eight bytes of length, then JSON; the length may begin like anything.
@@ -241,11 +236,7 @@ def _missing_file(path: Path) -> str:
     folder = path.absolute().parent
     there = folder.iterdir() if folder.is_dir() else ()
     near = near_text(path.name, (p.name for p in there if p.name.endswith(ENDINGS)))
-    return (
-        f'There is no checkpoint {path}{near} in {folder}. Name it by --cfg-options '
-        'model.backbone.checkpoint=FILE, or train from random weights by '
-        'model.backbone.checkpoint=None.'
-    )
+    return f'There is no checkpoint {path}{near} in {folder}'
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -3,7 +3,6 @@
 import inspect
 import os
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from vito_mm.videos import frames as video_frames
 from vito_mm.videos.frames import Row, View
 
 from .inputs import Picture, opened_picture, rgb_tensor
+from .layers import as_map, module_of, puts_channels_first, stages_of
 
 DEFAULT_VIEW = View(256, 224)
 """The usual view of networks at 224 px."""
@@ -181,7 +181,7 @@ class Encoder:
             raise ValueError("layer='neck': the network has none; take 'pooled'")
         compute = dict(pooled=self._pooled, neck=self._necked, last=self._last).get(layer)
         if compute is None:
-            return self._output_of(self._module(layer), images).float()
+            return self._output_of(module_of(self.backbone, layer), images).float()
         return compute(images).float()
 
     def scales(self) -> dict[str, int]:
@@ -267,14 +267,14 @@ class Encoder:
 
     def _last(self, images: Tensor) -> Tensor:
         if hasattr(self.backbone, 'forward_features'):  # timm's
-            return self._as_map(self.backbone.forward_features(images), images)
+            return as_map(self.backbone.forward_features(images), self.backbone, images.shape[2:])
         if type(self.backbone).__module__.startswith('torchvision.'):
             return self._before_pooling(images)
         kind = getattr(self.backbone, 'out_type', None)  # mmpretrain's transformers
         try:
             if kind is not None:
                 self.backbone.out_type = 'featmap'
-            return self._as_map(_last_of(self._forward(images)), images)
+            return as_map(_last_of(self._forward(images)), self.backbone, images.shape[2:])
         finally:
             if kind is not None:
                 self.backbone.out_type = kind
@@ -298,86 +298,15 @@ class Encoder:
         try:
             self._forward(images)
         except _Reached as reached:
-            return self._as_map(reached.args[0], images, of_input or _puts_channels_first(module))
+            first = of_input or puts_channels_first(module)
+            return as_map(reached.args[0], self.backbone, images.shape[2:], first)
         finally:
             handle.remove()
         raise ValueError('the network does not use this layer')
 
-    def _module(self, layer: str | int) -> nn.Module:
-        found = re.fullmatch(r'res(\d)|(-?\d+)', str(layer))
-        if found is None:
-            try:
-                return self.backbone.get_submodule(layer)
-            except AttributeError:
-                names = ', '.join(name for name, _ in self.backbone.named_children())
-                raise ValueError(
-                    f'there is no layer {layer!r}: take pooled, neck, last, res2 to res5, the '
-                    f'index of a stage, or a submodule of {names}'
-                ) from None
-        index = int(found[1]) - 2 if found[1] else int(found[2])
-        stages = stages_of(self.backbone)
-        if not -len(stages) <= index < len(stages):
-            raise ValueError(f'there is no layer {layer!r}: the network has {len(stages)} stages')
-        return stages[index]
-
-    def _as_map(
-        self, output: Tensor | Sequence, images: Tensor, channels_first: bool = False
-    ) -> Tensor:
-        """Make a feature map (N, C, h, w) of a module's output, tokens too.
-
-        Maps of a few transformers have their channels last, unless the module tells otherwise.
-        """
-        grid = None
-        if isinstance(output, (tuple, list)):
-            if len(output) == 2 and not isinstance(output[1], Tensor):
-                output, grid = output  # Swin's stages
-            else:
-                output = output[-1]
-        if output.ndim == 4:
-            is_last = getattr(self.backbone, 'output_fmt', 'NCHW') == 'NHWC'  # timm's
-            # By name: importing torchvision takes time.
-            is_last |= type(self.backbone).__module__ == 'torchvision.models.swin_transformer'
-            return output.permute(0, 3, 1, 2) if is_last and not channels_first else output
-        if output.ndim != 3:
-            raise ValueError(f'the layer gives {tuple(output.shape[1:])} numbers and no map')
-        for name in ('num_extra_tokens', 'num_prefix_tokens'):  # mmpretrain's and timm's
-            if hasattr(self.backbone, name):
-                output = output[:, getattr(self.backbone, name) :]
-                break
-        else:
-            output = output[:, int(hasattr(self.backbone, 'class_token')) :]  # torchvision's
-        tokens, (height, width) = output.shape[1], images.shape[2:]
-        rows = [n for n in range(1, tokens + 1) if tokens % n == 0]
-        nearest = min(rows, key=lambda n: abs(n - (tokens * height / width) ** 0.5))
-        grid = grid or (nearest, tokens // nearest)
-        return output.unflatten(1, grid).permute(0, 3, 1, 2)
-
 
 class _Reached(Exception):
     """The wanted layer has been computed."""
-
-
-def _puts_channels_first(module: nn.Module) -> bool:
-    """True for modules whose output has its channels first, in any network."""
-    is_turned = type(module).__name__ == 'Permute' and module.dims == [0, 3, 1, 2]  # torchvision's
-    return is_turned or isinstance(module, (nn.Conv2d, nn.AdaptiveAvgPool2d))
-
-
-def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """List the stages of a network of mmpretrain, mmseg, timm or torchvision, or its blocks.
-
-    Raises:
-        ValueError: If it has none under a known name.
-    """
-    if hasattr(backbone, 'layer1'):
-        names = [name for name, _ in backbone.named_children() if re.fullmatch(r'layer\d', name)]
-        return [getattr(backbone, name) for name in names]
-    for owner in (backbone, getattr(backbone, 'encoder', None)):
-        for name in ('stages', 'blocks', 'layers', 'features'):
-            if found := list(getattr(owner, name, ())):
-                # MobileNets of mmpretrain list names.
-                return [getattr(backbone, x) if isinstance(x, str) else x for x in found]
-    raise ValueError(f'{type(backbone).__name__} has no known stages: name a submodule')
 
 
 @contextmanager

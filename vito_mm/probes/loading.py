@@ -24,18 +24,19 @@ from vito_mm.checkpoint import (
 )
 from vito_mm.checkpoint.architectures import config_of_weights
 from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.checkpoint.conventions import other_input
 from vito_mm.checkpoint.layouts import depth_of, has_plain_width, stage_of
 from vito_mm.checkpoint.matching import require_weights
 from vito_mm.checkpoint.origins import PUBLIC_ATTENTION
+from vito_mm.checkpoint.preprocessing import other_input
 from vito_mm.checkpoint.stored_config import stored_model
 from vito_mm.models import MultiScaleAttentionPooling
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.quiet import quiet_logger
 from vito_mm.videos.frames import View
 
-from .encoder import DEFAULT_VIEW, Encoder, choose_device, stages_of
+from .encoder import DEFAULT_VIEW, Encoder, choose_device
 from .inputs import Preprocessing
+from .layers import stages_of
 from .sources import ConfigSource, Loaded, Source, find_source
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vito_mm.checkpoint import BackboneMatch, Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import type_name
 from vito_mm.checkpoint.conventions import require_same_features
-from vito_mm.checkpoint.origins import preprocessing_of_config
+from vito_mm.checkpoint.preprocessing import preprocessing_of_config
 from vito_mm.checkpoint.stored_config import build_part
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.text import near_text

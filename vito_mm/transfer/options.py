@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from vito_mm.launch import parse_options
+from vito_mm.transfer.identity import moved_data
 from vito_mm.transfer.tasks import PROTOCOL_TASKS, RANDOM, TASKS
+from vito_mm.utils.text import near_text
 
 SHORT_KEYS = {
     'lr': 'optim_wrapper.optimizer.lr',
@@ -121,6 +125,40 @@ def split_tasks(words: Sequence[str]) -> dict[str, str]:
         shipped = f'{name}.py' if name in PROTOCOL_TASKS else ''
         found[name] = os.path.expanduser(config) or shipped
     return found
+
+
+def moved_settings(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str]:
+    """Settings of ``--data`` for a task, as text by key."""
+    settings: dict[str, str] = {}
+    for text in options.data:
+        name, _, folder = text.partition('=')
+        if name == task:
+            if not (moved := moved_data(cfg, os.path.expanduser(folder))):
+                raise ValueError(
+                    f'--data {text}: the config has no data_root for it to replace. Name the '
+                    f'folders by --cfg-options {name}:KEY=VALUE'
+                )
+            if problem := next(path_problems(moved, f'--data {text}'), None):
+                raise ValueError(problem)
+            settings |= moved
+    return settings
+
+
+def chosen_settings(task: str, options: SuiteOptions) -> dict[str, str]:
+    """Settings of ``--cfg-options`` for a task, as text by key."""
+    settings: dict[str, str] = {}
+    for text in options.cfg_options:
+        key, sign, value = text.partition('=')
+        name, colon, rest = key.partition(':')
+        if not sign:
+            raise ValueError(f'--cfg-options: {text!r} is no KEY=VALUE')
+        known = {*TASKS, *split_tasks(options.tasks)}
+        if colon and name not in known:
+            near = near_text(name, known)
+            raise ValueError(f'--cfg-options: {text!r} names no task before the colon{near}')
+        if not colon or name == task:
+            settings[rest if colon else key] = value
+    return settings
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, list[str]]:

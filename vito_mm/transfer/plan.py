@@ -4,7 +4,6 @@ import copy
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,14 +31,16 @@ from vito_mm.transfer.checks import (
     sweep_problems,
     work_dir_problems,
 )
-from vito_mm.transfer.identity import identity_of, moved_data
+from vito_mm.transfer.identity import identity_of
 from vito_mm.transfer.jobs import lay_out_places
 from vito_mm.transfer.labels import label_problems, training_images
 from vito_mm.transfer.options import (
     SHORT_KEYS,
     SuiteOptions,
+    chosen_settings,
     folder_name,
     label_checkpoints,
+    moved_settings,
     parse_labels,
     parse_sweep,
     path_problems,
@@ -61,7 +62,7 @@ from vito_mm.transfer.variants import (
     part_notes,
     part_problems,
 )
-from vito_mm.utils.text import count_text, near_text
+from vito_mm.utils.text import count_text
 
 _OTHER_NETWORKS = (
     f"The paper's tasks have configs for {' and '.join(ARCHITECTURES.values())}. For another "
@@ -137,10 +138,6 @@ def make_plan(options: SuiteOptions) -> Plan:
     checkpoints: dict[str, Checkpoint | None] = {}
     for label, file in labelled.items():
         try:
-            if file and not (os.path.exists(file) or file.parts[0].endswith(':')):  # an address
-                near = near_text(file.name, [each.name for each in file.parent.glob('*')])
-                problems.append(f'--checkpoints {label}: There is no checkpoint {file}{near}')
-                continue
             if file:
                 problems += path_problems({CHECKPOINT_KEY: str(file.absolute())}, str(file))
             checkpoints[label] = Checkpoint.read(file) if file else None
@@ -188,7 +185,7 @@ def _own_task(options: SuiteOptions, name: str, config: str) -> tuple[Task, Conf
     """A task of the user, and its config."""
     cfg = read_own(name, config)
     changed = copy.deepcopy(cfg)
-    settings = _moved_data(name, cfg, options) | _chosen(name, options)
+    settings = moved_settings(name, cfg, options) | chosen_settings(name, options)
     try:
         changed.merge_from_dict(parse_options(setting_words(settings)))
     except (KeyError, TypeError, IndexError) as error:
@@ -254,8 +251,8 @@ def _runs_of(
         return []
     base = cfg or Config.fromfile(config_file)
     try:
-        chosen = _chosen(task.name, options)
-        given = _moved_data(task.name, base, options) | chosen
+        chosen = chosen_settings(task.name, options)
+        given = moved_settings(task.name, base, options) | chosen
         warnings += (f'{task.title}: {text}' for text in option_notes(base, chosen))
         base.merge_from_dict(parse_options(setting_words(given)))
         settings: dict[str, str] = {}
@@ -372,40 +369,6 @@ def _runs_of_variant(
                 )
             )
     return runs
-
-
-def _moved_data(task: str, cfg: Config, options: SuiteOptions) -> dict[str, str]:
-    """Settings of ``--data`` for a task, as text by key."""
-    settings: dict[str, str] = {}
-    for text in options.data:
-        name, _, folder = text.partition('=')
-        if name == task:
-            if not (moved := moved_data(cfg, os.path.expanduser(folder))):
-                raise ValueError(
-                    f'--data {text}: the config has no data_root for it to replace. Name the '
-                    f'folders by --cfg-options {name}:KEY=VALUE'
-                )
-            if problem := next(path_problems(moved, f'--data {text}'), None):
-                raise ValueError(problem)
-            settings |= moved
-    return settings
-
-
-def _chosen(task: str, options: SuiteOptions) -> dict[str, str]:
-    """Settings of ``--cfg-options`` for a task, as text by key."""
-    settings: dict[str, str] = {}
-    for text in options.cfg_options:
-        key, sign, value = text.partition('=')
-        name, colon, rest = key.partition(':')
-        if not sign:
-            raise ValueError(f'--cfg-options: {text!r} is no KEY=VALUE')
-        known = {*TASKS, *split_tasks(options.tasks)}
-        if colon and name not in known:
-            near = near_text(name, known)
-            raise ValueError(f'--cfg-options: {text!r} names no task before the colon{near}')
-        if not colon or name == task:
-            settings[rest if colon else key] = value
-    return settings
 
 
 def _launch_settings(task: Task, cfg: Config, plan: Plan) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 
-from vito_mm.checkpoint.conventions import preprocessing_of
+from vito_mm.checkpoint.preprocessing import preprocessing_of
 from vito_mm.registry import HOOKS
 from vito_mm.utils.atomic import rename_durably, written_aside
 from vito_mm.utils.text import near_text

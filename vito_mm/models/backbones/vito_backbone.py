@@ -20,7 +20,8 @@ from torch import nn
 
 from vito_mm.checkpoint import Checkpoint, CheckpointError, load_backbone
 from vito_mm.checkpoint.config_parts import init_cfgs, is_pretrained
-from vito_mm.checkpoint.conventions import preprocessor_around
+from vito_mm.checkpoint.errors import MissingCheckpointError
+from vito_mm.checkpoint.preprocessing import preprocessor_around
 from vito_mm.checkpoint.settings import settings_warnings
 from vito_mm.registry import MODELS, SCOPE, register_in_every_scope
 
@@ -130,7 +131,13 @@ class VITOBackbone:
             print_log(f'{name}: checkpoint=None, the stock initialisation stands', 'current')
         elif is_first:
             preprocessor = preprocessor_around(self, _initialised_model(self))
-            load_backbone(self, self.checkpoint, self.which, self.allow_partial, preprocessor)
+            try:
+                load_backbone(self, self.checkpoint, self.which, self.allow_partial, preprocessor)
+            except MissingCheckpointError as error:
+                raise CheckpointError(
+                    f'{error}. Name it by --cfg-options model.backbone.checkpoint=FILE, or train '
+                    'from random weights by model.backbone.checkpoint=None.'
+                ) from None
             self.checkpoint = os.fspath(self.checkpoint)
             self._holds_checkpoint = self._is_filled = True
             for copied in _COPIES.pop(self, ()):
