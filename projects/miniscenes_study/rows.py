@@ -12,6 +12,7 @@ VITO = 'vito'
 SUPERVISED = 'supervised'
 SOURCE = 'source'
 ADAPTED = 'adapted'
+ORACLE = 'oracle1'
 
 Changes = Callable[[Config], dict[str, Any]]
 """Function from the base config to the settings of a row, for ``merge_from_dict``."""
@@ -80,6 +81,19 @@ def _all(*changes: Changes) -> Changes:
     return lambda base: {key: value for part in changes for key, value in part(base).items()}
 
 
+def _oracle(base: Config) -> dict[str, Any]:
+    pipeline = 'train_dataloader.dataset.pipeline'
+    views = f'{pipeline}.augment.pipelines'
+    return {
+        'custom_imports.imports': ['vito_mm', 'projects.miniscenes_study.oracle'],
+        'model.backbone.type': 'OracleResNet',
+        'model.data_preprocessor.type': 'OraclePreprocessor',
+        f'{pipeline}.decode': dict(type='OracleFrames', world='attention'),
+        f'{views}.A1.byol.type': 'OracleAugmentation',
+        f'{views}.A2.byol.type': 'OracleAugmentation',
+    }
+
+
 _MOCLR = _all(_one_scale('average'), _sample(method='single'))
 
 _RECIPE = 'vito/adapt_r50.py'
@@ -110,6 +124,11 @@ ROWS = {
         Row('average1', 'frames of video, last stage, average', _one_scale('average')),
         Row('attention1', 'frames of video, last stage, attention', _one_scale('attention')),
         Row(
+            ORACLE,
+            "frames of video, last stage, over the object's mask",
+            _all(_one_scale('average'), _oracle),
+        ),
+        Row(
             'average2',
             'frames of video, two stages, average',
             lambda base: {'model.neck.pooling': 'average'},
@@ -135,12 +154,12 @@ ADAPTATION_ROWS = (RANDOM, VITO, SOURCE, ADAPTED, 'adapted_fast', 'heads', 'head
 """Rows of the preset ``adaptation``."""
 
 ATTENTION_ROWS = (
-    *(RANDOM, 'moclr', 'moclr_crop040', 'average1', 'attention1', 'average2', VITO),
-    *('delta', 'uniform', 'segment128', SUPERVISED),
+    *(RANDOM, 'moclr', 'moclr_crop040', 'average1', 'attention1', ORACLE),
+    *('average2', VITO, 'delta', 'uniform', 'segment128', SUPERVISED),
 )
 """Rows of the preset ``attention``."""
 
-STUDY_ROWS = tuple(row for row in ROWS if row not in ADAPTATION_ROWS[2:])
+STUDY_ROWS = tuple(row for row in ROWS if row not in (*ADAPTATION_ROWS[2:], ORACLE))
 """Rows of the other presets."""
 
 MAIN_ROWS = (RANDOM, 'moclr', VITO, SUPERVISED)
@@ -152,6 +171,8 @@ ORDERINGS = (
     Ordering('moclr_crop040', 'moclr', '+1.7 on PASCAL, of VITO'),
     Ordering('average1', 'moclr_crop040', 'frames of video against single frames; not alone'),
     Ordering('attention1', 'average1', '+0.2 on PASCAL'),
+    Ordering(ORACLE, 'average1', 'not published'),
+    Ordering(ORACLE, 'attention1', 'not published'),
     Ordering('average2', 'average1', '+0.6 on PASCAL'),
     Ordering(VITO, 'attention1', '+1.0 on PASCAL'),
     Ordering(VITO, 'average2', 'not alone'),
