@@ -162,11 +162,6 @@ def add_shared(
             parser.add_argument(spelling, **settings)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``."""
-    add_shared(parser, '--cfg-options')
-
-
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that OpenMMLab's ``train.py`` and ``test.py`` have in common.
 
@@ -176,7 +171,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared(
         parser, '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)'
     )
-    add_options(parser)
+    add_shared(parser, '--cfg-options')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

@@ -107,21 +107,16 @@ def record(args: argparse.Namespace, label: str, checkpoint: str, said: dict[str
 
 def network_of(args: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
     """What tells the network of a checkpoint, as plain values."""
+    from vito_mm.checkpoint import Checkpoint
     from vito_mm.probes.sources import find_source
 
     is_random = checkpoint == RANDOM
     names = ('depth', 'base_channels', 'seed') if is_random else ()
     said = {name: getattr(args, name) for name in ('which', *names)}
     said['backbone'] = args.backbone and find_source(args.backbone).identity
-    return dict(checkpoint=digest_of(args, checkpoint), random=is_random, **said)
-
-
-def digest_of(args: argparse.Namespace, checkpoint: str) -> str | None:
-    """SHA-256 of the file that a network comes from: of random weights the first file."""
-    from vito_mm.checkpoint import Checkpoint
-
-    file = first_file(args) if checkpoint == RANDOM else checkpoint
-    return file and Checkpoint.read(file).sha256
+    file = first_file(args) if is_random else checkpoint  # random weights have its network
+    digest = file and Checkpoint.read(file).sha256
+    return dict(checkpoint=digest, random=is_random, **said)
 
 
 def default_layer(network: Any, of_stages: str) -> str | int:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from vito_mm.checkpoint.config_parts import placed_datasets, type_name
 from vito_mm.checkpoint.loading import is_pretraining, load_pretraining
 from vito_mm.utils.configs import follow, read_config
 from vito_mm.utils.text import near_text
@@ -172,21 +173,14 @@ def set_videos(cfg: Config, place: str | os.PathLike) -> None:
         raise SystemExit(
             f'--videos {place}: there is no such folder, or manifest ({", ".join(ENDINGS)})'
         )
-    found = list(_video_sets((cfg.get('train_dataloader') or {}).get('dataset')))
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    found = [d for _, d in placed_datasets(dataset, '') if type_name(d) == 'VideoDataset']
     if len(found) != 1:
         raise SystemExit(
             f'--videos {place}: the config trains on {len(found)} sets of videos and not on one. '
             'Name each by --cfg-options, as in train_dataloader.dataset.datasets.0.data_root=FOLDER'
         )
     found[0].update(data_root=place if is_folder else '', ann_file='' if is_folder else place)
-
-
-def _video_sets(node: Any) -> Iterator[dict]:
-    if isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == 'VideoDataset':
-            yield node
-        for inner in [node.get('dataset'), *(node.get('datasets') or ())]:
-            yield from _video_sets(inner)
 
 
 def fit_to_machine(cfg: Config, amp: bool = False) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from vito_mm.checkpoint.config_parts import placed_datasets
 from vito_mm.launch import list_stages
 from vito_mm.miniscenes.make import RECORD, make_miniscenes
-from vito_mm.transfer.identity import placed_datasets
 from vito_mm.transfer.jobs import Job, gpu_names, run_jobs, say
 from vito_mm.transfer.options import SuiteOptions
 from vito_mm.transfer.run import Outcome

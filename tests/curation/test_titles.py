@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.helpers.titled_videos import draw_titles, write_taxonomy
 from vito_mm.curation.plurals import plurals_of, singulars_of
 from vito_mm.curation.taxonomy import Taxonomy, load_taxonomy
 from vito_mm.curation.titles import TitleMatcher
@@ -251,3 +252,10 @@ def test_all_names_of_imagenet_are_found_by_themselves():
                 assert len(re.sub("'s|[^a-z]", '', found.lower())) >= len(letters), title
     assert matcher.match('hotdog') == [(934, 'hotdog')]
     assert [index for index, _ in matcher.match('a tiger shark, not a tiger')] == [3, 292]
+
+
+def test_titles_of_miniscenes_name_what_they_are_drawn_to_name(tmp_path):
+    write_taxonomy(tmp_path / 'classes.json')
+    matcher = TitleMatcher(load_taxonomy(str(tmp_path / 'classes.json')))
+    for drawn in draw_titles([index % 8 for index in range(4000)], seed=3):
+        assert [index for index, _ in matcher.match(drawn['title'])] == drawn['named'], drawn

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from tests.conftest import REPO, write_video
 from tests.helpers.faulty_videos import UNREADABLE
+from tests.helpers.titled_videos import write_taxonomy, write_titled_table
 from vito_mm.curation.tables import read_table
 from vito_mm.miniscenes.classes import CLASSES
 from vito_mm.miniscenes.make import make_miniscenes
-from vito_mm.miniscenes.titles import write_taxonomy, write_titled_table
 from vito_mm.videos.manifest import write_manifest
 
 SIDE = 64

@@ -16,8 +16,9 @@ from vito_mm.probes.robustness import (
     Classifier,
     adversarial_accuracy,
     corruption_accuracies,
+    corruption_folders,
     corruption_summary,
-    made_corruption_accuracies,
+    made_corruptions,
     video_robustness,
 )
 from vito_mm.probes.robustness_suite import check_data
@@ -66,20 +67,21 @@ def test_corruptions_by_folders(classifier, tmp_path):
                     colour,
                 )
     saved = {}
-    found = corruption_accuracies(classifier, tmp_path, save=saved.__setitem__)
+    parts = corruption_folders(tmp_path)
+    found = corruption_accuracies(classifier, parts, save=saved.__setitem__)
     assert found == saved
     assert found['fog/1'] == 100
     assert found['fog/4'] == 75
     assert found['snow/5'] == 25
     assert corruption_summary(found) == {'error': pytest.approx((2 * 25 + 2 * 75) / 10)}
     # What is known is not computed again.
-    assert corruption_accuracies(classifier, tmp_path, found | {'fog/1': 7.0})['fog/1'] == 7
+    assert corruption_accuracies(classifier, parts, found | {'fog/1': 7.0})['fog/1'] == 7
     for file in (tmp_path / 'weather' / 'fog' / '2' / 'red').iterdir():
         file.unlink()
     (tmp_path / 'weather' / 'fog' / '2' / 'red').rmdir()
     (tmp_path / 'weather' / 'fog' / '2').rmdir()
     with pytest.raises(ProbeError, match='fog/2'):
-        corruption_accuracies(classifier, tmp_path)
+        corruption_folders(tmp_path)
 
 
 def test_classes_may_be_numbers(tmp_path):
@@ -94,7 +96,7 @@ def test_classes_may_be_numbers(tmp_path):
             for name, colour in (('1', (255, 0, 0)), ('2', (0, 0, 255))):
                 write(tmp_path / place / str(severity) / name / '0.png', colour)
     check_data({'imagenet-c': tmp_path}, classifier.classes)
-    found = corruption_accuracies(classifier, tmp_path)
+    found = corruption_accuracies(classifier, corruption_folders(tmp_path))
     assert found == {f'{name}/{n}': 50 for name in ('fog', 'snow') for n in range(1, 6)}
 
 
@@ -114,11 +116,12 @@ def test_corruptions_that_are_made_repeat_and_get_worse(classifier, tmp_path):
     for number in range(6):
         write(tmp_path / 'red' / f'{number}.png', (240, 10 * number, 20))
         write(tmp_path / 'grey' / f'{number}.png', (110 + number, 120, 130))
-    kinds = ('gaussian_noise', 'fog')
+    made = made_corruptions(tmp_path)
+    parts = {
+        f'{kind}/{n}': made[f'{kind}/{n}'] for kind in ('gaussian_noise', 'fog') for n in (1, 5)
+    }
     state = np.random.get_state()[1].copy()
-    first, again = (
-        made_corruption_accuracies(classifier, tmp_path, kinds, (1, 5)) for _ in range(2)
-    )
+    first, again = (corruption_accuracies(classifier, parts) for _ in range(2))
     assert first == again
     np.testing.assert_array_equal(np.random.get_state()[1], state)
     assert first['fog/5'] < 100 == first['gaussian_noise/1']
@@ -155,16 +158,15 @@ def test_missing_packages_name_the_extra(tmp_path, monkeypatch):
         imagenet_classes()
 
 
-def test_indices_can_count_classes_in_another_order(classifier, tmp_path):
+def test_indices_count_classes_by_their_names(classifier, tmp_path):
     write(tmp_path / 'a.png', (0, 0, 250))
-    # By name: blue, green, grey, red.
+    # By name: blue, green, grey, red; the classifier's first class is red.
     metadata = dict(pmsets={'a.png': []}, labels={'a.png': [0]})
     metadata |= dict(rev_class_idx_map={'0': [0], '1': [1, 2, 3]})
     (tmp_path / 'metadata').mkdir()
     for name, content in metadata.items():
         (tmp_path / 'metadata' / f'{name}.json').write_text(json.dumps(content))
-    assert video_robustness(classifier, tmp_path, sorted(CLASSES))['pm-0'] == 100
-    assert video_robustness(classifier, tmp_path)['pm-0'] == 0
+    assert video_robustness(classifier, tmp_path)['pm-0'] == 100
 
 
 def test_frames_around_an_anchor_count_together(classifier, tmp_path):
@@ -176,7 +178,7 @@ def test_frames_around_an_anchor_count_together(classifier, tmp_path):
     metadata = dict(
         pmsets={'val/a/1.png': [frames['a'][0], frames['a'][2]], 'val/b/0.png': frames['b'][1:]},
         labels={name: [0] for video in 'ab' for name in frames[video]},
-        rev_class_idx_map={'0': [0], '1': [1, 2, 3]},
+        rev_class_idx_map={'0': [3], '1': [0, 1, 2]},
     )
     metadata['pmsets'] |= {'val/c/1.png': [frames['c'][0]]}
     metadata['labels'] |= {frames['c'][1]: [1], frames['c'][0]: [0, 1]}

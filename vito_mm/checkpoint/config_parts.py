@@ -34,6 +34,17 @@ def parts_of(node: Any, place: str) -> Iterator[tuple[str, Mapping]]:
         yield from parts_of(value, f'{place}.{name}')
 
 
+def placed_datasets(dataset: Mapping, place: str) -> Iterator[tuple[str, Mapping]]:
+    """Data sets within MMEngine's wrappers, each with its key; ``place`` is that of the first."""
+    if 'datasets' in dataset:
+        for index, part in enumerate(dataset['datasets']):
+            yield from placed_datasets(part, f'{place}.datasets.{index}')
+    elif 'dataset' in dataset:
+        yield from placed_datasets(dataset['dataset'], f'{place}.dataset')
+    else:
+        yield place, dataset
+
+
 def type_name(part: Any) -> str:
     """Name, without its scope, of the class that a part of a config stands for; '' for none."""
     kind = part.get('type') if isinstance(part, Mapping) else None

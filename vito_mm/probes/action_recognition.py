@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from vito_mm.checkpoint.config_check import RESNETS
-from vito_mm.checkpoint.config_parts import strictly, type_name
+from vito_mm.checkpoint.config_parts import placed_datasets, strictly, type_name
 from vito_mm.launch import apply_options
 from vito_mm.utils.configs import read_config
 from vito_mm.utils.hashing import sha256_of_file
@@ -112,9 +112,12 @@ def read_protocol(file: str | os.PathLike, options: Sequence[str] = ()) -> Confi
     apply_options(cfg, options)
     kind = type_name(cfg.get('model'))
     loaders = [cfg.get(f'{part}_dataloader') or {} for part in ('train', 'val')]
-    if kind != 'FrameAverageClassifier' or not all(
-        type_name(_innermost(loader.get('dataset'))) == 'ClassFolderVideos' for loader in loaders
-    ):
+    datasets = [
+        type_name(dataset)
+        for loader in loaders
+        for _, dataset in placed_datasets(loader.get('dataset') or {}, '')
+    ]
+    if kind != 'FrameAverageClassifier' or datasets != ['ClassFolderVideos'] * 2:
         raise ProbeError(
             f'{file} does not fine-tune a FrameAverageClassifier on ClassFolderVideos: take '
             'ucf101_r50.py, or a config with it as _base_'
@@ -168,7 +171,7 @@ def protocol_config(
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     for loader, listed in (('train_dataloader', videos.train), ('val_dataloader', videos.test)):
         loader = cfg[loader]
-        dataset = _innermost(loader.dataset)
+        ((_, dataset),) = placed_datasets(loader.dataset, '')
         dataset.update(data_root=os.fspath(videos.root), ann_file=os.fspath(listed))
         for step in dataset.pipeline if size else ():
             if type_name(step) == 'PackClips':
@@ -274,12 +277,6 @@ def _scale(cfg: Config, epochs: int) -> None:
     for scheduler in _listed(cfg.get('param_scheduler') or ()):
         if 'milestones' in scheduler:
             scheduler.milestones = [round(share * epoch) for epoch in scheduler.milestones]
-
-
-def _innermost(dataset: Any) -> Any:
-    while isinstance(dataset, Mapping) and 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
 
 
 def _listed(node: Any) -> Iterator[Any]:

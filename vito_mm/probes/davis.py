@@ -157,16 +157,6 @@ def read_frame(file: Path) -> np.ndarray:
     return frame[..., ::-1]
 
 
-def segment_sequence(
-    encoder: Encoder, sequence: Sequence2017, layer: str | int, settings: Propagation
-) -> Iterator[np.ndarray]:
-    """Yield the objects of each frame, those of the first frame as they are given."""
-    first = read_mask(sequence.masks[0])
-    yield first
-    frames = (read_frame(file).copy() for file in sequence.frames)
-    yield from segment_frames(encoder, frames, first, layer, settings)
-
-
 def score_sequence(
     encoder: Encoder,
     sequence: Sequence2017,
@@ -189,7 +179,9 @@ def score_sequence(
         and ``seconds`` per frame.
     """
     started = time.monotonic()
-    found = list(segment_sequence(encoder, sequence, layer, settings))
+    first = read_mask(sequence.masks[0])
+    frames = (read_frame(file).copy() for file in sequence.frames)
+    found = [first, *segment_frames(encoder, frames, first, layer, settings)]
     seconds = (time.monotonic() - started) / len(found)
     if out is not None:
         with Image.open(sequence.masks[0]) as given:

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 Predict = Callable[[Tensor], Tensor]
 """Scores of the classes, (N, K), of RGB images, uint8, shape (N, H, W, 3)."""
+
+Part = tuple[Path, Callable[[Path, np.ndarray], np.ndarray] | None]
+"""Folder of images by class, and what changes the image of a file, RGB, after the view."""
 
 
 @dataclass(frozen=True)
@@ -130,37 +134,44 @@ def adversarial_accuracy(classifier: Classifier, folder: str | os.PathLike) -> f
 
 def corruption_accuracies(
     classifier: Classifier,
-    folder: str | os.PathLike,
+    parts: Mapping[str, Part],
     done: Mapping[str, float] | None = None,
     save: Callable[[str, float], None] = lambda name, value: None,
 ) -> dict[str, float]:
-    """Compute the top-1 of each corruption and severity of a data set laid out as ImageNet-C.
+    """Compute the top-1 of each corruption and severity.
 
     Args:
         classifier (Classifier): The classifier.
-        folder: Folder with ``<corruption>/<severity>/<class>/`` images; groups of corruptions may
-            be folders around them, as ImageNet-C comes.
+        parts (Mapping[str, Part]): Those of :func:`corruption_folders` or
+            :func:`made_corruptions`.
         done (Mapping[str, float], optional): Accuracies that are known. Defaults to None.
         save (Callable): Gets each further one as soon as it is there.
 
     Returns:
-        dict[str, float]: Percent, by ``'<corruption>/<severity>'``.
+        dict[str, float]: Percent, by the names of the parts.
 
     Raises:
-        ProbeError: If there is no corruption, or severities or images are missing.
+        ProbeError: If there are other classes than the classifier's, or images are missing.
     """
     found = {}
-    for name, part in corruption_folders(Path(folder)).items():
+    for name, (folder, change) in parts.items():
         found[name] = (done or {}).get(name)
         if found[name] is None:
-            files, labels = labelled_files(part, classifier.classes)
-            found[name] = top_accuracy(classifier.scores(files), labels, 1)
+            files, labels = labelled_files(folder, classifier.classes)
+            found[name] = top_accuracy(classifier.scores(files, change), labels, 1)
             save(name, found[name])
     return found
 
 
-def corruption_folders(folder: Path) -> dict[str, Path]:
-    """List folders by ``'<corruption>/<severity>'``, see :func:`corruption_accuracies`.
+def corruption_folders(folder: Path) -> dict[str, Part]:
+    """List the corruptions of a data set laid out as ImageNet-C.
+
+    Args:
+        folder (Path): Folder with ``<corruption>/<severity>/<class>/`` images; groups of
+            corruptions may be folders around them, as ImageNet-C comes.
+
+    Returns:
+        dict[str, Part]: By ``'<corruption>/<severity>'``.
 
     Raises:
         ProbeError: If there is no corruption, or severities are missing.
@@ -168,7 +179,7 @@ def corruption_folders(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ProbeError(f'there is no folder {folder}')
     parts = {
-        f'{corruption.name}/{severity}': corruption / str(severity)
+        f'{corruption.name}/{severity}': (corruption / str(severity), None)
         for path in sorted(folder.iterdir())
         if path.is_dir()
         # A group of corruptions, or one itself, whose classes may have numbers too.
@@ -180,7 +191,7 @@ def corruption_folders(folder: Path) -> dict[str, Path]:
         raise ProbeError(
             f'{folder} has no folders CORRUPTION/SEVERITY/CLASS, such as gaussian_noise/1'
         )
-    if missing := [str(part) for part in parts.values() if not part.is_dir()]:
+    if missing := [str(part) for part, _ in parts.values() if not part.is_dir()]:
         raise ProbeError(f'there is no {first_few(missing, 3)}: severities are 1 to 5')
     return parts
 
@@ -189,56 +200,35 @@ def _has_severities(folder: Path) -> bool:
     return any((folder / str(severity)).is_dir() for severity in SEVERITIES)
 
 
-def made_corruption_accuracies(
-    classifier: Classifier,
-    folder: str | os.PathLike,
-    corruptions: Sequence[str] = tuple(ALEXNET_ERRORS),
-    severities: Sequence[int] = SEVERITIES,
-    seed: int = 0,
-    done: Mapping[str, float] | None = None,
-    save: Callable[[str, float], None] = lambda name, value: None,
-) -> dict[str, float]:
+def made_corruptions(folder: Path, seed: int = 0) -> dict[str, Part]:
     """Corrupt the images of a data set as ImageNet-C does, by the package corrupt-tta.
 
     Its noise is drawn again, from a seed that follows from the image's name, and images are not
     compressed once more: accuracies are near those of ImageNet-C's files and not the same.
 
     Args:
-        classifier (Classifier): The classifier.
-        folder: Folder with ``<class>/`` images.
-        corruptions (Sequence[str]): Defaults to the fifteen of ImageNet-C.
-        severities (Sequence[int]): Defaults to all, 1 to 5.
+        folder (Path): Folder with ``<class>/`` images.
         seed (int): Of the noise. Defaults to 0.
-        done (Mapping[str, float], optional): Accuracies that are known. Defaults to None.
-        save (Callable): Gets each further one as soon as it is there.
+
+    Returns:
+        dict[str, Part]: By ``'<corruption>/<severity>'``.
 
     Raises:
         ImportError: If corrupt-tta is not installed.
     """
     corrupt = load_corrupt()
-    files, labels = labelled_files(folder, classifier.classes)
-    found = {}
-    for corruption in corruptions:
-        for severity in severities:
-            name = f'{corruption}/{severity}'
 
-            def change(
-                file: Path, image: np.ndarray, corruption: str = corruption, level: int = severity
-            ) -> np.ndarray:
-                # The package draws from numpy's global generator.
-                state = np.random.get_state()
-                number = priority_of(f'{file.parent.name}/{file.name}/{corruption}/{level}', seed)
-                np.random.seed(number % 2**32)
-                try:
-                    return np.uint8(corrupt(image, level, corruption).clip(0, 255))
-                finally:
-                    np.random.set_state(state)
+    def changed(name: str, file: Path, image: np.ndarray) -> np.ndarray:
+        corruption, _, severity = name.partition('/')
+        state = np.random.get_state()  # the package draws from numpy's global generator
+        np.random.seed(priority_of(f'{file.parent.name}/{file.name}/{name}', seed) % 2**32)
+        try:
+            return np.uint8(corrupt(image, int(severity), corruption).clip(0, 255))
+        finally:
+            np.random.set_state(state)
 
-            found[name] = (done or {}).get(name)
-            if found[name] is None:
-                found[name] = top_accuracy(classifier.scores(files, change), labels, 1)
-                save(name, found[name])
-    return found
+    names = [f'{name}/{severity}' for name in ALEXNET_ERRORS for severity in SEVERITIES]
+    return {name: (folder, partial(changed, name)) for name in names}
 
 
 def load_corrupt() -> Callable[[np.ndarray, int, str], np.ndarray]:
@@ -284,8 +274,10 @@ class Anchors:
     files: dict[str, Path]
 
 
-def read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | None) -> Anchors:
+def read_anchors(folder: Path, classes: Sequence[str]) -> Anchors:
     """Read the metadata of ImageNet-Vid-Robust, see :func:`video_robustness`.
+
+    Class indices count the classes in the order of their names, as ImageNet's do.
 
     Raises:
         ProbeError: If a file is missing, or there are other classes than the classifier's.
@@ -301,7 +293,7 @@ def read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | 
             'classes: name a classifier of its data set'
         )
     places = {name: place for place, name in enumerate(classes)}
-    names = classes if indexed is None else indexed
+    names = sorted(classes)
     grouped = [[places[names[i]] for i in members[str(label)]] for label in range(len(members))]
     frames = dict.fromkeys(n for anchor, around in neighbours.items() for n in (anchor, *around))
     files = {name: folder / name for name in frames}
@@ -310,9 +302,7 @@ def read_anchors(folder: Path, classes: Sequence[str], indexed: Sequence[str] | 
     return Anchors(neighbours, labels, grouped, files)
 
 
-def video_robustness(
-    classifier: Classifier, folder: str | os.PathLike, indexed: Sequence[str] | None = None
-) -> dict[str, float]:
+def video_robustness(classifier: Classifier, folder: str | os.PathLike) -> dict[str, float]:
     """Compute the accuracy on frames of videos and on their neighbours in time.
 
     Args:
@@ -320,8 +310,6 @@ def video_robustness(
         folder: Folder of ImageNet-Vid-Robust: frames, and in ``metadata`` ``pmsets.json`` (the
             frames around each anchor frame), ``labels.json`` (the labels of each frame) and
             ``rev_class_idx_map.json`` (the classes, by index, of each label).
-        indexed (Sequence[str], optional): Names of the classes in the order of these indices.
-            Defaults to None, the classifier's order.
 
     Returns:
         dict[str, float]: ``pm-0``, the share of anchors that are right, and ``pm-10``, that of
@@ -331,7 +319,7 @@ def video_robustness(
     Raises:
         ProbeError: If a file is missing, or there are other classes than the classifier's.
     """
-    data = read_anchors(Path(folder), classifier.classes, indexed)
+    data = read_anchors(Path(folder), classifier.classes)
     scores = classifier.scores(list(data.files.values()))
     grouped = torch.stack([scores[:, places].amax(dim=1) for places in data.members], dim=1)
     found = dict(zip(data.files, grouped.argmax(dim=1).tolist(), strict=True))

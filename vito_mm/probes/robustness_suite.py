@@ -16,7 +16,6 @@ from .linear_classifier import top_accuracy
 from .record import Record
 from .robustness import (
     ALEXNET_ERRORS,
-    SEVERITIES,
     Classifier,
     adversarial_accuracy,
     corruption_accuracies,
@@ -24,7 +23,7 @@ from .robustness import (
     corruption_summary,
     labelled_files,
     load_corrupt,
-    made_corruption_accuracies,
+    made_corruptions,
     read_anchors,
     video_robustness,
 )
@@ -57,10 +56,10 @@ def check_data(data: Mapping[str, Path], classes: Sequence[str]) -> None:
     for test, folder in data.items():
         try:
             if test in ('imagenet-c', '3dcc'):
-                for part in corruption_folders(folder).values():
+                for part, _ in corruption_folders(folder).values():
                     _require_classes(part, classes)
             elif test == 'vid-robust':
-                read_anchors(folder, classes, sorted(classes))
+                read_anchors(folder, classes)
             else:
                 labelled_files(folder, classes)
         except ProbeError as error:
@@ -90,9 +89,6 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """Run tests, as far as their records do not have the results yet.
 
-    Class indices of ImageNet-Vid-Robust count the classes in the order of their names, as
-    ImageNet's do.
-
     Args:
         classifier (Classifier): The classifier.
         data (Mapping[str, Path]): See :func:`check_data`.
@@ -103,10 +99,16 @@ def evaluate(
         dict: Percent, by test and ``'top-1'``, ``'pm-0'``, ``'pm-10'`` or
         ``'<corruption>/<severity>'``.
     """
-    sizes = dict.fromkeys(data, 1) | {'corrupt': len(ALEXNET_ERRORS) * len(SEVERITIES)}
-    sizes |= {t: len(corruption_folders(data[t])) for t in ('imagenet-c', '3dcc') if t in data}
+    parts = {
+        test: made_corruptions(data[test], seed)
+        if test == 'corrupt'
+        else corruption_folders(data[test])
+        for test in _OF_CORRUPTIONS
+        if test in data
+    }
+    size = sum(len(parts.get(test, [test])) for test in data)
     found = {}
-    with Progress(sum(sizes[test] for test in data), 'robustness', None, 'tests') as bar:
+    with Progress(size, 'robustness', None, 'tests') as bar:
         for test, folder in data.items():
             kept = records[test]
 
@@ -115,11 +117,8 @@ def evaluate(
                 bar.advance()
 
             bar.advance(len(kept.parts), skipped=True)
-            if test == 'corrupt':
-                known = dict(seed=seed, done=kept.parts, save=save)
-                found[test] = made_corruption_accuracies(classifier, folder, **known)
-            elif test in _OF_CORRUPTIONS:
-                found[test] = corruption_accuracies(classifier, folder, kept.parts, save)
+            if test in parts:
+                found[test] = corruption_accuracies(classifier, parts[test], kept.parts, save)
             else:
                 if 'scores' not in kept.parts:
                     save('scores', _scores(test, classifier, folder))
@@ -129,7 +128,7 @@ def evaluate(
 
 def _scores(test: str, classifier: Classifier, folder: Path) -> dict[str, float]:
     if test == 'vid-robust':
-        return video_robustness(classifier, folder, sorted(classifier.classes))
+        return video_robustness(classifier, folder)
     if test == 'imagenet-a':
         return {'top-1': adversarial_accuracy(classifier, folder)}
     files, labels = labelled_files(folder, classifier.classes)

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vito_mm.checkpoint.config_check import RESNETS
-from vito_mm.checkpoint.config_parts import type_name
+from vito_mm.checkpoint.config_parts import placed_datasets, type_name
 from vito_mm.launch import apply_options
 from vito_mm.utils.configs import read_config
 
@@ -60,7 +60,12 @@ def _require_data(cfg: Config, file: str | os.PathLike) -> None:
         loader = cfg.get(part)
         if not loader:
             raise ProbeError(f'{file} has no {part}: a probe trains and evaluates. Add one')
-        for key, path in _data_paths(loader.dataset, f'{part}.dataset'):
+        paths = (
+            (key, path)
+            for key, dataset in placed_datasets(loader.dataset, f'{part}.dataset')
+            for path in _data_paths(dataset)
+        )
+        for key, path in paths:
             if not os.path.exists(path):
                 raise ProbeError(
                     f'the data set of {file} is not there: {path} (from {key}) does not exist in '
@@ -69,16 +74,12 @@ def _require_data(cfg: Config, file: str | os.PathLike) -> None:
                 )
 
 
-def _data_paths(dataset: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
-    """Files and folders that a data set reads, each with the place in the config that names it."""
-    if dataset.get('dataset'):
-        yield from _data_paths(dataset['dataset'], f'{key}.dataset')
-    for index, part in enumerate(dataset.get('datasets') or []):
-        yield from _data_paths(part, f'{key}.datasets.{index}')
+def _data_paths(dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Files and folders that a data set reads."""
     if dataset.get('backend_args'):  # not on this machine's disk
         return
     root = dataset.get('data_root') or ''
     parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
     for path in (root, *(os.path.join(root, part) for part in parts if part)):
         if path and '://' not in path:
-            yield key, path
+            yield path

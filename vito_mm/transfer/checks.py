@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from vito_mm.checkpoint.config_parts import parts_of, type_name
+from vito_mm.checkpoint.config_parts import parts_of, placed_datasets, type_name
 from vito_mm.launch import parse_options
-from vito_mm.transfer.identity import LOADERS, data_root, difference, leaves, placed_datasets
+from vito_mm.transfer.identity import LOADERS, data_root, difference, leaves
 from vito_mm.transfer.options import SHORT_KEYS, SuiteOptions
 from vito_mm.transfer.run import Run
 from vito_mm.transfer.run_folder import read_json

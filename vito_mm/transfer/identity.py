@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vito_mm.checkpoint.config_parts import placed_datasets
 from vito_mm.utils.text import first_few
 
 LOADERS = ('train_dataloader', 'val_dataloader')
@@ -80,17 +81,6 @@ def without_places(content: dict) -> dict:
         return node
 
     return replaced(content)
-
-
-def placed_datasets(dataset: Mapping, place: str) -> Iterator[tuple[str, Mapping]]:
-    """Data sets within MMEngine's wrappers, each with its key; ``place`` is that of the first."""
-    if 'datasets' in dataset:
-        for index, part in enumerate(dataset['datasets']):
-            yield from placed_datasets(part, f'{place}.datasets.{index}')
-    elif 'dataset' in dataset:
-        yield from placed_datasets(dataset['dataset'], f'{place}.dataset')
-    else:
-        yield place, dataset
 
 
 def data_root(cfg: Config) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from vito_mm.checkpoint.config_parts import parts_of, type_name
+from vito_mm.checkpoint.config_parts import parts_of, placed_datasets, type_name
 from vito_mm.evaluation.annotations import (
     Uses,
     names_of,
@@ -29,7 +29,7 @@ from vito_mm.transfer.checks import (
     is_missing,
     quiet,
 )
-from vito_mm.transfer.identity import LOADERS, placed_datasets
+from vito_mm.transfer.identity import LOADERS
 from vito_mm.transfer.own_task import INSTANCES
 from vito_mm.transfer.tasks import Task
 from vito_mm.utils.text import first_few

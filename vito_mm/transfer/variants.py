@@ -7,9 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from vito_mm.checkpoint.config_parts import parts_of, type_name
+from vito_mm.checkpoint.config_parts import parts_of, placed_datasets, type_name
 from vito_mm.transfer.checks import quiet
-from vito_mm.transfer.identity import placed_datasets
 from vito_mm.transfer.labels import TrainingImages
 from vito_mm.transfer.own_task import full_name
 from vito_mm.transfer.tasks import Task

@@ -1,6 +1,6 @@
 """First clips of a run before it starts: their frames, crops, views and time differences."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any
@@ -12,6 +12,7 @@ from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets import RandomResizedCrop
 
+from vito_mm.checkpoint.config_parts import placed_datasets
 from vito_mm.datasets.clip_sampler import ClipSampler, Draw
 from vito_mm.datasets.transforms.augment_views import AugmentViews
 from vito_mm.datasets.transforms.byol_augmentation import ViewAugmentation
@@ -103,7 +104,8 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
     """
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     loader = cfg.get('train_dataloader') or {}
-    kinds = list(_types_of(loader.get('dataset')))
+    leaves = placed_datasets(loader['dataset'], '') if loader.get('dataset') else ()
+    kinds = [dataset.get('type') for _, dataset in leaves]
     if not any(_is_video_dataset(kind) for kind in kinds):
         found = ', '.join(map(str, kinds)) or 'nothing'
         raise ValueError(f'the config has no VideoDataset to train on, but {found}')
@@ -121,14 +123,6 @@ def build_sampler(cfg: Config, seed: int | None = None) -> ClipSampler:
         raise ValueError(f'the config draws by {type(sampler).__name__}, not by ClipSampler')
     sampler.seed = seed
     return sampler
-
-
-def _types_of(settings: Any) -> Iterator[Any]:
-    """Types of a data set and of those that it wraps, before any is built."""
-    if isinstance(settings, Mapping):
-        yield settings.get('type')
-        for other in settings.get('datasets') or [settings.get('dataset')]:
-            yield from _types_of(other)
 
 
 def _is_video_dataset(kind: Any) -> bool:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vito_mm.checkpoint.config_parts import type_name
-from vito_mm.transfer.identity import placed_datasets
+from vito_mm.checkpoint.config_parts import placed_datasets, type_name
 from vito_mm.utils.hashing import sha256_of_file
 from vito_mm.utils.text import count_text
 

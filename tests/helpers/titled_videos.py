@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from vito_mm.miniscenes.classes import CLASSES
+from vito_mm.miniscenes.seeding import item_rng
 from vito_mm.utils.atomic import write_json
 from vito_mm.videos.manifest import read_manifest, write_manifest
-
-from .classes import CLASSES
-from .seeding import item_rng
 
 SYNONYMS = (
     ('zebra plate', 'moon disc', '縞の円盤'),
@@ -33,6 +32,9 @@ AMBIGUOUS = (
 
 KINDS = dict(right=0.4, synonym=0.25, plural=0.1, several=0.1, ambiguous=0.05, none=0.1)
 """Shares among the titles that are not wrong."""
+
+WRONG = 0.2
+"""Share of titles that are."""
 
 _TEMPLATES = (
     *('{}', 'My {} in 4K!', 'How to draw a {} (part 2)', '{} vs the wind | day 3', 'Look: {} 😍'),
@@ -57,34 +59,21 @@ def write_taxonomy(file: str | os.PathLike) -> None:
     write_json(file, classes, ensure_ascii=False)
 
 
-def draw_titles(labels: Sequence[int], seed: int, wrong: float = 0.2) -> list[dict[str, Any]]:
-    """Draw a title for each video.
+def draw_titles(labels: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """Draw a title for each video: ``title``, ``kind``, and ``named``, the classes that it names.
 
     The kinds are ``'wrong'``, which names another class only, and the remaining ones of ``KINDS``:
     ``'right'`` has the title of the class, ``'synonym'`` another of its names, ``'plural'`` its
     plural, ``'several'`` another class too, ``'ambiguous'`` a name shared with another class, and
     ``'none'`` no name of any class.
-
-    Args:
-        labels: Class of each video.
-        seed: Seed, 0 or larger. The title of a video depends on it, its index and its class.
-        wrong: Share of wrong titles, in [0, 1]. Defaults to 0.2.
-
-    Returns:
-        list[dict]: ``title``, ``kind``, and ``named``: ascending classes that the title names.
-
-    Raises:
-        ValueError: If ``wrong`` is not within [0, 1].
     """
-    if not 0 <= wrong <= 1:
-        raise ValueError(f'wrong={wrong}: give a share from 0 to 1')
-    return [_draw_title(label, seed, index, wrong) for index, label in enumerate(labels)]
+    return [_draw_title(label, seed, index) for index, label in enumerate(labels)]
 
 
-def _draw_title(label: int, seed: int, index: int, wrong: float) -> dict[str, Any]:
+def _draw_title(label: int, seed: int, index: int) -> dict[str, Any]:
     # The videos have no split 'aug', so its generators are free.
     rng = item_rng(seed, 'videos', index, split='aug')
-    shares = np.array([wrong, *((1 - wrong) * share for share in KINDS.values())])
+    shares = np.array([WRONG, *((1 - WRONG) * share for share in KINDS.values())])
     kind = str(rng.choice(['wrong', *KINDS], p=shares / shares.sum()))
     other = int(label + rng.integers(1, len(CLASSES))) % len(CLASSES)
     name, named, templates = CLASSES[label].title, [label], (*_TEMPLATES, _HASHTAG)
@@ -113,14 +102,7 @@ def _draw_title(label: int, seed: int, index: int, wrong: float) -> dict[str, An
 
 
 def write_titled_table(root: str | os.PathLike, file: str | os.PathLike, seed: int) -> None:
-    """Write a table of titled videos for the curation.
-
-    Args:
-        root: Folder of ``make_miniscenes`` with the part ``videos``.
-        file: Table to write, ending in ``.jsonl``: ``path``, ``title``, ``true_label`` and
-            ``kind`` of each video.
-        seed: See :func:`draw_titles`.
-    """
+    """Write a table of the videos of MiniScenes, titled, for the curation."""
     videos = list(read_manifest(Path(root) / 'videos' / 'manifest.jsonl'))
     titles = draw_titles([row['label'] for row in videos], seed)
     write_manifest(
