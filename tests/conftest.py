@@ -130,6 +130,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def videos(clips: Path) -> Path:
+    """The clips of constant content, only to be read."""
+    return clips / 'textured'
+
+
 @pytest.fixture
 def textured_folder(clips: Path, tmp_path: Path) -> Path:
     """A folder with eight clips that can be told apart, of constant content."""

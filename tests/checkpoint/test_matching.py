@@ -22,7 +22,6 @@ KINDS = (
     'model_entry',
     'without_counters',
     'moco',
-    'dino',
     'dino_training',
     'poodle',
     'deepspeed',
@@ -58,7 +57,6 @@ def test_every_kind_of_file_fills_every_library(kind, library, checkpoints, onli
     [
         ('training', 'target_net.module.0.'),
         ('moco', 'module.encoder_k.'),
-        ('dino', 'teacher.backbone.'),
         ('dino_training', 'teacher.backbone.'),
         ('poodle', 'teacher_backbone.'),
         ('deepspeed', 'module.teacher.backbone.'),

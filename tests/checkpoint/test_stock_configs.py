@@ -1,14 +1,12 @@
 """Every stock config with a ResNet takes a VITO checkpoint when its backbone alone is changed."""
 
 import json
-import logging
 from collections import Counter
 
 import pytest
 import torch
 import torchvision
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 from tests.helpers.stock_configs import (
@@ -18,6 +16,7 @@ from tests.helpers.stock_configs import (
     with_vito,
 )
 from vito_mm.checkpoint import check_config
+from vito_mm.utils.quiet import quiet_logger
 
 NUMBER_OF_CONFIGS = {'mmdet': 450, 'mmseg': 429}
 """Those with a plain ResNet in mmdet 3.3.0 and mmseg 1.2.2, at least."""
@@ -60,7 +59,8 @@ def process_group(tmp_path):
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
     )
-    yield
+    with quiet_logger():
+        yield
     torch.distributed.destroy_process_group()
 
 
@@ -72,9 +72,6 @@ def test_every_stock_config_takes_the_checkpoint(
     files, weights = checkpoints
     # Some configs name others relative to a checkout of the library.
     monkeypatch.chdir(stock_files(library)[0].parents[2])
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     count, exceptions, unexplained, warnings = 0, [], [], Counter()
     for file in stock_files(library):
         name = '/'.join(file.parts[-2:])
@@ -99,7 +96,6 @@ def test_every_stock_config_takes_the_checkpoint(
                 unexplained.append(f'{name}: {type(error).__name__}: {error}')
             else:
                 exceptions.append(f'{name}: {reason}')
-    logger.setLevel(level)
     with capsys.disabled():
         print(f'\n{library}: {count} configs with a ResNet, {len(exceptions)} exceptions')
         print(*exceptions, sep='\n')
@@ -143,9 +139,6 @@ def test_every_stock_config_of_another_backbone_takes_its_checkpoint(
 ):
     """With a model of the backbone alone: one per distinct backbone and start of a run."""
     monkeypatch.chdir(stock_files(library)[0].parents[2])
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     unreadable, exceptions, unexplained, counts = [], [], [], Counter()
     for plain, starts in other_backbones(library, unreadable).items():
         plain = json.loads(plain)
@@ -176,7 +169,6 @@ def test_every_stock_config_of_another_backbone_takes_its_checkpoint(
                     unexplained.append(f'{names}: {type(error).__name__}: {error}')
                 else:
                     exceptions += [f'{name}: {reason}' for name in names]
-    logger.setLevel(level)
     with capsys.disabled():
         print(f'\n{library}: {dict(counts)}, {len(exceptions)} exceptions')
         print(*exceptions, *unreadable, sep='\n')

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from tests.conftest import REPO
 from tests.engine.test_hooks import run, tiny_config
-from tests.engine.test_warm_up_lr import byol
+from tests.engine.test_warm_up_lr import byol, rates_of
 from vito_mm.engine.schedule_length import in_iterations
 from vito_mm.launch import apply_options, build_runner
 
@@ -56,13 +56,7 @@ def test_an_epoch_is_a_number_of_clips(video_folder, tmp_path, batch, accumulati
 
 def rates(runner) -> list[float]:
     """Learning rate of every step of a run, without its training."""
-    found, optimizer = [], runner.optim_wrapper.optimizer
-    for _ in range(runner.max_iters):
-        found.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in runner.param_schedulers:
-            scheduler.step()
-    return found
+    return rates_of(runner.optim_wrapper.optimizer, runner.param_schedulers, runner.max_iters)
 
 
 @pytest.mark.parametrize('max_iters', [1, 2, 16, 100, 1000])

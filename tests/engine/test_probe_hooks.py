@@ -16,7 +16,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
 
 from tests.conftest import REPO
-from tests.engine.test_hooks import run, tiny_config
+from tests.engine.test_hooks import run, scalars, tiny_config
 from tests.engine.test_monitoring import Poison, log_of
 from tests.helpers.frame_videos import SIZE, centre, write_frames, write_rows, write_videos
 from tests.helpers.image_folders import write_classes
@@ -59,11 +59,6 @@ def config(manifest, work_dir, hooks: dict, **options) -> Config:
     )
     cfg.default_hooks.update(hooks)
     return cfg
-
-
-def scalars(work_dir) -> list[dict]:
-    (file,) = work_dir.glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def lines_with(work_dir, name: str) -> dict[int, dict]:

@@ -85,10 +85,6 @@ def checkpoints(online, target, tmp_path_factory):
             },
             'optimizer': {'state': {0: {'momentum_buffer': torch.zeros(2)}}},
         },
-        'dino': {
-            'student': {f'module.backbone.{k}': v for k, v in backbone.items()},
-            'teacher': {f'backbone.{k}': v for k, v in momentum.items()},
-        },
         # What their training scripts leave, with the arguments of the command line.
         'dino_training': {
             'student': {f'module.backbone.{k}': v for k, v in backbone.items()},

@@ -1,7 +1,6 @@
 """The stock configs of the installed mmdet and mmseg, with VITOResNet put into them."""
 
 import json
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -20,19 +19,6 @@ def stock_files(library: str) -> list[Path]:
     return sorted(f for f in folder.rglob('*.py') if '_base_' not in f.parts)
 
 
-def resnets(part, place: str = 'model') -> Iterator[tuple[str, dict]]:
-    """Every ResNet-18 to 152 of a model by its place."""
-    if isinstance(part, dict):
-        kind = str(part.get('type', '')).rpartition('.')[2]
-        if kind in RESNETS and 'depth' in part:
-            yield place, part
-        for key, value in part.items():
-            yield from resnets(value, f'{place}.{key}')
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from resnets(value, f'{place}.{index}')
-
-
 def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[Path, int] | None:
     """Write the config that a user would: the stock one as base, and the backbone changed.
 
@@ -40,7 +26,12 @@ def with_vito(file: Path, checkpoints: dict[int, Path], folder: Path) -> tuple[P
         tuple | None: The new config and the depth of the backbone; None without a ResNet.
     """
     base = Config.fromfile(file)
-    found = next(resnets(base.get('model')), None)
+    resnets = (
+        (place, part)
+        for place, part in parts_of(base.get('model'), 'model')
+        if type_name(part) in RESNETS and 'depth' in part
+    )
+    found = next(resnets, None)
     if found is None:
         return None
     place, backbone = found

@@ -193,17 +193,8 @@ def test_random_weights_are_said_to_be_random(log):
 
 def test_missing_file_matters_only_when_training(tmp_path):
     backbone = _build('mmdet', checkpoint=str(tmp_path / 'gone.pth'))
-    with pytest.raises(CheckpointError, match=r'gone.pth'):
+    with pytest.raises(CheckpointError, match=r'no checkpoint .*gone.pth.*--cfg-options model'):
         backbone.init_weights()
-
-
-@pytest.mark.parametrize('copying', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies(copying, checkpoint):
-    backbone = _build('mmseg', checkpoint=checkpoint)
-    backbone.init_weights()
-    copied = copying(backbone)
-    assert type(copied) is type(backbone)
-    _assert_loaded(copied, checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -431,9 +422,3 @@ def test_weights_are_loaded_once(checkpoint):
     backbone.conv1.weight.data.zero_()
     backbone.init_weights()  # MMEngine only warns of a second call
     assert not backbone.conv1.weight.any()
-
-
-def test_missing_file_of_a_config(tmp_path):
-    """A config names it, so the error says which key."""
-    with pytest.raises(CheckpointError, match=r'no checkpoint .*gone.pth.*--cfg-options model'):
-        VITOResNet(18, checkpoint=str(tmp_path / 'gone.pth')).init_weights()

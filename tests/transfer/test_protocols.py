@@ -17,6 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 
+from tests.engine.test_warm_up_lr import rates_of
 from vito_mm.transfer.tasks import TASKS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -41,13 +42,7 @@ def _course_of_the_rate(config: Config, steps_per_epoch: int) -> np.ndarray:
         ]
     assert not any(scheduler.by_epoch for scheduler in schedulers)
     steps = config.train_cfg.get('max_iters') or config.train_cfg.max_epochs * steps_per_epoch
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-    return np.array(rates)
+    return np.array(rates_of(optimizer.optimizer, schedulers, steps))
 
 
 @pytest.mark.parametrize('path', ALL)
