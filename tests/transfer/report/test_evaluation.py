@@ -371,9 +371,14 @@ def test_davis_is_known_by_its_sequences(tmp_path):
     listed = tmp_path / 'ImageSets/2017/val.txt'
     listed.parent.mkdir(parents=True)
     listed.write_text('\n'.join(names))
-    write_images(tmp_path / 'Annotations/480p', [f'{name}/00000.png' for name in names])
+    for kind in ('Annotations', 'JPEGImages'):
+        write_images(tmp_path / kind / '480p', [f'{name}/00000.png' for name in names])
     found = identify_place(tmp_path)
     assert (found.name, found.text) == ('DAVIS 2017', '30 sequences')
+    for kind in ('Annotations', 'JPEGImages'):  # other masks, other frames
+        write_images(tmp_path / kind / '480p', ['s3/00000.png'], level=40)
+        before, found = found, identify_place(tmp_path)
+        assert found.digest != before.digest
     listed.write_text('\n'.join(names[:-1]))
     assert identify_place(tmp_path).name != 'DAVIS 2017'
 

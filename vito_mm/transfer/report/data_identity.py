@@ -31,7 +31,7 @@ IMAGENET = (1000, 50_000)
 UCF101 = 13_320
 """Videos of UCF101."""
 
-_MASKS = Path('Annotations/480p')
+_OF_DAVIS = ('JPEGImages/480p', 'Annotations/480p')
 _LVIS_BYTES = 100_000_000  # of the list of LVIS' validation images, at least
 
 
@@ -67,7 +67,8 @@ def identify_place(place: str | os.PathLike, split: str = 'val') -> DataIdentity
         names = listed.read_text().split()
         if split == 'val' and len(names) == 30 and {'bike-packing', 'blackswan'} <= {*names}:
             named = 'DAVIS 2017'
-        facts = [fact for name in names for fact in (name, *_listing(place / _MASKS / name).facts)]
+        folders = [f'{kind}/{name}' for name in names for kind in _OF_DAVIS]
+        facts = [fact for each in folders for fact in (each, *_listing(place / each).facts)]
         return DataIdentity(named, count_text(len(names), 'sequence'), _digest(*facts))
     if all((place / part).is_dir() for part in ('train', 'val')):
         train, val = (_listing(place / part) for part in ('train', 'val'))
