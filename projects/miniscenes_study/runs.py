@@ -28,7 +28,7 @@ from vito_mm.utils.quiet import quiet_logger
 
 from .objects import ProbeObjects
 from .presets import StudyPreset
-from .rows import ROWS, SOURCE, SUPERVISED
+from .rows import ORACLE, ROWS, SOURCE, SUPERVISED
 
 FROZEN = 'frozen'
 MODES = {
@@ -348,6 +348,8 @@ def probe(study: Study, row: str, seed: int) -> dict[str, float]:
                 for stage, share in objects.attention(attention).items():
                     scores[f'{stage}, step {step}'] = share
         scores['knn_object'] = objects.knn(encoder)
+        if row == ORACLE:
+            scores['knn_own'] = scores['knn_object']
         scores |= _dense(study, row, seed, network)
     return scores
 

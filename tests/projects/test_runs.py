@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,15 @@ import torch
 from mmengine.config import Config
 
 from projects.miniscenes_study.presets import PRESETS
-from projects.miniscenes_study.runs import Study, probe, run_study, write_frames, write_random
+from projects.miniscenes_study.rows import ORACLE
+from projects.miniscenes_study.runs import (
+    Study,
+    probe,
+    row_config,
+    run_study,
+    write_frames,
+    write_random,
+)
 from tests.conftest import REPO
 from vito_mm.videos import read_manifest
 
@@ -104,6 +113,14 @@ def test_dense_tests_of_a_row_are_those_of_the_demo(tmp_path, data):
     write_random(study, 0, folder / 'random.pth')
     found = probe(study, 'random', 0)
     assert set(found) == {'knn', 'linear', 'knn_own', 'knn_object', 'davis', 'in_context'}
+    # The oracle was trained with features over the object; else it is as any other.
+    study.config(ORACLE).parent.mkdir()
+    row_config(study, ORACLE).dump(study.config(ORACLE))
+    last = study.folder(ORACLE, 0) / 'iter_4.pth'
+    last.parent.mkdir(parents=True)
+    shutil.copy(folder / 'random.pth', last)
+    (last.parent / 'last_checkpoint').write_text(str(last))
+    assert probe(study, ORACLE, 0) == found | {'knn_own': found['knn_object']}
 
     networks = {'x': folder / 'random.pth'}
     masks = propagate_masks(data / 'davis', networks, tmp_path / 'a', 0)
