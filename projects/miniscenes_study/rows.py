@@ -136,7 +136,7 @@ ROWS = {
         Row(VITO, 'VITO: frames of video, two stages, attention'),
         Row('single', 'VITO, all views from one frame', _sample(method='single')),
         Row('delta', 'VITO, views 0.75 s apart', _sample(method='delta', delta=0.75)),
-        Row('uniform', 'VITO, one view a third of the segment', _sample(method='uniform')),
+        Row('uniform', 'VITO, one view in each part of the segment', _sample(method='uniform')),
         Row('segment128', 'VITO, segment of 1.28 s', _sample(segment=1.28)),
         Row('segment320', 'VITO, segment of 3.2 s', _sample(segment=3.2)),
         Row(SUPERVISED, "supervised, with the videos' labels"),
