@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +153,13 @@ def corruption_accuracies(
     Raises:
         ProbeError: If there are other classes than the classifier's, or images are missing.
     """
+    # Corruptions that are made are all of one folder: it is listed once.
+    listed = lru_cache(maxsize=1)(partial(labelled_files, classes=classifier.classes))
     found = {}
     for name, (folder, change) in parts.items():
         found[name] = (done or {}).get(name)
         if found[name] is None:
-            files, labels = labelled_files(folder, classifier.classes)
+            files, labels = listed(folder)
             found[name] = top_accuracy(classifier.scores(files, change), labels, 1)
             save(name, found[name])
     return found
